@@ -1,0 +1,56 @@
+# Everything runs in .venv, which each target makes and fills by itself. PYTHON chooses the interpreter (3.11 or newer):
+#   make test PYTHON=python3.12 PYTEST_ARGS="-x -k philox"
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all:
+
+# Stamps carry a checksum, not a date: a checkout or a restored cache may set file dates as it likes.
+# An environment belongs to one Python and, through its editable install, to one folder; else it is made anew.
+WHICH_PYTHON := import sys; print(sys.version, sys.base_prefix)
+ENVIRONMENT := $(VENV)/made-$(firstword $(shell { $(PYTHON) -c '$(WHICH_PYTHON)' 2>&1; pwd; } | cksum))
+INSTALLED := $(VENV)/installed-$(firstword $(shell cksum < pyproject.toml))
+
+help:
+	@echo "make demo    train 10,000 networks on handwritten digits; saves demo/digits.png"
+	@echo "make test    run the tests"
+	@echo "make lint    check style (ruff) and types (mypy)"
+	@echo "make bench   measure speed"
+	@echo "make clean   remove all that these made"
+
+demo: $(INSTALLED)-demo
+	$(VENV_PYTHON) examples/digits_demo.py $(DEMO_ARGS)
+
+test: $(INSTALLED)-test
+	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)-lint
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m mypy
+
+bench: $(INSTALLED)-demo
+	$(VENV_PYTHON) -m benchmarks.core_speed $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ENVIRONMENT):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@echo "Making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(INSTALLED)-%: $(ENVIRONMENT)
+	@echo "Installing pmlp_np[$*] into $(VENV) (the first time takes a minute or two)"
+	@$(INSTALL) --editable '.[$*]'
+	@rm -f $(filter-out $(INSTALLED)-%,$(wildcard $(VENV)/installed-*))
+	@touch $@
