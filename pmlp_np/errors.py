@@ -1,0 +1,103 @@
+"""The few exceptions of the library, and how they speak: what was expected, what came, how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+
+_LONGEST_SHOWN = 80
+
+
+class PmlpError(Exception):
+    """Every error that this library raises by itself."""
+
+
+class SpecError(PmlpError, ValueError):
+    """A spec that describes no member that could be trained."""
+
+
+class DataError(PmlpError, ValueError):
+    """Data (X, y, sample weights) or another argument that cannot be used."""
+
+
+class MemoryNeededError(PmlpError, MemoryError):
+    """Something that would not fit into memory; raised before anything is allocated."""
+
+
+class FileFormatError(PmlpError, ValueError):
+    """A file, or columns from one, that this version cannot read."""
+
+
+def show(value: object) -> str:
+    """The value as an error shows it: its repr on one line, cut where it gets long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        # Python refuses to print whole numbers of more than 4,300 digits, and a caller's object may refuse anything.
+        text = f"some {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def compose(name: str, expected: str, got: str, mend: str = "") -> str:
+    """The text of an error: `name: expected ..., got .... Mend`.
+
+    name: the argument or member that is wrong. expected, got: text; `show(value)` turns a value into it.
+    mend: whole sentences, or nothing.
+    """
+    return f"{name}: expected {expected}, got {got}. {mend}".rstrip()
+
+
+def nearest(name: object, candidates: Iterable[str]) -> str | None:
+    """The candidate that `name` most likely misspells, or None if none is near."""
+    if not isinstance(name, str):
+        return None
+    known = {candidate.lower(): candidate for candidate in candidates}
+    found = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    return known[found[0]] if found else None
+
+
+def unknown_name(name: str, got: object, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
+    """The text of an error about a name that is none of `known`, with the nearest known name or alias as its mend."""
+    known = tuple(known)
+    suggestion = nearest(got, (*known, *aliases))
+    mend = f"Did you mean {suggestion!r}?" if suggestion else ""
+    return compose(name, f"one of {', '.join(known)}", show(got), mend)
+
+
+def readable_bytes(n: float) -> str:
+    """A number of bytes as people read it: 950 bytes, 1.2 kB, 20 GB."""
+    if n < 1000:
+        return f"{n:.0f} bytes"
+    units = ("kB", "MB", "GB", "TB")
+    step = next((k for k in range(len(units)) if n < 999.5 * 1000 ** (k + 1)), len(units) - 1)
+    n /= 1000 ** (step + 1)
+    return f"{n:,.0f} {units[step]}" if n >= 9.95 else f"{n:.1f} {units[step]}"
+
+
+def free_memory() -> int:
+    """Bytes that this process could still take without swapping, by the kernel's estimate and the container's limit."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")
+    if limit and used and limit[0].strip().isdigit():
+        free = min(free, max(0, int(limit[0]) - int(used[0])))
+    return free
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return file.readlines()
+    except OSError:
+        return []
+
+
+def require_memory(name: str, needed: int, mend: str, free: int | None = None) -> None:
+    """Raise MemoryNeededError unless `needed` bytes are free (measured now, where `free` is not given)."""
+    free = free_memory() if free is None else free
+    if needed > free:
+        expected = f"no more than the {readable_bytes(free)} of memory that are free"
+        raise MemoryNeededError(compose(name, expected, f"a need of {readable_bytes(needed)}", mend))
