@@ -1,0 +1,123 @@
+"""Activations: each one function from z to (activation, derivative), written once for arrays and for compiled code.
+
+Constants, kinks and one-sided derivatives are PyTorch's. Every function maps NaN to NaN: a comparison puts the branch
+that keeps z where NaN falls (`where(z <= 0, 0, z)`, never `where(z > 0, z, 0)`).
+
+To add an activation, write its function here under `@activation(...)`; nothing else needs to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pmlp_np.formulas import vocabulary as v
+
+_SQRT_HALF = 0.7071067811865476
+_INVERSE_SQRT_2PI = 0.3989422804014327
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+_LEAKY_SLOPE = 0.01
+_HARDSHRINK_LAMBDA = 0.5
+# Beyond these the function equals its asymptote in float64, and the intermediates stay finite in float32.
+_MISH_LARGE = 20.0
+_MISH_SMALL = -800.0
+_GELU_LARGE = 38.0
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps."""
+
+    name: str
+    function: Callable[[Any], tuple[Any, Any]]
+    kinks: tuple[float, ...]
+
+
+ACTIVATIONS: dict[str, Activation] = {}
+ACTIVATION_ALIASES: dict[str, str] = {}
+
+
+def activation(aliases: tuple[str, ...] = (), kinks: tuple[float, ...] = ()):
+    """Enter a function into the table of activations under its own name and its aliases."""
+
+    def enter(function):
+        ACTIVATIONS[function.__name__] = Activation(function.__name__, function, kinks)
+        ACTIVATION_ALIASES.update(dict.fromkeys(aliases, function.__name__))
+        return function
+
+    return enter
+
+
+@activation(aliases=("linear", "none"))
+def identity(z):
+    return z, v.ones_like(z)
+
+
+@activation(aliases=("logistic",))
+def sigmoid(z):
+    a = v.sigmoid(z)
+    return a, v.fma(-a, a, a)
+
+
+@activation()
+def tanh(z):
+    a = v.tanh(z)
+    return a, v.fma(-a, a, 1.0)
+
+
+@activation(kinks=(0.0,))
+def relu(z):
+    negative = z <= 0.0
+    return v.where(negative, 0.0, z), v.where(negative, 0.0, v.ones_like(z))
+
+
+@activation(aliases=("leakyrelu",), kinks=(0.0,))
+def leaky_relu(z):
+    slope = v.where(z > 0.0, 1.0, _LEAKY_SLOPE * v.ones_like(z))
+    return slope * z, slope
+
+
+@activation()
+def elu(z):
+    m = v.expm1(v.where(z > 0.0, 0.0, z))
+    return v.where(z > 0.0, z, m), m + 1.0
+
+
+@activation()
+def gelu(z):
+    # Φ(-|z|) = erfcx(|z| / sqrt 2) v.exp(-z² / 2) / 2: one exponential serves the cdf and the density.
+    size = v.absolute(z)
+    size = v.where(size > _GELU_LARGE, _GELU_LARGE, size)
+    e = v.exp(-0.5 * (size * size))
+    tail = 0.5 * e * v.scaled_erfc(_SQRT_HALF * size)
+    cdf = v.where(z > 0.0, 1.0 - tail, tail)
+    density = _INVERSE_SQRT_2PI * e
+    return z * cdf, cdf + v.where(z > 0.0, size, -size) * density
+
+
+@activation(kinks=(0.0,))
+def selu(z):
+    m = v.expm1(v.where(z > 0.0, 0.0, z))
+    return (
+        _SELU_SCALE * v.where(z > 0.0, z, _SELU_ALPHA * m),
+        _SELU_SCALE * v.where(z > 0.0, 1.0, _SELU_ALPHA * (m + 1.0)),
+    )
+
+
+@activation(aliases=("hard_shrink",), kinks=(-_HARDSHRINK_LAMBDA, _HARDSHRINK_LAMBDA))
+def hardshrink(z):
+    inside = v.absolute(z) <= _HARDSHRINK_LAMBDA
+    return v.where(inside, 0.0, z), v.where(inside, 0.0, v.ones_like(z))
+
+
+@activation()
+def mish(z):
+    # z tanh(log(1 + e^z)) with e = e^z, w = e (e + 2): tanh(...) = w / (w + 2). Misra, arXiv 1908.08681.
+    c = v.where(z > _MISH_LARGE, _MISH_LARGE, z)
+    c = v.where(c < _MISH_SMALL, _MISH_SMALL, c)
+    e = v.exp(c)
+    w = e * (e + 2.0)
+    r = v.reciprocal(w + 2.0)
+    omega = v.polynomial(e, (4.0 * c + 4.0, 4.0 * c + 6.0, 4.0, 1.0))
+    return z * (w * r), (e * r) * (omega * r)

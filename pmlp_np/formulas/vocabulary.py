@@ -1,0 +1,179 @@
+"""The words in which formulas are written, and what they mean on arrays.
+
+A formula uses operators (+ - * / comparisons), Python floats as constants, and these words. Called with NumPy or CuPy
+arrays a word is the array function; called with a value that carries its own `vocabulary` (a traced value, from which a
+backend emits machine code) it is that vocabulary's word of the same name. Constants take the other operand's dtype.
+
+Losses see per-output values: on arrays, axis 0 is the output; the words `..._outputs` reduce over it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pmlp_np.arrays import namespace
+
+# exp(x²) erfc(x) on x >= 0 as t (c0 + c1 t + ...), t = K / (K + x): Chebyshev interpolation at 40 digits.
+# Relative error below 6e-8 (float32, x <= 9.5) and 2e-16 (float64, x <= 27.5): beyond, exp(-x²) is zero.
+_ERFCX_SCALE = {"float32": 2.0, "float64": 3.0}
+_ERFCX_FLOAT32 = (
+    0.2820844013850872,
+    0.2824126132420835,
+    0.24282409073183536,
+    0.20380226090635453,
+    -0.029231098254931795,
+    0.2817421933970471,
+    -0.4902760468772218,
+    0.2859796718217609,
+    -0.05933812592064593,
+)
+_ERFCX_FLOAT64 = (
+    0.18806319452964687,
+    0.18806319357580065,
+    0.17761526874536068,
+    0.15671876615618832,
+    0.1271241139507732,
+    0.09222115281837412,
+    0.05746996031748771,
+    0.02355077712594396,
+    0.015329378629364537,
+    -0.04475524777829649,
+    0.08528809319640202,
+    -0.18896529580524937,
+    0.2533915130192481,
+    -0.1964339312774066,
+    -0.03894440741251505,
+    0.38693345052248357,
+    -0.601157412944799,
+    0.5296539680848212,
+    -0.2969347803699137,
+    0.10571984907204385,
+    -0.022006220482089,
+    0.00205461632633042,
+)
+_ERFCX = {"float32": _ERFCX_FLOAT32, "float64": _ERFCX_FLOAT64}
+
+
+def _words(x: Any) -> Any:
+    own = getattr(x, "vocabulary", None)
+    return own if own is not None else namespace(x)
+
+
+def _array_only(x: Any) -> bool:
+    return getattr(x, "vocabulary", None) is None
+
+
+def exp(x):
+    """e^x. In compiled code 0 below -87 (float64: -708), and no more than e^88 (e^709)."""
+    return _words(x).exp(x)
+
+
+def expm1(x):
+    """e^x - 1, accurate near zero."""
+    return _words(x).expm1(x)
+
+
+def log(x):
+    """Natural logarithm of x > 0."""
+    return _words(x).log(x)
+
+
+def log1p(x):
+    """log(1 + x) for 0 <= x <= 1, accurate near zero."""
+    return _words(x).log1p(x)
+
+
+def tanh(x):
+    """Hyperbolic tangent."""
+    return _words(x).tanh(x)
+
+
+def sqrt(x):
+    """Square root of x >= 0, correctly rounded."""
+    return _words(x).sqrt(x)
+
+
+def absolute(x):
+    """|x|."""
+    return _words(x).absolute(x)
+
+
+def where(condition, a, b):
+    """a where the condition holds, else b; at least one of a and b is not a constant."""
+    return _words(condition).where(condition, a, b)
+
+
+def ones_like(x):
+    """One in x's shape and dtype."""
+    return _words(x).ones_like(x)
+
+
+def reciprocal(x):
+    """1 / x for 2^-60 < |x| < 2^60; faster than a division in compiled code, and not correctly rounded."""
+    return 1.0 / x if _array_only(x) else x.vocabulary.reciprocal(x)
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x)."""
+    if not _array_only(x):
+        return x.vocabulary.sigmoid(x)
+    e = exp(-absolute(x))
+    return where(x < 0, e, 1.0) / (1.0 + e)
+
+
+def power(base, exponent):
+    """base^exponent for 0 <= base < 1 and a whole exponent >= 1."""
+    return base**exponent if _array_only(base) else base.vocabulary.power(base, exponent)
+
+
+def scaled_erfc(x):
+    """exp(x²) erfc(x) for x >= 0 (beyond the range in which exp(-x²) > 0 only its order of magnitude)."""
+    name = str(x.dtype)
+    scale = _ERFCX_SCALE[name]
+    t = scale * reciprocal(x + scale)
+    return t * polynomial(t, _ERFCX[name])
+
+
+def polynomial(x, coefficients):
+    """c0 + c1 x + c2 x² + ... by Horner's rule."""
+    *lower, result = coefficients
+    for c in reversed(lower):
+        result = fma(x, result, c)
+    return result
+
+
+def fma(a, b, c):
+    """a * b + c; rounded once in compiled code, twice on arrays. `a` is not a constant."""
+    return a * b + c if _array_only(a) else a.vocabulary.fma(a, b, c)
+
+
+def n_outputs(raw):
+    """How many outputs a per-output value has."""
+    return raw.shape[0] if _array_only(raw) else raw.vocabulary.n_outputs(raw)
+
+
+def output_index(raw):
+    """Each output's own number, to compare labels with."""
+    if not _array_only(raw):
+        return raw.vocabulary.output_index(raw)
+    return namespace(raw).arange(raw.shape[0], dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
+
+
+def sum_outputs(x):
+    """Sum over the outputs."""
+    return x.sum(axis=0) if _array_only(x) else x.vocabulary.sum_outputs(x)
+
+
+def max_outputs(x):
+    """Largest over the outputs."""
+    return x.max(axis=0) if _array_only(x) else x.vocabulary.max_outputs(x)
+
+
+def argmax_outputs(x):
+    """The first output that holds the largest value, as a number of x's dtype."""
+    return x.argmax(axis=0).astype(x.dtype) if _array_only(x) else x.vocabulary.argmax_outputs(x)
+
+
+def mean_outputs(x):
+    """Mean over the outputs."""
+    return sum_outputs(x) / n_outputs(x)
