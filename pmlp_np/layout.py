@@ -1,0 +1,165 @@
+"""PoolLayout: where each member's parameters lie in one flat buffer.
+
+A member's parameters are contiguous: its weight matrices, layer by layer, then its bias vectors. Hidden weights are
+stored (fan_in, fan_out padded to whole vectors); the output layer of a member with hidden layers is stored (n_outputs,
+fan_in padded); that of a member without hidden layers like hidden weights. `stride_in` and `stride_out` say how far
+apart, in elements, two neighbors along fan-in and fan-out lie, so that no reader needs to know which orientation a
+layer has. Padding is zero. Offsets are 64-bit. With `lanes=1` nothing is padded.
+
+    member m:  | W0 (fan_in, padded fan_out) | W1 ... | W_out (n_outputs, padded fan_in) | b0 | b1 | ... | b_out |
+               ^ block_offset[m]                                                         block_size[m] elements
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pmlp_np.spec import Specs
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    """The running sum of counts, with a zero before: (n + 1,) int64."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The ranges starts[i] ... starts[i] + counts[i] - 1, one after another: int64."""
+    before = np.repeat(_starts(counts)[:-1], counts)
+    return np.repeat(starts, counts) + np.arange(len(before), dtype=np.int64) - before
+
+
+class PoolLayout:
+    """Offsets and strides of all members of a pool, columnar.
+
+    Per member: `first_layer` (n_members + 1), `block_offset`, `block_size`. Per layer, members after one another,
+    output layer last: `fan_in`, `fan_out`, `weight_offset` (within the member's block), `bias_offset` (-1: no bias),
+    `stride_in`, `stride_out`, `activation` (a code; -1 for the output layer). All int64.
+    """
+
+    def __init__(self, specs: Specs, n_features: int, n_raw_outputs: int, lanes: int) -> None:
+        self.lanes = lanes
+        self.n_features = n_features
+        self.n_raw_outputs = n_raw_outputs
+        depths = np.diff(specs.width_offsets)
+        self.n_members = len(depths)
+        self.depth = depths.astype(np.int64)
+        self.first_layer = _starts(depths + 1)
+        n_layers = int(self.first_layer[-1])
+        last = self.first_layer[1:] - 1
+        first = self.first_layer[:-1]
+        is_last = np.zeros(n_layers, bool)
+        is_last[last] = True
+        self.fan_out = np.empty(n_layers, np.int64)
+        self.fan_out[is_last] = n_raw_outputs
+        self.fan_out[~is_last] = specs.widths
+        self.fan_in = np.empty(n_layers, np.int64)
+        self.fan_in[1:] = self.fan_out[:-1]
+        self.fan_in[first] = n_features
+        self.activation = np.full(n_layers, -1, np.int64)
+        self.activation[~is_last] = specs.activations
+
+        turned = is_last.copy()
+        turned[last[depths == 0]] = False
+        rows = np.where(turned, self.fan_out, self.fan_in)
+        row_stride = self._padded(np.where(turned, self.fan_in, self.fan_out))
+        self.stride_in = np.where(turned, 1, row_stride)
+        self.stride_out = np.where(turned, row_stride, 1)
+        weight_sizes = rows * row_stride
+        bias_sizes = np.where(np.repeat(specs.bias, depths + 1), self._padded(self.fan_out), 0)
+
+        weight_starts, bias_starts = _starts(weight_sizes), _starts(bias_sizes)
+        weights_of, biases_of = weight_starts[self.first_layer], bias_starts[self.first_layer]
+        of_member = np.repeat(np.arange(self.n_members), depths + 1)
+        self.weight_offset = weight_starts[:-1] - weights_of[of_member]
+        self.bias_offset = bias_starts[:-1] - biases_of[of_member] + np.diff(weights_of)[of_member]
+        self.bias_offset[bias_sizes == 0] = -1
+        self.block_size = np.diff(weights_of) + np.diff(biases_of)
+        self.block_offset = _starts(self.block_size)[:-1]
+        self.size = int(self.block_size.sum())
+
+    def _padded(self, widths: np.ndarray) -> np.ndarray:
+        return -(-widths // self.lanes) * self.lanes
+
+    @property
+    def row_stride(self) -> np.ndarray:
+        """Elements from one row of a weight matrix, as stored, to the next."""
+        return np.maximum(self.stride_in, self.stride_out)
+
+    def widest_row(self) -> int:
+        """The longest padded row of any weight matrix."""
+        return int(self.row_stride.max(initial=self.lanes))
+
+    def tensors(self, member: int) -> Iterator[tuple[slice, tuple[int, ...], tuple[int, ...]]]:
+        """For each layer its weights, then its biases if it has any: (slice of the flat buffer, shape, element
+        strides).
+
+        Weights have shape (fan_in, fan_out) and biases (fan_out,), whatever the orientation in the buffer.
+        """
+        base = int(self.block_offset[member])
+        for layer in range(int(self.first_layer[member]), int(self.first_layer[member + 1])):
+            fan_in, fan_out = int(self.fan_in[layer]), int(self.fan_out[layer])
+            strides = int(self.stride_in[layer]), int(self.stride_out[layer])
+            start = base + int(self.weight_offset[layer])
+            extent = (fan_in - 1) * strides[0] + (fan_out - 1) * strides[1] + 1
+            yield slice(start, start + extent), (fan_in, fan_out), strides
+            if self.bias_offset[layer] >= 0:
+                start = base + int(self.bias_offset[layer])
+                yield slice(start, start + fan_out), (fan_out,), (1,)
+
+    def views(self, buffer: np.ndarray, member: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(weights, biases) of a member as views of a flat buffer; biases of a member without bias are left out."""
+        weights: list[np.ndarray] = []
+        biases: list[np.ndarray] = []
+        for place, shape, strides in self.tensors(member):
+            view = np.lib.stride_tricks.as_strided(buffer[place], shape, [s * buffer.itemsize for s in strides])
+            (weights if len(shape) == 2 else biases).append(view)
+        return weights, biases
+
+    def padding(self) -> np.ndarray:
+        """Which elements of the flat buffer hold no parameter: (size,) bool."""
+        unused = np.ones(self.size, bool)
+        for member in range(self.n_members):
+            weights, biases = self.views(unused, member)
+            for view in weights + biases:
+                view[...] = False
+        return unused
+
+    def canonical(self, members: np.ndarray) -> np.ndarray:
+        """Positions in the flat buffer of these members' parameters in canonical order, int64.
+
+        Canonical: member after member, layer after layer, weights (fan_in, fan_out) row after row, then biases.
+        """
+        layers = spread(self.first_layer[members], self.depth[members] + 1)
+        base = np.repeat(self.block_offset[members], self.depth[members] + 1)
+        with_bias = self.bias_offset[layers] >= 0
+        # Rows of all tensors: fan_in rows of weights, then one row of biases where there is one.
+        rows = self.fan_in[layers] + with_bias
+        row_layer = np.repeat(np.arange(len(layers)), rows)
+        row = spread(np.zeros(len(layers), np.int64), rows)
+        at = layers[row_layer]
+        is_bias = row == self.fan_in[at]
+        start = base[row_layer] + np.where(
+            is_bias, self.bias_offset[at], self.weight_offset[at] + row * self.stride_in[at]
+        )
+        step = np.where(is_bias, 1, self.stride_out[at])
+        lengths = self.fan_out[at]
+        column = spread(np.zeros(len(at), np.int64), lengths)
+        return np.repeat(start, lengths) + column * np.repeat(step, lengths)
+
+    def canonical_slots(self, slot_offset: np.ndarray, n_slots: np.ndarray) -> np.ndarray:
+        """Positions of optimizer slots in canonical order (member after member, slot after slot), int64.
+
+        A member's slots lie in a flat buffer of their own, each like its block: slot_offset (n_members,) says where
+        they start, n_slots (n_members,) how many there are.
+        """
+        members = np.repeat(np.arange(self.n_members), n_slots)
+        which = spread(np.zeros(self.n_members, np.int64), n_slots)
+        shift = slot_offset[members] + which * self.block_size[members] - self.block_offset[members]
+        return self.canonical(members) + np.repeat(shift, self.canonical_sizes()[members])
+
+    def canonical_sizes(self) -> np.ndarray:
+        """How many parameters each member has, int64."""
+        per_layer = self.fan_in * self.fan_out + np.where(self.bias_offset >= 0, self.fan_out, 0)
+        return np.add.reduceat(per_layer, self.first_layer[:-1]) if self.n_members else np.zeros(0, np.int64)

@@ -1,0 +1,315 @@
+"""Search spaces: `grid` builds every combination of choices, `sample` draws combinations at random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from pmlp_np import spec_fields
+from pmlp_np.errors import SpecError, compose, require_memory, show
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS
+from pmlp_np.formulas.vocabulary import polynomial
+from pmlp_np.spec import Specs
+from pmlp_np.spec_fields import FIELDS, Choices
+
+# The paper's ten (arXiv 2206.08369), a list: as an argument of grid or sample it is ten choices.
+PAPER_ACTIVATIONS = [
+    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "selu", "hardshrink", "mish",
+]
+
+# While a table is built, index arrays stand beside its columns.
+_BYTES_PER_MEMBER = 250 + 8 * len(HYPERPARAMETERS)
+
+_DECIMAL = Context(prec=40)
+_LN_2 = 0.6931471805599453
+
+
+def _exp2_coefficients() -> tuple[float, ...]:
+    """Taylor's of 2^t; those left out are below 2^-56 of the sum for |t| <= 1/2."""
+    coefficients = [1.0]
+    for k in range(1, 14):
+        coefficients.append(coefficients[-1] * _LN_2 / k)
+    return tuple(coefficients)
+
+
+_EXP2 = _exp2_coefficients()
+
+
+def grid(
+    *,
+    hidden: Any = (100,),
+    activation: Any = "relu",
+    bias: Any = True,
+    initializer: Any = "pytorch",
+    optimizer: Any = None,
+    batch_size: Any = None,
+    seed: Any = None,
+    repeats: int = 1,
+    **hyperparameters: Any,
+) -> Specs:
+    """Every combination of the choices, as Specs.
+
+    Lists, ranges and arrays are choices; anything else, a tuple too, is one value: hidden=(64, 32) is one member of two
+    layers, hidden=[64, 32] two members of one layer. Values and defaults are those of pm.Member.
+
+    hidden: a width, a tuple of widths, or choices of them. Default (100,).
+    activation: a name, a tuple of one name per hidden layer, or choices. Default "relu".
+    bias: True, False, or both. Default True.
+    initializer: a name or choices. Default "pytorch".
+    optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), a name, or choices. Default Adam, learning rate 1e-3.
+    batch_size: rows per minibatch, or choices; None is that of `fit`. Default None.
+    seed: the members' own seeds, or choices. Default None. Equal specs with a seed of their own are copies of each
+        other, and so are their repeats.
+    repeats: how often each combination comes, at least 1. Default 1.
+    hyperparameters: values or choices of those that every optimizer in use has (learning_rate, ...).
+
+    The order is that of nested loops over hidden (outermost), activation, bias, initializer, optimizer, hyperparameters
+    as given, batch_size, seed, repeats (innermost). Raises SpecError, which names the argument, the choice and the
+    first member that has it; MemoryNeededError where the table would not fit.
+
+        pm.grid(hidden=range(1, 101), activation=pm.PAPER_ACTIVATIONS, repeats=10)   # 10,000 members
+        pm.grid(hidden=[(64, 32), (128,)], learning_rate=[1e-3, 1e-2])               # 4 members
+    """
+    given = {
+        "hidden": hidden, "activation": activation, "bias": bias, "initializer": initializer, "optimizer": optimizer,
+        **hyperparameters, "batch_size": batch_size, "seed": seed,
+    }
+    if not _is_whole(repeats) or repeats < 1:
+        raise SpecError(compose("repeats", "a whole number, at least 1", show(repeats), "For example repeats=10."))
+    sizes = {name: _n_choices(name, value) for name, value in given.items()}
+    n = math.prod(sizes.values()) * int(repeats)
+    require_memory("grid", n * _BYTES_PER_MEMBER, f"It has {n:,} members: give fewer choices.")
+    choices, picks, stride = {}, {}, n
+    for name, value in given.items():
+        stride //= sizes[name]
+        choices[name] = _choices(name, value, stride)
+        if sizes[name] > 1:
+            block = np.repeat(np.arange(sizes[name]), stride)
+            picks[name] = np.tile(block, n // len(block))
+    return Specs(**spec_fields.assemble(n, choices, picks, (*FIELDS, "repeats")))
+
+
+def sample(
+    n: int,
+    *,
+    seed: int = 0,
+    hidden: Any = (100,),
+    activation: Any = "relu",
+    bias: Any = True,
+    initializer: Any = "pytorch",
+    optimizer: Any = None,
+    batch_size: Any = None,
+    **hyperparameters: Any,
+) -> Specs:
+    """n members drawn at random, independently of each other, as Specs.
+
+    Lists, ranges and arrays are choices, each as likely; pm.uniform, pm.log_uniform and pm.integers, and SciPy's frozen
+    distributions, are drawn from; anything else is one value. Values and defaults are those of pm.Member.
+
+    n: how many, at least 1.
+    seed: of the draw, a whole number of at least 0. Default 0. Each argument draws from a stream of its own: another
+        argument, or a larger n, changes no value that was there before. (A SciPy distribution may use its own way.)
+    hidden: as in pm.grid, or a distribution of whole numbers (one layer). Inside a tuple, alone or among choices, each
+        layer may be a distribution: hidden=(pm.integers(8, 64), pm.integers(8, 64)). Default (100,).
+    activation: a name, a tuple of one name per hidden layer, or choices. Default "relu".
+    bias: True, False, or both. Default True.
+    initializer: a name or choices. Default "pytorch".
+    optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), a name, or choices. Default Adam, learning rate 1e-3.
+    batch_size: rows per minibatch, choices, or a distribution of whole numbers; None is that of `fit`. Default None.
+    hyperparameters: values, choices or distributions of those that every optimizer in use has.
+
+    Raises SpecError, which names the argument and, where it is known, the member.
+
+        pm.sample(1000, hidden=pm.integers(1, 100), activation=pm.PAPER_ACTIVATIONS,
+                  learning_rate=pm.log_uniform(1e-4, 1e-1), seed=7)
+    """
+    if not _is_whole(n) or n < 1:
+        raise SpecError(compose("n", "a whole number of members, at least 1", show(n), "For example pm.sample(100)."))
+    if not _is_whole(seed) or seed < 0:
+        raise SpecError(compose("seed", "a whole number, at least 0", show(seed), "For example seed=0."))
+    n = int(n)
+    require_memory("sample", n * _BYTES_PER_MEMBER, f"It has {n:,} members: draw fewer.")
+    given = {
+        "hidden": hidden, "activation": activation, "bias": bias, "initializer": initializer, "optimizer": optimizer,
+        **hyperparameters, "batch_size": batch_size,
+    }
+    choices, picks = {"seed": Choices([None], "seed")}, {}
+    for name, value in given.items():
+        if hasattr(value, "rvs"):
+            choices[name] = Choices(_draw(name, value, n, _stream(seed, name)), name, 1)
+            picks[name] = np.arange(n)
+            continue
+        k = _n_choices(name, value)
+        choices[name] = _choices(name, value, 0)
+        if k > 1:
+            picks[name] = _floor(_stream(seed, name).random(n), 0, k - 1)
+        if name == "hidden" and any(_is_random_tuple(choice) for choice in choices[name].values):
+            choices[name] = _drawn_layers(list(choices[name].values), picks.get(name, np.zeros(n, int)), seed)
+            picks[name] = np.arange(n)
+    return Specs(**spec_fields.assemble(n, choices, picks, ("n", *FIELDS)))
+
+
+@dataclass(frozen=True, repr=False)
+class Distribution:
+    """What `sample` draws an argument from: made by pm.uniform, pm.log_uniform and pm.integers."""
+
+    kind: str
+    low: float
+    high: float
+
+    def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Any = None) -> Any:
+        """Draws of shape `size` (one number without it); random_state is what np.random.default_rng takes.
+
+        The signature is SciPy's, so that scikit-learn's searches take these distributions too.
+        """
+        draws = np.asarray(np.random.default_rng(random_state).random(size))
+        return _FROM_UNIFORM[self.kind](draws, self.low, self.high)[()]
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({self.low!r}, {self.high!r})"
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """Numbers from `low` up to, not including, `high`, each as likely. low < high, both finite, or SpecError.
+
+    pm.sample(100, momentum=pm.uniform(0.5, 1.0), optimizer="sgd")
+    """
+    _check_bounds("uniform", low, high, Real, -math.inf, "pm.uniform(0.5, 0.99)")
+    return Distribution("uniform", float(low), float(high))
+
+
+def log_uniform(low: float, high: float) -> Distribution:
+    """Numbers from `low` up to, not including, `high`, whose logarithm is uniform. 0 < low < high < inf, or SpecError.
+
+    pm.sample(100, learning_rate=pm.log_uniform(1e-4, 1e-1))
+    """
+    _check_bounds("log_uniform", low, high, Real, 0.0, "pm.log_uniform(1e-4, 1e-1)")
+    return Distribution("log_uniform", float(low), float(high))
+
+
+def integers(low: int, high: int) -> Distribution:
+    """Whole numbers from `low` to `high`, both included, each as likely. low < high, below 2**53 in size, or SpecError.
+
+    pm.sample(100, hidden=pm.integers(1, 100))
+    """
+    _check_bounds("integers", low, high, Integral, -(2.0**53), "pm.integers(1, 100)")
+    return Distribution("integers", int(low), int(high))
+
+
+def _check_bounds(name: str, low: Any, high: Any, wanted: type, above: float, example: str) -> None:
+    kind = "whole numbers" if wanted is Integral else "finite numbers"
+    numbers = all(isinstance(bound, wanted) and not isinstance(bound, bool) for bound in (low, high))
+    if not numbers or not above < low < high < (math.inf if wanted is Real else 2.0**53):
+        expected = f"{kind} with {'0 < ' if above == 0.0 else ''}low < high"
+        raise SpecError(compose(name, expected, f"low={show(low)}, high={show(high)}", f"For example {example}."))
+
+
+def _below(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    # Rounding can reach the upper bound, which an open range such as momentum < 1 excludes.
+    return np.clip(values, low, math.nextafter(high, low))
+
+
+def _uniform(u: np.ndarray, low: float, high: float) -> np.ndarray:
+    return _below(low + (high - low) * u, low, high)
+
+
+def _log_uniform(u: np.ndarray, low: float, high: float) -> np.ndarray:
+    # NumPy's exp and the C library's differ between processors in the last bit, and with it whole training runs would.
+    # Decimal logarithms and 2^t by exact scaling and a polynomial do not.
+    ratio = _DECIMAL.divide(Decimal(high), Decimal(low))
+    octaves = float(_DECIMAL.divide(_DECIMAL.ln(ratio), _DECIMAL.ln(Decimal(2))))
+    t = u * octaves
+    whole = np.rint(t)
+    return _below(np.ldexp(low * polynomial(t - whole, _EXP2), whole.astype(np.int64)), low, high)
+
+
+def _floor(u: np.ndarray, low: int, high: int) -> np.ndarray:
+    return np.minimum(low + np.floor(u * (high - low + 1)).astype(np.int64), high)
+
+
+_FROM_UNIFORM: dict[str, Callable[[np.ndarray, Any, Any], np.ndarray]] = {
+    "uniform": _uniform,
+    "log_uniform": _log_uniform,
+    "integers": _floor,
+}
+
+
+def _stream(seed: int, *names: str) -> np.random.Generator:
+    """The stream of one argument, which depends on nothing but the seed and the argument's name."""
+    return np.random.Generator(np.random.PCG64([int(seed), *" ".join(names).encode()]))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _n_choices(name: str, value: Any) -> int:
+    """How many choices an argument offers; one value is one choice."""
+    if isinstance(value, (Set, Mapping, Iterator)):
+        mend = "Make a list of them: their order is the order of the members."
+        raise SpecError(compose(name, "one value, or a list, range or array of choices", show(value), mend))
+    if not _is_several(value):
+        return 1
+    if len(value) == 0:
+        raise SpecError(compose(name, "at least one choice", "none", f"Leave {name} out for its default."))
+    return len(value)
+
+
+def _is_several(value: Any) -> bool:
+    is_array = hasattr(value, "__array__") and not isinstance(value, np.generic) and np.ndim(value) > 0
+    return is_array or isinstance(value, (list, range))
+
+
+def _choices(name: str, value: Any, stride: int) -> Choices:
+    """An argument's choices; stride as Choices has it."""
+    if not _is_several(value):
+        return Choices([value.item() if isinstance(value, np.ndarray) else value], name)
+    label = f"{name}[{{}}]"
+    if isinstance(value, (list, range)):
+        return Choices(list(value), label, stride)
+    array = np.asarray(value)
+    if array.ndim == 2 and name == "hidden":
+        return Choices([tuple(row) for row in array.tolist()], label, stride)
+    if array.ndim > 1:
+        mend = f"Flatten it, or make it a list: {name}=list(...)."
+        raise SpecError(compose(name, "choices in one dimension", f"an array of shape {array.shape}", mend))
+    return Choices(array if array.dtype.kind in "biuf" else array.tolist(), label, stride)
+
+
+def _draw(name: str, distribution: Any, n: int, stream: np.random.Generator) -> np.ndarray:
+    """One value for each of n members."""
+    values = np.asarray(distribution.rvs(size=n, random_state=stream))
+    if values.shape != (n,):
+        expected = f"a distribution whose rvs(size={n}) gives {n} numbers"
+        got = f"shape {values.shape} from {show(distribution)}"
+        raise SpecError(compose(name, expected, got, "Take one with scalar parameters."))
+    return values
+
+
+def _is_random_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and any(hasattr(layer, "rvs") for layer in value)
+
+
+def _drawn_layers(values: list[Any], pick: np.ndarray, seed: int) -> Choices:
+    """One tuple of widths for each member, who has the choice pick[i]: distributions inside a tuple are drawn from."""
+    n = len(pick)
+    hidden = [values[j] for j in pick.tolist()]
+    for j, choice in enumerate(values):
+        if not _is_random_tuple(choice):
+            continue
+        members = np.flatnonzero(pick == j)
+        layers = [
+            _draw("hidden", width, n, _stream(seed, "hidden", str(j), str(k)))[members].tolist()
+            if hasattr(width, "rvs")
+            else [width] * len(members)
+            for k, width in enumerate(choice)
+        ]
+        for i, row in zip(members.tolist(), zip(*layers, strict=True), strict=True):
+            hidden[i] = row
+    return Choices(hidden, "hidden", 1)

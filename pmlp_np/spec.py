@@ -1,0 +1,322 @@
+"""Specs: what each member is. `Member` is one spec, readable; `Specs` is a table of many, column by column.
+
+A million members are a few arrays, not a million objects: `Specs` makes a `Member` only where one is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from numbers import Integral
+from typing import Any, overload
+
+import numpy as np
+
+from pmlp_np import spec_columns, spec_fields
+from pmlp_np.errors import SpecError, compose, show, unknown_name
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.initializers import INITIALIZERS
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, Optimizer, rule_name
+from pmlp_np.spec_columns import COLUMNS, PER_LAYER, gather
+from pmlp_np.spec_fields import FIELDS, Choices
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Member:
+    """One member's architecture and hyperparameters; frozen, and checked when it is made.
+
+    hidden: widths of the hidden layers, a tuple of whole numbers from 1 to 2**24. An int is one layer, () is none: a
+        linear model. Default (100,).
+    activation: a name, or a tuple of names, one per hidden layer. Case, hyphens and underscores don't matter, and
+        aliases are known ("logistic"). Default "relu". Kept as one name where all layers agree, "identity" where there
+        are none.
+    bias: whether every layer, the output layer included, has biases. Default True.
+    initializer: where the weights start: "pytorch" (torch.nn.Linear's way, the default), "glorot_uniform",
+        "glorot_normal", "he_uniform" or "he_normal".
+    optimizer: `pm.SGD(...)`, `pm.Adam(...)`, `pm.AdamW(...)`, or a name. Default Adam with learning rate 1e-3.
+    batch_size: rows per minibatch, at least 1. Default None: that of `fit`.
+    seed: from 0 to 2**64 - 1; members with the same seed and architecture start with the same weights, in every pool.
+        Default None: the numbers come from the pool's seed and the member's id.
+    hyperparameters: any of the optimizer's (learning_rate, momentum, nesterov, beta1, beta2, eps, weight_decay); they
+        override it.
+
+    Raises SpecError, which names the argument, for whatever could not be trained.
+
+        pm.Member(hidden=(64, 32), activation="tanh", learning_rate=1e-2)
+        pm.Member(hidden=(64, 32), activation=("relu", "tanh"), optimizer=pm.SGD(momentum=0.9), batch_size=64)
+    """
+
+    hidden: tuple[int, ...]
+    activation: str | tuple[str, ...]
+    bias: bool
+    initializer: str
+    optimizer: Optimizer
+    batch_size: int | None
+    seed: int | None
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] | int = (100,),
+        activation: str | tuple[str, ...] = "relu",
+        bias: bool = True,
+        initializer: str = "pytorch",
+        optimizer: Optimizer | str | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        **hyperparameters: float,
+    ) -> None:
+        values = (hidden, activation, bias, initializer, optimizer, batch_size, seed)
+        arguments = dict(zip(FIELDS, values, strict=True)) | hyperparameters
+        choices = {name: Choices([value], name) for name, value in arguments.items()}
+        self._set(*Specs(**spec_fields.assemble(1, choices, {}))._values(0))
+
+    def _set(self, *values: Any) -> None:
+        for name, value in zip(FIELDS, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shown = [f"hidden={self.hidden}", f"activation={self.activation!r}"]
+        if not self.bias:
+            shown.append("bias=False")
+        if self.initializer != "pytorch":
+            shown.append(f"initializer={self.initializer!r}")
+        shown.append(f"optimizer={self.optimizer}")
+        shown += [f"{name}={getattr(self, name)}" for name in ("batch_size", "seed") if getattr(self, name) is not None]
+        return f"Member({', '.join(shown)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Specs(Sequence[Member]):
+    """Many specs as columns, indexed like a list; made by `pm.grid`, `pm.sample`, `Specs.from_members`, joined with +.
+
+    An integer index gives a Member; a slice, a mask or an array of integers gives Specs. Columns are read-only.
+
+    width_offsets: (n + 1,) int64. Member i's layers are width_offsets[i] up to width_offsets[i + 1] in the next two.
+    widths: int32.   activations: int16, numbers in list(ACTIVATIONS).
+    bias: (n,) bool.   initializer, optimizer: (n,) int16, numbers in list(INITIALIZERS), list(OPTIMIZERS).
+    hyperparameters: (n, len(HYPERPARAMETERS)) float64; 0 where the optimizer lacks one.
+    batch_size: (n,) int64, 0 for that of `fit`.   seed: (n,) uint64, and has_seed: (n,) bool.
+
+        specs = pm.grid(hidden=range(1, 101)) + [pm.Member(hidden=())]
+        len(specs), specs[3], specs[10:20]
+    """
+
+    width_offsets: np.ndarray
+    widths: np.ndarray
+    activations: np.ndarray
+    bias: np.ndarray
+    initializer: np.ndarray
+    optimizer: np.ndarray
+    hyperparameters: np.ndarray
+    batch_size: np.ndarray
+    seed: np.ndarray
+    has_seed: np.ndarray
+
+    def __post_init__(self) -> None:
+        for column in COLUMNS:
+            getattr(self, column).setflags(write=False)
+
+    @classmethod
+    def from_members(cls, members: Iterable[Member]) -> Specs:
+        """The table of these members, in this order."""
+        members = list(members)
+        for i, member in enumerate(members):
+            if not isinstance(member, Member):
+                is_table = isinstance(member, Specs)
+                mend = "Join tables of specs with +." if is_table else "For example pm.Member(hidden=64)."
+                raise SpecError(compose(f"member {i}", "a pm.Member", show(member), mend))
+        activation_codes = {name: code for code, name in enumerate(ACTIVATIONS)}
+        initializer_codes = {name: code for code, name in enumerate(INITIALIZERS)}
+        optimizer_codes = {name: code for code, name in enumerate(OPTIMIZERS)}
+        offsets = np.zeros(len(members) + 1, np.int64)
+        np.cumsum([len(m.hidden) for m in members], out=offsets[1:])
+        layer_activations = [
+            activation_codes[name]
+            for m in members
+            for name in ((m.activation,) * len(m.hidden) if isinstance(m.activation, str) else m.activation)
+        ]
+        rows = [[getattr(m.optimizer, name, 0.0) for name in HYPERPARAMETERS] for m in members]
+        return cls(
+            width_offsets=offsets,
+            widths=np.array([width for m in members for width in m.hidden], np.int32),
+            activations=np.array(layer_activations, np.int16),
+            bias=np.array([m.bias for m in members], bool),
+            initializer=np.array([initializer_codes[m.initializer] for m in members], np.int16),
+            optimizer=np.array([optimizer_codes[m.optimizer.name] for m in members], np.int16),
+            hyperparameters=np.array(rows, np.float64).reshape(len(members), len(HYPERPARAMETERS)),
+            batch_size=np.array([m.batch_size or 0 for m in members], np.int64),
+            seed=np.array([m.seed or 0 for m in members], np.uint64),
+            has_seed=np.array([m.seed is not None for m in members], bool),
+        )
+
+    @classmethod
+    def concatenate(cls, tables: Iterable[Specs]) -> Specs:
+        """One table with the members of all, in order."""
+        tables = list(tables)
+        if not tables:
+            return cls.from_members([])
+        columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS}
+        depths = np.concatenate([table.depths for table in tables])
+        return cls(**columns | {"width_offsets": np.concatenate([[0], np.cumsum(depths)])})
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Specs:
+        """The table whose `columns()` these are, also where this version's tables of names have another order.
+
+        Raises FileFormatError for a missing or damaged column, and for names that this version doesn't know.
+        """
+        return cls(**spec_columns.read(columns))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Plain arrays, no objects, from which `from_columns` makes the same table: columns, and the codes' names."""
+        return {name: getattr(self, name) for name in COLUMNS} | spec_columns.name_tables()
+
+    def __len__(self) -> int:
+        return len(self.bias)
+
+    @overload
+    def __getitem__(self, index: int) -> Member: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Specs: ...
+    def __getitem__(self, index: Any) -> Member | Specs:
+        if isinstance(index, Integral) and not isinstance(index, bool):
+            if not -len(self) <= int(index) < len(self):
+                raise IndexError(f"member {index}: there are {len(self)} members")
+            return self._member(int(index) % len(self))
+        places = np.arange(len(self))[index]
+        if places.ndim != 1:
+            raise IndexError(f"{show(index)} is no list of members")
+        columns = {name: getattr(self, name)[places] for name in COLUMNS if name not in (*PER_LAYER, "width_offsets")}
+        for name in PER_LAYER:
+            columns[name], columns["width_offsets"] = gather(getattr(self, name), self.width_offsets, places)
+        return Specs(**columns)
+
+    def __iter__(self) -> Iterator[Member]:
+        return map(self._member, range(len(self)))
+
+    def __add__(self, other: Specs | Member | Iterable[Member]) -> Specs:
+        return Specs.concatenate([self, as_specs(other)])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Specs):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in COLUMNS)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        count = f"{len(self):,} member{'s' * (len(self) != 1)}"
+        if not len(self):
+            return count
+        parts = [f"widths {_span(self.widths)}"] if len(self.widths) else []
+        parts.append(f"depth {_span(self.depths)}")
+        used = [list(ACTIVATIONS)[code] for code in np.unique(self.activations)]
+        if used:
+            parts.append(used[0] if len(used) == 1 else f"{len(used)} activations")
+        parts += [list(OPTIMIZERS)[code] for code in np.unique(self.optimizer)]
+        return f"{count}: {', '.join(parts)}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the columns take."""
+        return sum(getattr(self, name).nbytes for name in COLUMNS)
+
+    @property
+    def depths(self) -> np.ndarray:
+        """Number of hidden layers, (n,) int64."""
+        return np.diff(self.width_offsets)
+
+    @cached_property
+    def rule(self) -> np.ndarray:
+        """The update rule that each member runs, (n,) int16: numbers in list(RULES)."""
+        momentum, nesterov = self.hyperparameter("momentum"), self.hyperparameter("nesterov")
+        kinds = self.optimizer * 4 + (momentum == 0.0) * 2 + (nesterov != 0.0)
+        _, firsts, inverse = np.unique(kinds, return_index=True, return_inverse=True)
+        optimizers, rules = list(OPTIMIZERS), list(RULES)
+        names = [rule_name(optimizers[self.optimizer[i]], float(momentum[i]), bool(nesterov[i])) for i in firsts]
+        rule = np.array([rules.index(name) for name in names], np.int16)[inverse]
+        rule.setflags(write=False)
+        return rule
+
+    def hyperparameter(self, name: str) -> np.ndarray:
+        """One hyperparameter of every member, (n,) float64; 0 where the optimizer lacks it.
+
+        Raises SpecError for a name that is not in HYPERPARAMETERS.
+        """
+        if name not in HYPERPARAMETERS:
+            raise SpecError(unknown_name("hyperparameter", name, HYPERPARAMETERS))
+        return self.hyperparameters[:, HYPERPARAMETERS.index(name)]
+
+    def parameter_counts(self, n_features: int, n_raw_outputs: int) -> np.ndarray:
+        """Weights and biases of every member, without padding, (n,) int64.
+
+        n_features: columns of X.   n_raw_outputs: columns of the raw outputs (n_outputs times the loss's heads).
+        """
+        has_layers = self.depths > 0
+        fan_out = self.widths.astype(np.int64)
+        fan_in = np.empty_like(fan_out)
+        fan_in[1:] = fan_out[:-1]
+        fan_in[self.width_offsets[:-1][has_layers]] = n_features
+        bias = np.repeat(self.bias, self.depths)
+        totals = np.concatenate([[0], np.cumsum((fan_in + bias) * fan_out)])
+        last = np.full(len(self), n_features, np.int64)
+        last[has_layers] = fan_out[self.width_offsets[1:][has_layers] - 1]
+        return np.diff(totals[self.width_offsets]) + (last + self.bias) * n_raw_outputs
+
+    def describe(self, i: int) -> str:
+        """Member i's architecture in a few characters: "64-32 tanh", "64-32 relu-tanh", "8 relu, no bias", "linear"."""
+        member = self[i]
+        activation = member.activation if isinstance(member.activation, str) else "-".join(member.activation)
+        text = f"{'-'.join(map(str, member.hidden))} {activation}" if member.hidden else "linear"
+        return text if member.bias else f"{text}, no bias"
+
+    def _member(self, i: int) -> Member:
+        member = object.__new__(Member)
+        member._set(*self._values(i))
+        return member
+
+    def _values(self, i: int) -> tuple[Any, ...]:
+        """Member i's fields, in the order of FIELDS."""
+        layers = slice(self.width_offsets[i], self.width_offsets[i + 1])
+        names = list(ACTIVATIONS)
+        activation = tuple(names[code] for code in self.activations[layers].tolist())
+        optimizer = list(OPTIMIZERS.values())[self.optimizer[i]]
+        row = dict(zip(HYPERPARAMETERS, self.hyperparameters[i].tolist(), strict=True))
+        own = {
+            field.name: bool(row[field.name]) if isinstance(field.default, bool) else row[field.name]
+            for field in fields(optimizer)
+        }
+        return (
+            tuple(self.widths[layers].tolist()),
+            # Without layers a spec must not depend on a name that means nothing there.
+            activation if len(set(activation)) > 1 else activation[0] if activation else "identity",
+            bool(self.bias[i]),
+            list(INITIALIZERS)[self.initializer[i]],
+            optimizer(**own),
+            int(self.batch_size[i]) or None,
+            int(self.seed[i]) if self.has_seed[i] else None,
+        )
+
+
+def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:
+    """The table of what a pool is made from: Specs as they are, one Member, or a list of Members.
+
+    Raises SpecError where there is no member, or something that is no Member.
+    """
+    if isinstance(specs, Member):
+        return Specs.from_members([specs])
+    if not isinstance(specs, Specs):
+        if not isinstance(specs, Iterable) or isinstance(specs, (str, bytes, Mapping)):
+            mend = "For example [pm.Member(hidden=64), pm.Member(hidden=32)]."
+            expected = "pm.grid(...), pm.sample(...), a pm.Member or a list of them"
+            raise SpecError(compose("specs", expected, show(specs), mend))
+        specs = Specs.from_members(specs)
+    if not len(specs):
+        raise SpecError(compose("specs", "at least one member", "none", "For example [pm.Member(hidden=64)]."))
+    return specs
+
+
+def _span(values: np.ndarray) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low}-{high}"

@@ -1,0 +1,159 @@
+"""The columns of a table of specs: their types, their ragged rows, and reading them back with every value checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.errors import FileFormatError, compose, show
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.initializers import INITIALIZERS
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, Range, hyperparameter_names, hyperparameter_range
+
+# A layer between two of this width has 2^48 weights: no member of any depth in use can overflow a 64-bit count.
+MAX_WIDTH = 2**24
+
+COLUMNS: dict[str, type] = {
+    "width_offsets": np.int64,
+    "widths": np.int32,
+    "activations": np.int16,
+    "bias": np.bool_,
+    "initializer": np.int16,
+    "optimizer": np.int16,
+    "hyperparameters": np.float64,
+    "batch_size": np.int64,
+    "seed": np.uint64,
+    "has_seed": np.bool_,
+}
+PER_LAYER = ("widths", "activations")
+_NAMED: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "activations": ("activation_names", ACTIVATIONS),
+    "initializer": ("initializer_names", INITIALIZERS),
+    "optimizer": ("optimizer_names", OPTIMIZERS),
+}
+_KINDS = {"b": "truth", "i": "whole", "u": "whole", "f": "number"}
+_OTHER_VERSION = "It was written by a version of pmlp_np that has other formulas: read it with that one."
+_DAMAGED = "The file is damaged."
+
+
+def gather(flat: np.ndarray, offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ragged rows that `index` picks, side by side, and their offsets."""
+    starts, lengths = offsets[:-1][index], np.diff(offsets)[index]
+    new_offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(new_offsets[-1]) + np.repeat(starts - new_offsets[:-1], lengths)
+    return flat[places], new_offsets
+
+
+def inside(limits: Range, values: np.ndarray) -> np.ndarray:
+    """Which values lie in the range (bool); NaN does not."""
+    above = values > limits.low if limits.open_low else values >= limits.low
+    return above & (values < limits.high)
+
+
+def is_switch(hyperparameter: str) -> bool:
+    """Whether a hyperparameter is on or off, and no number."""
+    return any(isinstance(getattr(cls, hyperparameter, None), bool) for cls in OPTIMIZERS.values())
+
+
+def _default_rows() -> np.ndarray:
+    """Every optimizer's default hyperparameters (float64, one row per optimizer; 0 for those it lacks)."""
+    rows = np.zeros((len(OPTIMIZERS), len(HYPERPARAMETERS)))
+    for row, cls in zip(rows, OPTIMIZERS.values(), strict=True):
+        for field in fields(cls):
+            row[HYPERPARAMETERS.index(field.name)] = getattr(cls, field.name)
+    return rows
+
+
+def name_tables() -> dict[str, np.ndarray]:
+    """What the codes and columns mean in this version: arrays of names."""
+    tables = {key: np.array(list(table)) for key, table in _NAMED.values()}
+    return tables | {"hyperparameter_names": np.array(HYPERPARAMETERS)}
+
+
+def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Columns and name tables of any version as columns of this one, every value checked.
+
+    Raises FileFormatError for a column that is missing or damaged, and for a name in use that this version lacks.
+    """
+    found = {name: _as_type(columns, name, dtype) for name, dtype in COLUMNS.items()}
+    n, n_layers = len(found["bias"]), len(found["widths"])
+    lengths = {"width_offsets": n + 1} | dict.fromkeys(PER_LAYER, n_layers)
+    for name, column in found.items():
+        length = lengths.get(name, n)
+        if len(column) != length or column.ndim != (2 if name == "hyperparameters" else 1):
+            raise FileFormatError(compose(name, f"{length} entries", f"an array of shape {column.shape}", _DAMAGED))
+    offsets = found["width_offsets"]
+    if offsets[0] != 0 or offsets[-1] != n_layers or (np.diff(offsets) < 0).any():
+        raise FileFormatError(compose("width_offsets", f"offsets that grow from 0 to {n_layers}", "others", _DAMAGED))
+    for name, (key, table) in _NAMED.items():
+        found[name] = _recode(found[name], _names(columns, key), table, name)
+    found["seed"] = np.where(found["has_seed"], found["seed"], np.uint64(0))
+    found["hyperparameters"] = _read_hyperparameters(columns, found["optimizer"], found["hyperparameters"])
+    owners = np.repeat(np.arange(n), np.diff(offsets))
+    _refuse(owners[(found["widths"] < 1) | (found["widths"] > MAX_WIDTH)], "hidden", f"widths from 1 to {MAX_WIDTH}")
+    _refuse(np.flatnonzero(found["batch_size"] < 0), "batch_size", "at least 0")
+    return found
+
+
+def _as_type(columns: Mapping[str, Any], name: str, dtype: type) -> np.ndarray:
+    """A copy of a column in its type, refused unless every value survives the cast."""
+    column = _column(columns, name)
+    wanted = np.dtype(dtype)
+    if not column.ndim or _KINDS.get(column.dtype.kind) != _KINDS[wanted.kind]:
+        raise FileFormatError(compose(name, f"an array of {wanted}", f"one of {column.dtype}", _DAMAGED))
+    cast = column.astype(wanted)
+    if wanted.kind in "iu" and not np.array_equal(cast, column):
+        raise FileFormatError(compose(name, f"numbers that {wanted} holds", "others", _DAMAGED))
+    return cast
+
+
+def _column(columns: Mapping[str, Any], name: str) -> np.ndarray:
+    if name not in columns:
+        found = ", ".join(columns) or "none"
+        raise FileFormatError(compose("columns", f"one called {name}", found, _DAMAGED))
+    return np.asarray(columns[name])
+
+
+def _names(columns: Mapping[str, Any], key: str) -> list[str]:
+    return [str(name) for name in _column(columns, key).tolist()]
+
+
+def _recode(codes: np.ndarray, names: list[str], table: Mapping[str, Any], column: str) -> np.ndarray:
+    """Codes that count in `names` as codes that count in `table`."""
+    if codes.size and not 0 <= codes.min() <= codes.max() < len(names):
+        raise FileFormatError(compose(column, f"numbers from 0 to {len(names) - 1}", "others", _DAMAGED))
+    numbers = {name: number for number, name in enumerate(table)}
+    for code in np.unique(codes):
+        if names[code] not in numbers:
+            raise FileFormatError(compose(column, f"one of {', '.join(table)}", show(names[code]), _OTHER_VERSION))
+    return np.array([numbers.get(name, 0) for name in names], codes.dtype)[codes]
+
+
+def _read_hyperparameters(columns: Mapping[str, Any], optimizer: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Stored values in this version's order of columns; a hyperparameter newer than the file has its default."""
+    names = _names(columns, "hyperparameter_names")
+    if stored.shape[1] != len(names):
+        raise FileFormatError(compose("hyperparameters", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
+    values = _default_rows()[optimizer]
+    for name, column in zip(names, stored.T, strict=True):
+        if name in HYPERPARAMETERS:
+            place = HYPERPARAMETERS.index(name)
+            has = np.array([name in hyperparameter_names(cls) for cls in OPTIMIZERS.values()])[optimizer]
+            values[:, place] = np.where(has, column, 0.0)
+            limits = hyperparameter_range(name)
+            good, expected = inside(limits, column), f"a finite number, {limits}"
+            if is_switch(name):
+                good, expected = (column == 0.0) | (column == 1.0), "0 or 1"
+            _refuse(np.flatnonzero(has & ~good), name, expected)
+        elif column.any():
+            expected = f"one of {', '.join(HYPERPARAMETERS)}"
+            raise FileFormatError(compose("hyperparameters", expected, show(name), _OTHER_VERSION))
+    return values
+
+
+def _refuse(members: np.ndarray, field: str, expected: str) -> None:
+    if members.size:
+        raise FileFormatError(compose(f"member {members[0]}: {field}", expected, "another value", _DAMAGED))
