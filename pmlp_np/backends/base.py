@@ -1,0 +1,148 @@
+"""The contract between a pool and a backend: a few coarse operations on flat buffers and columnar tables.
+
+A backend owns parameters, optimizer slots and the snapshot of best parameters. All else that a member is lives in
+`Plan` (what it is) and `Progress` (how far it has come), plain NumPy tables that a backend reads and advances. No
+operation is finer than an epoch of all given members, so that a backend behind a slow connection serves the contract as
+well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from pmlp_np.formulas.losses import Loss
+from pmlp_np.spec import Specs
+
+# Status of a member.
+READY, DIVERGED, STOPPED_EARLY = 0, 1, 2
+STATUS_NAMES = ("ok", "diverged", "stopped early")
+
+# Orders in which an epoch visits the rows.
+IN_ORDER, SHARED_ORDER, MEMBER_ORDER = 0, 1, 2
+SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
+
+
+@dataclass
+class Plan:
+    """What the members are: fixed when the pool is made. Keys are uint64."""
+
+    specs: Specs
+    n_features: int
+    n_outputs: int
+    loss: Loss
+    dtype: np.dtype
+    stream_key: np.ndarray
+    order_key: np.ndarray
+
+    @property
+    def n_raw_outputs(self) -> int:
+        return self.n_outputs * self.loss.heads
+
+    @property
+    def n_members(self) -> int:
+        return len(self.specs)
+
+    def parameter_counts(self) -> np.ndarray:
+        """Weights and biases of each member, int64."""
+        return self.specs.parameter_counts(self.n_features, self.n_raw_outputs)
+
+
+@dataclass
+class Progress:
+    """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
+    status."""
+
+    epoch: np.ndarray
+    minibatch: np.ndarray
+    loss_sum: np.ndarray
+    step: np.ndarray
+    status: np.ndarray
+
+    @classmethod
+    def start(cls, n_members: int) -> Progress:
+        def zeros():
+            return np.zeros(n_members, np.int64)
+
+        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros())
+
+    def take(self, positions: np.ndarray) -> Progress:
+        return Progress(*(getattr(self, name)[positions].copy() for name in self.__dataclass_fields__))
+
+
+@dataclass
+class Rows:
+    """Training or evaluation data as backends take it.
+
+    x: (n, n_features) of the pool's dtype, each row contiguous. y: (n_targets, n) of the pool's dtype, contiguous; for
+    labels n_targets is 1. None where there is nothing to compare with.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.x)
+
+
+@dataclass
+class Control:
+    """How a caller watches and stops a running operation: `tick(share of its work that is done)`, True to stop soon."""
+
+    tick: Callable[[float], bool] = field(default=lambda share: False)
+    n_threads: int | None = None
+
+
+class Backend(Protocol):
+    """One pool's parameters on one device, and the operations on them. Members are given by position, int64."""
+
+    plan: Plan
+
+    def initialize(self, members: np.ndarray) -> None:
+        """Draw the initial weights of these members and clear their slots."""
+
+    def train_epoch(
+        self,
+        members: np.ndarray,
+        progress: Progress,
+        data: Rows,
+        batch_size: np.ndarray,
+        shuffle: int,
+        loss: np.ndarray,
+        control: Control,
+    ) -> None:
+        """Finish one epoch of each member, or as much as `control` allows; advance `progress`.
+
+        loss (n_members,) float64 receives the epoch's mean minibatch loss of those that finished it or diverged.
+        """
+
+    def evaluate(
+        self, members: np.ndarray, data: Rows, weights: str, control: Control
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(mean loss, mean score) of each member, float64."""
+
+    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
+        """Raw outputs into out, (len(members), n, n_raw_outputs) of the pool's dtype, contiguous."""
+
+    def keep_best(self, members: np.ndarray) -> None:
+        """Copy the current parameters of these members to the snapshot "best" (made at first use, of all members)."""
+
+    def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Copies of the member's (weights, biases), weights as (fan_in, fan_out); no biases where it has none."""
+
+    def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        """Replace a member's parameters and clear its slots."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All buffers in canonical order (layout.PoolLayout.canonical), for files: "parameters", "slots", maybe
+        "best"."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """The inverse of `state`."""
+
+    def take(self, plan: Plan, positions: np.ndarray) -> Any:
+        """A backend for a subset of the members, with copies of their buffers."""

@@ -1,0 +1,330 @@
+"""The reference backend: M3 (see `m3`) on NumPy or CuPy arrays, readable, the model of all others.
+
+Memory: the largest arrays are (rows, pairs), where a layer has fan_in * fan_out pairs per member. Members are taken in
+chunks, and minibatches in blocks of rows whose gradients are added up, so that all that is neither data nor parameters,
+slots or snapshot stays under `memory_cap` bytes. Less than one member and one row at a time it cannot do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
+from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
+from pmlp_np.backends.m3 import Chunk, SameRule, first_of
+from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+from pmlp_np.formulas.random import shuffled_order, uniforms
+from pmlp_np.layout import PoolLayout, spread
+
+MEMORY_CAP = 256 * 2**20
+# More rows at once make nothing faster, and chunks smaller.
+_ROWS_AT_ONCE = 512
+# What a member needs, counted on the code below and held by a test. Once: bytes of tables per parameter, and arrays of
+# all parameters. Per row: arrays of all units, of the widest layer's units, and of the layer with the most pairs.
+_TABLE_BYTES, _UPDATE_ARRAYS = 96, 18
+_UNIT_ARRAYS, _WIDEST_ARRAYS, _PAIR_ARRAYS = 3, 10, 3
+
+_without_warnings = np.errstate(all="ignore")
+
+
+class ReferenceBackend:
+    """Parameters, slots and best snapshot of a pool, on the CPU or a GPU; operations as in `backends.base.Backend`.
+
+    device: "cpu" (NumPy) or "gpu" (CuPy, which must be installed). memory_cap: bytes for all that a call needs besides.
+    """
+
+    def __init__(self, plan: Plan, device: str = "cpu", memory_cap: int = MEMORY_CAP) -> None:
+        self.plan, self.device, self.memory_cap = plan, device, memory_cap
+        self.xp = device_namespace(device)
+        self.layout = PoolLayout(plan.specs, plan.n_features, plan.n_raw_outputs, lanes=1)
+        self._n_slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
+        self._slot_offset = first_of(self.layout.block_size * self._n_slots)
+        self.parameters = self.xp.zeros(self.layout.size, plan.dtype)
+        self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
+        self.best: Any = None
+
+    # The contract.
+
+    def initialize(self, members: np.ndarray) -> None:
+        layout, initializers = self.layout, list(INITIALIZERS.values())
+        for m in members.tolist():
+            initializer, key = initializers[self.plan.specs.initializer[m]], self.plan.stream_key[m]
+            draw = DISTRIBUTIONS[initializer.distribution]
+            values = []
+            for k, at in enumerate(range(int(layout.first_layer[m]), int(layout.first_layer[m + 1]))):
+                fans = int(layout.fan_in[at]), int(layout.fan_out[at])
+                values.append(draw(uniforms(key, k, 0, fans[0] * fans[1])) * initializer.weight_scale(*fans))
+                if layout.bias_offset[at] >= 0:
+                    values.append(draw(uniforms(key, k, 1, fans[1])) * initializer.bias_scale(*fans))
+            self._replace(m, values)
+
+    @_without_warnings
+    def train_epoch(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray, shuffle: int,
+                    loss: np.ndarray, control: Control) -> None:  # fmt: skip
+        data = Rows(self.xp.asarray(data.x), self.xp.asarray(data.y))
+        own_rows = shuffle == MEMBER_ORDER
+        weight, done = self.layout.block_size, 0
+        left = (weight * (-(-data.n // batch_size) - progress.minibatch))[members].sum()
+
+        def tick(advanced: np.ndarray) -> bool:
+            nonlocal done
+            done += int(weight[advanced].sum())
+            return control.tick(done / left)
+
+        for group in self._in_step(members, progress, batch_size, shuffle):
+            batch = min(int(batch_size[group[0]]), data.n)
+            order = None if own_rows else self._orders(group[:1], progress, data.n, shuffle)
+            for part, rows in self._parts(group, batch, data.n if own_rows else 0):
+                orders = self._orders(group[part], progress, data.n, shuffle) if order is None else order
+                if self._train(group[part], rows, data, orders, batch, progress, loss, tick):
+                    return
+
+    @_without_warnings
+    def evaluate(self, members: np.ndarray, data: Rows, weights: str,
+                 control: Control) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        y = self.xp.asarray(data.y)
+        loss, score = np.full(len(members), np.nan), np.full(len(members), np.nan)
+        total: Any = 0.0
+        for places, rows, raw in self._raw_outputs(members, data.x, weights, control):
+            target = self._targets(y, self.xp.arange(rows.start, rows.stop).reshape(-1, 1))
+            found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
+            sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
+            total = sums if rows.start == 0 else total + sums
+            if rows.stop == data.n:
+                loss[places], score[places] = total / data.n
+        return loss, score
+
+    @_without_warnings
+    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
+        for places, rows, raw in self._raw_outputs(members, x, weights, control):
+            out[places, rows] = to_numpy(raw.transpose(2, 1, 0))
+
+    def keep_best(self, members: np.ndarray) -> None:
+        if self.best is None:
+            self.best = self.parameters.copy()
+            return
+        place = self.xp.asarray(self._blocks(members))
+        self.best[place] = self.parameters[place]
+
+    def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        values = self._on_host(self._buffer(weights), self.layout.canonical(np.array([member])))
+        shapes = [shape for _, shape, _ in self.layout.tensors(member)]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        tensors = [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), shapes, strict=True)]
+        return [t for t in tensors if t.ndim == 2], [t for t in tensors if t.ndim == 1]
+
+    def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        layers = zip(weights, biases, strict=True) if biases else zip(weights, strict=True)
+        self._replace(member, [tensor for layer in layers for tensor in layer])
+
+    def state(self) -> dict[str, np.ndarray]:
+        positions = self.layout.canonical(np.arange(self.plan.n_members))
+        buffers = {
+            "parameters": self._on_host(self.parameters, positions),
+            "slots": self._on_host(self.slots, self.layout.canonical_slots(self._slot_offset, self._n_slots)),
+        }
+        if self.best is not None:
+            buffers["best"] = self._on_host(self.best, positions)
+        return buffers
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        positions = self.xp.asarray(self.layout.canonical(np.arange(self.plan.n_members)))
+        self.parameters[positions] = self.xp.asarray(state["parameters"])
+        self.slots[self.xp.asarray(self.layout.canonical_slots(self._slot_offset, self._n_slots))] = self.xp.asarray(
+            state["slots"]
+        )
+        self.best = None
+        if "best" in state:
+            self.best = self.xp.empty_like(self.parameters)
+            self.best[positions] = self.xp.asarray(state["best"])
+
+    def take(self, plan: Plan, positions: np.ndarray) -> ReferenceBackend:
+        part = ReferenceBackend(plan, self.device, self.memory_cap)
+        blocks = self.xp.asarray(self._blocks(positions))
+        part.parameters = self.parameters[blocks]
+        sizes = self.layout.block_size[positions] * self._n_slots[positions]
+        part.slots = self.slots[self.xp.asarray(spread(self._slot_offset[positions], sizes))]
+        part.best = None if self.best is None else self.best[blocks]
+        return part
+
+    # Training.
+
+    def _in_step(self, members: np.ndarray, progress: Progress, batch_size: np.ndarray,
+                 shuffle: int) -> list[np.ndarray]:  # fmt: skip
+        """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows."""
+        if not len(members):
+            return []
+        columns = [self.layout.depth[members], batch_size[members], progress.minibatch[members]]
+        if shuffle == SHARED_ORDER:
+            columns += [self.plan.order_key[members], progress.epoch[members]]
+        table = np.stack([column.astype(np.uint64) for column in columns], axis=1)
+        _, group, counts = np.unique(table, axis=0, return_inverse=True, return_counts=True)
+        return np.split(members[np.argsort(group.ravel(), kind="stable")], np.cumsum(counts)[:-1])
+
+    def _orders(self, members: np.ndarray, progress: Progress, n: int, shuffle: int) -> Any:
+        """The orders in which members' epochs visit n rows: (n, members), or (n, 1) if there is but one."""
+        if shuffle == IN_ORDER:
+            return self.xp.arange(n).reshape(-1, 1)
+        keys = self.plan.order_key if shuffle == SHARED_ORDER else self.plan.stream_key
+        orders = [shuffled_order(keys[m], int(progress.epoch[m]), n) for m in members]
+        return self.xp.asarray(np.stack(orders, axis=1))
+
+    def _train(self, members: np.ndarray, rows: int, data: Rows, orders: Any, batch: int, progress: Progress,
+               loss: np.ndarray, tick: Callable[[np.ndarray], bool]) -> bool:  # fmt: skip
+        """Finish the epoch of members that march in step, or stop between minibatches. Returns whether to stop."""
+        chunk = self._chunk(members, rows, orders)
+        batches = -(-data.n // batch)
+        stop = False
+        for i in range(int(progress.minibatch[members[0]]), batches):
+            if stop:
+                return True
+            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress)
+            progress.loss_sum[members] += found
+            progress.minibatch[members] += 1
+            stop = tick(members)
+            healthy = np.isfinite(found)
+            if healthy.all():
+                continue
+            lost, members = members[~healthy], members[healthy]
+            progress.status[lost] = DIVERGED
+            loss[lost] = progress.loss_sum[lost] / progress.minibatch[lost]
+            if not len(members):
+                return stop
+            orders = orders if orders.shape[1] == 1 else orders[:, self.xp.asarray(np.flatnonzero(healthy))]
+            chunk = self._chunk(members, rows, orders)
+        loss[members] = progress.loss_sum[members] / batches
+        progress.epoch[members] += 1
+        progress.minibatch[members] = 0
+        progress.loss_sum[members] = 0.0
+        unusable = ~self.xp.isfinite(self.parameters[chunk.place])
+        counts = segment_sum(unusable.astype(self.plan.dtype).reshape(1, -1), chunk.starts)
+        progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
+        return stop
+
+    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress) -> np.ndarray:
+        """One step of each member on the rows `index`, (batch, 1 or members). Returns the mean losses before it."""
+        w = self.parameters[chunk.place]
+        gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
+        for start in range(0, len(index), chunk.rows):
+            block = index[start : start + chunk.rows]
+            raw, inputs, derivatives = chunk.forward(w, data.x.take(block, axis=0).reshape(len(block), -1))
+            losses, slope = self.plan.loss.function(raw, self._targets(data.y, block))
+            total += losses.sum(axis=0, dtype=np.float64)
+            chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
+        progress.step[chunk.members] += 1
+        for group in chunk.rules:
+            self._update(group, w, gradient, progress.step[group.members])
+        self.parameters[chunk.place] = w
+        return to_numpy(total) / len(index)
+
+    def _update(self, group: SameRule, w: Any, gradient: Any, step: np.ndarray) -> None:
+        """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
+        # Two rows of numbers for each member: of its weights, and of its biases, which don't decay.
+        h = np.repeat(self.plan.specs.hyperparameters[group.members], 2, axis=0)
+        h[1::2, HYPERPARAMETERS.index("weight_decay")] = 0.0
+        by_name = SimpleNamespace(**dict(zip(HYPERPARAMETERS, h.T, strict=True)))
+        numbers = group.rule.scalars(by_name, np.repeat(step, 2))
+        moved = {name: self.xp.asarray(value.astype(self.plan.dtype)) for name, value in numbers.items()}
+        scalars = SimpleNamespace(**{name: value[group.run] for name, value in moved.items()})
+        slots = tuple(self.slots[place] for place in group.slots)
+        w[group.own], slots = group.rule.update(w[group.own], gradient[group.own], slots, scalars)
+        for place, values in zip(group.slots, slots, strict=True):
+            self.slots[place] = values
+
+    def _targets(self, y: Any, index: Any) -> Any:
+        """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
+        return (y[0] if self.plan.loss.targets == "labels" else y)[..., index]
+
+    # Chunks.
+
+    def _raw_outputs(self, members: np.ndarray, x: Any, weights: str,
+                     control: Control) -> Iterator[tuple[np.ndarray, slice, Any]]:  # fmt: skip
+        """(places among the members, rows, raw outputs (outputs, rows, members)), until all rows of all are done."""
+        x, buffer = self.xp.asarray(x), self._buffer(weights)
+        depths, weight, done = self.layout.depth[members], self.layout.block_size[members], 0
+        for depth in np.unique(depths):
+            same_depth = np.flatnonzero(depths == depth)
+            for part, rows in self._parts(members[same_depth], len(x), 0):
+                places = same_depth[part]
+                chunk = self._chunk(members[places], rows)
+                w = buffer[chunk.place]
+                for start in range(0, len(x), rows):
+                    block = slice(start, min(start + rows, len(x)))
+                    yield places, block, chunk.forward(w, x[block])[0]
+                    done += int(weight[places].sum()) * (block.stop - block.start)
+                    if control.tick(done / (int(weight.sum()) * len(x))):
+                        return
+
+    def _parts(self, members: np.ndarray, rows: int, order_rows: int) -> Iterator[tuple[slice, int]]:
+        """Members of one depth in parts, and how many of so many rows to take at once, such that the memory cap holds.
+
+        order_rows: the length of each member's own order of rows, 0 where they share one.
+        """
+        layout, size, features = self.layout, self.plan.dtype.itemsize, self.plan.n_features
+        layers = layout.first_layer[members][:, None] + np.arange(layout.depth[members[0]] + 1)
+        units = layout.fan_out[layers]
+        pairs = layout.fan_in[layers] * units
+        pairs[:, 0] *= order_rows > 0
+        once = layout.block_size[members] * (_TABLE_BYTES + _UPDATE_ARRAYS * size) + 8 * order_rows
+        per_row = _UNIT_ARRAYS * units.sum(axis=1) + _WIDEST_ARRAYS * units.max(axis=1)
+        per_row += _PAIR_ARRAYS * pairs.max(axis=1) + 2 * features * (order_rows > 0)
+        per_row *= size
+        row = size * 2 * (features + self.plan.n_outputs)
+        rows = max(1, min(rows, _ROWS_AT_ONCE, self.memory_cap // 4 // row))
+        room = self.memory_cap - rows * row
+        total = np.cumsum(once + rows * per_row)
+        start = 0
+        while start < len(members):
+            before = total[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(total, before + room, side="right")))
+            alone = (room - once[start]) // per_row[start]
+            yield slice(start, stop), max(1, min(rows, int(alone)))
+            start = stop
+
+    def _chunk(self, members: np.ndarray, rows: int, orders: Any = None) -> Chunk:
+        """The fused network of these members; for training by these orders of rows, or for forward passes only."""
+        layout = PoolLayout(self.plan.specs[members], self.plan.n_features, self.plan.n_raw_outputs, lanes=1)
+        own_rows = orders is not None and orders.shape[1] > 1
+        chunk = Chunk(self.xp, layout, members, self._blocks(members), rows, own_rows)
+        if orders is not None:
+            chunk.rules = self._rules(members, layout)
+        return chunk
+
+    def _rules(self, members: np.ndarray, layout: PoolLayout) -> list[SameRule]:
+        xp, rules, codes = self.xp, list(RULES.values()), self.plan.specs.rule[members]
+        biases = np.add.reduceat(np.where(layout.bias_offset >= 0, layout.fan_out, 0), layout.first_layer[:-1])
+        groups = []
+        for code in np.unique(codes):
+            chosen = np.flatnonzero(codes == code)
+            sizes, offsets = layout.block_size[chosen], self._slot_offset[members[chosen]]
+            own = xp.asarray(spread(layout.block_offset[chosen], sizes))
+            slots = [xp.asarray(spread(offsets + k * sizes, sizes)) for k in range(rules[code].slots)]
+            runs = np.stack([sizes - biases[chosen], biases[chosen]], axis=1).ravel()
+            run = xp.asarray(np.repeat(np.arange(len(runs)), runs))
+            groups.append(SameRule(rules[code], members[chosen], own, slots, run))
+        return groups
+
+    # Buffers.
+
+    def _buffer(self, weights: str) -> Any:
+        return self.best if weights == "best" and self.best is not None else self.parameters
+
+    def _blocks(self, members: np.ndarray) -> np.ndarray:
+        """Positions of these members' parameters."""
+        return spread(self.layout.block_offset[members], self.layout.block_size[members])
+
+    def _on_host(self, buffer: Any, positions: np.ndarray) -> np.ndarray:
+        return to_numpy(buffer[self.xp.asarray(positions)])
+
+    def _replace(self, member: int, tensors: list[np.ndarray]) -> None:
+        """Replace a member's parameters by these, in canonical order, and clear its slots."""
+        values = np.concatenate([np.ravel(tensor) for tensor in tensors]).astype(self.plan.dtype)
+        self.parameters[self.xp.asarray(self.layout.canonical(np.array([member])))] = self.xp.asarray(values)
+        start = int(self._slot_offset[member])
+        self.slots[start : start + int(self.layout.block_size[member] * self._n_slots[member])] = 0
