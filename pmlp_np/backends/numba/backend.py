@@ -1,0 +1,354 @@
+"""The Numba backend: a pool's parameters in one flat buffer, and the tables that the driver reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from pmlp_np.arrays import allocate
+from pmlp_np.backends.base import MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
+from pmlp_np.backends.numba import driver
+from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
+from pmlp_np.backends.numba.drawing import shuffle as shuffle_rows
+from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, INITIALIZE, TRAIN, JobBuilder, scratch_bytes
+from pmlp_np.backends.numba.simd import KINDS
+from pmlp_np.errors import require_memory
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
+from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.layout import PoolLayout, spread
+
+# One parallel region at a time: Numba's fallback threading layer aborts the process when two threads enter it.
+_parallel_region = threading.Lock()
+_forked = False
+
+
+def _after_fork() -> None:
+    # The parent's threads do not exist in a forked child, and OpenMP terminates a child that asks for them.
+    global _forked, _parallel_region
+    _forked, _parallel_region = True, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+# A reordered copy of the rows is made once per epoch up to this size; larger tables are read through the order.
+_REORDER_BYTES = 1 << 30
+_POLL_SECONDS = 0.05
+# Tasks of less than about this many multiply-adds are done before a helper thread would have started.
+_SMALL_WORK = 1 << 20
+_NO_INTEGERS = np.zeros(0, np.int64)
+
+_LAYOUT_TABLES = (
+    "first_layer", "fan_in", "fan_out", "row_stride", "stride_in", "stride_out", "weight_offset", "bias_offset",
+    "activation", "block_offset", "block_size",
+)  # fmt: skip
+_COMPUTING = (TRAIN, EVALUATE, FORWARD)
+_PASS_TASKS = {
+    "gemm": _COMPUTING,
+    "dots": _COMPUTING,
+    "transpose": _COMPUTING,
+    "output_slopes": (TRAIN,),
+    "column_sums": (TRAIN,),
+    "row_sums": (TRAIN,),
+    "gather_rows": (TRAIN,),
+    "gather_targets": (TRAIN, EVALUATE),
+    "scatter_outputs": (FORWARD,),
+    "fill": (INITIALIZE, *_COMPUTING),
+    "scale": (INITIALIZE,),
+    "finite": (TRAIN,),
+}
+
+
+class NumbaBackend:
+    """Parameters, slots and best snapshot of a pool in main memory; operations as in `backends.base.Backend`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._kind = KINDS[plan.dtype.name]
+        self.layout = layout = PoolLayout(plan.specs, plan.n_features, plan.n_raw_outputs, self._kind.lanes)
+        rules = list(RULES.values())
+        self._n_slots = np.array([rule.slots for rule in rules], np.int64)[plan.specs.rule]
+        self._slot_size = layout.block_size * self._n_slots
+        self._slot_offset = np.cumsum(self._slot_size) - self._slot_size
+        needed = (layout.size + int(self._slot_size.sum())) * plan.dtype.itemsize
+        require_memory("specs", needed, "Train fewer or smaller members, or float32.")
+        # `dots` reads whole groups of weight rows: what lies behind the last block must be readable.
+        self._slack = self._kind.lanes * layout.widest_row()
+        self.parameters = self._buffer(layout.size)
+        self.slots = self._buffer(int(self._slot_size.sum()), zero=True)
+        self.best: np.ndarray | None = None
+        self._rule = plan.specs.rule.astype(np.int64)
+        names = list(DISTRIBUTIONS)
+        by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
+        self._distribution = by_initializer[plan.specs.initializer]
+        self._vectors = layout.row_stride // layout.lanes
+        self._bases: dict[int, JobBuilder] = {}
+        self._scratch: list[np.ndarray] = []
+
+    def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
+        buffer = allocate(size + self._slack, self.plan.dtype)
+        buffer[0 if zero else size :] = 0
+        return buffer
+
+    # The contract.
+
+    def initialize(self, members: np.ndarray) -> None:
+        self._clear_slots(members)
+        weight_scale, bias_scale = self._initial_scales()
+        self._execute(INITIALIZE, members, Control(), weight_scale=weight_scale, bias_scale=bias_scale)
+
+    def train_epoch(
+        self,
+        members: np.ndarray,
+        progress: Progress,
+        data: Rows,
+        batch_size: np.ndarray,
+        shuffle: int,
+        loss: np.ndarray,
+        control: Control,
+    ) -> None:
+        fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **vars(progress)}
+        if shuffle == MEMBER_ORDER:
+            fields["orders"] = np.empty(_slots(control, members) * data.n, np.int64)
+        if shuffle != SHARED_ORDER:
+            self._execute(TRAIN, members, control, data, **fields)
+            return
+        keys = np.stack([self.plan.order_key[members], progress.epoch[members].astype(np.uint64)], axis=1)
+        shared, group = np.unique(keys, axis=0, return_inverse=True)
+        assert data.y is not None
+        small = data.x.nbytes <= _REORDER_BYTES
+        for i, (key, epoch) in enumerate(shared):
+            order = np.empty(data.n, np.int64)
+            shuffle_rows(int(key.view(np.int64)), int(epoch), order.ctypes.data, data.n)
+            rows = Rows(data.x[order], np.ascontiguousarray(data.y[:, order])) if small else data
+            part = members[group.ravel() == i]
+            self._execute(TRAIN, part, control, rows, **fields, order=None if small else order)
+
+    def evaluate(
+        self, members: np.ndarray, data: Rows, weights: str, control: Control
+    ) -> tuple[np.ndarray, np.ndarray]:
+        loss, score = np.full(self.plan.n_members, np.nan), np.full(self.plan.n_members, np.nan)
+        self._execute(EVALUATE, members, control, data, weights, loss=loss, score=score)
+        return loss[members], score[members]
+
+    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
+        self._execute(FORWARD, members, control, Rows(x), weights, out=out)
+
+    def keep_best(self, members: np.ndarray) -> None:
+        best = self.parameters.copy() if self.best is None else self.best
+        self.best = best
+        for m in members.tolist():
+            place = self._block(m)
+            best[place] = self.parameters[place]
+
+    def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        matrices, biases = self.layout.views(self._weights(weights), member)
+        return [view.copy() for view in matrices], [view.copy() for view in biases]
+
+    def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        matrices, vectors = self.layout.views(self.parameters, member)
+        self.parameters[self._block(member)] = 0
+        for view, values in zip(matrices + vectors, weights + biases, strict=True):
+            view[...] = values
+        self._clear_slots(np.array([member]))
+
+    def state(self) -> dict[str, np.ndarray]:
+        positions = self.layout.canonical(np.arange(self.plan.n_members))
+        buffers = {
+            "parameters": self.parameters[positions],
+            "slots": self.slots[self.layout.canonical_slots(self._slot_offset, self._n_slots)],
+        }
+        if self.best is not None:
+            buffers["best"] = self.best[positions]
+        return buffers
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        positions = self.layout.canonical(np.arange(self.plan.n_members))
+        self.parameters[:] = 0
+        self.parameters[positions] = state["parameters"]
+        self.slots[:] = 0
+        self.slots[self.layout.canonical_slots(self._slot_offset, self._n_slots)] = state["slots"]
+        self.best = None
+        if "best" in state:
+            self.best = self._buffer(self.layout.size, zero=True)
+            self.best[positions] = state["best"]
+
+    def take(self, plan: Plan, positions: np.ndarray) -> NumbaBackend:
+        part = NumbaBackend(plan)
+        blocks = spread(self.layout.block_offset[positions], self.layout.block_size[positions])
+        part.parameters[: part.layout.size] = self.parameters[blocks]
+        slots = spread(self._slot_offset[positions], self._slot_size[positions])
+        part.slots[: len(slots)] = self.slots[slots]
+        if self.best is not None:
+            part.best = part._buffer(part.layout.size)
+            part.best[: part.layout.size] = self.best[blocks]
+        return part
+
+    # Buffers.
+
+    def _block(self, member: int) -> slice:
+        start = int(self.layout.block_offset[member])
+        return slice(start, start + int(self.layout.block_size[member]))
+
+    def _weights(self, which: str) -> np.ndarray:
+        return self.best if which == "best" and self.best is not None else self.parameters
+
+    def _clear_slots(self, members: np.ndarray) -> None:
+        for m in members.tolist():
+            start = int(self._slot_offset[m])
+            self.slots[start : start + int(self._slot_size[m])] = 0
+
+    # Running the driver.
+
+    def _initial_scales(self) -> tuple[np.ndarray, np.ndarray]:
+        layout = self.layout
+        entries = list(INITIALIZERS.values())
+        code = np.repeat(self.plan.specs.initializer, layout.depth + 1)
+        weight, bias = np.zeros(len(code)), np.zeros(len(code))
+        for i in np.unique(code):
+            chosen = code == i
+            fans = layout.fan_in[chosen].astype(np.float64), layout.fan_out[chosen].astype(np.float64)
+            weight[chosen] = entries[i].weight_scale(*fans)
+            bias[chosen] = entries[i].bias_scale(*fans)
+        return weight, bias
+
+    def _base(self, task: int, members: np.ndarray) -> JobBuilder:
+        """The part of a job that is the same each time: tables, and the passes that the members need.
+
+        Passes that they don't need are not compiled; what all members need is found once.
+        """
+        everything = len(members) == self.plan.n_members
+        if task in self._bases:
+            return self._bases[task]
+        plan, layout = self.plan, self.layout
+        base = JobBuilder().put(
+            task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
+            n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset, stream_key=plan.stream_key,
+            rule=self._rule, hyperparameters=plan.specs.hyperparameters, distribution=self._distribution,
+            vectors=self._vectors, **{name: getattr(layout, name) for name in _LAYOUT_TABLES},
+            **self._passes(task, members, everything),
+        )  # fmt: skip
+        if everything:
+            self._bases[task] = base
+        return base
+
+    def _passes(self, task: int, members: np.ndarray, everything: bool) -> dict[str, Any]:
+        """Addresses of the passes that a task on these members needs."""
+        kind, specs, loss = self._kind.name, self.plan.specs, self.plan.loss.name
+        training = task == TRAIN
+
+        def table(names: list[str], prefix: str, used: np.ndarray, kind: str = kind) -> np.ndarray:
+            addresses = np.zeros(len(names), np.int64)
+            for code in used:
+                addresses[code] = pass_address(kind, f"{prefix}:{names[code]}")
+            return addresses
+
+        layers = slice(None) if everything else spread(self.layout.first_layer[members], self.layout.depth[members] + 1)
+        codes = np.unique(self.layout.activation[layers])
+        activations = _NO_INTEGERS if task == INITIALIZE else codes[codes >= 0]
+        rules = np.unique(specs.rule[members]) if training else _NO_INTEGERS
+        prefix = "activation_train" if training else "activation"
+        distributions = np.unique(self._distribution[members]) if task == INITIALIZE else _NO_INTEGERS
+        fixed = {name: pass_address(kind, name) if task in tasks else 0 for name, tasks in _PASS_TASKS.items()}
+        loss_pass = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
+        return {f"{name}_pass": value for name, value in fixed.items()} | {
+            "loss_pass": pass_address(kind, f"{loss_pass}:{loss}") if loss_pass else 0,
+            "activation_pass": table(list(ACTIVATIONS), prefix, activations),
+            "scalars_pass": table(list(RULES), "scalars", rules),
+            "update_pass": table(list(RULES), "update", rules),
+            "gradient_step_pass": table(list(RULES), "gradient_step", rules),
+            "distribution_pass": table(list(DISTRIBUTIONS), "distribution", distributions, "float64"),
+        }
+
+    def _execute(
+        self,
+        task: int,
+        members: np.ndarray,
+        control: Control,
+        data: Rows | None = None,
+        weights: str = "last",
+        **fields: Any,
+    ) -> None:
+        """Run a task on these members; `fields` are the job's fields that this task alone needs."""
+        if len(members) == 0:
+            return
+        marker = announce_compilation(self._kind.name)
+        n_threads = _slots(control, members)
+        weight = self.layout.block_size[members]
+        place = np.argsort(-weight, kind="stable")
+        flags = np.zeros(2, np.int64)
+        done = np.zeros(n_threads * DONE_STRIDE, np.int64)
+        job = JobBuilder(self._base(task, members)).put(
+            queue=members[place], n_queue=len(place), place=place, done=done, counter=flags[:1], stop=flags[1:],
+            parameters=self._weights(weights), scratch=self._slot_scratch(n_threads), **fields,
+        )  # fmt: skip
+        if data is not None:
+            job.put(x=data.x, x_stride=data.x.strides[0] // self._kind.itemsize, n_rows=data.n)
+            if data.y is not None:
+                job.put(y=data.y, n_targets=data.y.shape[0], y_stride=data.y.shape[1])
+        n_rows = 1 if data is None else data.n
+        total = int(weight.sum())
+        small = total * n_rows < _SMALL_WORK
+        if task == TRAIN:
+            batches = -(-n_rows // fields["batch_size"][members])
+            total = int((weight * (batches - fields["minibatch"][members])).sum())
+        if small:
+            driver.work(0, job.build())
+            control.tick(1.0)
+        else:
+            _run(job.build(), n_threads, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+        if marker is not None and task == TRAIN:
+            marker.touch()
+
+    def _slot_scratch(self, n_threads: int) -> np.ndarray:
+        while len(self._scratch) < n_threads:
+            size = scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize
+            self._scratch.append(allocate(size, self.plan.dtype))
+        return np.array([block.ctypes.data for block in self._scratch[:n_threads]], np.int64)
+
+
+def _slots(control: Control, members: np.ndarray) -> int:
+    """Threads to work with: as many as asked for, but no more than Numba has, nor than there are members."""
+    if _forked:
+        return 1
+    wanted = numba.get_num_threads() if control.n_threads is None else control.n_threads
+    return min(wanted, numba.config.NUMBA_NUM_THREADS, len(members))
+
+
+def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[], bool]) -> None:
+    """Run a job on a helper thread while this one watches: progress, budgets and Ctrl-C set the stop flag."""
+    failure: list[BaseException] = []
+
+    def compute() -> None:
+        try:
+            if n_threads == 1:
+                driver.work(0, jobs)
+            else:
+                numba.set_num_threads(n_threads)
+                driver.run(n_threads, jobs)
+        except BaseException as error:
+            failure.append(error)
+
+    with _parallel_region:
+        thread = threading.Thread(target=compute, name="pmlp_np", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(_POLL_SECONDS)
+                if tick():
+                    flags[1] = 1
+        finally:
+            # Buffers must outlive the thread, whatever came up; it ends with the minibatch it is at.
+            flags[1] = 1
+            while thread.is_alive():
+                with contextlib.suppress(KeyboardInterrupt):
+                    thread.join(_POLL_SECONDS)
+    if failure:
+        raise failure[0]

@@ -1,0 +1,261 @@
+"""Compilation, its cache, and the few intrinsics with which compiled driver code reaches passes and shares counters.
+
+Compiled code is kept in a folder named by a hash of every source file of the package and Numba's version: a formula
+that changes takes its old machine code out of use. Numba itself distinguishes processors inside that folder. The folder
+lies in the user's cache directory (or $PMLP_CACHE_DIR); where that can't be written, code is compiled anew in every
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES, argument_names
+from pmlp_np.backends.numba.simd import I64, KINDS, POINTER, Emitter
+
+_PACKAGE = Path(__file__).parents[2]
+# Denormals-are-zero and flush-to-zero of x86's MXCSR: an optimizer's slots decay into denormals, which are slow.
+_FLUSH_BITS = 0x8040
+
+
+@cache
+def source_hash() -> str:
+    """A hash of the package's sources and Numba's version."""
+    digest = hashlib.sha256(f"numba {numba.__version__}".encode())
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:20]
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Where compiled code is kept, or None where nothing can be written."""
+    base = os.environ.get("PMLP_CACHE_DIR") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "pmlp_np"
+    )
+    folder = Path(base) / source_hash()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        warnings.warn(
+            f"compiled code can't be kept in {folder} ({error}); it is compiled anew in every process. "
+            "Set PMLP_CACHE_DIR to a folder that can be written.",
+            stacklevel=2,
+        )
+        return None
+
+
+_config_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _numba_cache() -> Iterator[bool]:
+    """Numba's cache in our folder while a function is decorated; yields whether there is one."""
+    folder = cache_folder()
+    with _config_lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = "" if folder is None else str(folder)
+        try:
+            yield folder is not None
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a driver function: without the GIL, cached, and with IEEE division instead of ZeroDivisionError."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        with _numba_cache() as cached:
+            return njit(nogil=True, cache=cached, error_model="numpy", **options)(function)
+
+    return decorate
+
+
+@cache
+def cpu_features() -> frozenset[str]:
+    """The processor features that Numba compiles for."""
+    given = numba.config.CPU_FEATURES
+    if given is not None:
+        return frozenset(word[1:] for word in given.split(",") if word.startswith("+"))
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+
+
+def has_avx512() -> bool:
+    return "avx512f" in cpu_features()
+
+
+@intrinsic(prefer_literal=True)
+def _emit(typing_context, key, block):
+    if not isinstance(key, types.StringLiteral):
+        return None
+    kind_name, name = key.literal_value.split("/")
+
+    def generate(context, builder, signature, arguments):
+        emitter = Emitter(builder, KINDS[kind_name])
+        names = argument_names(name)
+        values = [emitter.load_scalar(emitter.offset(arguments[1], i, 8), I64) for i in range(len(names))]
+        PASSES[name](emitter, AVX512_TILES if has_avx512() else AVX2_TILES, *values)
+        return context.get_dummy_value()
+
+    return types.void(key, types.int64), generate
+
+
+_alive: list[Any] = []
+
+
+@cache
+def pass_address(kind: str, name: str) -> int:
+    """The address of a pass for float32 or float64; compiled at first use, looked up in each process, never stored."""
+    key = f"{kind}/{name}"
+
+    def run(block):
+        _emit(key, block)
+
+    with _numba_cache() as cached:
+        function = cfunc(types.void(types.int64), cache=cached)(run)
+    _alive.append(function)
+    return function.address
+
+
+@cache
+def announce_compilation(kind: str) -> Path | None:
+    """Say once that compilation lies ahead, if it does. Returns the file to make when it is done, or None."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    processor = hashlib.sha256(f"{llvm.get_host_cpu_name()} {sorted(cpu_features())}".encode()).hexdigest()[:12]
+    marker = folder / f"compiled-{kind}-{processor}"
+    if marker.exists():
+        return None
+    print(f"pmlp_np: compiling for {kind} (some seconds, once; kept in {folder})", file=sys.stderr, flush=True)
+    return marker
+
+
+@intrinsic
+def call(typing_context, address, arguments):
+    """Call the pass at an address with a tuple of 64-bit integers."""
+
+    def generate(context, builder, signature, values):
+        count = len(signature.args[1])
+        block = cgutils.alloca_once(builder, ir.ArrayType(I64, count))
+        for i, value in enumerate(cgutils.unpack_tuple(builder, values[1], count)):
+            value = context.cast(builder, value, signature.args[1][i], types.int64)
+            builder.store(value, builder.gep(block, [ir.Constant(I64, 0), ir.Constant(I64, i)]))
+        function_type = ir.FunctionType(ir.VoidType(), [I64])
+        function = builder.inttoptr(values[0], function_type.as_pointer())
+        builder.call(function, [builder.ptrtoint(block, I64)])
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), generate
+
+
+def _reader(element, llvm_type):
+    def read(typing_context, table, index):
+        def generate(context, builder, signature, arguments):
+            pointer = builder.inttoptr(arguments[0], POINTER)
+            return builder.load(builder.gep(pointer, [arguments[1]], source_etype=llvm_type), typ=llvm_type, align=8)
+
+        return element(types.int64, types.int64), generate
+
+    return read
+
+
+def _writer(element, llvm_type):
+    def write(typing_context, table, index, value):
+        def generate(context, builder, signature, arguments):
+            pointer = builder.inttoptr(arguments[0], POINTER)
+            builder.store(arguments[2], builder.gep(pointer, [arguments[1]], source_etype=llvm_type), align=8)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, element), generate
+
+    return write
+
+
+# item(table, i) reads and set_item(table, i, value) writes element i of the int64 table at an address; float_item and
+# set_float_item the float64 ones.
+item = intrinsic(_reader(types.int64, I64))
+float_item = intrinsic(_reader(types.float64, ir.DoubleType()))
+set_item = intrinsic(_writer(types.int64, I64))
+set_float_item = intrinsic(_writer(types.float64, ir.DoubleType()))
+
+
+@intrinsic
+def fetch_and_add(typing_context, address, amount):
+    """Atomically add to the int64 at an address; what it held before."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], I64.as_pointer()), arguments[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def read_now(typing_context, address):
+    """The int64 at an address as it is now, though another thread may write it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], I64.as_pointer())
+        return builder.load_atomic(pointer, "monotonic", 8, typ=I64)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def bits_of(typing_context, number):
+    """The bits of a float64 as int64, to hand it to a pass."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], I64)
+
+    return types.int64(types.float64), generate
+
+
+_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+@intrinsic
+def set_float_mode(typing_context, mode):
+    """Set the processor's floating-point control word of this thread (x86; elsewhere nothing). Returns the old one."""
+
+    def generate(context, builder, signature, arguments):
+        if not _X86:
+            return ir.Constant(I64, 0)
+        word = ir.IntType(32)
+        place = cgutils.alloca_once(builder, word)
+        function_type = ir.FunctionType(ir.VoidType(), [POINTER])
+        read = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.sse.stmxcsr")
+        write = cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.sse.ldmxcsr")
+        builder.call(read, [place])
+        old = builder.zext(builder.load(place, typ=word), I64)
+        keep = builder.icmp_signed("<", arguments[0], ir.Constant(I64, 0))
+        flushing = builder.or_(old, ir.Constant(I64, _FLUSH_BITS))
+        builder.store(builder.trunc(builder.select(keep, flushing, arguments[0]), word), place)
+        builder.call(write, [place])
+        return old
+
+    return types.int64(types.int64), generate
+
+
+# set_float_mode(FLUSH_DENORMALS) adds flushing to the current mode.
+FLUSH_DENORMALS = -1

@@ -1,0 +1,134 @@
+"""The driver: members dealt out to slots, and each member's task from start to end.
+
+One call of `run` deals a queue of members, largest first, out to slots (threads) by an atomic counter. A slot takes a
+member and keeps it for the whole task, so that parameters, gradient and activations of that member stay in its core's
+cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from pmlp_np.backends.base import DIVERGED, MEMBER_ORDER
+from pmlp_np.backends.numba.compiling import (
+    FLUSH_DENORMALS,
+    call,
+    fetch_and_add,
+    float_item,
+    item,
+    kernel,
+    read_now,
+    set_float_item,
+    set_float_mode,
+    set_item,
+)
+from pmlp_np.backends.numba.drawing import initialize, shuffle
+from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, SUMS_AT, TRAIN, frame
+from pmlp_np.backends.numba.step import forward_block, minibatch, split_hyperparameters
+
+
+@kernel()
+def count_work(job, slot, m):
+    """Count a minibatch, or another task done, at what the member weighs."""
+    place = slot * DONE_STRIDE
+    set_item(job.done, place, item(job.done, place) + item(job.block_size, m))
+
+
+@kernel()
+def _train(job, slot, m):
+    """Finish the member's current epoch, or stop between minibatches when told to or when a loss is not finite."""
+    n, batch = job.n_rows, item(job.batch_size, m)
+    batches = (n + batch - 1) // batch
+    scratch = item(job.scratch, slot)
+    place = frame(job, slot, m)
+    split_hyperparameters(job, scratch, m)
+    order = job.order
+    if job.shuffle == MEMBER_ORDER:
+        order = job.orders + slot * n * 8
+        shuffle(item(job.stream_key, m), item(job.epoch, m), order, n)
+    # The cursor is kept here and written once: neighbors' cursors share cache lines, and other slots train neighbors.
+    epoch, done, step = item(job.epoch, m), item(job.minibatch, m), item(job.step, m)
+    loss_sum = float_item(job.loss_sum, m)
+    healthy = True
+    while healthy and done < batches and read_now(job.stop) == 0:
+        step += 1
+        loss = minibatch(job, place, scratch, done * batch, min(batch, n - done * batch), order, step)
+        done += 1
+        loss_sum += loss
+        count_work(job, slot, m)
+        healthy = np.isfinite(loss)
+    if not healthy:
+        set_float_item(job.loss, m, loss_sum / done)
+    elif done == batches:
+        set_float_item(job.loss, m, loss_sum / batches)
+        epoch, done, loss_sum = epoch + 1, 0, 0.0
+        call(job.finite_pass, (place.block, item(job.block_size, m), scratch + SUMS_AT))
+        healthy = np.isfinite(float_item(scratch + SUMS_AT, 0))
+    set_item(job.epoch, m, epoch)
+    set_item(job.minibatch, m, done)
+    set_item(job.step, m, step)
+    set_float_item(job.loss_sum, m, loss_sum)
+    if not healthy:
+        set_item(job.status, m, DIVERGED)
+
+
+@kernel()
+def _evaluate(job, slot, m):
+    """Mean loss and mean score over all rows."""
+    place = frame(job, slot, m)
+    sums = item(job.scratch, slot) + SUMS_AT
+    set_float_item(sums, 0, 0.0)
+    set_float_item(sums, 1, 0.0)
+    done = 0
+    while done < job.n_rows:
+        count = min(place.rows, job.n_rows - done)
+        call(job.gather_targets_pass, (place.targets, place.rows, job.y, job.y_stride, done, 0, count, job.n_targets))
+        forward_block(job, place, job.x + done * job.x_stride * job.itemsize, job.x_stride, count, 0)
+        call(job.loss_pass, (place.raw, place.targets, place.rows, count, job.n_outputs, sums, sums + 8))
+        done += count
+    set_float_item(job.loss, m, float_item(sums, 0) / job.n_rows)
+    set_float_item(job.score, m, float_item(sums, 1) / job.n_rows)
+
+
+@kernel()
+def _forward(job, slot, m, i):
+    """Raw outputs of all rows, to place i of the result."""
+    place = frame(job, slot, m)
+    done = 0
+    while done < job.n_rows:
+        count = min(place.rows, job.n_rows - done)
+        forward_block(job, place, job.x + done * job.x_stride * job.itemsize, job.x_stride, count, 0)
+        out = job.out + (i * job.n_rows + done) * job.n_outputs * job.itemsize
+        call(job.scatter_outputs_pass, (out, place.raw, place.rows, count, job.n_outputs))
+        done += count
+
+
+@kernel()
+def work(slot, jobs):
+    """Take members from the queue until it is empty or the stop flag is set."""
+    job = jobs[0]
+    mode = set_float_mode(FLUSH_DENORMALS)
+    while read_now(job.stop) == 0:
+        i = fetch_and_add(job.counter, 1)
+        if i >= job.n_queue:
+            break
+        m = item(job.queue, i)
+        if job.task == TRAIN:
+            _train(job, slot, m)
+        elif job.task == EVALUATE:
+            _evaluate(job, slot, m)
+        elif job.task == FORWARD:
+            _forward(job, slot, m, item(job.place, i))
+        else:
+            initialize(job, slot, m)
+        if job.task != TRAIN:
+            count_work(job, slot, m)
+    set_float_mode(mode)
+
+
+@kernel(parallel=True)
+def run(slots, jobs):
+    """Work in `slots` slots at once; jobs is a one-element array of `job.JOB`."""
+    for slot in prange(slots):
+        work(np.int64(slot), jobs)

@@ -1,0 +1,148 @@
+"""What the driver is told: the job, a record of integers, and the frame, a member's part of a slot's scratch.
+
+With nothing but 64-bit integers in it (addresses, counts, strides) the driver compiles once for all types, and quickly.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pmlp_np.backends.numba.compiling import call, item, kernel
+from pmlp_np.backends.numba.passes.formulas import scalar_names
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+
+INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
+
+# One task on a queue of members. Every field is a number, an address in bytes (0: not needed) of a table or a buffer,
+# or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
+_FIELD_NAMES = """
+    task queue n_queue place counter stop done itemsize lanes n_features n_outputs n_targets
+    parameters slots x x_stride y y_stride n_rows order shuffle out loss score scratch orders
+    first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
+    block_offset block_size slot_offset
+    stream_key hyperparameters rule distribution weight_scale bias_scale batch_size
+    epoch minibatch loss_sum step status
+    gemm_pass dots_pass output_slopes_pass column_sums_pass row_sums_pass transpose_pass
+    gather_rows_pass gather_targets_pass scatter_outputs_pass fill_pass scale_pass finite_pass loss_pass
+    activation_pass scalars_pass update_pass gradient_step_pass distribution_pass
+"""
+_FIELDS = _FIELD_NAMES.split()
+JOB = np.dtype([(name, np.int64) for name in _FIELDS])
+_PLACE_OF = {name: i for i, name in enumerate(_FIELDS)}
+
+# Rows per block: as many as keep a member's activations and derivatives in this much cache, within the bounds. Any
+# multiple of 16 gives the same bits.
+_ROW_BLOCK_BYTES = 24 * 1024
+_MIN_ROW_BLOCK, _MAX_ROW_BLOCK = 32, 128
+VECTOR_BYTES = 64
+# The most numbers that an optimizer's rule derives per step.
+MAX_NUMBERS = max(len(scalar_names(rule)) for rule in RULES)
+# Counters of two slots lie a cache line apart.
+DONE_STRIDE = 8
+# Random numbers drawn at a time, and room for the whole vector after them.
+DRAWS = 256
+# Fixed places at the start of a slot's scratch, in bytes.
+SUMS_AT, HYPERPARAMETERS_AT = 0, VECTOR_BYTES
+DRAWS_AT = HYPERPARAMETERS_AT + 2 * 8 * -(-len(HYPERPARAMETERS) // 8) * 8
+_FRAME_AT = DRAWS_AT + (DRAWS + 8) * 8
+
+
+class JobBuilder:
+    """A job under construction; it keeps alive the arrays whose addresses it holds."""
+
+    def __init__(self, base: JobBuilder | None = None) -> None:
+        self._numbers: np.ndarray = np.zeros(len(_FIELDS), np.int64) if base is None else base._numbers.copy()
+        self._alive: list[Any] = [base]
+
+    def put(self, **fields: int | np.ndarray | None) -> JobBuilder:
+        """Set fields: numbers as they are, arrays (contiguous) by address, None as 0."""
+        for name, value in fields.items():
+            if isinstance(value, np.ndarray):
+                self._alive.append(value)
+                value = value.__array_interface__["data"][0]
+            self._numbers[_PLACE_OF[name]] = value or 0
+        return self
+
+    def build(self) -> np.ndarray:
+        """The job, a one-element array of JOB. It lives as long as this builder."""
+        return self._numbers.view(JOB)
+
+
+class Frame(NamedTuple):
+    """Addresses in a slot's scratch, for one member; `rows` is its row block."""
+
+    member: int
+    first_layer: int
+    depth: int
+    block: int
+    rows: int
+    raw: int
+    slope: int
+    targets: int
+    row_major: int
+    zeros: int
+    numbers: int
+    bias_numbers: int
+    lane_sums: int
+    gradient: int
+    x: int
+    activations: int
+    derivatives: int
+
+
+def _row_block(width, itemsize):
+    rows = _ROW_BLOCK_BYTES // max(2 * width * itemsize, 1)
+    return max(_MIN_ROW_BLOCK, min(_MAX_ROW_BLOCK, rows // 32 * 32))
+
+
+_compiled_row_block = kernel()(_row_block)
+
+
+def scratch_bytes(layout: Any, itemsize: int) -> int:
+    """Bytes of scratch in which any member of a layout finds room: what `frame` hands out, at its largest."""
+    hidden = np.where(layout.activation >= 0, layout.row_stride, 0)
+    widths = np.unique(np.add.reduceat(hidden, layout.first_layer[:-1])).tolist()
+    activations = max(2 * width * _row_block(width, itemsize) for width in widths)
+    outputs = -(-layout.n_raw_outputs // layout.lanes) * layout.lanes
+    elements = (
+        activations
+        + _MAX_ROW_BLOCK * (4 * outputs + layout.n_features)
+        + int(layout.block_size.max())
+        + layout.widest_row()
+        + outputs * layout.lanes
+    )
+    return _FRAME_AT + elements * itemsize + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
+
+
+@kernel()
+def frame(job, slot, m):
+    """The frame of member m in a slot's scratch."""
+    size = job.itemsize
+    first = item(job.first_layer, m)
+    depth = item(job.first_layer, m + 1) - 1 - first
+    width = widest = 0
+    for k in range(depth + 1):
+        if k < depth:
+            width += item(job.row_stride, first + k)
+        widest = max(widest, item(job.row_stride, first + k))
+    rows = _compiled_row_block(width, size)
+    outputs = (job.n_outputs + job.lanes - 1) // job.lanes * job.lanes
+    per_output = outputs * rows * size
+    raw = item(job.scratch, slot) + _FRAME_AT
+    slope = raw + per_output
+    targets = slope + per_output
+    row_major = targets + per_output
+    zeros = row_major + per_output
+    numbers = zeros + widest * size
+    bias_numbers = numbers + MAX_NUMBERS * VECTOR_BYTES
+    lane_sums = bias_numbers + MAX_NUMBERS * VECTOR_BYTES
+    gradient = lane_sums + outputs * VECTOR_BYTES
+    x = gradient + item(job.block_size, m) * size
+    activations = x + (rows * job.n_features * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
+    derivatives = activations + rows * width * size
+    call(job.fill_pass, (zeros, widest))
+    block = job.parameters + item(job.block_offset, m) * size
+    return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, numbers,
+                 bias_numbers, lane_sums, gradient, x, activations, derivatives)  # fmt: skip

@@ -1,0 +1,90 @@
+"""The table of passes, and what they share.
+
+A pass is one C-signature function over a block of rows, emitted as LLVM IR and reached through its address. It takes
+64-bit integers: addresses in bytes, counts and strides in elements. Blocks of activations are (rows, width padded to
+whole vectors); per-output blocks are (outputs, rows padded), lanes across rows. Every pass leaves padding zero.
+
+Accumulation orders, which no choice of tile may change: over inputs, one after another (`gemm` forward); over rows, one
+after another (`gemm` of gradients, `gradient_step`, `column_sums`); over units, one accumulator per lane and then a
+halving tree (`dots`); over rows of an output's bias, one accumulator per lane and then a halving tree (`row_sums`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
+
+
+class Tiles(NamedTuple):
+    """Register blocking. It decides speed alone: results do not depend on it.
+
+    A product goes through in tiles of `rows` rows by `odd_vectors` (once, where the number of vectors is odd) or
+    `vectors` vectors; the rows that are left in shapes with fewer rows and more vectors, so that enough sums are under
+    way to hide the latency of a multiply-add (4 cycles, two at a time). `dot_rows` dot products run at once.
+    """
+
+    rows: int
+    vectors: tuple[int, ...]
+    odd_vectors: int
+    left_rows: tuple[int, ...]
+    left_vectors: tuple[int, ...]
+    dot_rows: int
+
+
+# 32 registers of one vector each, or 16 registers of half a vector each.
+AVX512_TILES = Tiles(8, (2, 1), 3, left_rows=(4, 2, 1), left_vectors=(4, 2, 1), dot_rows=16)
+AVX2_TILES = Tiles(6, (1,), 0, left_rows=(3, 1), left_vectors=(2, 1), dot_rows=4)
+
+Pass = Callable[..., None]
+# name -> function(emitter, tiles, **i64 arguments)
+PASSES: dict[str, Pass] = {}
+
+
+def enter(name: str) -> Callable[[Pass], Pass]:
+    """Put a function into the table of passes."""
+
+    def put(function: Pass) -> Pass:
+        PASSES[name] = function
+        return function
+
+    return put
+
+
+def argument_names(name: str) -> tuple[str, ...]:
+    """The i64 arguments of a pass, in order."""
+    return tuple(inspect.signature(PASSES[name]).parameters)[2:]
+
+
+def over_block(e: Emitter, rows: Any, width: Any, body: Callable[[Any, Any], None]) -> None:
+    """body(element offset, mask) for every vector of a (rows, padded width) block.
+
+    The mask is None for whole vectors, and selects a row's last lanes where its width ends within a vector.
+    """
+    bld, lanes = e.builder, e.kind.lanes
+    whole = bld.and_(width, e.integer(-lanes))
+    rest = bld.sub(width, whole)
+    padded = bld.and_(bld.add(width, e.integer(lanes - 1)), e.integer(-lanes))
+    mask = e.first_lanes(rest)
+
+    def row(r: Any) -> None:
+        base = bld.mul(r, padded)
+        e.loop(whole, lambda n: body(bld.add(base, n), None), step=lanes)
+        e.when(bld.icmp_signed(">", rest, e.integer(0)), lambda: body(bld.add(base, whole), mask))
+
+    e.loop(rows, row)
+
+
+def add_rows(e: Emitter, values: Value, count: Any, sum_address: Any) -> None:
+    """Add the first `count` lanes to the float64 at an address, lane after lane."""
+    bld = e.builder
+    bounded = e.minimum(count, e.integer(e.kind.lanes))
+
+    def turn(i: Any, total: Any) -> list[Any]:
+        value = bld.extract_element(values.ir, i)
+        return [bld.fadd(total, value if e.kind.scalar is DOUBLE else bld.fpext(value, DOUBLE))]
+
+    (total,) = e.loop(bounded, turn, e.load_scalar(sum_address, DOUBLE))
+    e.store_scalar(total, sum_address)
