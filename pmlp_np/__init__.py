@@ -1,0 +1,33 @@
+"""pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
+
+from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
+from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
+from pmlp_np.mlp import MLP
+from pmlp_np.pool import Pool, concat, load
+from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
+from pmlp_np.spec import Member, Specs
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "PAPER_ACTIVATIONS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "DataError",
+    "FileFormatError",
+    "Member",
+    "MemoryNeededError",
+    "PmlpError",
+    "Pool",
+    "SpecError",
+    "Specs",
+    "concat",
+    "grid",
+    "integers",
+    "load",
+    "log_uniform",
+    "sample",
+    "uniform",
+]

@@ -1,0 +1,126 @@
+"""Validation of X and y: from whatever users hold to what backends take, without needless copies.
+
+X stays where it is when its dtype is the pool's and each row is contiguous (memory-mapped, read-only, or a block of
+columns of a wider table); otherwise it is cast once. y is cast once, one line per target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.backends.base import Rows
+from pmlp_np.errors import DataError, compose, require_memory, show
+from pmlp_np.formulas.losses import Loss
+
+# Rows are checked for NaN and infinity in pieces of about this many elements, so that no large mask is made.
+_PIECE = 1 << 20
+
+
+def as_features(X: Any, n_features: int, dtype: np.dtype, name: str = "X") -> np.ndarray:
+    """X as (n_samples, n_features) of the dtype, rows contiguous and finite.
+
+    Raises DataError (shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (the cast would not
+    fit).
+    """
+    x = _as_numbers(X, name)
+    if x.ndim != 2:
+        mend = "One feature: X.reshape(-1, 1). One sample: X.reshape(1, -1)." if x.ndim == 1 else ""
+        raise DataError(compose(name, f"shape (n_samples, {n_features})", str(x.shape), mend))
+    if x.shape[1] != n_features:
+        mend = "The pool was made with n_features=" + str(n_features) + "."
+        raise DataError(compose(name, f"{n_features} features (columns)", str(x.shape[1]), mend))
+    if len(x) == 0:
+        raise DataError(compose(name, "at least one row", "none"))
+    ready = x.dtype == dtype and x.flags.aligned and x.strides[0] % dtype.itemsize == 0
+    if not (ready and x.strides[0] > 0 and (x.shape[1] == 1 or x.strides[1] == dtype.itemsize)):
+        require_memory(name, x.size * dtype.itemsize, f"Hand over X as C-ordered {dtype.name}, which is used in place.")
+        with np.errstate(over="ignore"):
+            x = _dense(x, dtype)
+    _require_finite(x, name)
+    return x
+
+
+def as_targets(y: Any, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dtype, name: str = "y") -> np.ndarray:
+    """y as (n_targets, n_samples) of the dtype: a line per output, or one line of labels.
+
+    Raises DataError: shape, type, NaN or infinity, a label that is no class, a probability outside 0 ... 1.
+    """
+    values = _as_numbers(y, name, mend=_label_mend(loss))
+    per_row = 1 if loss.targets == "labels" else n_outputs
+    if values.shape == (n_samples,) and per_row == 1:
+        values = values[:, None]
+    if values.shape != (n_samples, per_row):
+        expected = f"shape ({n_samples},)" if per_row == 1 else f"shape ({n_samples}, {per_row})"
+        mend = "" if values.ndim and len(values) == n_samples else "X and y must have as many rows."
+        raise DataError(compose(name, expected, str(values.shape), mend))
+    with np.errstate(over="ignore"):
+        lines = _dense(values.T, dtype)
+    _require_finite(lines.T, name)
+    if loss.targets == "labels":
+        bad = (values != np.floor(values)) | (values < 0) | (values >= n_outputs)
+        _refuse(
+            bad[:, 0],
+            values[:, 0],
+            name,
+            f"whole numbers from 0 to {n_outputs - 1} (n_outputs={n_outputs})",
+            _label_mend(loss),
+        )
+    elif loss.targets == "probabilities":
+        bad = np.any((values < 0) | (values > 1), axis=1)
+        _refuse(bad, values, name, "values from 0 to 1", "Labels are 0 and 1.")
+    return lines
+
+
+def as_rows(
+    X: Any, y: Any, n_features: int, n_outputs: int, loss: Loss, dtype: np.dtype, names: tuple[str, str] = ("X", "y")
+) -> Rows:
+    """Checked features and targets together."""
+    x = as_features(X, n_features, dtype, names[0])
+    return Rows(x, as_targets(y, len(x), n_outputs, loss, dtype, names[1]))
+
+
+def _label_mend(loss: Loss) -> str:
+    return "Number the classes: np.unique(y, return_inverse=True)[1]." if loss.targets == "labels" else ""
+
+
+def _as_numbers(values: Any, name: str, mend: str = "") -> np.ndarray:
+    if values is None:
+        raise DataError(compose(name, "an array", "None"))
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(compose(name, "rows of equal length", show(values))) from None
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise DataError(compose(name, "numbers", f"objects such as {show(array.flat[0])}", mend)) from None
+    if array.dtype.kind not in "fiub":
+        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", mend))
+    return array
+
+
+def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array in the dtype, C-ordered and aligned; copied only where it is not."""
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _require_finite(x: np.ndarray, name: str) -> None:
+    rows = max(1, _PIECE // max(1, x.shape[1]))
+    for start in range(0, len(x), rows):
+        finite = np.isfinite(x[start : start + rows])
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            at = f"[{start + row}, {column}]" if x.shape[1] > 1 else f"[{start + row}]"
+            mend = "Fill or drop missing values first; scale what does not fit the dtype."
+            raise DataError(
+                compose(name, f"finite {x.dtype.name} numbers", f"{x[start + row, column]} in {name}{at}", mend)
+            )
+
+
+def _refuse(bad: np.ndarray, values: np.ndarray, name: str, expected: str, mend: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(compose(name, expected, f"{show(values[row].tolist())} in row {row}", mend))

@@ -1,0 +1,150 @@
+"""The standalone member: a multi-layer perceptron of NumPy arrays, for use wherever NumPy is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
+from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
+from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.persistence import read_archive, write_archive
+
+
+class MLP:
+    """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
+
+    weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
+    biases: list of (fan_out,) arrays, or None for a network without biases (`biases` then holds zeros).
+    activation: a name, or one name per hidden layer.
+    loss: the loss it was trained with, which decides what `predict` and `predict_proba` make of raw outputs.
+
+    Raises DataError where shapes don't fit each other or a name is unknown.
+
+        mlp = pool.extract(17);  mlp.predict(X);  mlp.weights[0].shape
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[np.ndarray],
+        biases: Sequence[np.ndarray] | None = None,
+        activation: str | Sequence[str] = "relu",
+        loss: str = "squared_error",
+    ) -> None:
+        if not len(weights):
+            raise DataError(compose("weights", "at least one matrix", "none"))
+        weights = [np.asarray(w) for w in weights]
+        dtype = np.result_type(*weights)
+        if dtype not in (np.float32, np.float64):
+            dtype = np.dtype(np.float64)
+        self.weights = [np.array(w, dtype) for w in weights]
+        self.bias = biases is not None
+        self.biases = (
+            [np.zeros(w.shape[-1:], dtype) for w in self.weights]
+            if biases is None
+            else [np.array(b, dtype) for b in biases]
+        )
+        hidden = len(self.weights) - 1
+        alone = isinstance(activation, str) or not isinstance(activation, Iterable)
+        names = [activation] * hidden if alone else list(activation)
+        self.activation = tuple(_known("activation", name, ACTIVATIONS, ACTIVATION_ALIASES) for name in names)
+        self.loss = _known("loss", loss, LOSSES, LOSS_ALIASES)
+        if len(self.activation) != hidden:
+            raise DataError(compose("activation", f"one name per hidden layer ({hidden})", show(activation)))
+        if len(self.biases) != len(self.weights):
+            raise DataError(compose("biases", f"one vector per layer ({len(self.weights)})", f"{len(self.biases)}"))
+        for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if w.ndim != 2 or (k and w.shape[0] != self.weights[k - 1].shape[1]):
+                rows = "fan_in" if k == 0 else self.weights[k - 1].shape[1]
+                raise DataError(compose(f"weights[{k}]", f"shape ({rows}, fan_out)", str(w.shape)))
+            if b.shape != (w.shape[1],):
+                raise DataError(compose(f"biases[{k}]", f"shape ({w.shape[1]},)", str(b.shape)))
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return tuple(w.shape[1] for w in self.weights[:-1])
+
+    @property
+    def n_features(self) -> int:
+        """Columns that X must have."""
+        return int(self.weights[0].shape[0])
+
+    @property
+    def n_raw_outputs(self) -> int:
+        """Columns that `forward` returns."""
+        return int(self.weights[-1].shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64: what it computes in."""
+        return self.weights[0].dtype
+
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(w.size for w in self.weights) + self.bias * sum(b.size for b in self.biases)
+
+    def forward(self, X: Any) -> np.ndarray:
+        """Raw outputs, before any link: (n_samples, n_raw_outputs) of the network's dtype. X: (n_samples,
+        n_features)."""
+        a = np.asarray(X, self.dtype)
+        if a.ndim != 2 or a.shape[1] != self.n_features:
+            raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
+        with np.errstate(all="ignore"):
+            for w, b, name in zip(self.weights[:-1], self.biases[:-1], self.activation, strict=True):
+                a, _ = ACTIVATIONS[name].function(a @ w + b)
+            return a @ self.weights[-1] + self.biases[-1]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions in the target's own space.
+
+        Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
+        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy.
+        """
+        return LOSSES[self.loss].predictions(self.forward(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, (n_samples, n_outputs): of the classes, or of each label being 1. DataError for regression
+        losses."""
+        return LOSSES[self.loss].probabilities(self.forward(X))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle)."""
+        header = {
+            "activation": list(self.activation),
+            "loss": self.loss,
+            "bias": self.bias,
+            "layers": len(self.weights),
+        }
+        arrays = {f"weights_{k}": w for k, w in enumerate(self.weights)}
+        if self.bias:
+            arrays |= {f"biases_{k}": b for k, b in enumerate(self.biases)}
+        write_archive(path, "mlp", header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLP:
+        """Read a network that `save` wrote. Raises FileFormatError for any other file."""
+        header, arrays = read_archive(path, "mlp")
+        try:
+            layers = range(header["layers"])
+            biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
+            return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"], header["loss"])
+        except (KeyError, TypeError) as error:
+            name = f"file {os.fspath(path)}"
+            raise FileFormatError(compose(name, "all parts of a network", f"none named {error}")) from error
+
+    def __repr__(self) -> str:
+        widths = "-".join(str(w) for w in (self.n_features, *self.hidden, self.n_raw_outputs))
+        names = sorted(set(self.activation), key=self.activation.index)
+        shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
+        return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
+
+
+def _known(argument: str, name: Any, table: dict[str, Any], aliases: dict[str, str]) -> str:
+    known = aliases.get(name, name) if isinstance(name, str) else None
+    if known not in table:
+        raise DataError(unknown_name(argument, name, table, aliases))
+    return known

@@ -1,0 +1,568 @@
+"""Pool: thousands of members trained, asked and kept as one object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmlp_np import backends, checks
+from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Control, Plan, Progress, Rows
+from pmlp_np.data import as_features, as_rows
+from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
+from pmlp_np.formulas import random
+from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.mlp import MLP
+from pmlp_np.persistence import read_archive, write_archive
+from pmlp_np.report import Table, leaderboard
+from pmlp_np.spec import Member, Specs, as_specs
+from pmlp_np.training import Records, Settings, train
+
+_DTYPES = ("float32", "float64")
+# Raw outputs of this many bytes are held at a time where a result is reduced or linked.
+_CHUNK_BYTES = 64 << 20
+_WEIGHTS = ("last", "best", "average")
+
+
+class Pool:
+    """Many MLPs that train side by side, each as if it were alone.
+
+    specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
+    n_features: columns of X.
+    n_outputs: values or classes to predict. Default 1.
+    loss: "squared_error" (default), "binary_cross_entropy" or "cross_entropy".
+    seed: 0 ... 2**64 - 1, from which initial weights and orders of rows are drawn. Default 0.
+    backend: "numba" (default), "reference" or "auto".
+    dtype: "float32" (default) or "float64": what weights are kept and computed in.
+    ids: labels of the members, distinct whole numbers. Default 0, 1, 2, ... A member's draws depend on the pool's seed
+        and its id (or on its own seed), never on its place.
+    device: "cpu" (default), or "gpu" for the reference backend on CuPy.
+
+    Raises SpecError, DataError, and MemoryNeededError where the parameters would not fit, before anything is allocated.
+
+    ids_: (n_members,) int64, the id at each place of axis 0.
+    history_: curves (n_members, n_epochs) float32 by name, NaN where untrained: "loss" (mean minibatch loss before each
+        update), "validation_loss", "validation_score".
+    ended_: how the last training ended: "done", "time budget", "interrupted", or "" before any.
+    """
+
+    def __init__(
+        self,
+        specs: Specs | Member | Sequence[Member],
+        n_features: int,
+        n_outputs: int = 1,
+        loss: str = "squared_error",
+        seed: int = 0,
+        backend: str = "numba",
+        dtype: Any = "float32",
+        ids: Any = None,
+        device: str = "cpu",
+    ) -> None:
+        specs = as_specs(specs)
+        name = LOSS_ALIASES.get(loss, loss) if isinstance(loss, str) else loss
+        if not isinstance(name, str) or name not in LOSSES:
+            raise DataError(unknown_name("loss", loss, LOSSES, LOSS_ALIASES))
+        checks.whole("n_features", n_features, 1)
+        checks.whole("n_outputs", n_outputs, 2 if LOSSES[name].targets == "labels" else 1)
+        checks.whole("seed", seed, 0, 2**64)
+        self.backend = backends.check(backend, device)
+        self.device = device
+        self.ids_ = checks.ids(ids, len(specs))
+        keys = random.stream_keys(int(seed), self.ids_)
+        keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
+        order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
+        self._plan = Plan(specs, int(n_features), int(n_outputs), LOSSES[name], checks.dtype(dtype), keys, order_key)
+        self._start()
+        require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+
+    def _start(self) -> None:
+        """A pool that has not trained."""
+        self._backend: Backend | None = None
+        self._progress = Progress.start(len(self))
+        self._records = Records(len(self))
+        self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        self._kept_best = False
+        self.ended_ = ""
+
+    # What the pool is.
+
+    def __len__(self) -> int:
+        return len(self.ids_)
+
+    @property
+    def specs(self) -> Specs:
+        """The members' specs, in pool order."""
+        return self._plan.specs
+
+    @property
+    def n_features(self) -> int:
+        """Columns that X must have."""
+        return self._plan.n_features
+
+    @property
+    def n_outputs(self) -> int:
+        """Values or classes that are predicted."""
+        return self._plan.n_outputs
+
+    @property
+    def loss(self) -> str:
+        """The loss's name."""
+        return self._plan.loss.name
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+        return self._plan.dtype
+
+    @property
+    def history_(self) -> dict[str, np.ndarray]:
+        """Curves of training, (n_members, n_epochs) float32 by name."""
+        return self._records.curves
+
+    @property
+    def status_(self) -> list[str]:
+        """Each member's status: "ok", "diverged" or "stopped early"."""
+        return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
+
+    def __repr__(self) -> str:
+        epochs = self._progress.epoch
+        span = f"{epochs.min()}" if epochs.min() == epochs.max() else f"{epochs.min()}-{epochs.max()}"
+        data = f"{self.n_features} features, {self.n_outputs} outputs, {self.loss}"
+        return f"Pool({self.specs!r}; {data}, {self.dtype}, backend {self.backend!r}, {span} epochs)"
+
+    # Training.
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        shuffle: str | None = "shared",
+        validation_data: tuple[Any, Any] | None = None,
+        early_stopping: bool = False,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        time_budget: float | None = None,
+        progress: bool | str = "auto",
+        n_threads: int | None = None,
+    ) -> Pool:
+        """Train all members from their initial weights. Returns self.
+
+        X: (n_samples, n_features), anything NumPy understands; used in place where rows are contiguous and of the
+            pool's dtype.
+        y: values (n_samples,) or (n_samples, n_outputs); for cross-entropy class numbers 0 ... n_outputs - 1; for
+            binary cross-entropy numbers from 0 to 1.
+        epochs: passes over the rows per member. Default 1.
+        batch_size: rows per minibatch, of members whose spec names none; the last minibatch of an epoch may be smaller.
+        shuffle: the order of rows in each epoch: "shared" (default), one for all members; "member", each its own; None,
+            as the rows lie.
+        validation_data: (X, y), evaluated after each epoch.
+        early_stopping: whether a member leaves when its validation loss no longer falls; its best weights are kept
+            beside its last, and are what predictions use by default. Default False.
+        patience: epochs without a validation loss lower than the best, after which a member leaves. Default 10.
+        min_delta: by how much more than this a loss must be lower. Default 0.0.
+        time_budget: seconds after which training ends, between minibatches. Default None.
+        progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
+        n_threads: threads to use. Default: numba.get_num_threads().
+
+        Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
+        Raises DataError and MemoryNeededError before training starts.
+        """
+        settings = Settings(
+            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads
+        )
+        rows, validation = self._checked_data(X, y, validation_data, settings)
+        given = self._given
+        if self._backend is not None and (self._progress.step.any() or self._kept_best):
+            self._start()
+            self._given = given
+        self._records = Records(len(self))
+        return self._train(rows, validation, settings)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        shuffle: str | None = "shared",
+        validation_data: tuple[Any, Any] | None = None,
+        early_stopping: bool = False,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        time_budget: float | None = None,
+        progress: bool | str = "auto",
+        n_threads: int | None = None,
+    ) -> Pool:
+        """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
+
+        Optimizers keep their state. An epoch that a budget or Ctrl-C cut short is finished first, and counts as one.
+        Members that stopped early go on unless `early_stopping` is on; diverged ones don't.
+        """
+        settings = Settings(
+            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads
+        )
+        rows, validation = self._checked_data(X, y, validation_data, settings)
+        if not settings.early_stopping:
+            self._progress.status[self._progress.status == STOPPED_EARLY] = READY
+        return self._train(rows, validation, settings)
+
+    def _checked_data(self, X: Any, y: Any, validation_data: Any, settings: Settings) -> tuple[Rows, Rows | None]:
+        validation = None
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+                raise DataError(compose("validation_data", "a pair (X, y)", show(validation_data)))
+            features, targets = validation_data
+            validation = self._rows(features, targets, ("validation_data[0]", "validation_data[1]"))
+        elif settings.early_stopping:
+            mend = "Pass validation_data=(X, y): early stopping watches its loss."
+            raise DataError(compose("validation_data", "data to stop early on", "None", mend))
+        curves = 1 if validation is None else 3
+        mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
+        require_memory("epochs", 4 * len(self) * curves * int(settings.epochs), mend)
+        return self._rows(X, y), validation
+
+    def _rows(self, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> Rows:
+        plan = self._plan
+        return as_rows(X, y, plan.n_features, plan.n_outputs, plan.loss, plan.dtype, names)
+
+    def _train(self, rows: Rows, validation: Rows | None, settings: Settings) -> Pool:
+        own = np.minimum(self.specs.batch_size, rows.n)
+        batch_size = np.where(own > 0, own, min(settings.batch_size, rows.n))
+        backend = self._ready()
+        self._kept_best = self._kept_best or settings.early_stopping
+        self.ended_ = train(
+            backend, self._progress, self._records, self._plan.loss, batch_size, rows, validation, settings
+        )
+        if self._kept_best:
+            # Who has no validated epoch to be best at is at its best where it stands.
+            backend.keep_best(np.flatnonzero(self._records.best_epoch < 0))
+        return self
+
+    def _ready(self) -> Backend:
+        """The backend, made and initialized at first need."""
+        if self._backend is None:
+            require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+            backend = backends.create(self.backend, self.device, self._plan)
+            backend.initialize(np.arange(len(self)))
+            for position, (weights, biases) in self._given.items():
+                backend.write(position, weights, biases)
+            self._backend = backend
+        return self._backend
+
+    def _buffer_bytes(self) -> int:
+        counts = self._plan.parameter_counts()
+        slots = np.array([rule.slots for rule in RULES.values()])[self.specs.rule]
+        return int((counts * (1 + slots)).sum()) * self.dtype.itemsize
+
+    # Predicting.
+
+    def forward(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Raw outputs, before any link: (n_members, n_samples, n_raw_outputs) of the pool's dtype, in pool order.
+
+        members: ids to ask, in this order. Default: all.
+        out: an array of the result's shape and dtype to write to.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs).
+        weights: "last" or "best"; default "best" after early stopping, else "last".
+
+        Raises MemoryNeededError where the result would not fit.
+        """
+        return self._predict(X, members, out, reduce, weights, lambda raw: raw)
+
+    def predict(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predictions in the target's own space, members on axis 0; the arguments are those of `forward`.
+
+        Values: (n_members, n_samples) for one output, else (..., n_outputs). Labels, int64: (n_members, n_samples)
+        classes for cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. reduce="mean" drops the first
+        axis: means of values, or labels by the mean of probabilities.
+        """
+        loss = self._plan.loss
+        if reduce is None or not loss.has_probabilities:
+            return self._predict(X, members, out, reduce, weights, loss.predictions)
+        # The mean probability of one label, less a half, has the sign that the label's raw output would have.
+        shift = 0.0 if loss.targets == "labels" else 0.5
+        result = loss.predictions(self._predict(X, members, None, reduce, weights, loss.probabilities) - shift)
+        return result if out is None else checks.out(out, result.shape, result.dtype, result)
+
+    def predict_proba(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                      weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Probabilities (n_members, n_samples, n_outputs): of the classes, or of each label being 1; arguments as
+        `forward`.
+
+        Raises DataError for losses that define none.
+        """
+        self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
+
+    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None) -> np.ndarray:
+        """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`."""
+        positions, weights = self._positions(members), self._checked_weights(weights)
+        return self._ready().evaluate(positions, self._rows(X, y), weights, Control())[0]
+
+    def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
+                 link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
+        positions, weights = self._positions(members), self._checked_weights(weights)
+        if reduce not in (None, "mean"):
+            raise DataError(compose("reduce", "'mean' or None", show(reduce)))
+        x = as_features(X, self.n_features, self.dtype)
+        like = link(np.zeros((1, 1, self._plan.n_raw_outputs), self.dtype))
+        shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
+        result_dtype = like.dtype
+        if out is None:
+            need = int(np.prod(shape, dtype=object)) * result_dtype.itemsize
+            require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
+            out = np.empty(shape, result_dtype)
+        checks.out(out, shape, result_dtype)
+        backend = self._ready()
+        if (
+            reduce is None
+            and out.flags.c_contiguous
+            and like.shape[2:] == (self._plan.n_raw_outputs,)
+            and like.dtype == self.dtype
+        ):
+            backend.forward(positions, x, out, weights, Control())
+            for piece in _slices(len(out), out[:1].nbytes):
+                out[piece] = link(out[piece])
+            return out
+        total = np.zeros(shape, np.float64) if reduce else None
+        for piece, raw in self._raw_pieces(backend, positions, x, weights):
+            if total is None:
+                out[piece] = link(raw)
+            else:
+                for values in link(raw):
+                    total += values
+        if total is not None:
+            out[...] = total / len(positions)
+        return out
+
+    def _raw_pieces(
+        self, backend: Backend, positions: np.ndarray, x: np.ndarray, weights: str
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Raw outputs of some members at a time, within a bound of memory."""
+        row = len(x) * self._plan.n_raw_outputs
+        for piece in _slices(len(positions), row * self.dtype.itemsize):
+            raw = np.empty((piece.stop - piece.start, len(x), self._plan.n_raw_outputs), self.dtype)
+            backend.forward(positions[piece], x, raw, weights, Control())
+            yield piece, raw
+
+    def _positions(self, members: Any) -> np.ndarray:
+        if members is None:
+            return np.arange(len(self))
+        ids = checks.whole_array(members)
+        ids = None if ids is None else np.atleast_1d(ids)
+        if ids is None or ids.ndim != 1 or not len(ids):
+            raise DataError(
+                compose("members", "a list of ids", show(members), "They are whole numbers, as in pool.ids_.")
+            )
+        order = np.argsort(self.ids_, kind="stable")
+        found = order[np.minimum(np.searchsorted(self.ids_, ids, sorter=order), len(self) - 1)]
+        missing = self.ids_[found] != ids
+        if missing.any():
+            some = f"{len(self):,} from {self.ids_.min()} to {self.ids_.max()}"
+            raise DataError(
+                compose("members", f"ids of this pool ({some})", show(ids[missing][0].item()), "See pool.ids_.")
+            )
+        return found
+
+    def _checked_weights(self, weights: str | None) -> str:
+        if weights is None:
+            return "best" if self._kept_best else "last"
+        if weights not in _WEIGHTS:
+            raise DataError(unknown_name("weights", weights, _WEIGHTS))
+        if weights == "best" and not self._kept_best:
+            raise DataError(compose("weights", "'last'", "'best'", "Best weights are kept where early_stopping=True."))
+        if weights == "average":
+            raise DataError(compose("weights", "'last' or 'best'", "'average'", "Averaged weights are not kept yet."))
+        return weights
+
+    # Looking.
+
+    def leaderboard(self) -> Table:
+        """Members from best to worst, as a list of plain records; `to_pandas()` makes a data frame, printing a table.
+
+        Ranked by the validation score (ties: validation loss), where there is one, else by the training loss; members
+        without are last, in pool order. Figures are those of the best epoch where early stopping kept it, else of the
+        last.
+
+        Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
+        of the epoch under way), status, loss, validation_loss, metric (the score's name), validation_score, best_epoch.
+        """
+        return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
+
+    # Members in and out.
+
+    def extract(self, id: int, weights: str | None = None) -> MLP:
+        """The member with this id as a standalone network that needs NumPy alone. weights: as for `forward`."""
+        (position,) = self._positions([id])
+        matrices, biases = self._ready().read(int(position), self._checked_weights(weights))
+        member = self.specs[position]
+        return MLP(matrices, biases if member.bias else None, member.activation, self.loss)
+
+    def set_weights(self, id: int, mlp: MLP) -> None:
+        """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
+
+        Raises DataError where widths, activations or biases are not the member's.
+        """
+        (position,) = self._positions([id])
+        if not isinstance(mlp, MLP):
+            mend = "Make one with pm.MLP(weights, biases)."
+            raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+        member = self.specs[position]
+        names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
+        expected = (self.n_features, *member.hidden, self._plan.n_raw_outputs), names, member.bias
+        got = (mlp.n_features, *mlp.hidden, mlp.n_raw_outputs), mlp.activation, mlp.bias
+        if got != expected:
+
+            def text(widths: tuple[int, ...], names: tuple[str, ...], bias: bool) -> str:
+                shown = "-".join(map(str, widths)), "/".join(names) or "linear", "with" if bias else "no"
+                return "widths {}, {}, {} biases".format(*shown)
+
+            raise DataError(compose(f"mlp for member {id}", text(*expected), text(*got)))
+        with np.errstate(over="ignore"):
+            weights = [w.astype(self.dtype) for w in mlp.weights]
+            biases = [b.astype(self.dtype) for b in mlp.biases] if mlp.bias else []
+        given = weights, biases
+        for array in (*weights, *biases):
+            if not np.isfinite(array).all():
+                raise DataError(compose(f"mlp for member {id}", f"finite {self.dtype} weights", "NaN or infinity"))
+        self._given[int(position)] = given
+        self._ready().write(int(position), *given)
+        if self._kept_best:
+            self._ready().keep_best(np.array([position]))
+        for name in ("epoch", "minibatch", "loss_sum", "step", "status"):
+            getattr(self._progress, name)[position] = 0
+        for curve in self._records.curves.values():
+            curve[position] = np.nan
+        self._records.best_loss[position], self._records.best_epoch[position] = np.inf, -1
+
+    def subset(self, ids: Any) -> Pool:
+        """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
+        status."""
+        positions = self._positions(ids)
+        if len(np.unique(positions)) != len(positions):
+            raise DataError(compose("ids", "each id once", show(ids)))
+        part = object.__new__(Pool)
+        plan = self._plan
+        part.backend, part.device = self.backend, self.device
+        part.ids_ = self.ids_[positions]
+        part._plan = Plan(plan.specs[positions], plan.n_features, plan.n_outputs, plan.loss, plan.dtype,
+                          plan.stream_key[positions], plan.order_key[positions])  # fmt: skip
+        part._start()
+        part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
+        part._progress, part._records = self._progress.take(positions), self._records.take(positions)
+        part._given = {i: self._given[p] for i, p in enumerate(positions.tolist()) if p in self._given}
+        part._kept_best, part.ended_ = self._kept_best, self.ended_
+        return part
+
+    # Files.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
+        plan = self._plan
+        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "loss", "backend", "device")}
+        header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
+        arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
+        arrays |= {"ids": self.ids_, "stream_key": plan.stream_key, "order_key": plan.order_key}
+        arrays |= {f"progress/{name}": column for name, column in vars(self._progress).items()}
+        arrays |= {f"curves/{name}": curve for name, curve in self._records.curves.items()}
+        arrays |= {"best_loss": self._records.best_loss, "best_epoch": self._records.best_epoch}
+        arrays |= {f"state/{name}": values for name, values in self._ready().state().items()}
+        for position, (weights, biases) in self._given.items():
+            arrays |= {f"given/{position}/weights/{k}": w for k, w in enumerate(weights)}
+            arrays |= {f"given/{position}/biases/{k}": b for k, b in enumerate(biases)}
+        write_archive(path, "pool", header, arrays)
+
+    def _join(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over progress, records and buffers from arrays named as in a file."""
+        self._progress = Progress(**_named(arrays, "progress/"))
+        self._records = Records(len(self), _named(arrays, "curves/"))
+        self._records.best_loss, self._records.best_epoch = arrays["best_loss"], arrays["best_epoch"]
+        for name, values in _named(arrays, "given/").items():
+            position, kind, _ = name.split("/")
+            given = self._given.setdefault(int(position), ([], []))
+            given[0 if kind == "weights" else 1].append(values)
+        backend = backends.create(self.backend, self.device, self._plan)
+        backend.restore(_named(arrays, "state/"))
+        self._backend = backend
+
+
+def load(path: str | os.PathLike[str]) -> Pool:
+    """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
+    head, arrays = read_archive(path, "pool")
+    try:
+        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"], head["loss"],
+                    backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
+        pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
+        pool._join(arrays)
+        pool._kept_best, pool.ended_ = bool(head["kept_best"]), head["ended"]
+        return pool
+    except (KeyError, TypeError) as error:
+        raise FileFormatError(
+            compose(f"file {os.fspath(path)}", "all parts of a pool", f"none named {error}")
+        ) from error
+
+
+def concat(pools: Sequence[Pool]) -> Pool:
+    """One pool of all members, in order, with their keys and states. Ids that clash are renumbered from the highest on.
+
+    Raises DataError where features, outputs, loss, dtype or backend differ.
+    """
+    given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
+    if not pools or not all(isinstance(pool, Pool) for pool in pools):
+        raise DataError(compose("pools", "a list of at least one pm.Pool", show(given)))
+    first = pools[0]
+    for name in ("n_features", "n_outputs", "loss", "dtype", "backend", "device"):
+        for i, pool in enumerate(pools):
+            if getattr(pool, name) != getattr(first, name):
+                raise DataError(
+                    compose(f"pools[{i}].{name}", f"{getattr(first, name)}, as in pools[0]", f"{getattr(pool, name)}")
+                )
+    ids = first.ids_
+    for pool in pools[1:]:
+        own = pool.ids_.copy()
+        clash = np.isin(own, ids)
+        start = max(ids.max(), own.max()) + 1
+        own[clash] = np.arange(start, start + clash.sum())
+        ids = np.concatenate([ids, own])
+    whole = Pool(Specs.concatenate([pool.specs for pool in pools]), first.n_features, first.n_outputs, first.loss,
+                 backend=first.backend, dtype=first.dtype, ids=ids, device=first.device)  # fmt: skip
+    for name in ("stream_key", "order_key"):
+        setattr(whole._plan, name, np.concatenate([getattr(pool._plan, name) for pool in pools]))
+    starts = np.cumsum([0, *(len(pool) for pool in pools)])
+    whole._given = {
+        int(start) + i: given for start, pool in zip(starts, pools, strict=False) for i, given in pool._given.items()
+    }
+    whole._kept_best = any(pool._kept_best for pool in pools)
+    if all(pool._backend is None for pool in pools):
+        return whole
+    names = sorted({name for pool in pools for name in pool.history_})
+    n_epochs = max((curve.shape[1] for pool in pools for curve in pool.history_.values()), default=0)
+    states, records = [], []
+    for pool in pools:
+        records.append(pool._records.take(np.arange(len(pool))))
+        records[-1].make_room(names, n_epochs)
+        state = pool._ready().state()
+        states.append(state | {"best": state.get("best", state["parameters"])} if whole._kept_best else state)
+    arrays = {f"state/{name}": np.concatenate([state[name] for state in states]) for name in states[0]}
+    for name in vars(first._progress):
+        arrays[f"progress/{name}"] = np.concatenate([getattr(pool._progress, name) for pool in pools])
+    arrays |= {f"curves/{name}": np.concatenate([each.curves[name] for each in records]) for name in names}
+    for name in ("best_loss", "best_epoch"):
+        arrays[name] = np.concatenate([getattr(each, name) for each in records])
+    whole._join(arrays)
+    return whole
+
+
+def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _slices(count: int, row_bytes: int) -> Iterator[slice]:
+    step = max(1, _CHUNK_BYTES // max(row_bytes, 1))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))

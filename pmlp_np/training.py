@@ -1,0 +1,211 @@
+"""Training: epochs, validation, early stopping, budgets and interrupts. It knows no backend, only the contract.
+
+Each member trains for the given number of epochs from where it stands. An epoch of all members that are still in is one
+call of the backend; after it, members are validated, compared with their best, and leave when they have stopped or
+diverged. A budget or Ctrl-C ends that call between minibatches: each member's cursor says where, and the next call goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pmlp_np import checks
+from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED_EARLY, Backend, Control, Progress, Rows
+from pmlp_np.errors import DataError, compose, show
+from pmlp_np.formulas.losses import Loss
+from pmlp_np.progress import ProgressBar
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `fit` and `partial_fit` that say how to train, checked. See Pool.fit for their meaning."""
+
+    epochs: int
+    batch_size: int
+    shuffle: str | None
+    early_stopping: bool
+    patience: int
+    min_delta: float
+    time_budget: float | None
+    progress: bool | str
+    n_threads: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "n_threads"):
+            value = getattr(self, name)
+            if not (name == "n_threads" and value is None) and not (checks.is_whole(value) and value >= 1):
+                raise DataError(compose(name, "a whole number, at least 1", show(value)))
+        if isinstance(self.shuffle, (list, dict, set)) or self.shuffle not in SHUFFLES:
+            raise DataError(compose("shuffle", "'shared', 'member' or None", show(self.shuffle)))
+        if not checks.is_number(self.min_delta) or not 0 <= self.min_delta < float("inf"):
+            raise DataError(compose("min_delta", "a number, at least 0", show(self.min_delta)))
+        if self.time_budget is not None and (not checks.is_number(self.time_budget) or not self.time_budget > 0):
+            raise DataError(compose("time_budget", "seconds, above 0, or None", show(self.time_budget)))
+        if not isinstance(self.early_stopping, (bool, np.bool_)):
+            raise DataError(compose("early_stopping", "True or False", show(self.early_stopping)))
+        if self.progress not in (True, False, "auto"):
+            raise DataError(compose("progress", "True, False or 'auto'", show(self.progress)))
+
+
+@dataclass
+class Records:
+    """What training leaves behind, by position: curves (n_members, n_epochs) float32, and each member's best so far."""
+
+    n_members: int
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
+    best_loss: np.ndarray = field(init=False)
+    best_epoch: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.best_loss = np.full(self.n_members, np.inf)
+        self.best_epoch = np.full(self.n_members, -1, np.int64)
+
+    def make_room(self, names: list[str], n_epochs: int) -> None:
+        """Curves of these names, at least n_epochs long, NaN where nothing is known."""
+        n_epochs = max([n_epochs, *(curve.shape[1] for curve in self.curves.values())])
+        for name in {*names, *self.curves}:
+            curve = self.curves.get(name, np.zeros((self.n_members, 0), np.float32))
+            room = np.full((self.n_members, n_epochs - curve.shape[1]), np.nan, np.float32)
+            self.curves[name] = np.concatenate([curve, room], axis=1)
+
+    def enter(self, name: str, members: np.ndarray, epoch: np.ndarray, values: np.ndarray) -> None:
+        """Note one value of each of these members; one too large for float32 becomes infinity."""
+        with np.errstate(over="ignore"):
+            self.curves[name][members, epoch] = values
+
+    def take(self, positions: np.ndarray) -> Records:
+        part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
+        part.best_loss, part.best_epoch = self.best_loss[positions], self.best_epoch[positions]
+        return part
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C sets an event instead of raising; a second one raises KeyboardInterrupt as usual."""
+    pressed = threading.Event()
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default:
+        yield pressed
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            default(number, frame)
+        pressed.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+def train(
+    backend: Backend,
+    progress: Progress,
+    records: Records,
+    loss: Loss,
+    batch_size: np.ndarray,
+    data: Rows,
+    validation: Rows | None,
+    settings: Settings,
+) -> str:
+    """Train every member that is READY for `settings.epochs` epochs more. Returns "done", "time budget" or
+    "interrupted"."""
+    target = progress.epoch + settings.epochs
+    names = ["loss"] + (["validation_loss", "validation_score"] if validation is not None else [])
+    records.make_room(names, int(target[progress.status == READY].max(initial=0)))
+    batches = -(-data.n // batch_size)
+    parameters = backend.plan.parameter_counts()
+    # A cursor within an epoch of other data means nothing here: such an epoch starts again.
+    stale = (progress.status == READY) & (progress.minibatch >= batches)
+    progress.minibatch[stale], progress.loss_sum[stale] = 0, 0.0
+    deadline = None if settings.time_budget is None else time.monotonic() + settings.time_budget
+
+    def work_left() -> float:
+        """Multiply-adds, roughly, up to the target of every member that is still in."""
+        epochs = np.maximum(target - progress.epoch, 0) - progress.minibatch / batches
+        return float((epochs * parameters)[progress.status == READY].sum()) * data.n
+
+    left, finished = work_left(), 0.0
+    with _interrupts() as pressed, contextlib.closing(ProgressBar(settings.progress)) as bar:
+        this_epoch, note = 0.0, ""
+
+        def over() -> bool:
+            return pressed.is_set() or (deadline is not None and time.monotonic() >= deadline)
+
+        def tick(share: float) -> bool:
+            bar.show((finished + share * this_epoch) / max(finished + left, 1.0), note)
+            return over()
+
+        control = Control(tick, settings.n_threads)
+        # Never cut short, so that where training is interrupted changes nothing: neither curves, nor who stops early.
+        whole = Control(n_threads=settings.n_threads)
+        while not over():
+            members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
+            if not len(members):
+                break
+            epoch = progress.epoch[members].copy()
+            this_epoch = float((parameters * (1 - progress.minibatch / batches))[members].sum()) * data.n
+            epoch_loss = np.full(records.n_members, np.nan)
+            backend.train_epoch(members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control)
+            records.enter("loss", members, epoch, epoch_loss[members])
+            done = progress.epoch[members] > epoch
+            if validation is not None:
+                healthy = done & (progress.status[members] != DIVERGED)
+                _validate(
+                    backend, progress, records, loss, members[healthy], epoch[healthy], validation, settings, whole
+                )
+            finished, left = finished + this_epoch, work_left()
+            note = _note(progress, records, target, names[-1])
+            bar.show(finished / max(finished + left, 1.0), note)
+        if pressed.is_set():
+            return "interrupted"
+        return "time budget" if work_left() else "done"
+
+
+def _validate(
+    backend: Backend,
+    progress: Progress,
+    records: Records,
+    loss: Loss,
+    members: np.ndarray,
+    epoch: np.ndarray,
+    validation: Rows,
+    settings: Settings,
+    control: Control,
+) -> None:
+    """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved."""
+    found, score = backend.evaluate(members, validation, "last", control)
+    records.enter("validation_loss", members, epoch, found)
+    records.enter("validation_score", members, epoch, loss.finish(score))
+    if not settings.early_stopping:
+        return
+    better = found < records.best_loss[members] - settings.min_delta
+    backend.keep_best(members[better])
+    records.best_loss[members[better]] = found[better]
+    records.best_epoch[members[better]] = epoch[better]
+    # Counted from the first validated epoch where no loss was ever a number.
+    waited = epoch - np.maximum(records.best_epoch[members], 0)
+    progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
+
+
+def _note(progress: Progress, records: Records, target: np.ndarray, curve: str) -> str:
+    latest = int(progress.epoch.max())
+    values = records.curves[curve][:, max(latest - 1, 0)]
+    active = int(((progress.status == READY) & (progress.epoch < target)).sum())
+    text = f"epoch {latest}/{int(target.max())}, {active:,} members"
+    if np.isfinite(values).any():
+        # Scores may grow or shrink; the range is true of both.
+        low, high = np.nanmin(values), np.nanmax(values)
+        text += f", {curve.replace('_', ' ')} {low:.3g} to {high:.3g}"
+    return text
