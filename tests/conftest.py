@@ -1,0 +1,52 @@
+"""What every test file shares: Hypothesis profiles, the backends to test, and the rule for optional packages."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import settings
+
+import pmlp_np as pm
+
+settings.register_profile("default", derandomize=False, deadline=None, max_examples=25, print_blob=True)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+BACKENDS = tuple(name for name in os.environ.get("PMLP_TEST_BACKENDS", "numba,reference").split(",") if name)
+
+
+# For the whole session, so that Hypothesis may run many examples under one.
+@pytest.fixture(params=BACKENDS, scope="session")
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that PMLP_TEST_BACKENDS names, by default all that need nothing but the core dependencies."""
+    return str(request.param)
+
+
+def requires(module_name: str) -> ModuleType:
+    """Return the imported module; where it is not installed, skip the test, or fail it where CI=true.
+
+    A module that is installed but broken raises its own error in both cases.
+    """
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        package = module_name.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        reason = f"{package} is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI=true allows no test to be skipped for it")
+    pytest.skip(reason)
+
+
+def run_python(code: str, *arguments: str, **variables: str) -> None:
+    """Run code that may import the package and these tests in a process of its own, with environment variables."""
+    package = Path(pm.__file__).parents[1]
+    environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join([str(package), str(Path(__file__).parent)])}
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"

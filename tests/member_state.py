@@ -1,0 +1,75 @@
+"""What each member of a pool is at a moment, read from the backend's buffers in canonical order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import pmlp_np as pm
+
+SLOT_NAMES = {"sgd": ("momentum",), "adam": ("m", "v"), "adamw": ("m", "v")}
+
+
+@dataclass
+class MemberState:
+    """Parameters and slots as arrays (biases are left out where the member has none), curves and progress."""
+
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
+    best: list[np.ndarray]
+    slots: dict[str, dict[str, list[np.ndarray]]]
+    curves: dict[str, np.ndarray]
+    progress: dict[str, np.ndarray]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name."""
+        groups = {"weights": self.weights, "biases": self.biases, "best": self.best}
+        groups |= {f"{name} of {kind}": values for name, slot in self.slots.items() for kind, values in slot.items()}
+        found = {f"{name} {k}": values for name, group in groups.items() for k, values in enumerate(group)}
+        return found | self.curves | self.progress
+
+
+def member_states(pool: pm.Pool) -> dict[int, MemberState]:
+    """The state of every member by id."""
+    state = pool._ready().state()
+    parameters, slots, best = (_Reader(state.get(name)) for name in ("parameters", "slots", "best"))
+    states = {}
+    for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
+        sizes = [pool.n_features, *member.hidden, pool.n_outputs]
+        weights, biases = parameters.take(sizes, member.bias)
+        names = SLOT_NAMES[member.optimizer.name]
+        if isinstance(member.optimizer, pm.SGD) and member.optimizer.momentum == 0.0:
+            names = ()
+        taken = {name: dict(zip(("weights", "biases"), slots.take(sizes, member.bias), strict=True)) for name in names}
+        kept = sum(best.take(sizes, member.bias), []) if "best" in state else []
+        curves = {name: curve[i] for name, curve in pool.history_.items()}
+        progress = {name: values[i] for name, values in vars(pool._progress).items()}
+        states[id] = MemberState(weights, biases, kept, taken, curves, progress)
+    assert parameters.exhausted() and slots.exhausted() and best.exhausted()
+    return states
+
+
+class _Reader:
+    """Takes tensors from a flat buffer: layer after layer, weights (fan_in, fan_out), then biases."""
+
+    def __init__(self, values: np.ndarray | None) -> None:
+        self.values = np.zeros(0) if values is None else values
+        self.at = 0
+
+    def take(self, sizes: list[int], bias: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        weights, biases = [], []
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            weights.append(self._next(fan_in * fan_out).reshape(fan_in, fan_out))
+            if bias:
+                biases.append(self._next(fan_out))
+        return weights, biases
+
+    def _next(self, count: int) -> np.ndarray:
+        values = self.values[self.at : self.at + count]
+        assert len(values) == count
+        self.at += count
+        return values
+
+    def exhausted(self) -> bool:
+        return self.at == len(self.values)

@@ -1,0 +1,354 @@
+"""Formulas on arrays: each against finite differences, PyTorch and the oracle. As machine code: test_passes.py."""
+
+from statistics import NormalDist
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracle
+import pmlp_np as pm
+from conftest import requires
+from formula_samples import DTYPES, RULE_SETTINGS, apply, assert_within, hyperparameters, loss_problem, wide
+from pmlp_np.backends.numba import drawing
+from pmlp_np.formulas import random as random_formulas
+from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
+from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZER_ALIASES, INITIALIZERS
+from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.formulas.optimizers import RULES
+
+# Published with the generator (Random123, kat_vectors, philox4x32 with 10 rounds): counter, key, result.
+PHILOX_VECTORS = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.fixture
+def draw():
+    return np.random.default_rng(20)
+
+
+# Activations on arrays.
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_derivative_is_the_slope(name, draw):
+    z = draw.uniform(-6, 6, 500)
+    step = 1e-5
+    z = z[[all(abs(x - kink) > 2 * step for kink in ACTIVATIONS[name].kinks) for x in z]]
+    slope = (apply(name, z + step)[0] - apply(name, z - step)[0]) / (2 * step)
+    # Central differences err by step² times the third derivative, and by rounding: eps * |a| / step.
+    np.testing.assert_allclose(apply(name, z)[1], slope, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_kinks_are_where_the_derivative_jumps(name):
+    grid = np.linspace(-2, 2, 4001)
+    _, derivative = apply(name, grid)
+    jumps = grid[:-1][np.abs(np.diff(derivative)) > 0.1]
+    kinks = ACTIVATIONS[name].kinks
+    assert all(np.abs(np.asarray(kinks) - at).min(initial=np.inf) < 2e-3 for at in jumps)
+    assert all(np.abs(jumps - kink).min(initial=np.inf) < 2e-3 for kink in kinks)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_is_pytorchs(name, draw):
+    torch = requires("torch")
+    theirs = torch.nn.Identity() if name == "identity" else getattr(torch.nn.functional, name)
+    z = np.concatenate([draw.uniform(-30, 30, 2000), [0.0, -0.0, 0.5, -0.5, 1e4, -1e4, 700.0, -700.0]])
+    tensor = torch.tensor(z, requires_grad=True)
+    expected = theirs(tensor)
+    expected.sum().backward()
+    a, derivative = apply(name, z)
+    # PyTorch's own forms of gelu and mish cancel by some eps times |z| far to the left.
+    np.testing.assert_allclose(a, expected.detach().numpy(), rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(derivative, tensor.grad.numpy(), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_on_arrays_keeps_dtype_and_is_accurate(name, dtype):
+    z = wide(dtype)
+    with np.errstate(all="ignore"):
+        exact = [function(z.astype(np.float64)) for function in oracle.ACTIVATIONS[name]]
+    a, derivative = apply(name, z)
+    assert_within(a, exact[0], 4, dtype)
+    # The oracle's own mish derivative cancels for larger z.
+    assert_within(derivative, exact[1], 16 if name == "mish" else 4, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_of_nan_is_nan_and_shapes_stay(name, dtype):
+    z = np.array([[np.nan, 1.0, -1.0], [0.0, 2.0, np.nan]], dtype)
+    a, derivative = apply(name, z)
+    assert a.shape == derivative.shape == z.shape
+    assert np.array_equal(np.isnan(a), np.isnan(z))
+    assert np.isfinite(derivative[~np.isnan(z)]).all()
+
+
+# Losses. PyTorch has outputs on axis 1.
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 7])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_gradient_is_the_slope(name, outputs, draw):
+    raw, target = loss_problem(draw, name, outputs, 20)
+    _, gradient = LOSSES[name].function(raw, target)
+    step = 1e-5
+    for o in range(outputs):
+        shift = np.zeros((outputs, 1))
+        shift[o] = step
+        upper, lower = LOSSES[name].function(raw + shift, target)[0], LOSSES[name].function(raw - shift, target)[0]
+        np.testing.assert_allclose(gradient[o], (upper - lower) / (2 * step), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("outputs", [1, 2, 7])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_pytorchs(name, outputs, scale, draw):
+    torch = requires("torch")
+    raw, target = loss_problem(draw, name, outputs, 50, scale)
+    tensor = torch.tensor(raw.T.copy(), requires_grad=True)
+    if name == "cross_entropy":
+        mean = torch.nn.functional.cross_entropy(tensor, torch.tensor(target).long())
+    elif name == "squared_error":
+        mean = torch.nn.functional.mse_loss(tensor, torch.tensor(target.T.copy()))
+    else:
+        mean = torch.nn.functional.binary_cross_entropy_with_logits(tensor, torch.tensor(target.T.copy()))
+    mean.backward()
+    loss, gradient = LOSSES[name].function(raw, target)
+    assert loss.shape == (50,)
+    np.testing.assert_allclose(loss.mean(), mean.item(), rtol=1e-13)
+    np.testing.assert_allclose(gradient / 50, tensor.grad.numpy().T, rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_of_nan_is_nan_and_of_large_outputs_finite(name, dtype):
+    raw = np.array([[np.nan, 1e4, -1e4], [0.0, -1e4, 1e4]], dtype)
+    target = np.array([1, 0, 0] if name == "cross_entropy" else [[1, 1, 0], [0, 0, 1]], dtype)
+    loss, gradient = LOSSES[name].function(raw, target)
+    assert loss.dtype == gradient.dtype == dtype
+    assert np.array_equal(np.isnan(loss), [True, False, False])
+    assert np.isnan(gradient[0, 0]) and np.isfinite(gradient[:, 1:]).all()
+    # The last row is as wrong as can be: right answers cost nothing, wrong ones their distance.
+    expected = {"squared_error": [1e8, 1e8], "binary_cross_entropy": [0.0, 0.0], "cross_entropy": [0.0, 2e4]}[name]
+    np.testing.assert_allclose(loss[1:], expected, rtol=1e-3)
+
+
+def test_scores_and_predictions_on_examples():
+    raw = np.array([[2.0, 1.0, -1.0], [1.0, 1.0, 3.0], [0.0, 0.5, 3.0]])  # outputs, rows
+    accuracy = LOSSES["cross_entropy"].score(raw, np.array([0.0, 1.0, 1.0]))
+    # The first of equally large outputs is the answer, as in predict.
+    assert accuracy.tolist() == [1.0, 0.0, 1.0]
+    assert LOSSES["cross_entropy"].predictions(raw.T).tolist() == [0, 0, 1]
+
+    labels = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    score = LOSSES["binary_cross_entropy"].score(raw, labels)
+    np.testing.assert_allclose(score, [1.0, 2 / 3, 2 / 3])
+    assert LOSSES["binary_cross_entropy"].predictions(raw.T).T.tolist() == [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
+
+    score = LOSSES["squared_error"].score(raw, np.zeros_like(raw))
+    np.testing.assert_allclose(score, (raw**2).mean(axis=0))
+    assert LOSSES["squared_error"].finish(9.0) == 3.0
+    assert LOSSES["squared_error"].predictions(raw[:1].T).shape == (3,)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_probabilities(dtype, draw):
+    raw = (draw.normal(size=(4, 30, 3)) * 50).astype(dtype)
+    raw[0, 0] = [1e4, -1e4, 0]
+    softmax = LOSSES["cross_entropy"].probabilities(raw)
+    assert softmax.dtype == dtype and softmax.shape == raw.shape
+    np.testing.assert_allclose(softmax.sum(axis=-1), 1.0, rtol=1e-6)
+    assert softmax[0, 0].tolist() == [1.0, 0.0, 0.0]
+    wide_raw = raw.astype(np.float64)
+    shifted = np.exp(wide_raw - wide_raw.max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(softmax, shifted / shifted.sum(axis=-1, keepdims=True), rtol=1e-5, atol=1e-30)
+    sigmoid = LOSSES["binary_cross_entropy"].probabilities(raw)
+    np.testing.assert_allclose(sigmoid, oracle.logistic(wide_raw), rtol=1e-5, atol=1e-30)
+    with pytest.raises(pm.DataError, match="probabilities"):
+        LOSSES["squared_error"].probabilities(raw)
+
+
+# Optimizers on arrays.
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("rule", RULES)
+def test_optimizer_is_pytorchs(rule, weight_decay, draw):
+    torch = requires("torch")
+    kind, theirs, _ = RULE_SETTINGS[rule]
+    w = draw.normal(size=8)
+    parameter = torch.tensor(w.copy(), requires_grad=True)
+    optimizer = getattr(torch.optim, kind)([parameter], weight_decay=weight_decay, **theirs)
+    slots = tuple(np.zeros_like(w) for _ in range(RULES[rule].slots))
+    h = SimpleNamespace(**hyperparameters(rule, weight_decay))
+    for step in range(1, 8):
+        gradient = draw.normal(size=w.shape)
+        scalars = SimpleNamespace(**RULES[rule].scalars(h, step))
+        w, slots = RULES[rule].update(w, gradient, slots, scalars)
+        parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+        np.testing.assert_allclose(w, parameter.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("aliases", "table"),
+    [(ACTIVATION_ALIASES, ACTIVATIONS), (LOSS_ALIASES, LOSSES), (INITIALIZER_ALIASES, INITIALIZERS)],
+)
+def test_aliases_stand_for_names_and_hide_none(aliases, table):
+    assert aliases
+    assert set(aliases.values()) <= set(table)
+    assert not set(aliases) & set(table)
+
+
+@pytest.mark.parametrize("alias", ACTIVATION_ALIASES)
+def test_activation_aliases_resolve(alias):
+    assert pm.Member(hidden=3, activation=alias).activation == ACTIVATION_ALIASES[alias]
+    mlp = pm.MLP([np.ones((2, 3)), np.ones((3, 1))], activation=alias)
+    assert mlp.activation == (ACTIVATION_ALIASES[alias],)
+
+
+@pytest.mark.parametrize("alias", LOSS_ALIASES)
+def test_loss_aliases_resolve(alias):
+    assert pm.Pool([pm.Member(hidden=3)], 2, n_outputs=2, loss=alias).loss == LOSS_ALIASES[alias]
+    assert pm.MLP([np.ones((2, 2))], loss=alias).loss == LOSS_ALIASES[alias]
+
+
+@pytest.mark.parametrize("alias", INITIALIZER_ALIASES)
+def test_initializer_aliases_resolve(alias):
+    assert pm.Member(initializer=alias).initializer == INITIALIZER_ALIASES[alias]
+
+
+# Initializers.
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_initializer_scales(name):
+    entry = INITIALIZERS[name]
+    fan_in, fan_out = np.array([1.0, 3.0, 100.0]), np.array([7.0, 2.0, 1.0])
+    expected = [oracle.INITIALIZERS[name][1](int(i), int(o)) for i, o in zip(fan_in, fan_out, strict=True)]
+    np.testing.assert_allclose(entry.weight_scale(fan_in, fan_out), expected, rtol=1e-15)
+    bias_scale = entry.bias_scale(fan_in, fan_out)
+    np.testing.assert_allclose(bias_scale, 1 / np.sqrt(fan_in) if name == "pytorch" else np.zeros(3), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("glorot_uniform", "xavier_uniform_"),
+        ("glorot_normal", "xavier_normal_"),
+        ("he_uniform", "kaiming_uniform_"),
+        ("he_normal", "kaiming_normal_"),
+        ("pytorch", None),
+    ],
+)
+def test_initializers_spread_as_pytorchs_do(name, theirs):
+    torch = requires("torch")
+    torch.manual_seed(0)
+    fan_in, fan_out = 300, 500
+    layer = torch.nn.Linear(fan_in, fan_out)
+    if theirs:
+        getattr(torch.nn.init, theirs)(layer.weight, **({"nonlinearity": "relu"} if "kaiming" in theirs else {}))
+    pool = pm.Pool([pm.Member(hidden=fan_out, initializer=name)], n_features=fan_in, dtype="float64")
+    mlp = pool.extract(0)
+    # 150,000 draws: their standard deviation is known to 0.2 %.
+    np.testing.assert_allclose(mlp.weights[0].std(), layer.weight.std().item(), rtol=0.01)
+    assert abs(mlp.weights[0].mean()) < 0.01 * mlp.weights[0].std() * 2
+    if "uniform" in name or name == "pytorch":
+        np.testing.assert_allclose(np.abs(mlp.weights[0]).max(), layer.weight.abs().max().item(), rtol=1e-3)
+    if name == "pytorch":
+        np.testing.assert_allclose(np.abs(mlp.biases[0]).max(), layer.bias.abs().max().item(), rtol=0.02)
+    else:
+        assert not mlp.biases[0].any()
+
+
+def test_inverse_normal_is_the_standard_librarys(draw):
+    smallest = 2.0**-33
+    edges = [smallest, 1 - smallest, 0.5, 0.075, 0.925, np.nextafter(0.075, 0), np.nextafter(0.925, 1), 1e-9, 1 - 1e-9]
+    u = np.concatenate([edges, draw.uniform(size=2000), 2.0 ** -draw.uniform(1, 33, 500)])
+    inverse = NormalDist().inv_cdf
+    np.testing.assert_allclose(DISTRIBUTIONS["normal"](u), [inverse(p) for p in u.tolist()], rtol=2e-15, atol=1e-16)
+    # That one uses the same algorithm: the error function does not.
+    np.testing.assert_allclose(oracle.normal_cdf(DISTRIBUTIONS["normal"](u)), u, rtol=1e-13)
+    assert DISTRIBUTIONS["uniform"](np.array([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.0, 1.0]
+
+
+# Random numbers.
+
+
+def philox_words(counter, key):
+    words = random_formulas.philox(*(np.uint64(c) for c in counter), np.uint64(key[0] | key[1] << 32))
+    return tuple(int(w) for w in words)
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), PHILOX_VECTORS)
+def test_philox_gives_the_published_vectors(counter, key, expected):
+    assert philox_words(counter, key) == expected
+    whole_key = np.uint64(key[0] | key[1] << 32)
+    arrays = random_formulas.philox(*(np.array([c, 0], np.uint64) for c in counter), whole_key)
+    assert tuple(int(w[0]) for w in arrays) == expected
+    compiled = drawing._philox(*(np.uint64(c) for c in counter), whole_key)
+    assert tuple(int(w) for w in compiled) == expected
+
+
+KEYS = st.integers(0, 2**64 - 1)
+
+
+@given(key=KEYS, epoch=st.integers(0, 2**32 - 1), n=st.integers(1, 300))
+def test_shuffled_order_is_a_permutation_and_the_oracles(key, epoch, n):
+    order = random_formulas.shuffled_order(key, epoch, n)
+    assert order.dtype == np.int64
+    assert np.array_equal(np.sort(order), np.arange(n))
+    assert np.array_equal(order, oracle.shuffled_order(key, epoch, n))
+    compiled = np.full(n + 1, -7)
+    drawing.shuffle(np.uint64(key).view(np.int64), epoch, compiled.ctypes.data, n)
+    assert np.array_equal(compiled[:n], order) and compiled[n] == -7
+
+
+def test_orders_differ_between_keys_epochs_and_numbers_of_rows():
+    orders = [
+        random_formulas.shuffled_order(*arguments) for arguments in [(1, 0, 50), (2, 0, 50), (1, 1, 50), (1, 0, 51)]
+    ]
+    assert len({order[:10].tobytes() for order in orders}) == 4
+
+
+def test_shuffles_are_fair():
+    # Each of 24 orders of 4 rows should come 250 times in 6,000; 75 is almost 5 standard deviations.
+    counts = {}
+    for epoch in range(6000):
+        order = tuple(random_formulas.shuffled_order(9, epoch, 4).tolist())
+        counts[order] = counts.get(order, 0) + 1
+    assert len(counts) == 24
+    assert all(abs(count - 250) < 75 for count in counts.values())
+
+
+@given(key=KEYS, layer=st.integers(0, 5), tensor=st.integers(0, 1), n=st.integers(1, 50))
+def test_uniforms_are_the_oracles_and_prefixes_of_each_other(key, layer, tensor, n):
+    u = random_formulas.uniforms(key, layer, tensor, n)
+    assert u.dtype == np.float64 and ((u > 0) & (u < 1)).all()
+    assert np.array_equal(u, oracle.open_uniform(n, layer, tensor, key))
+    assert np.array_equal(random_formulas.uniforms(key, layer, tensor, n + 3)[:n], u)
+
+
+@given(seed=KEYS, ids=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=5))
+def test_keys_are_the_oracles(seed, ids):
+    keys = random_formulas.stream_keys(seed, np.array(ids))
+    assert keys.dtype == np.uint64
+    assert keys.tolist() == [oracle.stream_key(seed, member_id) for member_id in ids]
+    seeded = random_formulas.seeded_keys(np.array([seed], np.uint64))
+    assert seeded.tolist() == [oracle.stream_key(0, member_seed=seed)]
+    assert int(random_formulas.order_key(seed)) == oracle.order_key(seed)

@@ -1,0 +1,223 @@
+"""Imports: what `import pmlp_np` loads, and who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pmlp_np
+
+PACKAGE = Path(pmlp_np.__file__).parent
+
+# From the foundation up: a module imports, at its top, only from modules of lines above its own. Modules of one line
+# don't know of each other. A folder stands for all modules in it, whose order is below.
+ORDER = [
+    ["errors"],
+    ["arrays", "checks"],
+    ["formulas"],
+    ["spec_columns"],
+    ["spec_fields"],
+    ["spec"],
+    ["search_space", "layout", "persistence", "progress"],
+    ["mlp", "backends.base"],
+    ["data"],
+    ["training"],
+    ["report"],
+    ["backends.m3"],
+    ["backends.numba", "backends.cupy", "backends.reference"],
+    ["backends"],
+    ["pool"],
+    [""],
+]
+ORDER_INSIDE = {
+    "formulas": [
+        ["vocabulary", "random"],
+        ["activations", "losses", "optimizers", "initializers"],
+        [""],
+    ],
+    "backends.numba": [
+        ["simd"],
+        ["outputs"],
+        ["passes"],
+        ["compiling"],
+        ["job"],
+        ["drawing", "step"],
+        ["driver"],
+        ["backend"],
+        [""],
+    ],
+}
+CONCRETE = ("backends.numba", "backends.cupy", "backends.reference")
+OPTIONAL = ("torch", "sklearn", "pandas", "matplotlib", "tqdm", "rich", "scipy", "cupy", "dask", "onnx")
+
+
+def name_of(path):
+    """ "" for the package, "backends.numba" for backends/numba/__init__.py, "backends.base" for backends/base.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def inside(name, folder):
+    return name == folder or name.startswith(folder + ".")
+
+
+def own_imports(name, path):
+    """(module of this package, whether at the module's top) for each import in a file."""
+    tree = ast.parse(path.read_text())
+    late = {
+        node for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for node in ast.walk(f)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            # `from package import module` imports the module, `from module import thing` its parent.
+            targets = [
+                f"{node.module}.{alias.name}" if own(f"{node.module}.{alias.name}") in MODULES else node.module
+                for alias in node.names
+            ]
+        else:
+            continue
+        found += [(own(target), node not in late) for target in targets if own(target) is not None]
+    return found
+
+
+def own(target):
+    """A dotted name without the package's own, or None for other packages."""
+    package, _, rest = target.partition(".")
+    return rest if package == "pmlp_np" else None
+
+
+IMPORTS = {name: own_imports(name, path) for name, path in MODULES.items()}
+
+
+def entry_of(name, order):
+    """(entry, line) of a module in an order: the most specific one, as backends.numba before backends."""
+    lines = {entry: i for i, line in enumerate(order) for entry in line}
+    fitting = [entry for entry in lines if name == entry or (entry and inside(name, entry))]
+    assert fitting, f"{name!r} has no place in the order of imports: give it one"
+    entry = max(fitting, key=len)
+    return entry, lines[entry]
+
+
+def violations(order, folder=""):
+    """Imports at a module's top of a module that is not above it, within the package or one of its folders."""
+
+    def local(name):
+        return name.removeprefix(folder).removeprefix(".")
+
+    for name in MODULES:
+        if folder and not inside(name, folder):
+            continue
+        entry, line = entry_of(local(name), order)
+        for target, at_top in IMPORTS[name]:
+            if at_top and (not folder or inside(target, folder)):
+                target_entry, target_line = entry_of(local(target), order)
+                if target_entry != entry and target_line >= line:
+                    yield f"{name} imports {target}"
+
+
+def test_imports_were_found():
+    assert ("errors", True) in IMPORTS["pool"]
+    assert ("backends", True) in IMPORTS["pool"]
+    assert ("backends.numba.backend", False) in IMPORTS["backends"]
+    assert all(target in MODULES for found in IMPORTS.values() for target, _ in found)
+    assert len(MODULES) > 30
+
+
+def test_modules_import_only_from_those_above_them():
+    assert list(violations(ORDER)) == []
+
+
+@pytest.mark.parametrize("folder", ORDER_INSIDE)
+def test_modules_of_a_folder_import_only_from_those_above_them(folder):
+    assert list(violations(ORDER_INSIDE[folder], folder)) == []
+
+
+@pytest.mark.parametrize("folder", ["", *ORDER_INSIDE])
+def test_another_order_would_be_noticed(folder):
+    order = ORDER_INSIDE.get(folder, ORDER)
+    assert len(set(violations(order[::-1], folder))) > len(order)
+
+
+def test_concrete_backends_never_import_each_other():
+    for name, found in IMPORTS.items():
+        for backend in CONCRETE:
+            if inside(name, backend):
+                others = [
+                    target for target, _ in found for other in CONCRETE if other != backend and inside(target, other)
+                ]
+                assert not others, f"{name} imports {others}"
+
+
+def test_concrete_backends_are_known_to_nobody_but_the_factory():
+    for name, found in IMPORTS.items():
+        for target, at_top in found:
+            for backend in CONCRETE:
+                if inside(target, backend) and not inside(name, backend):
+                    assert name == "backends" and not at_top, f"{name} imports {target}"
+
+
+def test_formulas_know_no_backend_and_no_pool():
+    for name, found in IMPORTS.items():
+        if inside(name, "formulas"):
+            assert {target.partition(".")[0] for target, _ in found} <= {"formulas", "arrays", "errors"}, name
+
+
+def test_only_the_numba_backend_imports_numba():
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+            if {module.partition(".")[0] for module in modules} & {"numba", "llvmlite"}:
+                assert inside(name, "backends.numba"), name
+
+
+def test_optional_packages_are_imported_late():
+    for name, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not {module.partition(".")[0] for module in modules} & set(OPTIONAL), name
+
+
+def run(script):
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_import_loads_neither_numba_nor_any_optional_package():
+    script = "import sys; before = set(sys.modules); import pmlp_np; print(*sorted(set(sys.modules) - before))"
+    loaded = {module.partition(".")[0] for module in run(script)}
+    assert "pmlp_np" in loaded and "numpy" in loaded
+    assert not loaded & {"numba", "llvmlite", *OPTIONAL}
+    # Beside NumPy nothing but the standard library.
+    assert {module for module in loaded if not module.startswith("_")} - set(sys.stdlib_module_names) == {
+        "numpy",
+        "pmlp_np",
+    }
+
+
+def test_making_a_pool_loads_no_numba_and_training_no_optional_package():
+    script = f"""
+import sys
+import numpy as np
+import pmlp_np as pm
+pool = pm.Pool(pm.grid(hidden=[2, 3]) + pm.sample(2), 3)
+pool.leaderboard(); repr(pool); pool.subset([0]); pm.concat([pool, pool])
+assert "numba" not in sys.modules, "a pool that computes nothing needs no Numba"
+pool.fit(np.zeros((4, 3)), np.zeros(4), validation_data=(np.ones((2, 3)), np.ones(2))).predict(np.zeros((4, 3)))
+str(pool.leaderboard())
+assert "numba" in sys.modules
+print(*[name for name in {OPTIONAL!r} if name in sys.modules])
+"""
+    # Where SciPy is installed, Numba loads it for its linear algebra.
+    assert set(run(script)) <= {"scipy"}

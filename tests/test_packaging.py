@@ -1,0 +1,188 @@
+"""The package as users get it: its facts, its public names and what their docstrings promise."""
+
+import ast
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pmlp_np as pm
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PUBLIC = {name: getattr(pm, name) for name in pm.__all__}
+
+
+def test_the_version_is_one():
+    assert pm.__version__ == PROJECT["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pm.__version__)
+
+
+def test_core_dependencies_are_numpy_and_numba():
+    names = {re.match(r"[A-Za-z0-9_-]+", requirement)[0].lower() for requirement in PROJECT["dependencies"]}
+    assert names == {"numpy", "numba"}
+
+
+def test_extras_build_on_each_other_and_not_on_others():
+    extras = PROJECT["optional-dependencies"]
+    assert {"demo", "test", "lint"} <= set(extras)
+    mentioned = set(re.findall(r"pmlp_np\[([a-z,]+)\]", " ".join(sum(extras.values(), []))))
+    assert {name for names in mentioned for name in names.split(",")} <= set(extras)
+
+
+def test_it_is_typed_and_licensed():
+    assert (ROOT / "pmlp_np" / "py.typed").exists()
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    for pattern in PROJECT["license-files"]:
+        assert list(ROOT.glob(pattern)), pattern
+
+
+def test_the_readme_exists_and_speaks_of_the_package():
+    text = (ROOT / PROJECT["readme"]).read_text()
+    assert "pmlp_np" in text and "make demo" in text and "make test" in text
+
+
+def test_public_names_are_documented_and_no_others_are_visible():
+    visible = {name for name, value in vars(pm).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert visible == set(pm.__all__)
+    for name, value in PUBLIC.items():
+        if callable(value):
+            assert inspect.getdoc(value), name
+
+
+def members_of(cls):
+    """Public methods and properties that a class defines itself."""
+    for name, value in vars(cls).items():
+        if not name.startswith("_") and (inspect.isroutine(value) or isinstance(value, (property, classmethod))):
+            yield f"{cls.__name__}.{name}", getattr(cls, name) if not isinstance(value, property) else value
+
+
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+METHODS = dict(item for cls in CLASSES.values() for item in members_of(cls))
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+
+
+def test_public_methods_were_found():
+    assert {"Pool.fit", "Pool.loss", "MLP.load", "MLP.hidden", "Specs.from_members"} <= set(METHODS)
+    assert {"grid", "sample", "concat", "load"} <= set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_public_methods_are_documented(name):
+    assert inspect.getdoc(METHODS[name])
+
+
+@pytest.mark.parametrize("name", METHODS | FUNCTIONS | CLASSES)
+def test_docstrings_are_sentences(name):
+    """The first paragraph ends, and no line is wider than the code."""
+    text = inspect.getdoc((METHODS | FUNCTIONS | CLASSES)[name])
+    assert re.search(r"[.:]$", text.split("\n\n")[0].rstrip()), text
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def entries(text):
+    """A docstring's list of arguments: {"x": "what it is", ...} from entries `x: what it is` or `x, y: what they are`.
+
+    An entry starts in the first column, after an empty line or another entry; its further lines are indented.
+    """
+    found, names, after_gap = {}, [], True
+    for line in text.splitlines():
+        entry = re.match(r"(X|[a-z_]+(?:, [a-z_]+)*): (.*)", line)
+        if entry and (after_gap or names):
+            names = entry[1].split(", ")
+            found |= dict.fromkeys(names, entry[2])
+        elif names and line.startswith(" "):
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+        else:
+            names = []
+        after_gap = not line.strip()
+    return found
+
+
+def parameters(function):
+    return {name: p for name, p in inspect.signature(function).parameters.items() if name != "self"}
+
+
+def test_entries_are_read_off_right():
+    text = "Do.\n\nx: one thing.\n    more: of it.\ny, z: two.\n\n  w: not an entry.\nv: nor this.\nKeys: no."
+    assert entries(text) == {"x": "one thing. more: of it.", "y": "two.", "z": "two."}
+
+
+# Those with several arguments, each of which has an entry. The others mention theirs in a sentence.
+FULLY_DOCUMENTED = {
+    "Pool": pm.Pool,
+    "Pool.fit": pm.Pool.fit,
+    "MLP": pm.MLP,
+    "Member": pm.Member,
+    "grid": pm.grid,
+    "sample": pm.sample,
+}
+# What a finished object has, beside what it was made from.
+ATTRIBUTES = {"Pool": {"ids_", "history_", "ended_"}}
+
+
+@pytest.mark.parametrize("name", FULLY_DOCUMENTED)
+def test_documented_arguments_are_the_signatures(name):
+    documented = [entry for entry in entries(inspect.getdoc(FULLY_DOCUMENTED[name])) if not entry.endswith("_")]
+    assert documented == list(parameters(FULLY_DOCUMENTED[name]))
+    assert {e for e in entries(inspect.getdoc(FULLY_DOCUMENTED[name])) if e.endswith("_")} == ATTRIBUTES.get(
+        name, set()
+    )
+
+
+CALLABLES = {
+    name: value for name, value in (METHODS | FUNCTIONS).items() if callable(value) and not name.startswith("Specs.")
+}
+# These take the arguments of another, to which their docstrings point.
+SHARED = {"Pool.partial_fit": "Pool.fit", "Pool.predict": "Pool.forward", "Pool.predict_proba": "Pool.forward"}
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_every_argument_is_spoken_of_and_no_other(name):
+    text = inspect.getdoc(CALLABLES[name])
+    if name in SHARED:
+        other = SHARED[name].removeprefix("Pool.")
+        assert re.search(rf"[Aa]rguments (are those of|as for|as) `{other}`", re.sub(r"\s+", " ", text))
+        assert list(parameters(CALLABLES[name]).values()) == list(parameters(CALLABLES[SHARED[name]]).values())
+        return
+    assert set(entries(text)) <= set(parameters(CALLABLES[name])), "an entry for an argument that does not exist"
+    for argument in parameters(CALLABLES[name]):
+        # Data, and what the one argument of a simple function is, go without saying.
+        if argument not in ("X", "y") and len(parameters(CALLABLES[name])) > 1:
+            assert re.search(rf"\b{argument}\b", text), argument
+
+
+@pytest.mark.parametrize("name", FULLY_DOCUMENTED)
+def test_documented_defaults_are_the_signatures(name):
+    """Wherever an entry says `Default <a value>`, that is the default."""
+    checked = 0
+    for argument, text in entries(inspect.getdoc(FULLY_DOCUMENTED[name])).items():
+        said = re.search(r"Default:? (\([\d, ]*\)|\"[^\"]*\"|True|False|None|\d+(?:\.\d+)?)(?=\.(?: |$)|;)", text)
+        if said:
+            assert ast.literal_eval(said[1]) == parameters(FULLY_DOCUMENTED[name])[argument].default, argument
+            checked += 1
+    assert checked > 1 or name == "MLP"
+
+
+def test_the_public_face_is_the_documented_one():
+    """The calls that outside checks make."""
+    signature = inspect.signature
+    assert list(signature(pm.Pool).parameters)[:7] == [
+        "specs", "n_features", "n_outputs", "loss", "seed", "backend", "dtype",
+    ]  # fmt: skip
+    assert list(signature(pm.Pool.fit).parameters) == [
+        "self", "X", "y", "epochs", "batch_size", "shuffle", "validation_data", "early_stopping", "patience",
+        "min_delta", "time_budget", "progress", "n_threads",
+    ]  # fmt: skip
+    defaults = {name: p.default for name, p in signature(pm.Pool.fit).parameters.items() if p.default is not p.empty}
+    assert defaults == {
+        "epochs": 1, "batch_size": 32, "shuffle": "shared", "validation_data": None, "early_stopping": False,
+        "patience": 10, "min_delta": 0.0, "time_budget": None, "progress": "auto", "n_threads": None,
+    }  # fmt: skip
+    assert len(pm.PAPER_ACTIVATIONS) == 10
+    for name, cls in OPTIMIZERS.items():
+        assert name == cls.__name__.lower() and PUBLIC[cls.__name__] is cls
+        assert set(inspect.signature(cls).parameters) <= set(HYPERPARAMETERS)

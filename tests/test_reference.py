@@ -1,0 +1,662 @@
+"""Holds the reference backend to the oracle: every member, in pools that Hypothesis draws."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tracemalloc
+from dataclasses import dataclass, replace
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import oracle
+from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, Control, Plan, Progress, Rows
+from pmlp_np.backends.reference import MEMORY_CAP, ReferenceBackend
+from pmlp_np.errors import DataError
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.initializers import INITIALIZERS
+from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
+from pmlp_np.spec import Member, Specs
+
+# Float64 errs by 1e-16 per operation; Adam divides by gradients, of which small ones carry larger relative errors.
+SAME = {"rtol": 1e-8, "atol": 1e-9}
+# Float32 errs by 1e-7 per operation, here over one step and sums of few terms.
+SAME_FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}
+# The same arithmetic in other chunks or blocks of rows: other orders of summation, amplified by a few steps.
+REORDERED = {"rtol": 1e-9, "atol": 1e-11}
+# A mean loss beyond this is divergence, which amplifies rounding errors without bound.
+DIVERGING = 100.0
+SLOT_NAMES = {"sgd": ("momentum",), "adam": ("m", "v"), "adamw": ("m", "v")}
+
+
+@dataclass
+class Case:
+    """A pool, the data it trains on, and how."""
+
+    members: list[Member]
+    n_features: int
+    n_outputs: int
+    loss: str
+    n_rows: int
+    shuffle: str | None
+    batch_size: int
+    seed: int
+    dtype: str = "float64"
+
+    def plan(self) -> Plan:
+        stream = [oracle.stream_key(self.seed, i, m.seed) for i, m in enumerate(self.members)]
+        order = [oracle.order_key(self.seed)] * len(self.members)
+        return Plan(
+            Specs.from_members(self.members),
+            self.n_features,
+            self.n_outputs,
+            LOSSES[self.loss],
+            np.dtype(self.dtype),
+            np.array(stream, np.uint64),
+            np.array(order, np.uint64),
+        )
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """X, and y as the oracle takes it."""
+        rng = np.random.default_rng(self.seed)
+        X = rng.normal(size=(self.n_rows, self.n_features)).astype(self.dtype)
+        if self.loss == "cross_entropy":
+            return X, rng.integers(self.n_outputs, size=self.n_rows)
+        if self.loss == "binary_cross_entropy":
+            return X, rng.integers(2, size=(self.n_rows, self.n_outputs)).astype(self.dtype)
+        return X, rng.normal(size=(self.n_rows, self.n_outputs)).astype(self.dtype)
+
+    def rows(self) -> Rows:
+        X, y = self.data()
+        return Rows(X, np.ascontiguousarray(y.reshape(len(y), -1).T.astype(self.dtype)))
+
+    def batch_sizes(self) -> np.ndarray:
+        return np.array([m.batch_size or self.batch_size for m in self.members], np.int64)
+
+    def backend(self, **arguments: Any) -> ReferenceBackend:
+        backend = ReferenceBackend(self.plan(), **arguments)
+        backend.initialize(np.arange(len(self.members)))
+        return backend
+
+    def network(self, i: int) -> oracle.OracleMLP:
+        """Member i alone, with its initial weights."""
+        member = self.members[i]
+        hyperparameters = {name: getattr(member.optimizer, name) for name in vars(member.optimizer)}
+        mlp = oracle.OracleMLP(
+            member.hidden,
+            member.activation,
+            self.n_features,
+            self.n_outputs,
+            self.loss,
+            member.optimizer.name,
+            hyperparameters,
+            member.bias,
+        )
+        key = oracle.stream_key(self.seed, i, member.seed)
+        mlp.set_state(*oracle.initial_weights(member, self.n_features, self.n_outputs, key))
+        return mlp
+
+    def trained_alone(self, i: int, epochs: int) -> tuple[oracle.OracleMLP, list[float]]:
+        mlp = self.network(i)
+        member_key = oracle.stream_key(self.seed, i, self.members[i].seed)
+        key = {None: None, "shared": oracle.order_key(self.seed), "member": member_key}[self.shuffle]
+        return mlp, mlp.train(*self.data(), epochs, int(self.batch_sizes()[i]), key)
+
+
+def train(
+    case: Case, backend: ReferenceBackend, epochs: int, progress: Progress | None = None
+) -> tuple[Progress, np.ndarray]:
+    """Train members that are READY; returns their progress and their losses (members, epochs)."""
+    progress = Progress.start(len(case.members)) if progress is None else progress
+    history = np.full((len(case.members), epochs), np.nan)
+    for epoch in range(epochs):
+        loss = np.full(len(case.members), np.nan)
+        members = np.flatnonzero(progress.status == READY)
+        arguments = (members, progress, case.rows(), case.batch_sizes(), SHUFFLES[case.shuffle], loss, Control())
+        backend.train_epoch(*arguments)
+        history[:, epoch] = loss
+    return progress, history
+
+
+def assert_parameters(backend: ReferenceBackend, i: int, mlp: oracle.OracleMLP, tolerance: dict[str, float]) -> None:
+    weights, biases = backend.read(i, "last")
+    for k, expected in enumerate(mlp.weights):
+        np.testing.assert_allclose(weights[k], expected, **tolerance, err_msg=f"member {i}, weights of layer {k}")
+    assert len(biases) == (len(weights) if mlp.bias else 0)
+    for k, bias in enumerate(biases):
+        np.testing.assert_allclose(bias, mlp.biases[k], **tolerance, err_msg=f"member {i}, biases of layer {k}")
+
+
+def canonical(mlp: oracle.OracleMLP, tensors: dict[str, list[np.ndarray]]) -> list[np.ndarray]:
+    """A network's numbers in canonical order: weights, then biases, layer after layer."""
+    layers = zip(tensors["weights"], tensors["biases"], strict=True)
+    return [tensor.ravel() for w, b in layers for tensor in ((w, b) if mlp.bias else (w,))]
+
+
+def rates(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high).map(lambda rate: float(f"{rate:.3g}"))
+
+
+optimizers = st.one_of(
+    st.builds(SGD, rates(1e-3, 0.02), st.sampled_from([0.0, 0.5, 0.9]), st.booleans(), st.sampled_from([0.0, 0.1])),
+    st.builds(Adam, rates(1e-4, 0.03), weight_decay=st.sampled_from([0.0, 0.1])),
+    st.builds(AdamW, rates(1e-4, 0.03), rates(0.0, 0.95), weight_decay=st.sampled_from([0.0, 0.1])),
+)
+
+
+@st.composite
+def members(draw: st.DrawFn) -> Member:
+    hidden = tuple(draw(st.lists(st.integers(1, 9), max_size=4)))
+    names = draw(st.lists(st.sampled_from(list(ACTIVATIONS)), min_size=len(hidden), max_size=len(hidden)))
+    return Member(
+        hidden,
+        tuple(names) if hidden else "identity",
+        bias=draw(st.booleans()),
+        initializer=draw(st.sampled_from(list(INITIALIZERS))),
+        optimizer=draw(optimizers),
+        batch_size=draw(st.none() | st.integers(1, 20)),
+        seed=draw(st.none() | st.integers(0, 2**64 - 1)),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    return Case(
+        draw(st.lists(members(), min_size=1, max_size=6)),
+        n_features=draw(st.integers(1, 6)),
+        n_outputs=draw(st.integers(1, 4)),
+        loss=draw(st.sampled_from(list(LOSSES))),
+        n_rows=draw(st.integers(1, 17)),
+        shuffle=draw(st.sampled_from(list(SHUFFLES))),
+        batch_size=draw(st.integers(1, 20)),
+        seed=draw(st.integers(0, 2**64 - 1)),
+    )
+
+
+def outputs(case: Case, backend: ReferenceBackend, weights: str = "last") -> np.ndarray:
+    everybody = np.arange(backend.plan.n_members)
+    out = np.empty((len(everybody), case.n_rows, case.n_outputs), case.dtype)
+    backend.forward(everybody, case.data()[0], out, weights, Control())
+    return out
+
+
+def assert_same_state(a: ReferenceBackend, b: ReferenceBackend, **tolerance: float) -> None:
+    states = a.state(), b.state()
+    assert states[0].keys() == states[1].keys()
+    for name, buffer in states[0].items():
+        np.testing.assert_allclose(buffer, states[1][name], **tolerance, err_msg=name)
+
+
+# Members of every kind of rule, at several depths, for tests that draw nothing.
+MIXED = Case(
+    [
+        Member((5, 4), "tanh", optimizer=Adam(0.01), batch_size=4),
+        Member((), optimizer=SGD(0.01)),
+        Member((3,), "relu", bias=False, optimizer=SGD(0.01, 0.9)),
+        Member((4, 2), ("mish", "gelu"), optimizer=AdamW(0.01, weight_decay=0.1)),
+        Member((6,), "elu", optimizer=SGD(0.01, 0.5, True), batch_size=4),
+    ],
+    n_features=3,
+    n_outputs=2,
+    loss="squared_error",
+    n_rows=10,
+    shuffle="shared",
+    batch_size=5,
+    seed=1,
+)
+
+
+@given(cases(), st.integers(1, 3), st.sampled_from([1, 20_000, MEMORY_CAP]))
+@settings(max_examples=max(100, settings().max_examples))
+def test_members_train_as_if_alone(case: Case, epochs: int, memory_cap: int) -> None:
+    backend = case.backend(memory_cap=memory_cap)
+    progress, history = train(case, backend, epochs)
+    assume(np.abs(history).max() < DIVERGING)
+    X, y = case.data()
+    out = outputs(case, backend)
+    found, score = backend.evaluate(np.arange(len(case.members)), case.rows(), "last", Control())
+    slots = []
+    for i, member in enumerate(case.members):
+        mlp, losses = case.trained_alone(i, epochs)
+        assert_parameters(backend, i, mlp, SAME)
+        np.testing.assert_allclose(history[i], losses, **SAME)
+        np.testing.assert_allclose(out[i], mlp.forward(X), **SAME)
+        np.testing.assert_allclose(found[i], mlp.loss(X, y), **SAME)
+        right = {
+            "squared_error": (out[i] - y) ** 2 if case.loss == "squared_error" else None,
+            "binary_cross_entropy": (out[i] > 0) == (np.asarray(y).reshape(case.n_rows, -1) > 0.5),
+            "cross_entropy": out[i].argmax(axis=1) == y.reshape(case.n_rows, -1)[:, 0],
+        }[case.loss]
+        np.testing.assert_allclose(score[i], np.mean(right), **SAME)
+        assert progress.step[i] == mlp.step_count
+        if not (isinstance(member.optimizer, SGD) and member.optimizer.momentum == 0.0):
+            slots += [
+                tensor for name in SLOT_NAMES[member.optimizer.name] for tensor in canonical(mlp, mlp.slots[name])
+            ]
+    np.testing.assert_allclose(backend.state()["slots"], np.concatenate([np.zeros(0), *slots]), **SAME)
+    assert (progress.epoch == epochs).all() and not progress.minibatch.any() and not progress.loss_sum.any()
+
+
+@given(cases())
+def test_one_step_in_float32(case: Case) -> None:
+    case = replace(case, dtype="float32", members=[replace_batch(m, None) for m in case.members], batch_size=99)
+    backend = case.backend()
+    initial = [backend.read(i, "last") for i in range(len(case.members))]
+    _, history = train(case, backend, 1)
+    assert backend.parameters.dtype == backend.slots.dtype == np.float32
+    X, y = case.data()
+    for i, (weights, biases) in enumerate(initial):
+        mlp = case.network(i)
+        # Adam's first step is the sign of the gradient, which rounding decides where the gradient vanishes.
+        if isinstance(case.members[i].optimizer, SGD):
+            mlp.set_state(weights, biases or None)
+            np.testing.assert_allclose(history[i, 0], mlp.step(X.astype(float), y), **SAME_FLOAT32)
+            assert_parameters(backend, i, mlp, SAME_FLOAT32)
+
+
+def replace_batch(member: Member, batch_size: int | None) -> Member:
+    names = ("hidden", "activation", "bias", "initializer", "optimizer", "seed")
+    return Member(**{name: getattr(member, name) for name in names}, batch_size=batch_size)
+
+
+@given(cases(), st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_stopping_between_minibatches_loses_nothing(case: Case, stops: list[int]) -> None:
+    whole, pieces = case.backend(), case.backend()
+    expected, history = train(case, whole, 2)
+    assume(np.abs(history).max() < DIVERGING)
+    progress = Progress.start(len(case.members))
+    found = np.full_like(history, np.nan)
+    calls = 0
+    while (members := np.flatnonzero(progress.epoch < 2)).size:
+        shares: list[float] = []
+        patience = stops[calls % len(stops)]
+
+        def tick(share: float, shares: list[float] = shares, patience: int = patience) -> bool:
+            shares.append(share)
+            return len(shares) >= patience
+
+        before = progress.step.sum()
+        epoch, loss = progress.epoch.copy(), np.full(len(case.members), np.nan)
+        shuffle = SHUFFLES[case.shuffle]
+        pieces.train_epoch(members, progress, case.rows(), case.batch_sizes(), shuffle, loss, Control(tick))
+        assert shares == sorted(shares) and shares[0] > 0 and shares[-1] <= 1
+        assert len(shares) <= patience and progress.step.sum() > before
+        assert len(shares) == patience or shares[-1] == 1
+        finished = np.flatnonzero(progress.epoch > epoch)
+        found[finished, epoch[finished]] = loss[finished]
+        assert np.isnan(np.delete(loss, finished)).all()
+        calls += 1
+    np.testing.assert_allclose(found, history, **REORDERED)
+    np.testing.assert_array_equal(progress.step, expected.step)
+    assert_same_state(pieces, whole, **REORDERED)
+
+
+@pytest.mark.parametrize("operation", ["evaluate", "forward"])
+def test_a_stopped_evaluation_leaves_the_rest_unknown(operation: str) -> None:
+    case = replace(MIXED, members=MIXED.members * 3)
+    backend = case.backend(memory_cap=1)
+    everybody = np.arange(len(case.members))
+    ticks: list[float] = []
+
+    def tick(share: float) -> bool:
+        ticks.append(share)
+        return len(ticks) == 3 * case.n_rows
+
+    if operation == "evaluate":
+        results = backend.evaluate(everybody, case.rows(), "last", Control(tick))
+    else:
+        results = (np.full((len(everybody), case.n_rows, case.n_outputs), np.nan),)
+        backend.forward(everybody, case.data()[0], results[0], "last", Control(tick))
+    for result in results:
+        assert np.isfinite(result).reshape(len(everybody), -1).all(axis=1).sum() == 3
+    assert ticks == sorted(ticks) and 0 < ticks[-1] < 1
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_diverging_neighbor_touches_nobody(shuffle: str | None, loss: str) -> None:
+    members = [member for good in MIXED.members for member in (good, Member(good.hidden, "relu", optimizer=SGD(1e150)))]
+    case = replace(MIXED, members=members, shuffle=shuffle, loss=loss)
+    backend = case.backend()
+    progress, history = train(case, backend, 3)
+    # Cross-entropy bounds the slopes: where they vanish, a member may end far away, but finite.
+    lost = np.flatnonzero(progress.status == DIVERGED)
+    assert set(lost) <= set(range(1, len(members), 2)) and len(lost) >= 2
+    assert not np.isfinite(history[lost]).all(axis=1).any() or loss != "squared_error"
+    assert (progress.epoch[::2] == 3).all() and (progress.status[::2] == READY).all()
+    for i in range(0, len(members), 2):
+        mlp, losses = case.trained_alone(i, 3)
+        assert_parameters(backend, i, mlp, SAME)
+        np.testing.assert_allclose(history[i], losses, **SAME)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_nan_stays_in_its_member(shuffle: str | None) -> None:
+    case = replace(MIXED, members=[MIXED.members[0]] * 3, shuffle=shuffle)
+    backend, neighbor = case.backend(), case.backend()
+    weights, biases = backend.read(1, "last")
+    backend.write(1, [np.full_like(w, np.nan) for w in weights], biases)
+    out, expected = outputs(case, backend), outputs(case, neighbor)
+    np.testing.assert_array_equal(out[[0, 2]], expected[[0, 2]])
+    assert np.isnan(out[1]).all()
+    progress, history = train(case, backend, 2)
+    train(case, neighbor, 2)
+    assert progress.status.tolist() == [READY, DIVERGED, READY]
+    assert np.isnan(history[1]).all()
+    assert (progress.epoch[1], progress.minibatch[1], progress.step[1]) == (0, 1, 1)
+    for i in (0, 2):
+        for tensors in zip(backend.read(i, "last"), neighbor.read(i, "last"), strict=True):
+            for found, wanted in zip(*tensors, strict=True):
+                np.testing.assert_allclose(found, wanted, **REORDERED)
+
+
+@pytest.mark.parametrize(("n_minibatches", "epoch", "minibatch"), [(1, 1, 0), (2, 0, 2), (5, 0, 2)])
+def test_where_a_member_that_overflows_stands(n_minibatches: int, epoch: int, minibatch: int) -> None:
+    members = [Member((), optimizer=SGD(rate)) for rate in (1e39 if n_minibatches == 1 else 1e30, 0.01)]
+    case = replace(MIXED, members=members, dtype="float32", batch_size=MIXED.n_rows // n_minibatches)
+    progress, history = train(case, case.backend(), 1)
+    assert progress.status.tolist() == [DIVERGED, READY]
+    assert progress.epoch.tolist() == [epoch, 1]
+    assert progress.minibatch.tolist() == [minibatch, 0]
+    assert progress.step.tolist() == [minibatch or 1, n_minibatches]
+    # The last loss overflows, but for one minibatch: its loss is that of the initial parameters.
+    assert np.isfinite(history[0, 0]) == (n_minibatches == 1) and not np.isnan(history).any()
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_members_stand_at_different_places(shuffle: str | None) -> None:
+    case = replace(MIXED, members=[MIXED.members[0]] * 4, shuffle=shuffle)
+    backend, progress, loss = case.backend(), Progress.start(4), np.full(4, np.nan)
+    fixed = (progress, case.rows(), case.batch_sizes(), SHUFFLES[shuffle], loss)
+    for members, control in (([0, 1], Control()), ([0, 2], Control(lambda share: True)), ([1], Control())):
+        backend.train_epoch(np.array(members), *fixed, control)
+    assert progress.epoch.tolist() == [1, 2, 0, 0] and progress.minibatch.sum() == (1 if shuffle == "shared" else 2)
+    for _ in range(2):
+        backend.train_epoch(np.array([3, 1, 0, 2]), *fixed, Control())
+    for i, epochs in enumerate((3, 4, 2, 2)):
+        mlp, losses = case.trained_alone(i, epochs)
+        assert_parameters(backend, i, mlp, SAME)
+        np.testing.assert_allclose(loss[i], losses[-1], **SAME)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
+    case = replace(MIXED, members=MIXED.members * 4, shuffle=shuffle, n_rows=1100, batch_size=1000)
+    at_once, in_parts = case.backend(), case.backend(memory_cap=30_000)
+    histories = [train(case, backend, 1)[1] for backend in (at_once, in_parts)]
+    np.testing.assert_allclose(*histories, **REORDERED)
+    assert_same_state(at_once, in_parts, **REORDERED)
+    np.testing.assert_allclose(outputs(case, at_once), outputs(case, in_parts), **REORDERED)
+    members = np.array([7, 3, 12, 0])
+    several = at_once.evaluate(members, case.rows(), "last", Control())
+    for i, m in enumerate(members):
+        one = in_parts.evaluate(np.array([m]), case.rows(), "last", Control())
+        np.testing.assert_allclose(np.ravel(one), np.array(several)[:, i], **REORDERED)
+
+
+@pytest.mark.parametrize("shuffle", ["shared", "member"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("n_members", "hidden", "n_features", "n_outputs", "n_rows"),
+    [
+        (100, (40,), 50, 1, 8),
+        (40, (40,), 5, 10, 300),
+        (40, (20, 30, 20), 5, 3, 40),
+        (100, (2, 2), 1, 1, 500),
+        (150, (), 40, 8, 60),
+        (2, (50, 50), 5, 3, 400),  # a member that alone has too much for all rows at once
+    ],
+)
+def test_memory_stays_under_the_cap(
+    n_members: int, hidden: tuple[int, ...], n_features: int, n_outputs: int, n_rows: int, dtype: str, shuffle: str
+) -> None:
+    cap = 4_000_000
+    member = Member(hidden, "mish" if hidden else "identity", optimizer=Adam())
+    case = Case([member] * n_members, n_features, n_outputs, "cross_entropy", n_rows, shuffle, n_rows, 1, dtype)
+    backend, rows, everybody = case.backend(memory_cap=cap), case.rows(), np.arange(n_members)
+    for operation in ("train", "evaluate"):
+        tracemalloc.start()
+        if operation == "train":
+            arguments = (rows, case.batch_sizes(), SHUFFLES[shuffle], np.zeros(n_members), Control())
+            backend.train_epoch(everybody, Progress.start(n_members), *arguments)
+        else:
+            backend.evaluate(everybody, rows, "last", Control())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert cap / 10 < peak < cap, (operation, peak)
+
+
+def test_state_and_restore_go_on_with_the_same_bits() -> None:
+    backend, other = MIXED.backend(), MIXED.backend()
+    progress, _ = train(MIXED, backend, 2)
+    backend.keep_best(np.arange(len(MIXED.members)))
+    train(MIXED, backend, 1, progress)
+    state = {name: buffer.copy() for name, buffer in backend.state().items()}
+    assert state.keys() == {"parameters", "slots", "best"}
+    expected = []
+    for i, member in enumerate(MIXED.members):
+        for w, *b in zip(*(tensors for tensors in backend.read(i, "last") if tensors), strict=True):
+            expected += [w.ravel(), *b]
+        assert len(backend.read(i, "last")[1]) == (len(member.hidden) + 1) * member.bias
+    np.testing.assert_array_equal(state["parameters"], np.concatenate(expected))
+    other.restore(state)
+    assert_same_state(backend, other, rtol=0)
+    resumed = progress.take(np.arange(len(MIXED.members)))
+    train(MIXED, backend, 1, progress)
+    train(MIXED, other, 1, resumed)
+    assert_same_state(backend, other, rtol=0)
+    np.testing.assert_array_equal(progress.step, resumed.step)
+    backend.restore(MIXED.backend().state())
+    assert_same_state(backend, MIXED.backend(), rtol=0)
+
+
+def test_best_is_kept_apart_from_training() -> None:
+    backend = MIXED.backend()
+    np.testing.assert_array_equal(outputs(MIXED, backend, "best"), outputs(MIXED, backend))
+    progress, _ = train(MIXED, backend, 1)
+    backend.keep_best(np.array([0, 3]))
+    first = outputs(MIXED, backend)
+    train(MIXED, backend, 1, progress)
+    backend.keep_best(np.array([3]))
+    second, kept = outputs(MIXED, backend), backend.read(3, "last")
+    train(MIXED, backend, 1, progress)
+    np.testing.assert_array_equal(outputs(MIXED, backend, "best")[[0, 3]], [first[0], second[3]])
+    for found, wanted in zip(sum(backend.read(3, "best"), []), sum(kept, []), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    best, last = (backend.evaluate(np.arange(5), MIXED.rows(), weights, Control())[0] for weights in ("best", "last"))
+    assert (best != last).all()
+
+
+def test_take_copies_members_with_all_they_have() -> None:
+    backend = MIXED.backend(memory_cap=123_456)
+    progress, _ = train(MIXED, backend, 1)
+    backend.keep_best(np.arange(5))
+    train(MIXED, backend, 1, progress)
+    chosen = np.array([3, 0, 2])
+    part_case = replace(MIXED, members=[MIXED.members[i] for i in chosen])
+    plan = replace(part_case.plan(), stream_key=backend.plan.stream_key[chosen])
+    part = backend.take(plan, chosen)
+    assert part.memory_cap == 123_456
+    before = {name: buffer.copy() for name, buffer in backend.state().items()}
+    for weights in ("last", "best"):
+        np.testing.assert_array_equal(outputs(part_case, part, weights), outputs(MIXED, backend, weights)[chosen])
+    train(part_case, part, 2, progress.take(chosen))
+    for name, buffer in backend.state().items():
+        np.testing.assert_array_equal(buffer, before[name])
+    train(MIXED, backend, 2, progress)
+    np.testing.assert_allclose(outputs(part_case, part), outputs(MIXED, backend)[chosen], **REORDERED)
+
+
+def test_write_replaces_parameters_and_clears_slots() -> None:
+    backend, fresh = MIXED.backend(), MIXED.backend()
+    initial = [fresh.read(i, "last") for i in range(5)]
+    train(MIXED, backend, 1)
+    for i, (weights, biases) in enumerate(initial):
+        found = backend.read(i, "last")
+        for tensor in found[0] + found[1]:
+            tensor[...] = np.nan
+        backend.write(i, weights, biases)
+    assert_same_state(backend, fresh, rtol=0)
+    with pytest.raises(ValueError):
+        backend.write(0, initial[1][0], initial[1][1])
+
+
+def test_nothing_is_done_for_no_members() -> None:
+    backend, nobody = MIXED.backend(), np.zeros(0, np.int64)
+    loss = np.zeros(5)
+    backend.train_epoch(nobody, Progress.start(5), MIXED.rows(), MIXED.batch_sizes(), 1, loss, Control())
+    assert [len(found) for found in backend.evaluate(nobody, MIXED.rows(), "last", Control())] == [0, 0]
+    backend.forward(nobody, MIXED.data()[0], np.empty((0, 10, 2)), "last", Control())
+    assert_same_state(backend, MIXED.backend(), rtol=0)
+
+
+# A stand-in for CuPy: the names that the backend uses, on arrays that refuse to be converted or to mix with NumPy's
+
+
+def unwrapped(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(unwrapped(part) for part in value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        raise TypeError(f"a value from main memory on the device: {value!r}")
+    return value.values if isinstance(value, DeviceArray) else value
+
+
+def on_device(name: str, function: Any) -> Any:
+    """The function for device arrays; it fails where a dtype is promoted without saying so."""
+
+    def call(*arguments: Any, **options: Any) -> DeviceArray:
+        floats = {a.dtype for a in arguments if isinstance(a, DeviceArray) and a.dtype.kind == "f"}
+        result = function(*map(unwrapped, arguments), **options)
+        if "dtype" not in options and name != "astype" and floats and result.dtype.kind == "f":
+            assert {result.dtype} == floats, f"{name} makes {result.dtype} of {floats}"
+        return DeviceArray(result)
+
+    return call
+
+
+class DeviceArray:
+    """An array on a device."""
+
+    __array_ufunc__ = None
+    __iter__ = None
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values)
+        self.shape, self.dtype, self.ndim = self.values.shape, self.values.dtype, self.values.ndim
+
+    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        raise TypeError("implicit conversion to a NumPy array")
+
+    def __bool__(self) -> bool:
+        raise TypeError("implicit transfer of a truth value")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Any) -> DeviceArray:
+        return DeviceArray(self.values[unwrapped(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        assert not isinstance(value, DeviceArray) or value.dtype == self.dtype
+        self.values[unwrapped(index)] = unwrapped(value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("take", "sum", "max", "argmax", "astype", "reshape", "transpose", "copy"):
+            raise AttributeError(name)
+        return functools.partial(on_device(name, getattr(np.ndarray, name)), self)
+
+    @property
+    def T(self) -> DeviceArray:
+        return DeviceArray(self.values.T)
+
+    def get(self) -> np.ndarray:
+        return self.values.copy()
+
+
+OPERATORS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "neg", "invert")
+for operator in (*OPERATORS, "lt", "le", "gt", "ge", "eq"):
+    function = on_device(operator, getattr(np.ndarray, f"__{operator}__"))
+    setattr(DeviceArray, f"__{operator}__", functools.partialmethod(function))
+
+
+def segment_sum_kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
+    def run(*arguments: DeviceArray) -> DeviceArray:
+        values, row, start, stop = (argument.values for argument in arguments)
+        sums = [[values.ravel()[r + i : r + j].sum() for i, j in zip(start, stop, strict=True)] for r in row[:, 0]]
+        return DeviceArray(np.array(sums, values.dtype))
+
+    assert inputs == "raw T values, int64 row, int64 start, int64 stop"
+    return run
+
+
+@pytest.fixture(scope="module")
+def strict_cupy() -> ModuleType:
+    cupy = ModuleType("cupy")
+    names = "exp expm1 log log1p tanh sqrt absolute where ones_like zeros_like empty_like isfinite append zeros arange"
+    functions = {name: on_device(name, getattr(np, name)) for name in names.split()}
+    vars(cupy).update(functions, ndarray=DeviceArray, ElementwiseKernel=segment_sum_kernel)
+    vars(cupy).update(asarray=lambda values: values if isinstance(values, DeviceArray) else DeviceArray(values.copy()))
+    vars(cupy).update(cuda=SimpleNamespace(is_available=lambda: True))
+    return cupy
+
+
+@given(case=cases(), dtype=st.sampled_from(["float32", "float64"]))
+def test_on_a_device_nothing_is_converted_or_mixed(case: Case, dtype: str, strict_cupy: ModuleType) -> None:
+    case = replace(case, dtype=dtype)
+    tolerance = REORDERED if dtype == "float64" else {"rtol": 1e-2, "atol": 1e-2}
+    host = case.backend()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", strict_cupy)
+        device = case.backend(device="gpu")
+        assert isinstance(device.parameters, DeviceArray)
+        assert_same_state(host, device, rtol=0)
+        histories = [train(case, backend, 2)[1] for backend in (host, device)]
+        assume(np.abs(histories).max() < DIVERGING)
+        np.testing.assert_allclose(*histories, **tolerance)
+        everybody = np.arange(len(case.members))
+        for backend in (host, device):
+            backend.keep_best(everybody)
+            backend.write(0, *backend.read(0, "best"))
+            backend.keep_best(everybody[:1])
+        assert_same_state(host, device, **tolerance)
+        device = device.take(case.plan(), everybody)
+        device.restore(device.state())
+        assert_same_state(host, device, **tolerance)
+        np.testing.assert_allclose(outputs(case, host), outputs(case, device), **tolerance)
+        found = [backend.evaluate(everybody, case.rows(), "best", Control())[0] for backend in (host, device)]
+        np.testing.assert_allclose(*found, **tolerance)
+
+
+def test_the_stand_in_is_strict(strict_cupy: ModuleType) -> None:
+    device, single = DeviceArray(np.ones(2)), DeviceArray(np.ones(2, np.float32))
+    for mix in (
+        lambda: device + np.ones(2),
+        lambda: np.ones(2) + device,
+        lambda: np.exp(device),
+        lambda: np.concatenate([device, device]),
+        lambda: strict_cupy.where(np.ones(2, bool), device, 0.0),
+        lambda: device[np.array([0])],
+        lambda: float(device.sum()),
+        lambda: single * np.float64(2.0),
+    ):
+        with pytest.raises(TypeError):
+            mix()
+    for promote in (lambda: single * device, lambda: device.__setitem__(0, single)):
+        with pytest.raises(AssertionError):
+            promote()
+
+
+def test_without_cupy_or_a_gpu_the_error_says_so(strict_cupy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DataError, match="device: expected an installed CuPy for 'gpu', got none. Install"):
+        MIXED.backend(device="gpu")
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False)))
+    with pytest.raises(DataError, match="device: expected a GPU that CuPy can use, got none."):
+        MIXED.backend(device="gpu")

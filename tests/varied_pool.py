@@ -1,0 +1,124 @@
+"""Fifty members of every kind, the ways in which tests train them, and comparisons to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pmlp_np as pm
+from member_state import member_states
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.initializers import INITIALIZERS
+from strategies import random_data
+
+DTYPES = ("float32", "float64")
+SEED, N_ROWS, N_FEATURES, N_OUTPUTS, EPOCHS = 11, 90, 13, 3, 3
+
+
+def varied_members() -> list[pm.Member]:
+    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't."""
+    optimizers = [
+        pm.SGD(0.01, weight_decay=1e-3),
+        pm.SGD(0.01, momentum=0.9),
+        pm.SGD(0.01, momentum=0.8, nesterov=True),
+        pm.Adam(0.003, weight_decay=1e-3),
+        pm.AdamW(0.003),
+    ]
+    widths = [1, 16, 5, 33, 8, 17, 64, 3, 31, 70]
+    names, initializers = list(ACTIVATIONS), list(INITIALIZERS)
+    members = []
+    for i, name in enumerate(names):
+        for j, optimizer in enumerate(optimizers):
+            depth = (i + j) % 5
+            hidden = tuple(widths[(3 * i + 7 * j + k) % len(widths)] for k in range(depth))
+            members.append(
+                pm.Member(
+                    hidden=hidden,
+                    activation=tuple(names[(i + k) % len(names)] for k in range(depth)) if j == 3 else name,
+                    bias=(i + j) % 3 > 0,
+                    initializer=initializers[(i + 2 * j) % 5],
+                    optimizer=optimizer,
+                    batch_size=(None, 7, N_ROWS + 1)[(i + j // 2) % 3],
+                    seed=i if j == 4 else None,
+                )
+            )
+    return members
+
+
+MEMBERS = varied_members()
+IDS = [i * i + (i % 2) * 2**40 for i in range(len(MEMBERS))]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the varied pool is trained."""
+
+    dtype: str
+    loss: str
+    shuffle: str | None
+    early_stopping: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dtype}-{self.loss}-{self.shuffle}" + "-stopping" * self.early_stopping
+
+    def pool(self, chosen: Any = slice(None)) -> pm.Pool:
+        places = np.arange(len(MEMBERS))[chosen]
+        members, ids = [MEMBERS[i] for i in places], [IDS[i] for i in places]
+        return pm.Pool(members, N_FEATURES, N_OUTPUTS, self.loss, seed=SEED, dtype=self.dtype, ids=ids)
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        return random_data(self.loss, N_ROWS, N_FEATURES, N_OUTPUTS, seed=1, dtype=self.dtype)
+
+    def training(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"batch_size": 32, "shuffle": self.shuffle, "progress": False}
+        if self.early_stopping:
+            validation = random_data(self.loss, 40, N_FEATURES, N_OUTPUTS, seed=2, dtype=self.dtype)
+            arguments |= {"validation_data": validation, "early_stopping": True, "patience": 1}
+        return arguments
+
+    def fit(self, pool: pm.Pool, epochs: int = EPOCHS, **changes: Any) -> pm.Pool:
+        return pool.fit(*self.data(), epochs=epochs, **(self.training() | changes))
+
+    def go_on(self, pool: pm.Pool, epochs: int, **changes: Any) -> pm.Pool:
+        return pool.partial_fit(*self.data(), epochs=epochs, **(self.training() | changes))
+
+
+SETTINGS = [
+    Setting("float32", "squared_error", "shared"),
+    Setting("float32", "cross_entropy", "member"),
+    Setting("float32", "binary_cross_entropy", None),
+    Setting("float64", "squared_error", "member"),
+    Setting("float64", "cross_entropy", "shared", early_stopping=True),
+    Setting("float64", "binary_cross_entropy", None),
+]
+every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
+
+
+@cache
+def trained(setting: Setting, epochs: int = EPOCHS) -> pm.Pool:
+    """The whole varied pool; not to be changed."""
+    return setting.fit(setting.pool(), epochs)
+
+
+def assert_same_bits(pool: pm.Pool, other: pm.Pool, ids: Any = None) -> None:
+    """Whether members have the same bits in both pools; by default all, which must be the same ones."""
+    states, others = member_states(pool), member_states(other)
+    assert ids is not None or set(states) == set(others)
+    ids = list(states if ids is None else ids)
+    assert ids
+    for id in ids:
+        differing = differing_bits(states[id].arrays(), others[id].arrays())
+        assert not differing, f"member {id} differs in {differing}"
+
+
+def differing_bits(arrays: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> list[str]:
+    assert arrays.keys() == others.keys()
+    return [name for name in arrays if not same_bits(arrays[name], others[name])]
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
