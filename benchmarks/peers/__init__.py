@@ -1,0 +1,1 @@
+"""What pmlp_np is measured against: each peer trains the same members from the same initial weights."""
