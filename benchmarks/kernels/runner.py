@@ -1,0 +1,74 @@
+"""Calling one compiled pass many times over, as the driver does: through its address, with a block of integers."""
+
+import time
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from pmlp_np.arrays import allocate
+from pmlp_np.backends.numba.compiling import FLUSH_DENORMALS, pass_address, set_float_mode
+from pmlp_np.backends.numba.passes import argument_names
+
+_I64 = ir.IntType(64)
+# Long enough for a clock, short enough that some rounds go by between two interruptions of a shared machine.
+_ROUND_SECONDS = 2e-4
+_ROUNDS = 60
+
+
+@intrinsic
+def _call_with_block(typing_context, address, block):
+    def generate(context, builder, signature, values):
+        function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [_I64]).as_pointer())
+        builder.call(function, [values[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@njit(nogil=True)
+def _repeat(address, block, count):
+    mode = set_float_mode(FLUSH_DENORMALS)
+    for _ in range(count):
+        _call_with_block(address, block)
+    set_float_mode(mode)
+
+
+class BoundPass:
+    """A pass with its arguments: `run()` calls it once, `seconds()` says how long a call takes."""
+
+    def __init__(self, kind: str, name: str, **arguments: Any) -> None:
+        values = [arguments[argument] for argument in argument_names(name)]
+        self._alive = values
+        self._block = np.array([v.ctypes.data if isinstance(v, np.ndarray) else v for v in values], np.int64)
+        self._address = pass_address(kind, name)
+
+    def run(self, count: int = 1) -> None:
+        _repeat(self._address, self._block.ctypes.data, count)
+
+    def seconds(self, rounds: int = _ROUNDS) -> float:
+        """Seconds per call: the fastest of several rounds, each of many calls. Noise only ever adds."""
+        count = 1
+        while self._round(count) < _ROUND_SECONDS:
+            count *= 2
+        return min(self._round(count) for _ in range(rounds)) / count
+
+    def _round(self, count: int) -> float:
+        start = time.perf_counter()
+        self.run(count)
+        return time.perf_counter() - start
+
+
+def aligned(values: Any, kind: str) -> np.ndarray:
+    """A copy that starts on a cache line, as the library's buffers do."""
+    given = np.asarray(values, kind)
+    array = allocate(given.size, np.dtype(kind)).reshape(given.shape)
+    array[...] = given
+    return array
+
+
+def bits(number: float) -> int:
+    """The bits of a float64, as passes take scalars."""
+    return int(np.float64(number).view(np.int64))
