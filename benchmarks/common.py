@@ -126,5 +126,8 @@ def machine() -> dict[str, Any]:
         "cores": available_cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version_of(name) for name in ("numpy", "numba", "llvmlite", "torch")},
+        "versions": {
+            name: version_of(name)
+            for name in ("numpy", "numba", "llvmlite", "torch", "jax", "scikit-learn", "onnxruntime")
+        },
     }
