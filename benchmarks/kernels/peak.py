@@ -9,8 +9,9 @@ import numpy as np
 
 from benchmarks.kernels.runner import BoundPass, aligned
 from pmlp_np.backends.numba.compiling import has_avx512
-from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.passes.registry import Tiles, enter, over_block
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
+from pmlp_np.formulas.activations import ACTIVATIONS
 
 # Independent sums, so that a multiply-add never waits for the one before: as many as the registers hold (32 of a
 # whole vector each under AVX-512, 16 of half a vector each under AVX2).
@@ -72,10 +73,29 @@ def _together(calls: list[Callable[[], None]]) -> float:
 _ROWS, _WIDTH = 16, 112
 
 
+def _activation_pass(name: str) -> None:
+    function = ACTIVATIONS[name].function
+
+    @enter(f"lab:activation:{name}")
+    def activation(e: Emitter, tiles: Tiles, z, derivative, rows, width) -> None:
+        """z becomes its activation, in place; the derivative goes beside it."""
+
+        def vector(place: Any, mask: Any) -> None:
+            a, d = function(e.load(e.offset(z, place)))
+            e.store(e.masked(mask, a), e.offset(z, place))
+            e.store(e.masked(mask, d), e.offset(derivative, place))
+
+        over_block(e, rows, width, vector)
+
+
+for _name in ACTIVATIONS:
+    _activation_pass(_name)
+
+
 def activation_seconds(kind: str, name: str) -> float:
     """Seconds per element of the training pass (value and derivative), in the nearest cache, whole vectors."""
     z = aligned(np.random.default_rng(0).normal(size=(_ROWS, _WIDTH)), kind)
-    one = BoundPass(kind, f"activation_train:{name}", z=z, derivative=np.empty_like(z), rows=_ROWS, width=_WIDTH)
+    one = BoundPass(kind, f"lab:activation:{name}", z=z, derivative=np.empty_like(z), rows=_ROWS, width=_WIDTH)
     return one.seconds() / z.size
 
 

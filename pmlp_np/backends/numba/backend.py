@@ -51,15 +51,9 @@ _LAYOUT_TABLES = (
 )  # fmt: skip
 _COMPUTING = (TRAIN, EVALUATE, FORWARD)
 _PASS_TASKS = {
-    "gemm": _COMPUTING,
-    "dots": _COMPUTING,
-    "transpose": _COMPUTING,
-    "output_slopes": (TRAIN,),
-    "column_sums": (TRAIN,),
-    "row_sums": (TRAIN,),
+    "outputs": _COMPUTING,
     "gather_rows": (TRAIN,),
-    "gather_targets": (TRAIN, EVALUATE),
-    "scatter_outputs": (FORWARD,),
+    "gather_targets": (TRAIN,),
     "fill": (INITIALIZE, *_COMPUTING),
     "scale": (INITIALIZE,),
     "finite": (TRAIN,),
@@ -254,16 +248,26 @@ class NumbaBackend:
         codes = np.unique(self.layout.activation[layers])
         activations = _NO_INTEGERS if task == INITIALIZE else codes[codes >= 0]
         rules = np.unique(specs.rule[members]) if training else _NO_INTEGERS
-        prefix = "activation_train" if training else "activation"
+        prefix = "layer_train" if training else "layer"
         distributions = np.unique(self._distribution[members]) if task == INITIALIZE else _NO_INTEGERS
-        fixed = {name: pass_address(kind, name) if task in tasks else 0 for name, tasks in _PASS_TASKS.items()}
+        fixed = [name for name, tasks in _PASS_TASKS.items() if task in tasks]
+        depth = self.layout.depth[members]
+        if task in _COMPUTING and depth.min() == 0:
+            fixed.append("by_output")
+        if task == FORWARD or (training and depth.min() == 0):
+            fixed.append("by_row")
+        if training and depth.max() > 1:
+            fixed += ["hidden_backward", "column_sums"]
         loss_pass = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
-        return {f"{name}_pass": value for name, value in fixed.items()} | {
+        linear = task in _COMPUTING and depth.min() == 0
+        return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
+            "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
             "loss_pass": pass_address(kind, f"{loss_pass}:{loss}") if loss_pass else 0,
-            "activation_pass": table(list(ACTIVATIONS), prefix, activations),
+            "layer_pass": table(list(ACTIVATIONS), prefix, activations),
             "scalars_pass": table(list(RULES), "scalars", rules),
             "update_pass": table(list(RULES), "update", rules),
-            "gradient_step_pass": table(list(RULES), "gradient_step", rules),
+            "weights_backward_pass": table(list(RULES), "weights_backward", rules),
+            "output_backward_pass": table(list(RULES), "output_backward", rules),
             "distribution_pass": table(list(DISTRIBUTIONS), "distribution", distributions, "float64"),
         }
 

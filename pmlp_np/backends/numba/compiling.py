@@ -151,19 +151,45 @@ def announce_compilation(kind: str) -> Path | None:
     return marker
 
 
+def _write_integers(context, builder, place, signature, values):
+    for i, value in enumerate(cgutils.unpack_tuple(builder, values, len(signature))):
+        value = context.cast(builder, value, signature[i], types.int64)
+        builder.store(value, builder.gep(place, [ir.Constant(I64, i)], source_etype=I64), align=8)
+
+
+@intrinsic
+def set_items(typing_context, table, values):
+    """Write a tuple of 64-bit integers to the first elements of the int64 table at an address."""
+
+    def generate(context, builder, signature, arguments):
+        _write_integers(context, builder, builder.inttoptr(arguments[0], POINTER), signature.args[1], arguments[1])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, values), generate
+
+
+@intrinsic
+def call_block(typing_context, address, block):
+    """Call the pass at an address with the arguments that lie at another."""
+
+    def generate(context, builder, signature, arguments):
+        function_type = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(builder.inttoptr(arguments[0], function_type.as_pointer()), [arguments[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
 @intrinsic
 def call(typing_context, address, arguments):
     """Call the pass at an address with a tuple of 64-bit integers."""
 
     def generate(context, builder, signature, values):
-        count = len(signature.args[1])
-        block = cgutils.alloca_once(builder, ir.ArrayType(I64, count))
-        for i, value in enumerate(cgutils.unpack_tuple(builder, values[1], count)):
-            value = context.cast(builder, value, signature.args[1][i], types.int64)
-            builder.store(value, builder.gep(block, [ir.Constant(I64, 0), ir.Constant(I64, i)]))
+        place = cgutils.alloca_once(builder, ir.ArrayType(I64, len(signature.args[1])))
+        block = builder.ptrtoint(place, I64)
+        _write_integers(context, builder, builder.inttoptr(block, POINTER), signature.args[1], values[1])
         function_type = ir.FunctionType(ir.VoidType(), [I64])
-        function = builder.inttoptr(values[0], function_type.as_pointer())
-        builder.call(function, [builder.ptrtoint(block, I64)])
+        builder.call(builder.inttoptr(values[0], function_type.as_pointer()), [block])
         return context.get_dummy_value()
 
     return types.void(address, arguments), generate

@@ -24,8 +24,8 @@ from pmlp_np.backends.numba.compiling import (
     set_item,
 )
 from pmlp_np.backends.numba.drawing import initialize, shuffle
-from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, SUMS_AT, TRAIN, frame
-from pmlp_np.backends.numba.step import forward_block, minibatch, split_hyperparameters
+from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, TRAIN
+from pmlp_np.backends.numba.program import PATCHED_AT, minibatch, patch, run_block, write_program
 
 
 @kernel()
@@ -40,9 +40,7 @@ def _train(job, slot, m):
     """Finish the member's current epoch, or stop between minibatches when told to or when a loss is not finite."""
     n, batch = job.n_rows, item(job.batch_size, m)
     batches = (n + batch - 1) // batch
-    scratch = item(job.scratch, slot)
-    place = frame(job, slot, m)
-    split_hyperparameters(job, scratch, m)
+    program = write_program(job, slot, m)
     order = job.order
     if job.shuffle == MEMBER_ORDER:
         order = job.orders + slot * n * 8
@@ -53,7 +51,7 @@ def _train(job, slot, m):
     healthy = True
     while healthy and done < batches and read_now(job.stop) == 0:
         step += 1
-        loss = minibatch(job, place, scratch, done * batch, min(batch, n - done * batch), order, step)
+        loss = minibatch(job, program, done * batch, min(batch, n - done * batch), order, step)
         done += 1
         loss_sum += loss
         count_work(job, slot, m)
@@ -63,8 +61,9 @@ def _train(job, slot, m):
     elif done == batches:
         set_float_item(job.loss, m, loss_sum / batches)
         epoch, done, loss_sum = epoch + 1, 0, 0.0
-        call(job.finite_pass, (place.block, item(job.block_size, m), scratch + SUMS_AT))
-        healthy = np.isfinite(float_item(scratch + SUMS_AT, 0))
+        block = job.parameters + item(job.block_offset, m) * job.itemsize
+        call(job.finite_pass, (block, item(job.block_size, m), program.sums))
+        healthy = np.isfinite(float_item(program.sums, 0))
     set_item(job.epoch, m, epoch)
     set_item(job.minibatch, m, done)
     set_item(job.step, m, step)
@@ -74,34 +73,33 @@ def _train(job, slot, m):
 
 
 @kernel()
-def _evaluate(job, slot, m):
-    """Mean loss and mean score over all rows."""
-    place = frame(job, slot, m)
-    sums = item(job.scratch, slot) + SUMS_AT
-    set_float_item(sums, 0, 0.0)
-    set_float_item(sums, 1, 0.0)
+def _all_rows(job, program, out, out_step):
+    """Run the program on all rows; what its last pass reads (targets) or writes (results) advances `out_step` elements a
+    row."""
     done = 0
     while done < job.n_rows:
-        count = min(place.rows, job.n_rows - done)
-        call(job.gather_targets_pass, (place.targets, place.rows, job.y, job.y_stride, done, 0, count, job.n_targets))
-        forward_block(job, place, job.x + done * job.x_stride * job.itemsize, job.x_stride, count, 0)
-        call(job.loss_pass, (place.raw, place.targets, place.rows, count, job.n_outputs, sums, sums + 8))
+        count = min(program.rows, job.n_rows - done)
+        patch(program.start, job.x + done * job.x_stride * job.itemsize, job.x_stride)
+        set_item(program.judge, PATCHED_AT, out + done * out_step * job.itemsize)
+        run_block(program, count, 1 if done == 0 else 0, 1 if done + count >= job.n_rows else 0)
         done += count
-    set_float_item(job.loss, m, float_item(sums, 0) / job.n_rows)
-    set_float_item(job.score, m, float_item(sums, 1) / job.n_rows)
+
+
+@kernel()
+def _evaluate(job, slot, m):
+    """Mean loss and mean score over all rows."""
+    program = write_program(job, slot, m)
+    set_item(program.judge, PATCHED_AT + 1, job.y_stride)
+    _all_rows(job, program, job.y, 1)
+    set_float_item(job.loss, m, float_item(program.sums, 0) / job.n_rows)
+    set_float_item(job.score, m, float_item(program.sums, 1) / job.n_rows)
 
 
 @kernel()
 def _forward(job, slot, m, i):
     """Raw outputs of all rows, to place i of the result."""
-    place = frame(job, slot, m)
-    done = 0
-    while done < job.n_rows:
-        count = min(place.rows, job.n_rows - done)
-        forward_block(job, place, job.x + done * job.x_stride * job.itemsize, job.x_stride, count, 0)
-        out = job.out + (i * job.n_rows + done) * job.n_outputs * job.itemsize
-        call(job.scatter_outputs_pass, (out, place.raw, place.rows, count, job.n_outputs))
-        done += count
+    program = write_program(job, slot, m)
+    _all_rows(job, program, job.out + i * job.n_rows * job.n_outputs * job.itemsize, job.n_outputs)
 
 
 @kernel()

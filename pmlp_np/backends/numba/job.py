@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import call, item, kernel
-from pmlp_np.backends.numba.passes.formulas import scalar_names
+from pmlp_np.backends.numba.passes.rules import scalar_names
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
 
 INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
@@ -24,9 +24,9 @@ _FIELD_NAMES = """
     block_offset block_size slot_offset
     stream_key hyperparameters rule distribution weight_scale bias_scale batch_size
     epoch minibatch loss_sum step status
-    gemm_pass dots_pass output_slopes_pass column_sums_pass row_sums_pass transpose_pass
-    gather_rows_pass gather_targets_pass scatter_outputs_pass fill_pass scale_pass finite_pass loss_pass
-    activation_pass scalars_pass update_pass gradient_step_pass distribution_pass
+    linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
+    gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
+    layer_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
 """
 _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
@@ -44,9 +44,22 @@ DONE_STRIDE = 8
 # Random numbers drawn at a time, and room for the whole vector after them.
 DRAWS = 256
 # Fixed places at the start of a slot's scratch, in bytes.
-SUMS_AT, HYPERPARAMETERS_AT = 0, VECTOR_BYTES
+SUMS_AT, LANE_SUMS_AT = 0, VECTOR_BYTES
+# Two float64 sums for every lane, of which there are 16 at most.
+HYPERPARAMETERS_AT = LANE_SUMS_AT + 2 * 16 * 8
 DRAWS_AT = HYPERPARAMETERS_AT + 2 * 8 * -(-len(HYPERPARAMETERS) // 8) * 8
-_FRAME_AT = DRAWS_AT + (DRAWS + 8) * 8
+_PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
+# A program's instructions, in 64-bit words: see `program`.
+INSTRUCTION_WORDS = 24
+INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
+
+
+def _program_bytes(depth):
+    """Forward one pass per layer, backward at most three, and what comes before, between and after."""
+    return (4 * depth + 8) * INSTRUCTION_BYTES
+
+
+_compiled_program_bytes = kernel()(_program_bytes)
 
 
 class JobBuilder:
@@ -71,9 +84,13 @@ class JobBuilder:
 
 
 class Frame(NamedTuple):
-    """Addresses in a slot's scratch, for one member; `rows` is its row block."""
+    """Addresses in a slot's scratch, for one member; `rows` is its row block.
+
+    `zeros` is a row to start sums from where a layer has no biases, and `unused` one to leave their gradient in.
+    """
 
     member: int
+    program: int
     first_layer: int
     depth: int
     block: int
@@ -83,6 +100,7 @@ class Frame(NamedTuple):
     targets: int
     row_major: int
     zeros: int
+    unused: int
     numbers: int
     bias_numbers: int
     lane_sums: int
@@ -110,10 +128,10 @@ def scratch_bytes(layout: Any, itemsize: int) -> int:
         activations
         + _MAX_ROW_BLOCK * (4 * outputs + layout.n_features)
         + int(layout.block_size.max())
-        + layout.widest_row()
+        + 2 * max(layout.widest_row(), outputs)
         + outputs * layout.lanes
     )
-    return _FRAME_AT + elements * itemsize + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
+    return _PROGRAM_AT + _program_bytes(int(layout.depth.max())) + elements * itemsize + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
 
 
 @kernel()
@@ -129,13 +147,16 @@ def frame(job, slot, m):
         widest = max(widest, item(job.row_stride, first + k))
     rows = _compiled_row_block(width, size)
     outputs = (job.n_outputs + job.lanes - 1) // job.lanes * job.lanes
+    widest = max(widest, outputs)
     per_output = outputs * rows * size
-    raw = item(job.scratch, slot) + _FRAME_AT
+    program = item(job.scratch, slot) + _PROGRAM_AT
+    raw = program + _compiled_program_bytes(depth)
     slope = raw + per_output
     targets = slope + per_output
     row_major = targets + per_output
     zeros = row_major + per_output
-    numbers = zeros + widest * size
+    unused = zeros + widest * size
+    numbers = unused + widest * size
     bias_numbers = numbers + MAX_NUMBERS * VECTOR_BYTES
     lane_sums = bias_numbers + MAX_NUMBERS * VECTOR_BYTES
     gradient = lane_sums + outputs * VECTOR_BYTES
@@ -143,6 +164,9 @@ def frame(job, slot, m):
     activations = x + (rows * job.n_features * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
     call(job.fill_pass, (zeros, widest))
+    bias = item(job.bias_offset, first)
+    if bias >= 0:
+        call(job.fill_pass, (gradient + bias * size, item(job.block_size, m) - bias))
     block = job.parameters + item(job.block_offset, m) * size
-    return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, numbers,
-                 bias_numbers, lane_sums, gradient, x, activations, derivatives)  # fmt: skip
+    return Frame(m, program, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
+                 numbers, bias_numbers, lane_sums, gradient, x, activations, derivatives)  # fmt: skip

@@ -177,6 +177,15 @@ class Emitter:
         pointer = self.pointer(address)
         return Value(self, self.builder.load(pointer, typ=self.kind.vector, align=self.kind.itemsize))
 
+    def load_masked(self, address: Any, mask: Any) -> Value:
+        """The mask's lanes from memory, zero elsewhere; what the other lanes lie on is not touched."""
+        vector = self.kind.vector
+        name = f"llvm.masked.load.v{vector.count}{vector.element.intrinsic_name}.p0"
+        function = self.declared(name, vector, [POINTER, I32, mask.type, vector])
+        alignment = ir.Constant(I32, self.kind.itemsize)
+        zero = _constant(0.0, vector)
+        return Value(self, self.builder.call(function, [self.pointer(address), alignment, mask, zero]))
+
     def store(self, value: Value, address: Any) -> None:
         self.builder.store(value.ir, self.pointer(address), align=self.kind.itemsize)
 
@@ -222,6 +231,14 @@ class Emitter:
         if mask is None:
             return value
         return Value(self, self.builder.select(mask, value.ir, _constant(0.0, value.ir.type)))
+
+    def folded(self, sums: Value) -> Any:
+        """The sum of all lanes, a scalar of LLVM: halves are added until one is left."""
+        width = sums.ir.type.count
+        while width > 1:
+            width //= 2
+            sums = self.shuffle(sums, sums, range(width)) + self.shuffle(sums, sums, range(width, 2 * width))
+        return self.builder.extract_element(sums.ir, self.integer(0))
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))

@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.passes.registry import Cover, Tiles, enter
 from pmlp_np.backends.numba.simd import I64, Emitter, Value, Words
 
-# What becomes of a finished tile: finish(row numbers, first column, number of vectors, sums row by row).
+# A tile: row numbers, first column, number of vectors. Its sums go row by row.
+Begin = Callable[[list[Any], Any, int], list[Any]]
 Finish = Callable[[list[Any], Any, int, list[Any]], None]
 
 
 def multiply(
-    e: Emitter, tiles: Tiles, start, start_stride, a, a_row, a_k, b, ldb, rows, vectors, depth, finish: Finish
+    e: Emitter, cover: Cover, begin: Begin, a, a_row, a_k, b, ldb, rows, vectors, depth, finish: Finish
 ) -> None:
-    """start[r, n] + sum over k of A[r, k] B[k, n], n over whole vectors, tile by tile in registers, to `finish`.
+    """begin[r, n] + sum over k of A[r, k] B[k, n], n over whole vectors, tile by tile in registers, to `finish`.
 
-    A is read by strides, so that the same code multiplies by A or by its transpose. `start_stride` 0 adds one row to
-    all.
+    A is read by strides, so that the same code multiplies by A or by its transpose.
     """
     bld, lanes = e.builder, e.kind.lanes
 
     def tile(n: Any, width: int, r: Any, height: int) -> None:
         columns = bld.mul(n, e.integer(lanes))
         row = [bld.add(r, e.integer(i)) for i in range(height)]
-        start_at = [e.offset(start, bld.add(bld.mul(i, start_stride), columns)) for i in row]
         a_at = [e.offset(a, bld.mul(i, a_row)) for i in row]
         b_at = e.offset(b, columns)
-        first = [e.load(e.offset(at, j * lanes)).ir for at in start_at for j in range(width)]
 
         def turn(k: Any, *accumulators: Any) -> list[Any]:
             b_row, a_k_at = e.offset(b_at, bld.mul(k, ldb)), bld.mul(bld.mul(k, a_k), e.integer(e.kind.itemsize))
@@ -39,87 +37,41 @@ def multiply(
                 results += [Words.fma(x, bs[j], Value(e, accumulators[i * width + j])).ir for j in range(width)]
             return results
 
-        finish(row, columns, width, e.loop(depth, turn, *first))
+        finish(row, columns, width, e.loop(depth, turn, *begin(row, columns, width)))
 
     # Columns outside, so that a strip of B stays in the nearest cache while the rows go by.
     def strips(widths: tuple[int, ...], odd: int, over_rows: Callable[[Callable[[Any, int], None]], Any]) -> None:
         e.blocks(vectors, widths, lambda n, width: over_rows(lambda r, height: tile(n, width, r, height)) and None, odd)
 
-    left = bld.srem(rows, e.integer(tiles.rows))
+    left = bld.srem(rows, e.integer(cover.rows))
     whole = bld.sub(rows, left)
-    strips(tiles.vectors, tiles.odd_vectors, lambda body: e.loop(whole, lambda r: body(r, tiles.rows), step=tiles.rows))
+    strips(cover.vectors, cover.odd_vectors, lambda body: e.loop(whole, lambda r: body(r, cover.rows), step=cover.rows))
     e.when(
         bld.icmp_signed(">", left, e.integer(0)),
-        lambda: strips(tiles.left_vectors, 0, lambda body: e.blocks(rows, tiles.left_rows, body, start=whole)),
+        lambda: strips(cover.left_vectors, 0, lambda body: e.blocks(rows, cover.left_rows, body, start=whole)),
     )
 
 
-@enter("gemm")
-def _gemm(e: Emitter, tiles: Tiles, c, ldc, start, start_stride, a, a_row, a_k, b, ldb, rows, vectors, depth) -> None:
-    """C[r, n] = start[r, n] + sum over k of A[r, k] B[k, n], n over whole vectors."""
-    bld, lanes = e.builder, e.kind.lanes
+def row_of(e: Emitter, start: Any) -> Begin:
+    """Every row of the tile begins as the same vectors."""
 
-    def finish(row: list[Any], columns: Any, width: int, sums: list[Any]) -> None:
-        places = [bld.add(bld.mul(i, ldc), bld.add(columns, e.integer(j * lanes))) for i in row for j in range(width)]
-        for place, total in zip(places, sums, strict=True):
-            e.store(Value(e, total), e.offset(c, place))
+    def begin(row: list[Any], columns: Any, width: int) -> list[Any]:
+        return [e.load(e.offset(start, e.builder.add(columns, e.integer(j * e.kind.lanes)))).ir for j in range(width)] * (
+            len(row)
+        )
 
-    multiply(e, tiles, start, start_stride, a, a_row, a_k, b, ldb, rows, vectors, depth, finish)
+    return begin
 
 
-@enter("output_slopes")
-def _output_slopes(e: Emitter, tiles: Tiles, d, slope, ld, w, rows, vectors, outputs, sums, go_on) -> None:
-    """d[r, n] *= sum over outputs of slope[o, r] W[o, n]: derivatives of the last hidden layer become slopes.
+def block_of(e: Emitter, start: Any, stride: Any) -> Begin:
+    """Every row of the tile begins as a row of its own, `stride` elements from the next; 0: all as one row."""
+    bld = e.builder
 
-    sums (0: none) receives the sums of d over rows, as from `column_sums`, while d is in registers.
-    """
-    bld, lanes = e.builder, e.kind.lanes
-    stride = bld.mul(vectors, e.integer(lanes))
-    wanted = bld.icmp_signed("!=", sums, e.integer(0))
-    going_on = e.first_lanes(bld.mul(bld.mul(go_on, bld.zext(wanted, I64)), e.integer(lanes)))
+    def begin(row: list[Any], columns: Any, width: int) -> list[Any]:
+        at = [e.offset(start, bld.add(bld.mul(i, stride), columns)) for i in row]
+        return [e.load(e.offset(place, j * e.kind.lanes)).ir for place in at for j in range(width)]
 
-    def columns(n: Any, width: int) -> None:
-        at = [bld.add(bld.mul(n, e.integer(lanes)), e.integer(j * lanes)) for j in range(width)]
-        # Without a place for sums, what d holds is read instead, and dropped.
-        kept = bld.select(wanted, sums, d)
-        start = [e.masked(going_on, e.load(e.offset(kept, place))).ir for place in at]
-
-        def slopes(weigh: Callable[[Any], list[Value]]) -> None:
-            def row(r: Any, *totals: Any) -> list[Any]:
-                results = []
-                for place, weighted, total in zip(at, weigh(r), totals, strict=True):
-                    here = e.offset(d, bld.add(bld.mul(r, stride), place))
-                    value = weighted * e.load(here)
-                    e.store(value, here)
-                    results.append((Value(e, total) + value).ir)
-                return results
-
-            totals = e.loop(rows, row, *start)
-
-            def keep() -> None:
-                for place, total in zip(at, totals, strict=True):
-                    e.store(Value(e, total), e.offset(sums, place))
-
-            e.when(wanted, keep)
-
-        def over_outputs(r: Any) -> list[Value]:
-            def output(o: Any, *products: Any) -> list[Any]:
-                s = e.broadcast(e.offset(slope, bld.add(bld.mul(o, ld), r)))
-                line = e.offset(w, bld.mul(o, stride))
-                return [
-                    Words.fma(s, e.load(e.offset(line, n)), Value(e, x)).ir for n, x in zip(at, products, strict=True)
-                ]
-
-            return [Value(e, x) for x in e.loop(outputs, output, *[e.constant(0.0).ir] * width)]
-
-        with bld.if_else(bld.icmp_signed("==", outputs, e.integer(1))) as (one, many):
-            with one:
-                weights = [e.load(e.offset(w, n)) for n in at]
-                slopes(lambda r: [e.broadcast(e.offset(slope, r)) * weight for weight in weights])
-            with many:
-                slopes(over_outputs)
-
-    e.blocks(vectors, (4, 2, 1), columns)
+    return begin
 
 
 def _halving_tree(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
@@ -133,13 +85,13 @@ def _halving_tree(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
     return [e.shuffle(a, b, low) + e.shuffle(a, b, high) for a, b in zip(sums[::2], sums[1::2], strict=True)]
 
 
-@enter("dots")
-def _dots(e: Emitter, tiles: Tiles, out, ldo, start, p, ldp, q, ldq, n_p, n_q, vectors, factor) -> None:
-    """out[j, i] = (start[j] + dot(P[i], Q[j])) * factor[j, i] over whole vectors of units; lanes across i, zero from
-    n_p on.
+def _dots(
+    e: Emitter, tiles: Tiles, p, ldp, q, ldq, n_p, n_q, vectors, finish: Callable[[Any, Any, Value, Any], None]
+) -> None:
+    """finish(j, i, dot(P[i ...], Q[j]), mask) for every j and every vector of i, lanes across i; the mask is of lanes
+    below n_p.
 
-    start 0: none; factor 0: none. Rows of P up to the next multiple of the lane count are read and their results
-    dropped.
+    Rows of P up to the next multiple of the lane count are read and their results dropped.
     """
     bld, lanes = e.builder, e.kind.lanes
     at_once = min(tiles.dot_rows, lanes)
@@ -169,48 +121,50 @@ def _dots(e: Emitter, tiles: Tiles, out, ldo, start, p, ldp, q, ldq, n_p, n_q, v
             segment = lanes // at_once
             while len(partial) > 1:
                 partial, segment = _halving_tree(e, partial, segment), segment // 2
-            (total,) = partial
-            total = _added_if(e, start, j, total)
-            place = bld.add(bld.mul(j, ldo), i)
-            total = _scaled_if(e, factor, place, total)
-            e.store(e.masked(mask, total), e.offset(out, place))
+            finish(j, i, partial[0], mask)
 
         e.loop(n_q, row)
 
     e.loop(n_p, block, step=lanes)
 
 
-def _added_if(e: Emitter, start: Any, j: Any, total: Value) -> Value:
-    return _chosen(e, start, total, lambda: total + e.broadcast(e.offset(start, j)))
+@enter("outputs")
+def _outputs(e: Emitter, tiles: Tiles, rows, first, last, raw, ld, start, a, stride, w, outputs, vectors) -> None:
+    """raw[o, r] = start[o] + dot(a[r], W[o]): raw outputs from the last hidden layer, zero from `rows` on."""
+
+    def finish(o: Any, r: Any, dots: Value, mask: Any) -> None:
+        total = dots + e.broadcast(e.offset(start, o))
+        e.store(e.masked(mask, total), e.offset(raw, e.builder.add(e.builder.mul(o, ld), r)))
+
+    _dots(e, tiles, a, stride, w, stride, rows, outputs, vectors, finish)
 
 
-def _scaled_if(e: Emitter, factor: Any, place: Any, total: Value) -> Value:
-    return _chosen(e, factor, total, lambda: total * e.load(e.offset(factor, place)))
+@enter("hidden_backward")
+def _hidden_backward(
+    e: Emitter, tiles: Tiles, rows, first, last, d, d_stride, slope, w, stride, fan_in, vectors
+) -> None:
+    """d[r, i] *= dot(W[i], slope[r]): derivatives of a hidden layer become slopes, from the slopes of the next.
 
+    `stride` is that of the rows of W and of the slopes.
+    """
 
-def _chosen(e: Emitter, address: Any, otherwise: Value, value: Callable[[], Value]) -> Value:
-    """value() where the address is not zero."""
-    bld = e.builder
-    before = bld.block
-    with bld.if_then(bld.icmp_signed("!=", address, e.integer(0))):
-        chosen = value()
-        inside = bld.block
-    phi = bld.phi(otherwise.ir.type)
-    phi.add_incoming(otherwise.ir, before)
-    phi.add_incoming(chosen.ir, inside)
-    return Value(e, phi)
+    def finish(r: Any, i: Any, dots: Value, mask: Any) -> None:
+        here = e.offset(d, e.builder.add(e.builder.mul(r, d_stride), i))
+        e.store(e.masked(mask, dots * e.load(here)), here)
+
+    _dots(e, tiles, w, stride, slope, stride, fan_in, rows, vectors, finish)
 
 
 @enter("column_sums")
-def _column_sums(e: Emitter, tiles: Tiles, out, block, rows, vectors, go_on) -> None:
-    """out[n] = sum over rows of block[r, n], row after row; go_on 1: added to what out holds."""
+def _column_sums(e: Emitter, tiles: Tiles, rows, first, last, out, block, stride, vectors) -> None:
+    """out[n] += sum over rows of block[r, n], row after row; from zero with the first block."""
     bld, lanes = e.builder, e.kind.lanes
-    stride = bld.mul(vectors, e.integer(lanes))
+    begins = bld.icmp_signed("==", first, e.integer(1))
+    going_on = e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes)))
 
     def columns(n: Any, width: int) -> None:
         at = bld.mul(n, e.integer(lanes))
-        held = e.first_lanes(bld.mul(go_on, e.integer(lanes)))
-        start = [e.masked(held, e.load(e.offset(out, bld.add(at, e.integer(j * lanes))))).ir for j in range(width)]
+        places = [e.offset(out, bld.add(at, e.integer(j * lanes))) for j in range(width)]
 
         def turn(r: Any, *sums: Any) -> list[Any]:
             place = bld.add(bld.mul(r, stride), at)
@@ -219,45 +173,37 @@ def _column_sums(e: Emitter, tiles: Tiles, out, block, rows, vectors, go_on) -> 
                 for j, s in enumerate(sums)
             ]
 
-        for j, total in enumerate(e.loop(rows, turn, *start)):
-            e.store(Value(e, total), e.offset(out, bld.add(at, e.integer(j * lanes))))
+        totals = e.loop(rows, turn, *[e.masked(going_on, e.load(place)).ir for place in places])
+        for place, total in zip(places, totals, strict=True):
+            e.store(Value(e, total), place)
 
     e.blocks(vectors, (4, 2, 1), columns)
 
 
-@enter("row_sums")
-def _row_sums(e: Emitter, tiles: Tiles, out, lane_sums, block, ld, rows, outputs, go_on, finish) -> None:
-    """out[o] = sum over rows of block[o, r]: one sum per lane, kept in lane_sums[o] between blocks, folded when finish
-    is 1."""
-    bld, lanes = e.builder, e.kind.lanes
-
-    def output(o: Any) -> None:
-        at = e.offset(lane_sums, bld.mul(o, e.integer(lanes)))
-        start = e.masked(e.first_lanes(bld.mul(go_on, e.integer(lanes))), e.load(at))
-        line = e.offset(block, bld.mul(o, ld))
-        (total,) = e.loop(rows, lambda r, s: [(Value(e, s) + e.load(e.offset(line, r))).ir], start.ir, step=lanes)
-        e.store(Value(e, total), at)
-
-        def fold() -> None:
-            folded, width = Value(e, total), lanes
-            while width > 1:
-                width //= 2
-                turned = [(i + width) % lanes for i in range(lanes)]
-                folded = folded + e.shuffle(folded, folded, turned)
-            e.store_scalar(bld.extract_element(folded.ir, e.integer(0)), e.offset(out, o))
-
-        e.when(bld.icmp_signed("==", finish, e.integer(1)), fold)
-
-    e.loop(outputs, output)
-
-
-@enter("transpose")
-def _transpose(e: Emitter, tiles: Tiles, out, ldo, block, ld, rows, columns) -> None:
-    """out[c, r] = block[r, c]."""
+@enter("by_output")
+def _by_output(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld, outputs) -> None:
+    """out[o, r] = block[r, o]."""
     bld = e.builder
 
-    def element(r: Any, c: Any) -> None:
-        value = e.load_scalar(e.offset(block, bld.add(bld.mul(r, ld), c)))
-        e.store_scalar(value, e.offset(out, bld.add(bld.mul(c, ldo), r)))
+    def element(o: Any, r: Any) -> None:
+        value = e.load_scalar(e.offset(block, bld.add(bld.mul(r, ld), o)))
+        e.store_scalar(value, e.offset(out, bld.add(bld.mul(o, ldo), r)))
 
-    e.loop(columns, lambda c: e.loop(rows, lambda r: element(r, c)))
+    e.loop(outputs, lambda o: e.loop(rows, lambda r: element(o, r)))
+
+
+@enter("by_row")
+def _by_row(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld, outputs) -> None:
+    """out[r, o] = block[o, r], zero from `outputs` up to ldo."""
+    bld = e.builder
+
+    def element(r: Any, o: Any) -> None:
+        value = e.load_scalar(e.offset(block, bld.add(bld.mul(o, ld), r)))
+        e.store_scalar(value, e.offset(out, bld.add(bld.mul(r, ldo), o)))
+
+    def row(r: Any) -> None:
+        e.loop(outputs, lambda o: element(r, o))
+        zero = e.constant(0.0, e.kind.scalar).ir
+        e.loop(ldo, lambda o: e.store_scalar(zero, e.offset(out, bld.add(bld.mul(r, ldo), o))), start=outputs)
+
+    e.loop(rows, row)

@@ -3,10 +3,12 @@
 A pass is one C-signature function over a block of rows, emitted as LLVM IR and reached through its address. It takes
 64-bit integers: addresses in bytes, counts and strides in elements. Blocks of activations are (rows, width padded to
 whole vectors); per-output blocks are (outputs, rows padded), lanes across rows. Every pass leaves padding zero.
+Passes over a block of rows begin with `rows`, `first` and `last`: how many, and whether (1) or not (0) the block is the
+first or the last of its minibatch or task.
 
-Accumulation orders, which no choice of tile may change: over inputs, one after another (`gemm` forward); over rows, one
-after another (`gemm` of gradients, `gradient_step`, `column_sums`); over units, one accumulator per lane and then a
-halving tree (`dots`); over rows of an output's bias, one accumulator per lane and then a halving tree (`row_sums`).
+Accumulation orders, which no choice of tile may change: over inputs, one after another (`layer`); over rows, one
+after another (`weights_backward`, `output_backward`, `column_sums`); over units, one accumulator per lane and then a
+halving tree (`outputs`, `hidden_backward`); over rows of an output's bias and of the loss, one accumulator per lane and then a halving tree.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from typing import Any, NamedTuple
 from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
 
 
-class Tiles(NamedTuple):
-    """Register blocking. It decides speed alone: results do not depend on it.
+class Cover(NamedTuple):
+    """How a product's result is cut into tiles that stay in registers.
 
-    A product goes through in tiles of `rows` rows by `odd_vectors` (once, where the number of vectors is odd) or
-    `vectors` vectors; the rows that are left in shapes with fewer rows and more vectors, so that enough sums are under
-    way to hide the latency of a multiply-add (4 cycles, two at a time). `dot_rows` dot products run at once.
+    Tiles of `rows` rows by `odd_vectors` vectors (once, where the number of vectors is odd) or `vectors` vectors; the
+    rows that are left in shapes with fewer rows and more vectors, so that enough sums are under way to hide the latency
+    of a multiply-add (4 cycles, two at a time).
     """
 
     rows: int
@@ -31,12 +33,38 @@ class Tiles(NamedTuple):
     odd_vectors: int
     left_rows: tuple[int, ...]
     left_vectors: tuple[int, ...]
+
+
+class Tiles(NamedTuple):
+    """Register blocking. It decides speed alone: results do not depend on it.
+
+    `product` cuts plain products; `layer` those whose tiles then pass through an activation, which is emitted once for
+    every vector of every tile shape: few and small ones. `dot_rows` dot products run at once. The output layer's backward pass goes
+    through in strips of `strips` vectors, and for the gradient of `outputs` outputs at once.
+    """
+
+    product: Cover
+    layer: Cover
     dot_rows: int
+    strips: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 # 32 registers of one vector each, or 16 registers of half a vector each.
-AVX512_TILES = Tiles(8, (2, 1), 3, left_rows=(4, 2, 1), left_vectors=(4, 2, 1), dot_rows=16)
-AVX2_TILES = Tiles(6, (1,), 0, left_rows=(3, 1), left_vectors=(2, 1), dot_rows=4)
+AVX512_TILES = Tiles(
+    product=Cover(8, (2, 1), 3, left_rows=(4, 2, 1), left_vectors=(4, 2, 1)),
+    layer=Cover(8, (2, 1), 0, left_rows=(1,), left_vectors=(4, 1)),
+    dot_rows=16,
+    strips=(4, 2, 1),
+    outputs=(4, 1),
+)
+AVX2_TILES = Tiles(
+    product=Cover(6, (1,), 0, left_rows=(3, 1), left_vectors=(2, 1)),
+    layer=Cover(6, (1,), 0, left_rows=(1,), left_vectors=(4, 1)),
+    dot_rows=4,
+    strips=(2, 1),
+    outputs=(2, 1),
+)
 
 Pass = Callable[..., None]
 # name -> function(emitter, tiles, **i64 arguments)
@@ -75,16 +103,3 @@ def over_block(e: Emitter, rows: Any, width: Any, body: Callable[[Any, Any], Non
         e.when(bld.icmp_signed(">", rest, e.integer(0)), lambda: body(bld.add(base, whole), mask))
 
     e.loop(rows, row)
-
-
-def add_rows(e: Emitter, values: Value, count: Any, sum_address: Any) -> None:
-    """Add the first `count` lanes to the float64 at an address, lane after lane."""
-    bld = e.builder
-    bounded = e.minimum(count, e.integer(e.kind.lanes))
-
-    def turn(i: Any, total: Any) -> list[Any]:
-        value = bld.extract_element(values.ir, i)
-        return [bld.fadd(total, value if e.kind.scalar is DOUBLE else bld.fpext(value, DOUBLE))]
-
-    (total,) = e.loop(bounded, turn, e.load_scalar(sum_address, DOUBLE))
-    e.store_scalar(total, sum_address)

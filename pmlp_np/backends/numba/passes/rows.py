@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pmlp_np.backends.numba.passes.registry import Tiles, add_rows, enter
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value
 
 
@@ -24,35 +24,20 @@ def _gather_rows(e: Emitter, tiles: Tiles, out, source, row_stride, order, rows,
 
 
 @enter("gather_targets")
-def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, first, order, rows, targets) -> None:
-    """out[t, r] = source[t, first + r], or source[t, order[r]] where order is not 0."""
+def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, order, rows, targets) -> None:
+    """out[t, r] = source[t, order[r]]; order is int64."""
     bld = e.builder
 
     def target(t: Any) -> None:
         from_, to = e.offset(source, bld.mul(t, source_stride)), e.offset(out, bld.mul(t, ldo))
 
-        def element(r: Any, place: Any) -> None:
+        def element(r: Any) -> None:
+            place = e.load_scalar(e.offset(order, r, 8), I64)
             e.store_scalar(e.load_scalar(e.offset(from_, place)), e.offset(to, r))
 
-        with bld.if_else(bld.icmp_signed("==", order, e.integer(0))) as (in_order, shuffled):
-            with in_order:
-                e.loop(rows, lambda r: element(r, bld.add(first, r)))
-            with shuffled:
-                e.loop(rows, lambda r: element(r, e.load_scalar(e.offset(order, r, 8), I64)))
+        e.loop(rows, element)
 
     e.loop(targets, target)
-
-
-@enter("scatter_outputs")
-def _scatter_outputs(e: Emitter, tiles: Tiles, out, block, ld, rows, outputs) -> None:
-    """out[r, o] = block[o, r]; out is dense."""
-    bld = e.builder
-
-    def element(r: Any, o: Any) -> None:
-        value = e.load_scalar(e.offset(block, bld.add(bld.mul(o, ld), r)))
-        e.store_scalar(value, e.offset(out, bld.add(bld.mul(r, outputs), o)))
-
-    e.loop(rows, lambda r: e.loop(outputs, lambda o: element(r, o)))
 
 
 @enter("fill")
@@ -85,5 +70,5 @@ def _finite(e: Emitter, tiles: Tiles, block, count, verdict) -> None:
         return [(Value(e, total) + (x - x)).ir]
 
     (total,) = e.loop(count, turn, e.constant(0.0).ir, step=e.kind.lanes)
-    e.store_scalar(e.constant(0.0, DOUBLE).ir, verdict)
-    add_rows(e, Value(e, total), e.integer(e.kind.lanes), verdict)
+    folded = e.folded(Value(e, total))
+    e.store_scalar(folded if e.kind.scalar is DOUBLE else e.builder.fpext(folded, DOUBLE), verdict)
