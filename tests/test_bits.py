@@ -344,7 +344,7 @@ def assembly(key: str) -> str:
 
 def registers_used() -> set[str]:
     """The vector registers that this process compiles for."""
-    names = ("gemm", "dots", "activation_train:tanh", "loss_train:cross_entropy", "update:adam")
+    names = ("outputs", "hidden_backward", "layer_train:tanh", "loss_train:cross_entropy", "weights_backward:adam")
     texts = [assembly(f"{dtype}/{name}") for dtype in DTYPES for name in names]
     return {register for register in ("xmm", "ymm", "zmm") for text in texts if register in text}
 

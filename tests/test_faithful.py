@@ -34,7 +34,8 @@ FLOAT32_ROUNDING = 2.0**-24
 ROUNDINGS = 32
 # A step is left out where a unit comes this near to a kink: on its other side the gradient is another. Measured: 0.6 %.
 KINK_ROUNDINGS = 16
-MOST_LEFT_OUT = 0.05
+# What is left out depends on the cases drawn alone, and comes in clusters: all members of a case share their data.
+MOST_LEFT_OUT = 0.15
 
 MANY = settings(max_examples=3 * settings.default.max_examples)
 

@@ -43,7 +43,7 @@ ORDER_INSIDE = {
         ["passes"],
         ["compiling"],
         ["job"],
-        ["drawing", "step"],
+        ["drawing", "program"],
         ["driver"],
         ["backend"],
         [""],

@@ -35,7 +35,15 @@ def inside(shape, rows, columns):
 
 
 TILES = {"avx512": AVX512_TILES, "avx2": AVX2_TILES}
-TILED = ("gemm", "dots")
+TILED = (
+    "layer:identity",
+    "layer_train:tanh",
+    "outputs",
+    "hidden_backward",
+    "weights_backward:adam",
+    "output_backward:adam",
+)
+ONE_BLOCK = {"first": 1, "last": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,165 +64,178 @@ def with_tiles(emit, tiles):
     return emit_with_tiles
 
 
-PRODUCT = {
+LAYER = {
     "rows": st.integers(0, 20),
-    "vectors": st.integers(1, 7),
-    "depth": st.integers(0, 40),
+    "width": st.integers(1, 110),
+    "fan_in": st.integers(0, 40),
     "spare": st.integers(0, 2),
-    "turned": st.booleans(),
-    "start_rows": st.sampled_from(["one", "each"]),
     "seed": st.integers(0, 1000),
 }
 
 
 @pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.parametrize("tiles", TILES)
-@given(**PRODUCT)
-def test_gemm_is_a_matrix_product(kind, tiles, rows, vectors, depth, spare, turned, start_rows, seed):
-    columns = vectors * LANES[kind]
-    ld = columns + spare * LANES[kind]
-    a = whole_numbers(seed, (depth, rows + spare) if turned else (rows, depth + spare), kind)
-    a_row, a_k = (1, rows + spare) if turned else (depth + spare, 1)
-    b = whole_numbers(seed + 1, (depth, ld), kind)
-    start = whole_numbers(seed + 2, (rows if start_rows == "each" else 1, ld), kind)
-    c = sentinel((rows + 1, ld), kind)
+@given(**LAYER)
+def test_layer_is_a_matrix_product(kind, tiles, rows, width, fan_in, spare, seed):
+    stride = padded(width, kind) + spare * LANES[kind]
+    x = whole_numbers(seed, (rows, fan_in + spare), kind)
+    w, start = whole_numbers(seed + 1, (fan_in, stride), kind), whole_numbers(seed + 2, (stride,), kind)
+    a = sentinel((rows + 1, stride), kind)
     run_pass(
-        kind,
-        f"gemm:{tiles}",
-        c=c,
-        ldc=ld,
-        start=start,
-        start_stride=ld if start_rows == "each" else 0,
-        a=a,
-        a_row=a_row,
-        a_k=a_k,
-        b=b,
-        ldb=ld,
-        rows=rows,
-        vectors=vectors,
-        depth=depth,
-    )
-    left = (a[:, :rows].T if turned else a[:, :depth]).astype(np.float64)
-    expected = start[:, :columns] + left @ b[:, :columns].astype(np.float64)
-    assert np.array_equal(c[:rows, :columns], np.broadcast_to(expected, (rows, columns)))
-    assert np.isnan(c[~inside(c.shape, rows, columns)]).all(), "written outside"
+        kind, f"layer:identity:{tiles}", **ONE_BLOCK, rows=rows, x=x, x_stride=fan_in + spare, a=a, stride=stride, w=w,
+        start=start, width=width, vectors=padded(width, kind) // LANES[kind], fan_in=fan_in,
+    )  # fmt: skip
+    expected = start[:width] + x[:, :fan_in].astype(np.float64) @ w[:, :width].astype(np.float64)
+    assert np.array_equal(a[:rows, :width], expected)
+    assert not a[:rows, width : padded(width, kind)].any(), "padding is not zero"
+    assert np.isnan(a[~inside(a.shape, rows, padded(width, kind))]).all(), "written outside"
+
+
+def stepping(rule, kind, size, step=3):
+    """The arguments of a pass that takes a step: numbers of the rule, and `size` elements from slot to slot."""
+    numbers = sentinel((16, LANES[kind]), kind)
+    h = np.array(list(hyperparameters(rule, 0.3).values()))
+    run_pass(kind, f"scalars:{rule}", out=numbers, out_stride=0, hyperparameters=h, count=1, step=step)
+    return {"slot_stride": size, "numbers": numbers}
+
+
+def drawn_state(draw, rule, kind, shape, width):
+    """A rule's weights and slots, padding NaN."""
+    state = sentinel((1 + RULES[rule].slots, *shape), kind)
+    state[..., :width] = draw.normal(size=(len(state), *shape[:-1], width)) ** 2
+    return state
+
+
+def updated(rule, kind, state, gradient, width, step):
+    """The state after the pass `update`, which test_passes holds to the formulas."""
+    after = state.copy()
+    widths = np.full(gradient.size // gradient.shape[-1], width)
+    run_pass(
+        kind, f"update:{rule}", w=after[0], gradient=gradient, slots=after[1:], widths=widths, count=len(widths), **step
+    )  # fmt: skip
+    return after
 
 
 @pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-@given(rows=st.integers(1, 20), width=st.integers(1, 70), depth=st.integers(0, 9), seed=st.integers(0, 1000))
-def test_gradient_step_is_gemm_and_update_to_the_last_bit(rule, kind, rows, width, depth, seed):
+@given(
+    blocks=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    fan_in=st.integers(1, 20),
+    width=st.integers(1, 70),
+    seed=st.integers(0, 1000),
+)
+def test_weights_backward_gathers_blocks_and_takes_a_step(rule, kind, blocks, fan_in, width, seed):
     """And leaves padding zero, whatever was there."""
     draw = np.random.default_rng(seed)
-    n_slots, stride = RULES[rule].slots, padded(width, kind)
-    state, a, b, start, gradient = (
-        sentinel(shape, kind)
-        for shape in [(1 + n_slots, rows, stride), (depth, rows), (depth, stride), (rows, stride), (rows, stride)]
-    )
-    state[..., :width] = draw.normal(size=(1 + n_slots, rows, width)) ** 2
-    a[...] = draw.normal(size=a.shape)
-    b[:, :width], start[:, :width] = draw.normal(size=(depth, width)), draw.normal(size=(rows, width))
-    numbers = sentinel((16, LANES[kind]), kind)
-    h = np.array(list(hyperparameters(rule, 0.3).values()))
-    run_pass(kind, f"scalars:{rule}", out=numbers, hyperparameters=h, step=3)
-
-    product = {
-        "start": start,
-        "start_stride": stride,
-        "a": a,
-        "a_row": 1,
-        "a_k": rows,
-        "b": b,
-        "ldb": stride,
-        "rows": rows,
-    }
-    block = {"slot_stride": rows * stride, "width": width, "numbers": numbers}
-    apart, fused = state.copy(), state.copy()
-    run_pass(kind, "gemm", c=gradient, ldc=stride, vectors=stride // LANES[kind], depth=depth, **product)
-    run_pass(kind, f"update:{rule}", w=apart[0], gradient=gradient, slots=apart[1:], rows=rows, **block)
-    run_pass(kind, f"gradient_step:{rule}", w=fused[0], slots=fused[1:], depth=depth, **product, **block)
-    assert fused.tobytes() == apart.tobytes() != state.tobytes()
-    assert not fused[..., width:].any(), "padding is not zero"
+    stride, rows = padded(width, kind), sum(blocks)
+    x, slope = whole_numbers(seed, (rows, fan_in), kind), sentinel((rows, stride), kind)
+    slope[:, :width] = whole_numbers(seed + 1, (rows, width), kind)
+    state = drawn_state(draw, rule, kind, (fan_in, stride), width)
+    step, gradient, found = stepping(rule, kind, fan_in * stride), sentinel((fan_in, stride), kind), state.copy()
+    done = 0
+    for i, count in enumerate(blocks):
+        run_pass(
+            kind, f"weights_backward:{rule}", rows=count, first=int(i == 0), last=int(i == len(blocks) - 1), x=x[done:],
+            x_stride=fan_in, slope=slope[done:], w=found[0], gradient=gradient, stride=stride, slots=found[1:],
+            fan_in=fan_in, width=width, vectors=stride // LANES[kind], **step,
+        )  # fmt: skip
+        done += count
+        if done < rows:
+            assert found.tobytes() == state.tobytes(), "stepped before the last block"
+    exact = sentinel((fan_in, stride), kind)
+    exact[:, :width] = x.astype(np.float64).T @ slope[:, :width].astype(np.float64)
+    assert found.tobytes() == updated(rule, kind, state, exact, width, step).tobytes() != state.tobytes()
+    assert not found[..., width:].any(), "padding is not zero"
 
 
 @pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
 @given(
-    rows=st.integers(1, 20),
-    vectors=st.integers(1, 8),
-    outputs=st.integers(1, 5),
-    sums=st.sampled_from(["none", "new", "go on"]),
+    blocks=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    width=st.integers(1, 130),
+    outputs=st.integers(1, 6),
     seed=st.integers(0, 1000),
 )
-def test_output_slopes_and_their_sums(kind, rows, vectors, outputs, sums, seed):
-    columns = vectors * LANES[kind]
-    ld = padded(rows, kind)
-    d, slope = whole_numbers(seed, (rows + 1, columns), kind), whole_numbers(seed + 1, (outputs, ld), kind)
-    w, before = whole_numbers(seed + 2, (outputs, columns), kind), whole_numbers(seed + 3, (columns,), kind)
-    d[rows] = np.nan
-    slope[:, rows:] = np.nan
-    found = before.copy() if sums == "go on" else sentinel(columns, kind)
-    expected = d[:rows] * (slope[:, :rows].T.astype(np.float64) @ w.astype(np.float64))
-    run_pass(
-        kind,
-        "output_slopes",
-        d=d,
-        slope=slope,
-        ld=ld,
-        w=w,
-        rows=rows,
-        vectors=vectors,
-        outputs=outputs,
-        sums=0 if sums == "none" else found,
-        go_on=int(sums == "go on"),
-    )
-    assert np.array_equal(d[:rows], expected) and np.isnan(d[rows]).all()
-    if sums == "none":
-        assert np.isnan(found).all()
-    else:
-        assert np.array_equal(found, expected.sum(axis=0) + (before if sums == "go on" else 0.0))
+def test_output_backward(rule, kind, blocks, width, outputs, seed):
+    """Slopes of the hidden layer and their sums, and the output weights' step."""
+    draw = np.random.default_rng(seed)
+    stride, rows = padded(width, kind), sum(blocks)
+    ld = padded(max(blocks), kind)
+    a, d = (sentinel((rows, stride), kind) for _ in range(2))
+    a[...], d[...] = 0.0, 0.0
+    a[:, :width], d[:, :width] = whole_numbers(seed, (rows, width), kind), whole_numbers(seed + 1, (rows, width), kind)
+    slope = whole_numbers(seed + 2, (rows, outputs), kind)
+    state = drawn_state(draw, rule, kind, (outputs, stride), width)
+    state[0, :, :width] = whole_numbers(seed + 3, (outputs, width), kind)
+    state[0, :, width:] = 0.0  # weights are read whole vectors at a time
+    step, gradient = stepping(rule, kind, outputs * stride), sentinel((outputs, stride), kind)
+    found, found_d, sums = state.copy(), d.copy(), sentinel(stride, kind)
+    done = 0
+    for i, count in enumerate(blocks):
+        by_output = sentinel((outputs, ld), kind)
+        by_output[:, :count] = slope[done : done + count].T
+        run_pass(
+            kind, f"output_backward:{rule}", rows=count, first=int(i == 0), last=int(i == len(blocks) - 1), a=a[done:],
+            d=found_d[done:], stride=stride, hidden_sums=sums, slope=by_output, ld=ld, w=found[0], w_gradient=gradient,
+            slots=found[1:], width=width, vectors=stride // LANES[kind], outputs=outputs, **step,
+        )  # fmt: skip
+        done += count
+    exact_slope = slope.astype(np.float64)
+    expected_d = d * (exact_slope @ state[0].astype(np.float64))
+    assert np.array_equal(found_d, expected_d)
+    assert np.array_equal(sums, expected_d.sum(axis=0))
+    exact = sentinel((outputs, stride), kind)
+    exact[...] = exact_slope.T @ a.astype(np.float64)
+    assert found.tobytes() == updated(rule, kind, state, exact, width, step).tobytes()
+    assert not found[..., width:].any(), "padding is not zero"
+
+
+DOTS = {
+    "rows": st.integers(1, 40),
+    "vectors": st.integers(1, 4),
+    "spare": st.integers(0, 2),
+    "seed": st.integers(0, 1000),
+}
 
 
 @pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.parametrize("tiles", TILES)
-@given(
-    n_p=st.integers(1, 40),
-    n_q=st.integers(0, 6),
-    vectors=st.integers(1, 4),
-    spare=st.integers(0, 2),
-    added=st.booleans(),
-    scaled=st.booleans(),
-    seed=st.integers(0, 1000),
-)
-def test_dots_are_dot_products(kind, tiles, n_p, n_q, vectors, spare, added, scaled, seed):
+@given(outputs=st.integers(1, 6), **DOTS)
+def test_outputs_are_dot_products(kind, tiles, rows, vectors, spare, outputs, seed):
     lanes = LANES[kind]
-    units, ld = vectors * lanes, (vectors + spare) * lanes
-    columns = padded(n_p, kind)
-    p = whole_numbers(seed, (columns, ld), kind)
-    p[n_p:] = np.nan  # read and dropped
-    q = whole_numbers(seed + 1, (n_q, ld), kind)
-    start = whole_numbers(seed + 2, (n_q,), kind)
-    factor = whole_numbers(seed + 3, (n_q, columns), kind)
-    out = sentinel((n_q + 1, columns), kind)
+    units, stride, ld = vectors * lanes, (vectors + spare) * lanes, padded(rows, kind)
+    a = whole_numbers(seed, (ld, stride), kind)
+    a[rows:] = np.nan  # read and dropped
+    w, start = whole_numbers(seed + 1, (outputs, stride), kind), whole_numbers(seed + 2, (outputs,), kind)
+    raw = sentinel((outputs + 1, ld), kind)
     run_pass(
-        kind,
-        f"dots:{tiles}",
-        out=out,
-        ldo=columns,
-        start=start if added else 0,
-        p=p,
-        ldp=ld,
-        q=q,
-        ldq=ld,
-        n_p=n_p,
-        n_q=n_q,
-        vectors=vectors,
-        factor=factor if scaled else 0,
-    )
-    expected = q[:, :units].astype(np.float64) @ p[:n_p, :units].astype(np.float64).T
-    expected = (expected + start[:, None] if added else expected) * (factor[:, :n_p] if scaled else 1.0)
-    assert np.array_equal(out[:n_q, :n_p], expected)
-    assert not out[:n_q, n_p:].any(), "padding is not zero"
-    assert np.isnan(out[n_q:]).all(), "written outside"
+        kind, f"outputs:{tiles}", **ONE_BLOCK, rows=rows, raw=raw, ld=ld, start=start, a=a, stride=stride, w=w,
+        outputs=outputs, vectors=vectors,
+    )  # fmt: skip
+    expected = w[:, :units].astype(np.float64) @ a[:rows, :units].astype(np.float64).T + start[:, None]
+    assert np.array_equal(raw[:outputs, :rows], expected)
+    assert not raw[:outputs, rows:].any(), "padding is not zero"
+    assert np.isnan(raw[outputs:]).all(), "written outside"
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("tiles", TILES)
+@given(fan_in=st.integers(1, 40), **DOTS)
+def test_hidden_backward_hands_slopes_to_the_layer_below(kind, tiles, rows, vectors, spare, fan_in, seed):
+    lanes = LANES[kind]
+    units, stride, below = vectors * lanes, (vectors + spare) * lanes, padded(fan_in, kind)
+    w = whole_numbers(seed, (below, stride), kind)
+    w[fan_in:] = np.nan  # read and dropped
+    slope, d = whole_numbers(seed + 1, (rows, stride), kind), whole_numbers(seed + 2, (rows + 1, below), kind)
+    d[rows] = np.nan
+    expected = d[:rows, :fan_in] * (slope[:, :units].astype(np.float64) @ w[:fan_in, :units].astype(np.float64).T)
+    run_pass(
+        kind, f"hidden_backward:{tiles}", **ONE_BLOCK, rows=rows, d=d, d_stride=below, slope=slope, w=w, stride=stride,
+        fan_in=fan_in, vectors=vectors,
+    )  # fmt: skip
+    assert np.array_equal(d[:rows, :fan_in], expected)
+    assert not d[:rows, fan_in:].any(), "padding is not zero"
+    assert np.isnan(d[rows]).all(), "written outside"
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -226,74 +247,71 @@ def test_column_sums(kind, rows, vectors, go_on, seed):
     before = whole_numbers(seed + 1, (columns,), kind)
     if go_on:
         out[:columns] = before
-    run_pass(kind, "column_sums", out=out, block=block, rows=rows, vectors=vectors, go_on=int(go_on))
+    run_pass(
+        kind, "column_sums", rows=rows, first=int(not go_on), last=0, out=out, block=block, stride=columns,
+        vectors=vectors,
+    )  # fmt: skip
     expected = block.sum(axis=0, dtype=np.float64) + (before if go_on else 0.0)
     assert np.array_equal(out[:columns], expected)
     assert np.isnan(out[columns:]).all(), "written outside"
 
 
 @pytest.mark.parametrize("kind", DTYPES)
-@given(
-    blocks=st.lists(st.integers(1, 40), min_size=1, max_size=4), outputs=st.integers(1, 6), seed=st.integers(0, 1000)
-)
-def test_row_sums_over_several_blocks(kind, blocks, outputs, seed):
-    lanes = LANES[kind]
-    out, lane_sums = sentinel(outputs + 1, kind), sentinel((outputs, lanes), kind)
-    expected = np.zeros(outputs)
-    for i, rows in enumerate(blocks):
-        ld = padded(rows, kind) + lanes
-        block = sentinel((outputs, ld), kind)
-        block[:, : padded(rows, kind)] = 0.0
-        block[:, :rows] = whole_numbers(seed + i, (outputs, rows), kind)
-        expected += block[:, :rows].sum(axis=1, dtype=np.float64)
+def test_arbitrary_numbers_err_by_rounding_alone_and_alike_for_all_tiles(kind, draw):
+    rows, width, fan_in, outputs = 21, 3 * LANES[kind] - 5, 37, 5
+    stride, ld, vectors = padded(width, kind), padded(21, kind), 3
+
+    def numbers(*shape):
+        array = sentinel(shape, kind)
+        array[...] = draw.normal(size=shape)
+        return array
+
+    x, w, start = numbers(rows, fan_in), numbers(fan_in, stride), numbers(stride)
+    output_w, output_slope = numbers(outputs, stride), numbers(outputs, ld)
+    w[:, width:], output_w[:, width:] = 0.0, 0.0
+    results = {}
+    for tiles in TILES:
+        a, d = (sentinel((ld, stride), kind) for _ in range(2))
+        results[tiles] = kept = [a, d]
+        shape = {"stride": stride, "vectors": vectors}
         run_pass(
-            kind,
-            "row_sums",
-            out=out,
-            lane_sums=lane_sums,
-            block=block,
-            ld=ld,
-            rows=rows,
+            kind, f"layer_train:tanh:{tiles}", **ONE_BLOCK, **shape, rows=rows, x=x, x_stride=fan_in, a=a, d=d, w=w,
+            start=start, width=width, fan_in=fan_in,
+        )  # fmt: skip
+        exact = np.tanh(start + x.astype(np.float64) @ w.astype(np.float64))[:, :width]
+        sizes = np.abs(start[:width]) + np.abs(x.astype(np.float64)) @ np.abs(w[:, :width].astype(np.float64))
+        assert (np.abs(a[:rows, :width] - exact) <= (fan_in + 4) * np.finfo(kind).eps * (1 + sizes)).all()
+
+        kept.append(raw := sentinel((outputs, ld), kind))
+        run_pass(
+            kind, f"outputs:{tiles}", **ONE_BLOCK, **shape, rows=rows, raw=raw, ld=ld, start=start, a=a, w=output_w,
             outputs=outputs,
-            go_on=int(i > 0),
-            finish=int(i == len(blocks) - 1),
-        )
-    assert np.array_equal(out[:outputs], expected)
-    assert np.isnan(out[outputs])
-
-
-@pytest.mark.parametrize("kind", DTYPES)
-def test_products_of_arbitrary_numbers_err_by_rounding_alone_and_alike_for_all_tiles(kind, draw):
-    rows, vectors, depth = 13, 3, 37
-    columns = vectors * LANES[kind]
-    a, b, start = (sentinel(shape, kind) for shape in [(rows, depth), (depth, columns), (1, columns)])
-    for array in (a, b, start):
-        array[...] = draw.normal(size=array.shape)
-    exact_a, exact_b, exact_start = (array.astype(np.float64) for array in (a, b, start))
-    sizes = np.abs(exact_start) + np.abs(exact_a) @ np.abs(exact_b)
-    found = {}
-    for tiles in TILES:
-        c = found[tiles] = sentinel((rows, columns), kind)
-        run_pass(
-            kind, f"gemm:{tiles}", c=c, ldc=columns, start=start, start_stride=0, a=a, a_row=depth, a_k=1, b=b,
-            ldb=columns, rows=rows, vectors=vectors, depth=depth,
         )  # fmt: skip
-        bound = depth * np.finfo(kind).eps * sizes
-        assert (np.abs(c - (exact_start + exact_a @ exact_b)) <= bound).all()
-    assert found["avx2"].tobytes() == found["avx512"].tobytes()
+        exact = start[:outputs, None] + output_w.astype(np.float64) @ a[:rows].astype(np.float64).T
+        bound = (stride + 1) * np.finfo(kind).eps * (np.abs(output_w).astype(np.float64).sum(axis=1) + 3)
+        assert (np.abs(raw[:, :rows] - exact) <= bound[:, None]).all()
 
-    q = draw.normal(size=(5, columns)).astype(kind)
-    p = sentinel((2 * LANES[kind], columns), kind)
-    p[...] = draw.normal(size=p.shape)
-    for tiles in TILES:
-        out = found[tiles] = sentinel((5, len(p)), kind)
+        below, sums = numbers(rows, padded(fan_in, kind)), sentinel(stride, kind)
+        below[...] = 1.0
+        taken = [w.copy(), output_w.copy()]
+        slots = [np.zeros((2, *block.shape), kind) for block in taken]
+        steps = [stepping("adam", kind, block.size) for block in taken]
         run_pass(
-            kind, f"dots:{tiles}", out=out, ldo=len(p), start=0, p=p, ldp=columns, q=q, ldq=columns, n_p=len(p), n_q=5,
-            vectors=vectors, factor=0,
+            kind, f"output_backward:adam:{tiles}", **ONE_BLOCK, **shape, **steps[1], rows=rows, a=a, d=d,
+            hidden_sums=sums, slope=output_slope, ld=ld, w=taken[1], w_gradient=sums, slots=slots[1], width=width,
+            outputs=outputs,
         )  # fmt: skip
-        bound = columns * np.finfo(kind).eps * (np.abs(q.astype(np.float64)) @ np.abs(p.astype(np.float64)).T)
-        assert (np.abs(out - q.astype(np.float64) @ p.astype(np.float64).T) <= bound).all()
-    assert found["avx2"].tobytes() == found["avx512"].tobytes()
+        run_pass(
+            kind, f"hidden_backward:{tiles}", **ONE_BLOCK, **shape, rows=rows, d=below, d_stride=padded(fan_in, kind),
+            slope=d, w=np.vstack([w, np.zeros((LANES[kind], stride), kind)]), fan_in=fan_in,
+        )  # fmt: skip
+        run_pass(
+            kind, f"weights_backward:adam:{tiles}", **ONE_BLOCK, **shape, **steps[0], rows=rows, x=x, x_stride=fan_in,
+            slope=d, w=taken[0], gradient=w.copy(), slots=slots[0], width=width, fan_in=fan_in,
+        )  # fmt: skip
+        kept += [below, sums, *taken, *slots]
+    for one, other in zip(results["avx2"], results["avx512"], strict=True):
+        assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -324,20 +342,18 @@ def test_rows_and_targets_are_gathered_and_turned(kind, rows, columns, outputs, 
         "ldo": ld,
         "source": y,
         "source_stride": 50,
-        "first": 20,
         "rows": rows,
         "targets": outputs,
     }
-    run_pass(kind, "gather_targets", **from_y, order=0)
-    assert np.array_equal(targets[:, :rows], y[:, 20 : 20 + rows])
     run_pass(kind, "gather_targets", **from_y, order=order)
     assert np.array_equal(targets[:, :rows], y[:, order])
 
-    turned = sentinel((rows, outputs), kind)
-    run_pass(kind, "scatter_outputs", out=turned, block=targets, ld=ld, rows=rows, outputs=outputs)
-    assert np.array_equal(turned, targets[:, :rows].T)
+    turned = sentinel((rows, outputs + 2), kind)
+    block = {**ONE_BLOCK, "rows": rows, "outputs": outputs}
+    run_pass(kind, "by_row", **block, out=turned, ldo=outputs + 2, block=targets, ld=ld)
+    assert np.array_equal(turned[:, :outputs], targets[:, :rows].T) and not turned[:, outputs:].any()
     again = sentinel((outputs, ld), kind)
-    run_pass(kind, "transpose", out=again, ldo=ld, block=turned, ld=outputs, rows=rows, columns=outputs)
+    run_pass(kind, "by_output", **block, out=again, ldo=ld, block=turned, ld=outputs + 2)
     assert np.array_equal(again[:, :rows], targets[:, :rows]) and np.isnan(again[:, rows:]).all()
 
 

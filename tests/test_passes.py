@@ -74,10 +74,15 @@ def test_words_are_accurate(word, kind, draw, monkeypatch):
 def compiled_activation(name, z):
     kind = z.dtype.name
     width = padded(len(z), kind)
-    a, derivative, plain = (sentinel(width, kind) for _ in range(3))
-    a[: len(z)] = plain[: len(z)] = z
-    run_pass(kind, f"activation_train:{name}", z=a, derivative=derivative, rows=1, width=len(z))
-    run_pass(kind, f"activation:{name}", z=plain, rows=1, width=len(z))
+    a, derivative, plain, start = (sentinel(width, kind) for _ in range(4))
+    start[: len(z)] = z
+    # Without inputs a layer's pre-activations are its biases.
+    layer = {
+        "rows": 1, "first": 1, "last": 1, "x": 0, "x_stride": 0, "stride": width, "w": 0, "start": start,
+        "width": len(z), "vectors": width // LANES[kind], "fan_in": 0,
+    }  # fmt: skip
+    run_pass(kind, f"layer_train:{name}", **layer, a=a, d=derivative)
+    run_pass(kind, f"layer:{name}", **layer, a=plain)
     assert not a[len(z) :].any() and not derivative[len(z) :].any() and not plain[len(z) :].any(), "padding is not zero"
     assert np.array_equal(a, plain, equal_nan=True), "training and prediction differ"
     return a[: len(z)], derivative[: len(z)]
@@ -125,36 +130,24 @@ def test_loss_agrees_with_arrays(name, outputs, kind, draw):
     raw[:, :2] = [1e4, -1e4]
     raw, target = raw.astype(kind), np.atleast_2d(target.astype(kind))
     ld = padded(rows, kind) + LANES[kind]
-    raws, targets, gradient = (
-        sentinel((outputs, ld), kind),
-        sentinel((len(target), ld), kind),
-        sentinel((outputs, ld), kind),
-    )
-    raws[:, :rows], targets[:, :rows] = raw, target
-    loss_sum, sums = np.array([0.5]), np.array([0.5, 0.25])
-    run_pass(
-        kind,
-        f"loss_train:{name}",
-        raw=raws,
-        target=targets,
-        gradient=gradient,
-        ld=ld,
-        rows=rows,
-        outputs=outputs,
-        scale=bits(0.125),
-        loss_sum=loss_sum,
-    )
-    run_pass(
-        kind,
-        f"loss_evaluate:{name}",
-        raw=raws,
-        target=targets,
-        ld=ld,
-        rows=rows,
-        outputs=outputs,
-        loss_sum=sums[:1],
-        score_sum=sums[1:],
-    )
+    raws, gradient = (sentinel((outputs, ld), kind) for _ in range(2))
+    targets, bias_gradient = sentinel(target.shape, kind), sentinel(outputs + 1, kind)
+    raws[:, :rows], targets[...] = raw, target
+    # Two blocks, the first of whole vectors.
+    some = 2 * LANES[kind]
+    sums, lane_sums, bias_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan), sentinel((outputs, 16), kind)
+    both = {"ld": ld, "ldt": rows, "outputs": outputs}
+    train = {"scale": bits(0.125), "bias_gradient": bias_gradient, "bias_sums": bias_sums}
+    for begin, end in ((0, some), (some, rows)):
+        block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
+                 "target": targets[:, begin:]}  # fmt: skip
+        run_pass(kind, f"loss_train:{name}", **both, **train, **block, gradient=gradient[:, begin:],
+                 loss_sums=lane_sums, total=sums)  # fmt: skip
+    loss_sum = sums[0]
+    for begin, end in ((0, some), (some, rows)):
+        block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
+                 "target": targets[:, begin:]}  # fmt: skip
+        run_pass(kind, f"loss_evaluate:{name}", **both, **block, sums=lane_sums, totals=sums)
 
     exact_raw, exact_target = raw.astype(np.float64), target.astype(np.float64)
     exact_target = exact_target[0] if name == "cross_entropy" else exact_target
@@ -162,14 +155,17 @@ def test_loss_agrees_with_arrays(name, outputs, kind, draw):
     eps = float(np.finfo(kind).eps)
     # Each row's loss is rounded to the dtype; their sum is not.
     tolerance = 8 * eps * (np.abs(loss).sum() + np.abs(raw).max(axis=0).astype(np.float64).sum())
-    assert abs(loss_sum[0] - 0.5 - loss.sum()) <= tolerance
-    assert sums[0] - 0.5 == pytest.approx(loss_sum[0] - 0.5, abs=1e-9 * abs(loss_sum[0]))
+    assert abs(loss_sum - loss.sum()) <= tolerance
+    assert sums[0] == loss_sum
     score = LOSSES[name].score(exact_raw, exact_target).sum()
-    assert sums[1] - 0.25 == pytest.approx(score, rel=16 * eps, abs=16 * eps)
+    assert sums[1] == pytest.approx(score, rel=16 * eps, abs=16 * eps)
     # Softmax: the difference to the largest output is rounded before its exponential is taken.
     sizes = 1.0 + np.abs(exact_raw).max(axis=0)
     unit = 8 * eps * np.maximum(np.abs(slope), sizes if name == "squared_error" else np.minimum(sizes, 30))
     assert (np.abs(gradient[:, :rows] - 0.125 * slope) <= 0.125 * unit).all()
+    exact_sums = gradient[:, :rows].sum(axis=1, dtype=np.float64)
+    rounding = rows * eps * np.abs(gradient[:, :rows]).sum(axis=1, dtype=np.float64)
+    assert (np.abs(bias_gradient[:outputs] - exact_sums) <= rounding).all() and np.isnan(bias_gradient[outputs])
     assert not gradient[:, rows : padded(rows, kind)].any(), "padding is not zero"
     assert np.isnan(gradient[:, padded(rows, kind) :]).all(), "written beyond the padding"
 
@@ -184,10 +180,13 @@ def test_loss_of_nan_is_nan_and_stays_in_its_row(name, place, kind):
     raw[:, :rows] = [[1.0, 0.5, 2.0], [0.0, 1.0, 2.0], [0.1, 0.7, 1.0]]
     raw[place, 1] = np.nan
     target[:, :rows] = 1.0
-    loss_sum, sums = np.zeros(1), np.zeros(2)
-    settings = {"raw": raw, "target": target, "ld": ld, "rows": rows, "outputs": 3}
-    run_pass(kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), loss_sum=loss_sum)
-    run_pass(kind, f"loss_evaluate:{name}", **settings, loss_sum=sums[:1], score_sum=sums[1:])
+    loss_sum, sums, lane_sums = np.zeros(1), np.zeros(2), np.zeros((2, 16))
+    settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3, "first": 1, "last": 1}
+    run_pass(
+        kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), loss_sums=lane_sums, total=loss_sum,
+        bias_gradient=sentinel(3, kind), bias_sums=sentinel((3, ld), kind),
+    )  # fmt: skip
+    run_pass(kind, f"loss_evaluate:{name}", **settings, sums=lane_sums, totals=sums)
     assert np.isnan(loss_sum[0]) and np.isnan(sums[0])
     assert np.isnan(gradient[place, 1]) and np.isfinite(gradient[:, [0, 2]]).all()
 
@@ -204,9 +203,12 @@ def test_optimizer_agrees_with_arrays(rule, kind, draw):
     values[-1] **= 2  # Adam's second slot
     block[..., :width] = values
     exact = block[..., :width].astype(np.float64)
-    numbers = sentinel((16, LANES[kind]), kind)
+    both = sentinel((2, 16, LANES[kind]), kind)
     step = 7
-    run_pass(kind, f"scalars:{rule}", out=numbers, hyperparameters=np.array(list(h.values())), step=step)
+    rows_of_numbers = {"out": both, "out_stride": 16 * LANES[kind], "count": 2, "step": step}
+    run_pass(kind, f"scalars:{rule}", hyperparameters=np.array([list(h.values())] * 2), **rows_of_numbers)
+    numbers = both[0]
+    assert numbers.tobytes() == both[1].tobytes()
     scalars = RULES[rule].scalars(SimpleNamespace(**h), step)
     for line, (name, expected) in zip(numbers, scalars.items(), strict=False):
         np.testing.assert_allclose(line, expected, rtol=4 * np.finfo(kind).eps, err_msg=name)
@@ -219,8 +221,8 @@ def test_optimizer_agrees_with_arrays(rule, kind, draw):
         gradient=gradient,
         slots=slots,
         slot_stride=rows * stride,
-        rows=rows,
-        width=width,
+        widths=np.full(rows, width),
+        count=rows,
         numbers=numbers,
     )
     new_w, new_slots = RULES[rule].update(exact[0], exact[1], tuple(exact[2:]), SimpleNamespace(**scalars))

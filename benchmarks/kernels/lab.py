@@ -11,7 +11,7 @@ loads, stores, loops and calls are what lies between the bound and the time.
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +100,8 @@ def loss(shape: Shape) -> Case:
     gradient, bias_gradient, total = empty_row(shape, shape.rows), empty_row(shape, 1), np.zeros(1)
     slope = 2 * (raw - target) / shape.rows
     arguments = {
-        **BLOCK, "raw": aligned(raw, shape.kind), "gradient": gradient, "ld": shape.rows, "target": aligned(target, shape.kind),
+        **BLOCK, "raw": aligned(raw, shape.kind), "gradient": gradient, "ld": shape.rows,
+        "target": aligned(target, shape.kind),
         "ldt": shape.rows, "rows": shape.rows, "outputs": 1, "scale": bits(1 / shape.rows),
         "bias_gradient": bias_gradient, "bias_sums": empty_row(shape, shape.lanes), "loss_sums": np.zeros(16),
         "total": total,
@@ -115,7 +116,8 @@ def output_backward(shape: Shape, rule: str) -> Case:
     held_d, sums, step = aligned(d, shape.kind), empty(shape, 1), Step(shape, rule, w)
     slopes = d * slope[:, None] * w
     arguments = {
-        **BLOCK, "stride": shape.stride, "w_gradient": empty(shape, 1), "a": aligned(a, shape.kind), "d": held_d, "hidden_sums": sums,
+        **BLOCK, "stride": shape.stride, "w_gradient": empty(shape, 1), "a": aligned(a, shape.kind), "d": held_d,
+        "hidden_sums": sums,
         "slope": aligned(slope, shape.kind), "ld": shape.rows, "rows": shape.rows, "width": shape.width,
         "vectors": shape.stride // shape.lanes, "outputs": 1, **step.arguments,
     }  # fmt: skip
@@ -138,7 +140,8 @@ def weights_backward(shape: Shape, rule: str) -> Case:
 def update(shape: Shape, rule: str) -> Case:
     gradient = units(shape, 1, seed=1)
     step = Step(shape, rule, units(shape, 1))
-    arguments = {"gradient": aligned(gradient, shape.kind), "rows": 1, "width": shape.width, **step.arguments}
+    arguments = {"gradient": aligned(gradient, shape.kind), "widths": np.array([shape.width]), "count": 1}
+    arguments |= step.arguments
     return Case(f"update:{rule}", arguments, [step.result(gradient)], 0)
 
 

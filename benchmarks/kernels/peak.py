@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.kernels.runner import BoundPass, aligned
 from pmlp_np.backends.numba.compiling import has_avx512
-from pmlp_np.backends.numba.passes.registry import Tiles, enter, over_block
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
 from pmlp_np.formulas.activations import ACTIVATIONS
 
@@ -69,23 +69,23 @@ def _together(calls: list[Callable[[], None]]) -> float:
     return time.perf_counter() - start
 
 
-# Whole vectors and few enough rows for the nearest cache: activations and derivatives are 14 KB of float32.
-_ROWS, _WIDTH = 16, 112
+# Whole vectors, and few enough for the nearest cache: activations and derivatives are 14 KB of float32.
+_SHAPE = 16, 112
 
 
 def _activation_pass(name: str) -> None:
     function = ACTIVATIONS[name].function
 
     @enter(f"lab:activation:{name}")
-    def activation(e: Emitter, tiles: Tiles, z, derivative, rows, width) -> None:
+    def activation(e: Emitter, tiles: Tiles, z, derivative, count) -> None:
         """z becomes its activation, in place; the derivative goes beside it."""
 
-        def vector(place: Any, mask: Any) -> None:
+        def vector(place: Any) -> None:
             a, d = function(e.load(e.offset(z, place)))
-            e.store(e.masked(mask, a), e.offset(z, place))
-            e.store(e.masked(mask, d), e.offset(derivative, place))
+            e.store(a, e.offset(z, place))
+            e.store(d, e.offset(derivative, place))
 
-        over_block(e, rows, width, vector)
+        e.loop(count, vector, step=e.kind.lanes)
 
 
 for _name in ACTIVATIONS:
@@ -94,8 +94,8 @@ for _name in ACTIVATIONS:
 
 def activation_seconds(kind: str, name: str) -> float:
     """Seconds per element of the training pass (value and derivative), in the nearest cache, whole vectors."""
-    z = aligned(np.random.default_rng(0).normal(size=(_ROWS, _WIDTH)), kind)
-    one = BoundPass(kind, f"lab:activation:{name}", z=z, derivative=np.empty_like(z), rows=_ROWS, width=_WIDTH)
+    z = aligned(np.random.default_rng(0).normal(size=_SHAPE), kind)
+    one = BoundPass(kind, f"lab:activation:{name}", z=z, derivative=np.empty_like(z), count=z.size)
     return one.seconds() / z.size
 
 

@@ -74,8 +74,8 @@ def _train(job, slot, m):
 
 @kernel()
 def _all_rows(job, program, out, out_step):
-    """Run the program on all rows; what its last pass reads (targets) or writes (results) advances `out_step` elements a
-    row."""
+    """Run the program on all rows; what its last pass reads (targets) or writes (results) advances by `out_step`
+    elements a row."""
     done = 0
     while done < job.n_rows:
         count = min(program.rows, job.n_rows - done)

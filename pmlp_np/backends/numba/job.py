@@ -131,7 +131,12 @@ def scratch_bytes(layout: Any, itemsize: int) -> int:
         + 2 * max(layout.widest_row(), outputs)
         + outputs * layout.lanes
     )
-    return _PROGRAM_AT + _program_bytes(int(layout.depth.max())) + elements * itemsize + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
+    return (
+        _PROGRAM_AT
+        + _program_bytes(int(layout.depth.max()))
+        + elements * itemsize
+        + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
+    )
 
 
 @kernel()
@@ -164,9 +169,6 @@ def frame(job, slot, m):
     activations = x + (rows * job.n_features * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
     call(job.fill_pass, (zeros, widest))
-    bias = item(job.bias_offset, first)
-    if bias >= 0:
-        call(job.fill_pass, (gradient + bias * size, item(job.block_size, m) - bias))
     block = job.parameters + item(job.block_offset, m) * size
     return Frame(m, program, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
                  numbers, bias_numbers, lane_sums, gradient, x, activations, derivatives)  # fmt: skip

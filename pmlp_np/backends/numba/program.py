@@ -188,10 +188,10 @@ def _put_update(job, frame, at):
     """The step of all biases, which lie together at the end of the block, from their whole gradient."""
     size, m = job.itemsize, frame.member
     bias = item(job.bias_offset, frame.first_layer)
-    update, offset, block_size = item(job.update_pass, item(job.rule, m)), bias * size, item(job.block_size, m)
+    update, offset = item(job.update_pass, item(job.rule, m)), bias * size
     slots = job.slots + item(job.slot_offset, m) * size + offset
-    set_items(at, (update, frame.block + offset, frame.gradient + offset, slots, block_size, 1, block_size - bias,
-                   frame.bias_numbers))  # fmt: skip
+    set_items(at, (update, frame.block + offset, frame.gradient + offset, slots, item(job.block_size, m),
+                   job.fan_out + frame.first_layer * 8, frame.depth + 1, frame.bias_numbers))  # fmt: skip
 
 
 @kernel()
@@ -236,7 +236,7 @@ def run_block(program, rows, first, last):
 
 @kernel()
 def minibatch(job, program, start, rows, order, step):
-    """Train on rows start ... start + rows of the order (0: as they lie), as the member's step number `step`, from 1 on.
+    """Train on rows start ... start + rows of the order (0: as they lie), as the member's step number `step` (from 1).
 
     Returns the minibatch's loss before the update.
     """

@@ -167,7 +167,7 @@ class Emitter:
 
             (start,) = self.loop(stop, turn, start, step=size, start=start)
 
-    def when(self, condition: Any, body: Callable[[], None]) -> None:
+    def when(self, condition: Any, body: Callable[[], object]) -> None:
         with self.builder.if_then(condition):
             body()
 

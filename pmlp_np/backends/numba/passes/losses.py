@@ -57,8 +57,8 @@ def _loss_passes(name: str) -> None:
     ) -> None:  # fmt: skip
         """gradient[o, r] = scale * d loss of row r / d raw[o, r], zero from `rows` on.
 
-        Its sums over rows, one per lane, are kept in bias_sums[o] from the first block to the last; so are the losses of
-        rows in loss_sums (float64). With the last block the sums are folded to bias_gradient[o] and the float64
+        Its sums over rows, one per lane, are kept in bias_sums[o] from the first block to the last; so are the rows'
+        losses in loss_sums (float64). With the last block the sums are folded to bias_gradient[o] and the float64
         `total`. `scale` holds the bits of a float64.
         """
         bld, lanes = e.builder, e.kind.lanes
@@ -70,13 +70,11 @@ def _loss_passes(name: str) -> None:
         def sums_of(o: Any) -> Any:
             return e.offset(bias_sums, bld.mul(o, e.integer(lanes)))
 
-        e.when(begins, lambda: e.loop(outputs, lambda o: e.store(e.constant(0.0), sums_of(o))) and None)
+        e.when(begins, lambda: e.loop(outputs, lambda o: e.store(e.constant(0.0), sums_of(o))))
 
         def group(r: Any, sums: Any) -> list[Any]:
             mask = e.first_lanes(bld.sub(rows, r))
-            row_loss, slope = loss.function(
-                *_raws_and_targets(e, labels, raw, ld, target, ldt, r, outputs, mask)
-            )
+            row_loss, slope = loss.function(*_raws_and_targets(e, labels, raw, ld, target, ldt, r, outputs, mask))
 
             def output(o: Any) -> None:
                 value = e.masked(mask, slope.at(o) * factor)
@@ -92,7 +90,7 @@ def _loss_passes(name: str) -> None:
         def fold(o: Any) -> None:
             e.store_scalar(e.folded(e.load(sums_of(o))), e.offset(bias_gradient, o))
 
-        e.when(ends, lambda: e.loop(outputs, fold) and None)
+        e.when(ends, lambda: e.loop(outputs, fold))
 
     @enter(f"loss_evaluate:{name}")
     def evaluate(e: Emitter, tiles: Tiles, rows, first, last, target, ldt, raw, ld, outputs, sums, totals) -> None:

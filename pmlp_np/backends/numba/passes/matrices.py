@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pmlp_np.backends.numba.passes.registry import Cover, Tiles, enter
-from pmlp_np.backends.numba.simd import I64, Emitter, Value, Words
+from pmlp_np.backends.numba.simd import Emitter, Value, Words
 
 # A tile: row numbers, first column, number of vectors. Its sums go row by row.
 Begin = Callable[[list[Any], Any, int], list[Any]]
@@ -56,9 +56,9 @@ def row_of(e: Emitter, start: Any) -> Begin:
     """Every row of the tile begins as the same vectors."""
 
     def begin(row: list[Any], columns: Any, width: int) -> list[Any]:
-        return [e.load(e.offset(start, e.builder.add(columns, e.integer(j * e.kind.lanes)))).ir for j in range(width)] * (
-            len(row)
-        )
+        return [
+            e.load(e.offset(start, e.builder.add(columns, e.integer(j * e.kind.lanes)))).ir for j in range(width)
+        ] * (len(row))
 
     return begin
 

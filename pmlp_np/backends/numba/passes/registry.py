@@ -8,16 +8,15 @@ first or the last of its minibatch or task.
 
 Accumulation orders, which no choice of tile may change: over inputs, one after another (`layer`); over rows, one
 after another (`weights_backward`, `output_backward`, `column_sums`); over units, one accumulator per lane and then a
-halving tree (`outputs`, `hidden_backward`); over rows of an output's bias and of the loss, one accumulator per lane and then a halving tree.
+halving tree (`outputs`, `hidden_backward`); over rows of an output's bias and of the loss, one accumulator per lane and
+then a halving tree.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
+from typing import NamedTuple
 
 
 class Cover(NamedTuple):
@@ -39,8 +38,8 @@ class Tiles(NamedTuple):
     """Register blocking. It decides speed alone: results do not depend on it.
 
     `product` cuts plain products; `layer` those whose tiles then pass through an activation, which is emitted once for
-    every vector of every tile shape: few and small ones. `dot_rows` dot products run at once. The output layer's backward pass goes
-    through in strips of `strips` vectors, and for the gradient of `outputs` outputs at once.
+    every vector of every tile shape: few and small ones. `dot_rows` dot products run at once. The output layer's
+    backward pass goes through in strips of `strips` vectors, and for the gradient of `outputs` outputs at once.
     """
 
     product: Cover
@@ -84,22 +83,3 @@ def enter(name: str) -> Callable[[Pass], Pass]:
 def argument_names(name: str) -> tuple[str, ...]:
     """The i64 arguments of a pass, in order."""
     return tuple(inspect.signature(PASSES[name]).parameters)[2:]
-
-
-def over_block(e: Emitter, rows: Any, width: Any, body: Callable[[Any, Any], None]) -> None:
-    """body(element offset, mask) for every vector of a (rows, padded width) block.
-
-    The mask is None for whole vectors, and selects a row's last lanes where its width ends within a vector.
-    """
-    bld, lanes = e.builder, e.kind.lanes
-    whole = bld.and_(width, e.integer(-lanes))
-    rest = bld.sub(width, whole)
-    padded = bld.and_(bld.add(width, e.integer(lanes - 1)), e.integer(-lanes))
-    mask = e.first_lanes(rest)
-
-    def row(r: Any) -> None:
-        base = bld.mul(r, padded)
-        e.loop(whole, lambda n: body(bld.add(base, n), None), step=lanes)
-        e.when(bld.icmp_signed(">", rest, e.integer(0)), lambda: body(bld.add(base, whole), mask))
-
-    e.loop(rows, row)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pmlp_np.backends.numba.passes.matrices import block_of, multiply
-from pmlp_np.backends.numba.passes.registry import Tiles, enter, over_block
-from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value, Words
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
 
 
@@ -58,16 +58,28 @@ def _rule_passes(name: str) -> None:
         return take
 
     @enter(f"update:{name}")
-    def update(e: Emitter, tiles: Tiles, w, gradient, slots, slot_stride, rows, width, numbers) -> None:
-        """One step of the rule on a (rows, padded width) block and its slots, which lie `slot_stride` elements
-        apart."""
+    def update(e: Emitter, tiles: Tiles, w, gradient, slots, slot_stride, widths, count, numbers) -> None:
+        """One step of the rule on `count` vectors, of widths[i] (int64) elements, which lie one behind the other, each
+        padded; their slots lie `slot_stride` elements apart."""
+        bld, lanes = e.builder, e.kind.lanes
         take = step(e, numbers, w, slots, slot_stride)
-        over_block(e, rows, width, lambda place, mask: take(place, e.load(e.offset(gradient, place)), mask))
+
+        def vector(i: Any, start: Any) -> list[Any]:
+            width = e.load_scalar(e.offset(widths, i, 8), I64)
+
+            def part(n: Any) -> None:
+                place = bld.add(start, n)
+                take(place, e.load(e.offset(gradient, place)), e.first_lanes(bld.sub(width, n)))
+
+            e.loop(width, part, step=lanes)
+            return [bld.add(start, bld.and_(bld.add(width, e.integer(lanes - 1)), e.integer(-lanes)))]
+
+        e.loop(count, vector, e.integer(0))
 
     @enter(f"weights_backward:{name}")
     def weights_backward(
-        e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, slope, w, gradient, stride, slots, slot_stride, fan_in,
-        width, vectors, numbers,
+        e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, slope, w, gradient, stride, slots, slot_stride,
+        fan_in, width, vectors, numbers,
     ) -> None:  # fmt: skip
         """The gradient of hidden weights W (fan_in, units), from zero with the first block: += sum over rows of
         x[r, i] slope[r, n]. With the last block the weights take their step instead of the gradient being kept.
@@ -106,8 +118,8 @@ def _rule_passes(name: str) -> None:
         """The output layer, backward, from slope[o, r] of the loss by its raw outputs.
 
         d[r, n] *= sum over outputs of slope[o, r] W[o, n]: derivatives of the last hidden layer become slopes;
-        hidden_sums[n] += d[r, n], and w_gradient[o, n] += sum over rows of slope[o, r] a[r, n], from zero with the first
-        block; with the last block the weights W take their step instead of w_gradient being kept.
+        hidden_sums[n] += d[r, n], and w_gradient[o, n] += sum over rows of slope[o, r] a[r, n], from zero with the
+        first block; with the last block the weights W take their step instead of w_gradient being kept.
         """
         bld, lanes = e.builder, e.kind.lanes
         take = step(e, numbers, w, slots, slot_stride)
@@ -185,7 +197,9 @@ def _rule_passes(name: str) -> None:
 
                     def row(r: Any, *sums: Any) -> list[Any]:
                         parts = [sums[i * count : (i + 1) * count] for i in range(at_once)]
-                        return [x for i, part in zip(some, parts, strict=True) for x in gathered(r, slope_of(i, r), part)]
+                        return [
+                            x for i, part in zip(some, parts, strict=True) for x in gathered(r, slope_of(i, r), part)
+                        ]
 
                     start = [x for i in some for x in held(e.offset(w_gradient, bld.mul(i, stride)))]
                     sums = e.loop(rows, row, *start)
