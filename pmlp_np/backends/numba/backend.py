@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -27,12 +28,40 @@ from pmlp_np.layout import PoolLayout, spread
 # One parallel region at a time: Numba's fallback threading layer aborts the process when two threads enter it.
 _parallel_region = threading.Lock()
 _forked = False
+_helper: _Helper | None = None
+
+
+class _Helper:
+    """A thread that stays, to compute while the caller watches.
+
+    OpenMP keeps a team of threads for each thread that ever asked for one: a new helper for every call would cost a new
+    team, a tenth of a millisecond or more.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="pmlp_np", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            self._tasks.get()()
+
+    def start(self, task: Callable[[], None]) -> threading.Event:
+        """Begin a task, which must not raise. Returns the event of its end."""
+        ended = threading.Event()
+
+        def run() -> None:
+            task()
+            ended.set()
+
+        self._tasks.put(run)
+        return ended
 
 
 def _after_fork() -> None:
     # The parent's threads do not exist in a forked child, and OpenMP terminates a child that asks for them.
-    global _forked, _parallel_region
-    _forked, _parallel_region = True, threading.Lock()
+    global _forked, _parallel_region, _helper
+    _forked, _parallel_region, _helper = True, threading.Lock(), None
 
 
 if hasattr(os, "register_at_fork"):
@@ -41,7 +70,7 @@ if hasattr(os, "register_at_fork"):
 # A reordered copy of the rows is made once per epoch up to this size; larger tables are read through the order.
 _REORDER_BYTES = 1 << 30
 _POLL_SECONDS = 0.05
-# Tasks of less than about this many multiply-adds are done before a helper thread would have started.
+# Tasks of less than about this many multiply-adds are done by the calling thread: the helper would still be waking up.
 _SMALL_WORK = 1 << 20
 _NO_INTEGERS = np.zeros(0, np.int64)
 
@@ -89,8 +118,9 @@ class NumbaBackend:
         by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
         self._distribution = by_initializer[plan.specs.initializer]
         self._vectors = layout.row_stride // layout.lanes
-        self._bases: dict[int, JobBuilder] = {}
-        self._scratch: list[np.ndarray] = []
+        self._bases: dict[tuple[int, ...], JobBuilder] = {}
+        self._whole: dict[int, JobBuilder] = {}
+        self._idle_scratch: list[np.ndarray] = []
 
     def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
         buffer = allocate(size + self._slack, self.plan.dtype)
@@ -224,38 +254,39 @@ class NumbaBackend:
 
         Passes that they don't need are not compiled; what all members need is found once.
         """
-        everything = len(members) == self.plan.n_members
-        if task in self._bases:
-            return self._bases[task]
+        if task in self._whole:
+            return self._whole[task]
         plan, layout = self.plan, self.layout
-        base = JobBuilder().put(
-            task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
-            n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset, stream_key=plan.stream_key,
-            rule=self._rule, hyperparameters=plan.specs.hyperparameters, distribution=self._distribution,
-            vectors=self._vectors, **{name: getattr(layout, name) for name in _LAYOUT_TABLES},
-            **self._passes(task, members, everything),
-        )  # fmt: skip
+        everything = len(members) == plan.n_members
+        layers = slice(None) if everything else spread(layout.first_layer[members], layout.depth[members] + 1)
+        of_layers = set(layout.activation[layers].tolist()) - {-1} if task != INITIALIZE else set()
+        rules = set(self._rule[members].tolist()) if task == TRAIN else set()
+        distributions = set(self._distribution[members].tolist()) if task == INITIALIZE else set()
+        needed = (sorted(of_layers), sorted(rules), sorted(distributions))
+        key = (task, *(code for codes in needed for code in (*codes, -1)))
+        if key not in self._bases:
+            self._bases[key] = JobBuilder().put(
+                task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
+                n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
+                stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
+                distribution=self._distribution, vectors=self._vectors,
+                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(task, *needed),
+            )  # fmt: skip
         if everything:
-            self._bases[task] = base
-        return base
+            self._whole[task] = self._bases[key]
+        return self._bases[key]
 
-    def _passes(self, task: int, members: np.ndarray, everything: bool) -> dict[str, Any]:
-        """Addresses of the passes that a task on these members needs."""
-        kind, specs, loss = self._kind.name, self.plan.specs, self.plan.loss.name
-        training = task == TRAIN
+    def _passes(self, task: int, activations: list[int], rules: list[int], distributions: list[int]) -> dict[str, Any]:
+        """Addresses of the passes that a task needs, on members that have these codes."""
+        kind, loss = self._kind.name, self.plan.loss.name
 
-        def table(names: list[str], prefix: str, used: np.ndarray, kind: str = kind) -> np.ndarray:
+        def table(names: list[str], prefix: str, used: list[int], kind: str = kind) -> np.ndarray:
             addresses = np.zeros(len(names), np.int64)
             for code in used:
                 addresses[code] = pass_address(kind, f"{prefix}:{names[code]}")
             return addresses
 
-        layers = slice(None) if everything else spread(self.layout.first_layer[members], self.layout.depth[members] + 1)
-        codes = np.unique(self.layout.activation[layers])
-        activations = _NO_INTEGERS if task == INITIALIZE else codes[codes >= 0]
-        rules = np.unique(specs.rule[members]) if training else _NO_INTEGERS
-        prefix = "activation_train" if training else "activation"
-        distributions = np.unique(self._distribution[members]) if task == INITIALIZE else _NO_INTEGERS
+        prefix = "activation_train" if task == TRAIN else "activation"
         fixed = {name: pass_address(kind, name) if task in tasks else 0 for name, tasks in _PASS_TASKS.items()}
         loss_pass = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
         return {f"{name}_pass": value for name, value in fixed.items()} | {
@@ -280,38 +311,52 @@ class NumbaBackend:
         if len(members) == 0:
             return
         marker = announce_compilation(self._kind.name)
-        n_threads = _slots(control, members)
         weight = self.layout.block_size[members]
+        total = int(weight.sum())
+        n_rows = 1 if data is None else data.n
+        if task == TRAIN:
+            batches = -(-n_rows // fields["batch_size"][members])
+            total = int((weight * (batches - fields["minibatch"][members])).sum())
+        small = int(weight.sum()) * n_rows < _SMALL_WORK
+        n_threads = 1 if small else _slots(control, members)
         place = np.argsort(-weight, kind="stable")
         flags = np.zeros(2, np.int64)
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
         job = JobBuilder(self._base(task, members)).put(
             queue=members[place], n_queue=len(place), place=place, done=done, counter=flags[:1], stop=flags[1:],
-            parameters=self._weights(weights), scratch=self._slot_scratch(n_threads), **fields,
+            parameters=self._weights(weights), **fields,
         )  # fmt: skip
         if data is not None:
             job.put(x=data.x, x_stride=data.x.strides[0] // self._kind.itemsize, n_rows=data.n)
             if data.y is not None:
                 job.put(y=data.y, n_targets=data.y.shape[0], y_stride=data.y.shape[1])
-        n_rows = 1 if data is None else data.n
-        total = int(weight.sum())
-        small = total * n_rows < _SMALL_WORK
-        if task == TRAIN:
-            batches = -(-n_rows // fields["batch_size"][members])
-            total = int((weight * (batches - fields["minibatch"][members])).sum())
-        if small:
-            driver.work(0, job.build())
-            control.tick(1.0)
-        else:
-            _run(job.build(), n_threads, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+        with self._scratch(n_threads) as scratch:
+            job.put(scratch=scratch)
+            if small:
+                driver.work(0, job.build())
+                control.tick(1.0)
+            else:
+                _run(job.build(), n_threads, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
         if marker is not None and task == TRAIN:
             marker.touch()
 
-    def _slot_scratch(self, n_threads: int) -> np.ndarray:
-        while len(self._scratch) < n_threads:
-            size = scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize
-            self._scratch.append(allocate(size, self.plan.dtype))
-        return np.array([block.ctypes.data for block in self._scratch[:n_threads]], np.int64)
+    @contextlib.contextmanager
+    def _scratch(self, n_threads: int) -> Iterator[np.ndarray]:
+        """Addresses of a block of scratch for each thread, (n_threads,) int64; nobody else has them meanwhile.
+
+        Two Python threads may ask one pool at the same time.
+        """
+        blocks: list[np.ndarray] = []
+        while len(blocks) < n_threads:
+            try:
+                blocks.append(self._idle_scratch.pop())
+            except IndexError:
+                size = scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize
+                blocks.append(allocate(size, self.plan.dtype))
+        try:
+            yield np.array([block.ctypes.data for block in blocks], np.int64)
+        finally:
+            self._idle_scratch += blocks
 
 
 def _slots(control: Control, members: np.ndarray) -> int:
@@ -324,6 +369,7 @@ def _slots(control: Control, members: np.ndarray) -> int:
 
 def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[], bool]) -> None:
     """Run a job on a helper thread while this one watches: progress, budgets and Ctrl-C set the stop flag."""
+    global _helper
     failure: list[BaseException] = []
 
     def compute() -> None:
@@ -337,18 +383,18 @@ def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[],
             failure.append(error)
 
     with _parallel_region:
-        thread = threading.Thread(target=compute, name="pmlp_np", daemon=True)
-        thread.start()
+        _helper = _helper or _Helper()
+        ended = _helper.start(compute)
         try:
-            while thread.is_alive():
-                thread.join(_POLL_SECONDS)
+            while not ended.wait(_POLL_SECONDS):
                 if tick():
                     flags[1] = 1
         finally:
-            # Buffers must outlive the thread, whatever came up; it ends with the minibatch it is at.
+            # Buffers must outlive the task, whatever came up; it ends with the minibatch it is at.
             flags[1] = 1
-            while thread.is_alive():
+            while not ended.is_set():
                 with contextlib.suppress(KeyboardInterrupt):
-                    thread.join(_POLL_SECONDS)
+                    ended.wait(_POLL_SECONDS)
+        tick()
     if failure:
         raise failure[0]
