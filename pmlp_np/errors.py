@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterable
 
 _LONGEST_SHOWN = 80
+# A need of up to this many bytes is not held against free memory: asking the kernel how much there is costs more time
+# than one small prediction, and what is refused for a megabyte would have failed anyway.
+SMALL_NEED = 1 << 20
 
 
 class PmlpError(Exception):
@@ -96,8 +99,12 @@ def _lines(path: str) -> list[str]:
 
 
 def require_memory(name: str, needed: int, mend: str, free: int | None = None) -> None:
-    """Raise MemoryNeededError unless `needed` bytes are free (measured now, where `free` is not given)."""
-    free = free_memory() if free is None else free
+    """Raise MemoryNeededError unless `needed` bytes are free (measured now, where `free` is not given, for more than
+    SMALL_NEED)."""
+    if free is None:
+        if needed <= SMALL_NEED:
+            return
+        free = free_memory()
     if needed > free:
         expected = f"no more than the {readable_bytes(free)} of memory that are free"
         raise MemoryNeededError(compose(name, expected, f"a need of {readable_bytes(needed)}", mend))

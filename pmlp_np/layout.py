@@ -18,6 +18,9 @@ import numpy as np
 
 from pmlp_np.spec import Specs
 
+# Vectors from which rows are spaced by an odd number of them.
+_WIDE = 16
+
 
 def _starts(counts: np.ndarray) -> np.ndarray:
     """The running sum of counts, with a zero before: (n + 1,) int64."""
@@ -35,7 +38,8 @@ class PoolLayout:
 
     Per member: `first_layer` (n_members + 1), `block_offset`, `block_size`. Per layer, members after one another,
     output layer last: `fan_in`, `fan_out`, `weight_offset` (within the member's block), `bias_offset` (-1: no bias),
-    `stride_in`, `stride_out`, `activation` (a code; -1 for the output layer). All int64.
+    `vectors` (whole ones in a row as stored), `stride_in`, `stride_out`, `activation` (a code; -1 for the output
+    layer). All int64.
     """
 
     def __init__(self, specs: Specs, n_features: int, n_raw_outputs: int, lanes: int) -> None:
@@ -63,7 +67,9 @@ class PoolLayout:
         turned = is_last.copy()
         turned[last[depths == 0]] = False
         rows = np.where(turned, self.fan_out, self.fan_in)
-        row_stride = self._padded(np.where(turned, self.fan_in, self.fan_out))
+        hidden = np.where(turned, self.fan_in, self.fan_out)
+        self.vectors = self._padded(hidden) // lanes
+        row_stride = self._spaced(self.vectors, ~is_last | turned) * lanes
         self.stride_in = np.where(turned, 1, row_stride)
         self.stride_out = np.where(turned, row_stride, 1)
         weight_sizes = rows * row_stride
@@ -81,6 +87,15 @@ class PoolLayout:
 
     def _padded(self, widths: np.ndarray) -> np.ndarray:
         return -(-widths // self.lanes) * self.lanes
+
+    def _spaced(self, vectors: np.ndarray, spaced: np.ndarray) -> np.ndarray:
+        """Vectors from one row to the next: an odd number in wide matrices.
+
+        Rows of a power of two would meet in the same few places of a cache, and a walk down a column would find nothing
+        there any more.
+        """
+        wide = spaced & (vectors >= _WIDE) & (self.lanes > 1)
+        return np.where(wide, vectors | 1, vectors)
 
     @property
     def row_stride(self) -> np.ndarray:

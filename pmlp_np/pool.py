@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -167,7 +168,7 @@ class Pool:
         min_delta: by how much more than this a loss must be lower. Default 0.0.
         time_budget: seconds after which training ends, between minibatches. Default None.
         progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
-        n_threads: threads to use. Default: numba.get_num_threads().
+        n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
 
         Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
         Raises DataError and MemoryNeededError before training starts.
@@ -311,24 +312,24 @@ class Pool:
         if reduce not in (None, "mean"):
             raise DataError(compose("reduce", "'mean' or None", show(reduce)))
         x = as_features(X, self.n_features, self.dtype)
-        like = link(np.zeros((1, 1, self._plan.n_raw_outputs), self.dtype))
+        n_raw = self._plan.n_raw_outputs
+        like = link(np.zeros((1, 1, n_raw), self.dtype))
         shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
         result_dtype = like.dtype
         if out is None:
-            need = int(np.prod(shape, dtype=object)) * result_dtype.itemsize
+            need = math.prod(shape) * result_dtype.itemsize
             require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
             out = np.empty(shape, result_dtype)
         checks.out(out, shape, result_dtype)
         backend = self._ready()
-        if (
-            reduce is None
-            and out.flags.c_contiguous
-            and like.shape[2:] == (self._plan.n_raw_outputs,)
-            and like.dtype == self.dtype
-        ):
-            backend.forward(positions, x, out, weights, Control())
+        if reduce is None and out.flags.c_contiguous and like.size == n_raw and like.dtype == self.dtype:
+            raw = out.reshape(len(positions), len(x), n_raw)
+            backend.forward(positions, x, raw, weights, Control())
             for piece in _slices(len(out), out[:1].nbytes):
-                out[piece] = link(out[piece])
+                linked = link(raw[piece])
+                # A view: raw outputs are the predictions, and lie where they belong.
+                if not np.may_share_memory(linked, raw):
+                    out[piece] = linked
             return out
         total = np.zeros(shape, np.float64) if reduce else None
         for piece, raw in self._raw_pieces(backend, positions, x, weights):
@@ -360,8 +361,11 @@ class Pool:
             raise DataError(
                 compose("members", "a list of ids", show(members), "They are whole numbers, as in pool.ids_.")
             )
-        order = np.argsort(self.ids_, kind="stable")
-        found = order[np.minimum(np.searchsorted(self.ids_, ids, sorter=order), len(self) - 1)]
+        # Most pools number their members from 0: then an id is its own place, and nothing need be searched.
+        found = np.minimum(np.maximum(ids, 0), len(self) - 1)
+        if not np.array_equal(self.ids_[found], ids):
+            order = np.argsort(self.ids_, kind="stable")
+            found = order[np.minimum(np.searchsorted(self.ids_, ids, sorter=order), len(self) - 1)]
         missing = self.ids_[found] != ids
         if missing.any():
             some = f"{len(self):,} from {self.ids_.min()} to {self.ids_.max()}"

@@ -311,6 +311,7 @@ def test_targets_refused(y, n_outputs, loss, text):
 
 
 def test_a_cast_that_would_not_fit_says_how_much_it_needs(monkeypatch, x):
+    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
     monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 4 * x.size - 1)
     with pytest.raises(
         MemoryNeededError, match=r"^X: expected no more than the 479 bytes .* need of 480 bytes\. .*float32"

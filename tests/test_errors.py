@@ -8,6 +8,7 @@ import pytest
 
 from pmlp_np import errors
 from pmlp_np.errors import (
+    SMALL_NEED,
     DataError,
     FileFormatError,
     MemoryNeededError,
@@ -86,6 +87,13 @@ def test_too_much_memory_is_refused_with_both_sizes():
     with pytest.raises(MemoryNeededError, match="a need of 1,000,000 TB"):
         require_memory("forward", 10**18, "Give fewer rows.")
     require_memory("forward", 1, "Give fewer rows.")
+
+
+def test_small_needs_are_not_measured(monkeypatch):
+    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 0)
+    require_memory("forward", SMALL_NEED, "Give fewer rows.")
+    with pytest.raises(MemoryNeededError, match="0 bytes of memory that are free"):
+        require_memory("forward", SMALL_NEED + 1, "Give fewer rows.")
 
 
 @pytest.mark.parametrize(

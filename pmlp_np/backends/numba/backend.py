@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
 import numba
@@ -24,15 +27,43 @@ from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.layout import PoolLayout, spread
 
-# One parallel region at a time: Numba's fallback threading layer aborts the process when two threads enter it.
-_parallel_region = threading.Lock()
-_forked = False
+# One job at a time has the helpers.
+_turn = threading.Lock()
+_helpers: list[_Helper] = []
+
+
+class _Helper:
+    """A thread that stays, to compute while the caller watches.
+
+    The driver deals members out by an atomic counter and holds no lock of Python's, so that plain threads serve it as
+    well as Numba's: they wait asleep instead of spinning, and a new job takes them some 10 microseconds to begin.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="pmlp_np", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            self._tasks.get()()
+
+    def start(self, task: Callable[[], None]) -> threading.Event:
+        """Begin a task, which must not raise. Returns the event of its end."""
+        ended = threading.Event()
+
+        def run() -> None:
+            task()
+            ended.set()
+
+        self._tasks.put(run)
+        return ended
 
 
 def _after_fork() -> None:
-    # The parent's threads do not exist in a forked child, and OpenMP terminates a child that asks for them.
-    global _forked, _parallel_region
-    _forked, _parallel_region = True, threading.Lock()
+    # The parent's threads do not exist in a forked child.
+    global _turn
+    _turn = threading.Lock()
+    _helpers.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -41,7 +72,7 @@ if hasattr(os, "register_at_fork"):
 # A reordered copy of the rows is made once per epoch up to this size; larger tables are read through the order.
 _REORDER_BYTES = 1 << 30
 _POLL_SECONDS = 0.05
-# Tasks of less than about this many multiply-adds are done before a helper thread would have started.
+# Tasks of less than about this many multiply-adds are done by the calling thread: the helper would still be waking up.
 _SMALL_WORK = 1 << 20
 _NO_INTEGERS = np.zeros(0, np.int64)
 
@@ -50,13 +81,19 @@ _LAYOUT_TABLES = (
     "activation", "block_offset", "block_size",
 )  # fmt: skip
 _COMPUTING = (TRAIN, EVALUATE, FORWARD)
-_PASS_TASKS = {
-    "outputs": _COMPUTING,
-    "gather_rows": (TRAIN,),
-    "gather_targets": (TRAIN,),
-    "fill": (INITIALIZE, *_COMPUTING),
-    "scale": (INITIALIZE,),
-    "finite": (TRAIN,),
+_ALL_DEPTHS, _NO_DEPTHS = frozenset((0, 1, 2)), frozenset[int]()
+# The tasks that need a pass, and for members of which depths (2: two and more).
+_PASS_NEEDS: dict[str, dict[int, AbstractSet[int]]] = {
+    "outputs": dict.fromkeys(_COMPUTING, {1, 2}),
+    "by_output": dict.fromkeys(_COMPUTING, {0}),
+    "by_row": {FORWARD: _ALL_DEPTHS, TRAIN: {0}},
+    "hidden_backward": {TRAIN: {2}},
+    "column_sums": {TRAIN: {2}},
+    "gather_rows": {TRAIN: _ALL_DEPTHS},
+    "gather_targets": {TRAIN: _ALL_DEPTHS},
+    "fill": dict.fromkeys((INITIALIZE, *_COMPUTING), _ALL_DEPTHS),
+    "scale": {INITIALIZE: _ALL_DEPTHS},
+    "finite": {TRAIN: _ALL_DEPTHS},
 }
 
 
@@ -82,9 +119,10 @@ class NumbaBackend:
         names = list(DISTRIBUTIONS)
         by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
         self._distribution = by_initializer[plan.specs.initializer]
-        self._vectors = layout.row_stride // layout.lanes
-        self._bases: dict[int, JobBuilder] = {}
-        self._scratch: list[np.ndarray] = []
+        self._vectors = layout.vectors
+        self._bases: dict[tuple[int, ...], JobBuilder] = {}
+        self._whole: dict[int, JobBuilder] = {}
+        self._idle_scratch: list[np.ndarray] = []
 
     def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
         buffer = allocate(size + self._slack, self.plan.dtype)
@@ -218,48 +256,45 @@ class NumbaBackend:
 
         Passes that they don't need are not compiled; what all members need is found once.
         """
-        everything = len(members) == self.plan.n_members
-        if task in self._bases:
-            return self._bases[task]
+        if task in self._whole:
+            return self._whole[task]
         plan, layout = self.plan, self.layout
-        base = JobBuilder().put(
-            task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
-            n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset, stream_key=plan.stream_key,
-            rule=self._rule, hyperparameters=plan.specs.hyperparameters, distribution=self._distribution,
-            vectors=self._vectors, **{name: getattr(layout, name) for name in _LAYOUT_TABLES},
-            **self._passes(task, members, everything),
-        )  # fmt: skip
+        everything = len(members) == plan.n_members
+        layers = slice(None) if everything else spread(layout.first_layer[members], layout.depth[members] + 1)
+        of_layers = set(layout.activation[layers].tolist()) - {-1} if task != INITIALIZE else set()
+        rules = set(self._rule[members].tolist()) if task == TRAIN else set()
+        distributions = set(self._distribution[members].tolist()) if task == INITIALIZE else set()
+        depths = set(np.minimum(layout.depth[members], 2).tolist())
+        needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths))
+        key = (task, *(code for codes in needed for code in (*codes, -1)))
+        if key not in self._bases:
+            self._bases[key] = JobBuilder().put(
+                task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
+                n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
+                stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
+                distribution=self._distribution, vectors=self._vectors,
+                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(task, *needed),
+            )  # fmt: skip
         if everything:
-            self._bases[task] = base
-        return base
+            self._whole[task] = self._bases[key]
+        return self._bases[key]
 
-    def _passes(self, task: int, members: np.ndarray, everything: bool) -> dict[str, Any]:
-        """Addresses of the passes that a task on these members needs."""
-        kind, specs, loss = self._kind.name, self.plan.specs, self.plan.loss.name
-        training = task == TRAIN
+    def _passes(
+        self, task: int, activations: list[int], rules: list[int], distributions: list[int], depths: list[int]
+    ) -> dict[str, Any]:
+        """Addresses of the passes that a task needs, on members that have these codes and depths (2: two and more)."""
+        kind, loss = self._kind.name, self.plan.loss.name
 
-        def table(names: list[str], prefix: str, used: np.ndarray, kind: str = kind) -> np.ndarray:
+        def table(names: list[str], prefix: str, used: list[int], kind: str = kind) -> np.ndarray:
             addresses = np.zeros(len(names), np.int64)
             for code in used:
                 addresses[code] = pass_address(kind, f"{prefix}:{names[code]}")
             return addresses
 
-        layers = slice(None) if everything else spread(self.layout.first_layer[members], self.layout.depth[members] + 1)
-        codes = np.unique(self.layout.activation[layers])
-        activations = _NO_INTEGERS if task == INITIALIZE else codes[codes >= 0]
-        rules = np.unique(specs.rule[members]) if training else _NO_INTEGERS
-        prefix = "layer_train" if training else "layer"
-        distributions = np.unique(self._distribution[members]) if task == INITIALIZE else _NO_INTEGERS
-        fixed = [name for name, tasks in _PASS_TASKS.items() if task in tasks]
-        depth = self.layout.depth[members]
-        if task in _COMPUTING and depth.min() == 0:
-            fixed.append("by_output")
-        if task == FORWARD or (training and depth.min() == 0):
-            fixed.append("by_row")
-        if training and depth.max() > 1:
-            fixed += ["hidden_backward", "column_sums"]
+        prefix = "layer_train" if task == TRAIN else "layer"
+        linear = task in _COMPUTING and 0 in depths
+        fixed = [name for name, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(depths)]
         loss_pass = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
-        linear = task in _COMPUTING and depth.min() == 0
         return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
             "loss_pass": pass_address(kind, f"{loss_pass}:{loss}") if loss_pass else 0,
@@ -284,75 +319,86 @@ class NumbaBackend:
         if len(members) == 0:
             return
         marker = announce_compilation(self._kind.name)
-        n_threads = _slots(control, members)
         weight = self.layout.block_size[members]
+        total = int(weight.sum())
+        n_rows = 1 if data is None else data.n
+        if task == TRAIN:
+            batches = -(-n_rows // fields["batch_size"][members])
+            total = int((weight * (batches - fields["minibatch"][members])).sum())
+        small = int(weight.sum()) * n_rows < _SMALL_WORK
+        n_threads = 1 if small else _slots(control, members)
         place = np.argsort(-weight, kind="stable")
         flags = np.zeros(2, np.int64)
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
         job = JobBuilder(self._base(task, members)).put(
             queue=members[place], n_queue=len(place), place=place, done=done, counter=flags[:1], stop=flags[1:],
-            parameters=self._weights(weights), scratch=self._slot_scratch(n_threads), **fields,
+            parameters=self._weights(weights), **fields,
         )  # fmt: skip
         if data is not None:
             job.put(x=data.x, x_stride=data.x.strides[0] // self._kind.itemsize, n_rows=data.n)
             if data.y is not None:
                 job.put(y=data.y, n_targets=data.y.shape[0], y_stride=data.y.shape[1])
-        n_rows = 1 if data is None else data.n
-        total = int(weight.sum())
-        small = total * n_rows < _SMALL_WORK
-        if task == TRAIN:
-            batches = -(-n_rows // fields["batch_size"][members])
-            total = int((weight * (batches - fields["minibatch"][members])).sum())
-        if small:
-            driver.work(0, job.build())
-            control.tick(1.0)
-        else:
-            _run(job.build(), n_threads, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+        with self._scratch(n_threads) as scratch:
+            job.put(scratch=scratch)
+            if small:
+                driver.work(0, job.build())
+                control.tick(1.0)
+            else:
+                _run(job.build(), n_threads, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
         if marker is not None and task == TRAIN:
             marker.touch()
 
-    def _slot_scratch(self, n_threads: int) -> np.ndarray:
-        while len(self._scratch) < n_threads:
-            size = scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize
-            self._scratch.append(allocate(size, self.plan.dtype))
-        return np.array([block.ctypes.data for block in self._scratch[:n_threads]], np.int64)
+    @contextlib.contextmanager
+    def _scratch(self, n_threads: int) -> Iterator[np.ndarray]:
+        """Addresses of a block of scratch for each thread, (n_threads,) int64; nobody else has them meanwhile.
+
+        Two Python threads may ask one pool at the same time.
+        """
+        blocks: list[np.ndarray] = []
+        while len(blocks) < n_threads:
+            try:
+                blocks.append(self._idle_scratch.pop())
+            except IndexError:
+                size = scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize
+                blocks.append(allocate(size, self.plan.dtype))
+        try:
+            yield np.array([block.ctypes.data for block in blocks], np.int64)
+        finally:
+            self._idle_scratch += blocks
 
 
 def _slots(control: Control, members: np.ndarray) -> int:
-    """Threads to work with: as many as asked for, but no more than Numba has, nor than there are members."""
-    if _forked:
-        return 1
-    wanted = numba.get_num_threads() if control.n_threads is None else control.n_threads
-    return min(wanted, numba.config.NUMBA_NUM_THREADS, len(members))
+    """Threads to work with: as many as asked for, else as many as the cores, but no more than there are members."""
+    wanted = numba.config.NUMBA_NUM_THREADS if control.n_threads is None else control.n_threads
+    return min(wanted, len(members))
 
 
 def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[], bool]) -> None:
-    """Run a job on a helper thread while this one watches: progress, budgets and Ctrl-C set the stop flag."""
+    """Run a job on helper threads while this one watches: progress, budgets and Ctrl-C set the stop flag."""
     failure: list[BaseException] = []
 
-    def compute() -> None:
+    def compute(slot: int) -> None:
         try:
-            if n_threads == 1:
-                driver.work(0, jobs)
-            else:
-                numba.set_num_threads(n_threads)
-                driver.run(n_threads, jobs)
+            driver.work(slot, jobs)
         except BaseException as error:
             failure.append(error)
 
-    with _parallel_region:
-        thread = threading.Thread(target=compute, name="pmlp_np", daemon=True)
-        thread.start()
+    with _turn:
+        while len(_helpers) < n_threads:
+            _helpers.append(_Helper())
+        slots = [partial(compute, slot) for slot in range(n_threads)]
+        ended = [helper.start(slot) for helper, slot in zip(_helpers, slots, strict=False)]
         try:
-            while thread.is_alive():
-                thread.join(_POLL_SECONDS)
-                if tick():
-                    flags[1] = 1
+            for event in ended:
+                while not event.wait(_POLL_SECONDS):
+                    if tick():
+                        flags[1] = 1
         finally:
-            # Buffers must outlive the thread, whatever came up; it ends with the minibatch it is at.
+            # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
             flags[1] = 1
-            while thread.is_alive():
+            while not all(event.is_set() for event in ended):
                 with contextlib.suppress(KeyboardInterrupt):
-                    thread.join(_POLL_SECONDS)
+                    next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
+        tick()
     if failure:
         raise failure[0]

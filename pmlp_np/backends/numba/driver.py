@@ -1,14 +1,13 @@
 """The driver: members dealt out to slots, and each member's task from start to end.
 
-One call of `run` deals a queue of members, largest first, out to slots (threads) by an atomic counter. A slot takes a
-member and keeps it for the whole task, so that parameters, gradient and activations of that member stay in its core's
-cache.
+Every thread calls `work` with a slot of its own. Members are dealt out from a queue, largest first, by an atomic
+counter. A slot takes a member and keeps it for the whole task, so that parameters, gradient and activations of that
+member stay in its core's cache.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from pmlp_np.backends.base import DIVERGED, MEMBER_ORDER
 from pmlp_np.backends.numba.compiling import (
@@ -104,7 +103,8 @@ def _forward(job, slot, m, i):
 
 @kernel()
 def work(slot, jobs):
-    """Take members from the queue until it is empty or the stop flag is set."""
+    """Take members from the queue until it is empty or the stop flag is set; jobs is a one-element array of
+    `job.JOB`."""
     job = jobs[0]
     mode = set_float_mode(FLUSH_DENORMALS)
     while read_now(job.stop) == 0:
@@ -123,10 +123,3 @@ def work(slot, jobs):
         if job.task != TRAIN:
             count_work(job, slot, m)
     set_float_mode(mode)
-
-
-@kernel(parallel=True)
-def run(slots, jobs):
-    """Work in `slots` slots at once; jobs is a one-element array of `job.JOB`."""
-    for slot in prange(slots):
-        work(np.int64(slot), jobs)

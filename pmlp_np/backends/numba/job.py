@@ -32,9 +32,11 @@ _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
 _PLACE_OF = {name: i for i, name in enumerate(_FIELDS)}
 
-# Rows per block: as many as keep a member's activations and derivatives in this much cache, within the bounds. Any
-# multiple of 16 gives the same bits.
+# Rows per block: as many as keep a member's activations and derivatives in this much of the nearest cache, within the
+# bounds. A member whose parameters fill a core's own cache reads them from further away, once per block: it takes the
+# most. Any multiple of 16 gives the same bits.
 _ROW_BLOCK_BYTES = 24 * 1024
+_LARGE_BLOCK_BYTES = 512 * 1024
 _MIN_ROW_BLOCK, _MAX_ROW_BLOCK = 32, 128
 VECTOR_BYTES = 64
 # The most numbers that an optimizer's rule derives per step.
@@ -110,7 +112,10 @@ class Frame(NamedTuple):
     derivatives: int
 
 
-def _row_block(width, itemsize):
+def _row_block(width, block_size, itemsize):
+    """Rows per block of a member with `width` hidden units (padded) and `block_size` parameters."""
+    if block_size * itemsize > _LARGE_BLOCK_BYTES:
+        return _MAX_ROW_BLOCK
     rows = _ROW_BLOCK_BYTES // max(2 * width * itemsize, 1)
     return max(_MIN_ROW_BLOCK, min(_MAX_ROW_BLOCK, rows // 32 * 32))
 
@@ -121,8 +126,8 @@ _compiled_row_block = kernel()(_row_block)
 def scratch_bytes(layout: Any, itemsize: int) -> int:
     """Bytes of scratch in which any member of a layout finds room: what `frame` hands out, at its largest."""
     hidden = np.where(layout.activation >= 0, layout.row_stride, 0)
-    widths = np.unique(np.add.reduceat(hidden, layout.first_layer[:-1])).tolist()
-    activations = max(2 * width * _row_block(width, itemsize) for width in widths)
+    sizes = np.stack([np.add.reduceat(hidden, layout.first_layer[:-1]), layout.block_size])
+    activations = max(2 * w * _row_block(w, size, itemsize) for w, size in np.unique(sizes, axis=1).T.tolist())
     outputs = -(-layout.n_raw_outputs // layout.lanes) * layout.lanes
     elements = (
         activations
@@ -150,7 +155,7 @@ def frame(job, slot, m):
         if k < depth:
             width += item(job.row_stride, first + k)
         widest = max(widest, item(job.row_stride, first + k))
-    rows = _compiled_row_block(width, size)
+    rows = _compiled_row_block(width, item(job.block_size, m), size)
     outputs = (job.n_outputs + job.lanes - 1) // job.lanes * job.lanes
     widest = max(widest, outputs)
     per_output = outputs * rows * size

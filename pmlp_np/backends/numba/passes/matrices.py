@@ -85,6 +85,13 @@ def _halving_tree(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
     return [e.shuffle(a, b, low) + e.shuffle(a, b, high) for a, b in zip(sums[::2], sums[1::2], strict=True)]
 
 
+def _halved(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
+    """The halving tree from vectors with runs of `segment` lanes down to one vector."""
+    while len(sums) > 1:
+        sums, segment = _halving_tree(e, sums, segment), segment // 2
+    return sums
+
+
 def _dots(
     e: Emitter, tiles: Tiles, p, ldp, q, ldq, n_p, n_q, vectors, finish: Callable[[Any, Any, Value, Any], None]
 ) -> None:
@@ -94,36 +101,35 @@ def _dots(
     Rows of P up to the next multiple of the lane count are read and their results dropped.
     """
     bld, lanes = e.builder, e.kind.lanes
-    at_once = min(tiles.dot_rows, lanes)
+
+    def tile(i: Any, j: Any, count: int) -> list[Value]:
+        """The dots of `lanes` rows of P with each of `count` rows of Q, in groups that fill the registers."""
+        at_once = min(tiles.dot_rows // count, lanes)
+        q_at = [e.offset(q, bld.mul(bld.add(j, e.integer(c)), ldq)) for c in range(count)]
+        parts: list[list[Value]] = [[] for _ in range(count)]
+        for group in range(0, lanes, at_once):
+            p_at = [e.offset(p, bld.mul(bld.add(i, e.integer(group + r)), ldp)) for r in range(at_once)]
+
+            def turn(k: Any, *sums: Any, p_at: list[Any] = p_at) -> list[Any]:
+                place = bld.mul(k, e.integer(lanes))
+                q_vectors = [e.load(e.offset(at, place)) for at in q_at]
+                p_vectors = [e.load(e.offset(at, place)) for at in p_at]
+                pairs = [(x, y) for y in q_vectors for x in p_vectors]
+                return [Words.fma(x, y, Value(e, s)).ir for (x, y), s in zip(pairs, sums, strict=True)]
+
+            sums = [Value(e, s) for s in e.loop(vectors, turn, *[e.constant(0.0).ir] * (count * at_once))]
+            for c, part in enumerate(parts):
+                part += _halved(e, sums[c * at_once : (c + 1) * at_once], lanes)
+        return [_halved(e, part, lanes // at_once)[0] for part in parts]
 
     def block(i: Any) -> None:
         mask = e.first_lanes(bld.sub(n_p, i))
 
-        def row(j: Any) -> None:
-            q_at = e.offset(q, bld.mul(j, ldq))
-            partial: list[Value] = []
-            for group in range(0, lanes, at_once):
-                p_at = [e.offset(p, bld.mul(bld.add(i, e.integer(group + r)), ldp)) for r in range(at_once)]
+        def rows_of_q(j: Any, count: int) -> None:
+            for c, dots in enumerate(tile(i, j, count)):
+                finish(bld.add(j, e.integer(c)), i, dots, mask)
 
-                def turn(k: Any, *sums: Any, p_at: list[Any] = p_at) -> list[Any]:
-                    place = bld.mul(k, e.integer(lanes))
-                    q_vector = e.load(e.offset(q_at, place))
-                    return [
-                        Words.fma(e.load(e.offset(at, place)), q_vector, Value(e, s)).ir
-                        for at, s in zip(p_at, sums, strict=True)
-                    ]
-
-                sums = [Value(e, s) for s in e.loop(vectors, turn, *[e.constant(0.0).ir] * at_once)]
-                segment = lanes
-                while len(sums) > 1:
-                    sums, segment = _halving_tree(e, sums, segment), segment // 2
-                partial += sums
-            segment = lanes // at_once
-            while len(partial) > 1:
-                partial, segment = _halving_tree(e, partial, segment), segment // 2
-            finish(j, i, partial[0], mask)
-
-        e.loop(n_q, row)
+        e.blocks(n_q, (2, 1), rows_of_q)
 
     e.loop(n_p, block, step=lanes)
 
