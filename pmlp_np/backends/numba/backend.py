@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numba
@@ -25,17 +26,17 @@ from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.layout import PoolLayout, spread
 
-# One parallel region at a time: Numba's fallback threading layer aborts the process when two threads enter it.
-_parallel_region = threading.Lock()
+# One job at a time has the helpers.
+_turn = threading.Lock()
+_helpers: list[_Helper] = []
 _forked = False
-_helper: _Helper | None = None
 
 
 class _Helper:
     """A thread that stays, to compute while the caller watches.
 
-    OpenMP keeps a team of threads for each thread that ever asked for one: a new helper for every call would cost a new
-    team, a tenth of a millisecond or more.
+    The driver deals members out by an atomic counter and holds no lock of Python's, so that plain threads serve it as
+    well as Numba's: they wait asleep instead of spinning, and a new job takes them some 10 microseconds to begin.
     """
 
     def __init__(self) -> None:
@@ -59,9 +60,10 @@ class _Helper:
 
 
 def _after_fork() -> None:
-    # The parent's threads do not exist in a forked child, and OpenMP terminates a child that asks for them.
-    global _forked, _parallel_region, _helper
-    _forked, _parallel_region, _helper = True, threading.Lock(), None
+    # The parent's threads do not exist in a forked child, and Numba's OpenMP terminates a child that asks for them.
+    global _forked, _turn
+    _forked, _turn = True, threading.Lock()
+    _helpers.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -368,33 +370,31 @@ def _slots(control: Control, members: np.ndarray) -> int:
 
 
 def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[], bool]) -> None:
-    """Run a job on a helper thread while this one watches: progress, budgets and Ctrl-C set the stop flag."""
-    global _helper
+    """Run a job on helper threads while this one watches: progress, budgets and Ctrl-C set the stop flag."""
     failure: list[BaseException] = []
 
-    def compute() -> None:
+    def compute(slot: int) -> None:
         try:
-            if n_threads == 1:
-                driver.work(0, jobs)
-            else:
-                numba.set_num_threads(n_threads)
-                driver.run(n_threads, jobs)
+            driver.work(slot, jobs)
         except BaseException as error:
             failure.append(error)
 
-    with _parallel_region:
-        _helper = _helper or _Helper()
-        ended = _helper.start(compute)
+    with _turn:
+        while len(_helpers) < n_threads:
+            _helpers.append(_Helper())
+        slots = [partial(compute, slot) for slot in range(n_threads)]
+        ended = [helper.start(slot) for helper, slot in zip(_helpers, slots, strict=False)]
         try:
-            while not ended.wait(_POLL_SECONDS):
-                if tick():
-                    flags[1] = 1
+            for event in ended:
+                while not event.wait(_POLL_SECONDS):
+                    if tick():
+                        flags[1] = 1
         finally:
-            # Buffers must outlive the task, whatever came up; it ends with the minibatch it is at.
+            # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
             flags[1] = 1
-            while not ended.is_set():
+            while not all(event.is_set() for event in ended):
                 with contextlib.suppress(KeyboardInterrupt):
-                    ended.wait(_POLL_SECONDS)
+                    next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
         tick()
     if failure:
         raise failure[0]
