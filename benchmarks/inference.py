@@ -1,4 +1,4 @@
-"""Predictions of all members of the paper's pool, of ten, of one, and of their mean, beside the same networks elsewhere.
+"""Predictions of the paper's pool, of ten members, of one, and of the mean, beside the same networks elsewhere.
 
     python -m benchmarks.inference            # writes benchmarks/results/inference.json
     python -m benchmarks.inference --quick    # few repeats; written only to --output

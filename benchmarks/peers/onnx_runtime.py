@@ -1,6 +1,5 @@
 """Members as ONNX models, each in a session of its own."""
 
-import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
