@@ -27,6 +27,7 @@ from benchmarks.common import (
     Architecture,
     Weights,
     available_cores,
+    cpu_seconds_of_others,
     machine,
     paper_architectures,
     regression_data,
@@ -203,7 +204,9 @@ def measure(n_features: int, n_rows: int, effort: Effort) -> dict[str, Any]:
     case = a_case(n_features, effort)
     x = np.ascontiguousarray(regression_data(n_features, n_rows)[0])
     expected = {i: plain_forward(case.architectures[i], case.weights(i), x) for i in case.sample}
+    began, by_others = time.perf_counter(), cpu_seconds_of_others()
     own, others = measure_own(case, x, expected), measure_others(case, x, expected)
+    busy = (cpu_seconds_of_others() - by_others) / (time.perf_counter() - began)
     best = min((name for name in others if others[name]["agrees"]), key=lambda name: others[name]["seconds_of_one"])
     alone = others[best]["seconds_of_one"]
     seconds = own["seconds"]
@@ -212,6 +215,7 @@ def measure(n_features: int, n_rows: int, effort: Effort) -> dict[str, Any]:
         "n_rows": n_rows,
         "n_members": len(case.pool),
         "n_threads": available_cores(),
+        "cores_busy_with_other_work": busy,
         "own": own,
         "others": others,
         "best_of_others": best,

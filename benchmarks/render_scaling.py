@@ -190,7 +190,7 @@ def sections(results: dict[str, Results]) -> dict[str, str]:
     found = {}
     for name, part in results["scaling"]["parts"].items():
         found[name] = RENDERERS[name](part["cells"]) + busy_note(part["cells"])
-    found["inference"] = render_inference(results["inference"])
+    found["inference"] = render_inference(results["inference"]) + busy_note(results["inference"]["cells"])
     found["start_up"] = render_start_up(results["start_up"])
     return found | {"sources": render_sources(results)}
 

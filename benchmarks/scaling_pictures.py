@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.rendering import save_picture
 
@@ -100,6 +100,7 @@ def _outputs(axes: Any, cells: Cells) -> None:
     _beside_limit(axes, cells, "n_outputs")
     _logarithmic(axes, column(cells, "n_outputs"))
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(whole))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set(title="Outputs", xlabel="outputs", ylabel="ns per member and row")
