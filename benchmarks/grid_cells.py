@@ -30,16 +30,18 @@ EXTRA_CELLS = [
 ]
 QUICK_CELLS = _BASES[:1]
 
-# After an epoch float32 rounding makes 2e-7 of a loss for 99 members in 100; a rare one has had a row on the other side
-# of a kink (relu, hardshrink) and differs by up to 2e-4. GELU by tanh instead of erf would make 9e-6 for the 99.
-LOSS_TOLERANCE_OF_99_PERCENT, LOSS_TOLERANCE = 2e-6, 1e-3
+# After an epoch float32 rounding makes 2e-7 of a loss for 99 members in 100. A rare one has a row on the other side of
+# a kink: hardshrink's step of 0.5 in one of 100 rows makes up to 1e-2. GELU by tanh instead of erf makes 9e-6 for
+# the 99.
+LOSS_TOLERANCE_OF_99_PERCENT, LOSS_TOLERANCE = 2e-6, 1e-2
 # Adam divides each gradient by its own size: where that is nearly zero, rounding moves a weight by up to a learning
-# rate, and a unit at a kink more often than with SGD.
-ADAM_TOLERANCE_OF_99_PERCENT, ADAM_TOLERANCE = 2e-5, 1e-2
+# rate, and a unit to the other side of a kink more often than with SGD.
+ADAM_TOLERANCE_OF_99_PERCENT, ADAM_TOLERANCE = 2e-5, 3e-2
 
 # Agreement is looked at after the minibatches of the first rows. At 10,000 rows that is enough: what could differ, the
 # formulas and the last, shorter minibatch, has had its say.
 AGREEMENT_ROWS = {100: 100, 1000: 1000, 10_000: 500}
+LOSS_ROWS = 100  # over which losses are averaged
 
 
 class Effort(NamedTuple):
@@ -55,6 +57,7 @@ SAMPLE_WIDTHS = 10
 # Slow methods on 10,000 rows: whole minibatches of every size, and each costs what the one before cost.
 MOST_ROWS = {"jax": 2048, "pytorch_fused": 512}
 MOST_ROWS_ONE_AFTER_ANOTHER = 1024
+TRIAL_ROWS = 256  # on which such a method tries one thread and all of them
 
 
 def effort(method: str, cell: Cell, quick: bool) -> Effort:

@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks.common import Adam, Architecture, Cell, Weights, available_cores, fans
 from benchmarks.peers import columns
+from benchmarks.peers.textbook import mean_losses
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "identity": lambda z: z,
@@ -113,14 +114,6 @@ def trainer(activation: str, optimizer: str) -> Callable[..., State]:
     return jax.jit(epoch, donate_argnums=0)
 
 
-@functools.cache
-def bucket_losses(activation: str) -> Callable[..., jax.Array]:
-    """(parameters, x, y) to (members,) mean squared error."""
-    return jax.jit(
-        jax.vmap(lambda p, x, y: jnp.mean(jnp.square(forward(activation, p, x) - y)), in_axes=(0, None, None))
-    )
-
-
 def on_all_cores(call: Callable[..., Any], items: Sequence[Any]) -> list[Any]:
     """Calls that compile: XLA compiles one function on one core."""
     with ThreadPoolExecutor(available_cores()) as threads:
@@ -166,7 +159,7 @@ class BucketedPool:
         for m, (width, activation) in enumerate(architectures):
             groups.setdefault((activation, -(-width // WIDTH_STEP) * WIDTH_STEP), []).append(m)
         self.buckets = [Bucket(cell, a, width, members, weights) for (a, width), members in groups.items()]
-        self.n_members = len(architectures)
+        self.activations = [activation for _, activation in architectures]
         self.rate = np.float32(cell.learning_rate)
         self.data: tuple[Any, list[tuple[Rows, np.int32]]] = (None, [])
         # What was compiled for other shapes takes memory, and is of no use.
@@ -201,12 +194,8 @@ class BucketedPool:
         jax.block_until_ready([bucket.state for bucket in self.buckets])
 
     def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        data = jnp.asarray(x), jnp.asarray(columns(y))
-        parts = on_all_cores(lambda b: bucket_losses(b.activation)(b.state.parameters, *data), self.buckets)
-        found = np.zeros(self.n_members)
-        for bucket, part in zip(self.buckets, parts, strict=True):
-            found[bucket.members] = part
-        return found
+        # Not in JAX: compiling the losses of all buckets would take longer than NumPy takes for a few rows.
+        return mean_losses(self.weights(), self.activations, x, y)
 
     def weights(self) -> list[Weights]:
         return [weights for _, weights in sorted(self._weights(), key=lambda pair: pair[0])]

@@ -66,7 +66,7 @@ class FusedPool(torch.nn.Module):
         rows, targets = torch.from_numpy(x), torch.from_numpy(columns(y))[:, :, None]
         return zip(rows.split(size), targets.split(size), strict=True)
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:  # type: ignore[override]
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
         torch.set_num_threads(n_threads)
         for rows, targets in self.batches(x, y, self.batch_size):
             self.optimizer.zero_grad()

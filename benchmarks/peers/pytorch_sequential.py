@@ -1,4 +1,4 @@
-"""The same members as PyTorch models trained one after another: on batches sliced beforehand, or through a DataLoader."""
+"""The same members as PyTorch models, one after another: on batches sliced beforehand, or through a DataLoader."""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -28,7 +28,7 @@ class SklearnModels:
         cell, (width, activation) = self.cell, architecture
         model = MLPRegressor(
             hidden_layer_sizes=(width,) * cell.depth, activation=ACTIVATIONS[activation], solver="sgd",
-            alpha=0.0, batch_size=1, learning_rate_init=cell.learning_rate * 2 / cell.n_outputs, 
+            alpha=0.0, batch_size=1, learning_rate_init=cell.learning_rate * 2 / cell.n_outputs,
             shuffle=False, momentum=0.0, nesterovs_momentum=False, random_state=0,
         )  # fmt: skip
         # Its arrays come into being with the first call; one row is enough. Plain SGD keeps no state but the weights.
