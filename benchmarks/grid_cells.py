@@ -54,7 +54,7 @@ class Effort(NamedTuple):
 # Members of which a method that trains one after another trains a sample: this many widths, spread evenly from 1 to 100
 # (so that their mean is the pool's), each with every activation that the method has.
 SAMPLE_WIDTHS = 10
-# Slow methods on 10,000 rows: whole minibatches of every size, and each costs what the one before cost.
+# Slow methods on many rows: whole minibatches of every size, and each costs what the one before cost.
 MOST_ROWS = {"jax": 2048, "pytorch_fused": 512}
 MOST_ROWS_ONE_AFTER_ANOTHER = 1024
 TRIAL_ROWS = 256  # on which such a method tries one thread and all of them
@@ -62,10 +62,10 @@ TRIAL_ROWS = 256  # on which such a method tries one thread and all of them
 
 def effort(method: str, cell: Cell, quick: bool) -> Effort:
     if method == LIBRARY:
-        return Effort(5 if quick or cell.n_rows > 1000 else 9, cell.n_rows)
+        return Effort(5 if quick or cell.n_rows > 1000 else 7, cell.n_rows)
     most = MOST_ROWS_ONE_AFTER_ANOTHER if METHODS[method].one_after_another else MOST_ROWS[method]
     repeats = {"jax": 3 if quick or cell.n_rows > 100 else 5, "pytorch_fused": 1 if quick else 2}.get(method, 3)
-    return Effort(repeats, cell.n_rows if cell.n_rows <= 1000 else most)
+    return Effort(repeats, min(most, cell.n_rows))
 
 
 def applies(method: str, cell: Cell) -> bool:

@@ -166,7 +166,9 @@ class Run:
             "limits": [],
             "cells": [],
         }
-        self.results["machine"]["versions"]["pmlp_np"] = pm.__version__  # also where it runs without being installed
+        versions = self.results["machine"]["versions"]
+        versions["pmlp_np"] = pm.__version__  # also where it runs without being installed
+        versions.pop("onnxruntime", None)  # no method here
 
     def resume(self) -> None:
         """Keep the cells that the output already has, from the same versions."""
@@ -194,9 +196,10 @@ class Run:
         workers = [Worker(method) for method in self.methods]
         try:
             for i, cell in enumerate(todo):
-                began = time.perf_counter()
+                began, waited = time.perf_counter(), {worker.method: worker.seconds_waited for worker in workers}
                 entry = measure_cell(cell, workers, self._rates(i), self.quick)
                 entry["measuring_seconds"] = time.perf_counter() - began
+                entry["measuring_seconds_by_method"] = {w.method: w.seconds_waited - waited[w.method] for w in workers}
                 self._keep(entry)
                 spent += expected_seconds(cell)
                 left = (time.perf_counter() - start) * (planned / spent - 1)

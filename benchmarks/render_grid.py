@@ -188,7 +188,7 @@ def paper_table(found: list[dict[str, Any]]) -> str:
 
 def footnote(results: dict[str, Any]) -> str:
     """What was estimated from less than an epoch of the pool."""
-    parts = []
+    parts: dict[str, list[str]] = {}  # methods by what is said of them
     for method in measured_methods(results["cells"]):
         records = [(e["cell"]["n_rows"], r) for e in results["cells"] if (r := e["methods"].get(method))]
         members = {r["timed_members"] for _, r in records}
@@ -198,8 +198,9 @@ def footnote(results: dict[str, Any]) -> str:
         )
         what += [f"the first {count(rows)} of {count(n)} rows" for rows, n in sorted(fewer)]
         if what:
-            parts.append(f"{METHODS[method].title}: {', '.join(what)}")
-    note = f"Timed on less, and multiplied up: {'; '.join(parts)}. " if parts else ""
+            parts.setdefault(", ".join(what), []).append(METHODS[method].short)
+    told = "; ".join(f"{', '.join(methods)}: {what}" for what, methods in parts.items())
+    note = f"Timed on less, and multiplied up: {told}. " if told else ""
     if any("sklearn" in entry["methods"] for entry in results["cells"]):
         n = len(METHODS["sklearn"].activations)
         note += f"scikit-learn has {n} of the ten activations: the others are taken to cost the same, and it is left "

@@ -34,6 +34,7 @@ class Peer(NamedTuple):
     """Where a method is, and what it can do."""
 
     title: str  # in tables
+    short: str  # in sentences
     module: str  # of benchmarks.peers; imported late, for it needs the package
     class_name: str
     package: str  # what must be installed, by the name that is imported
@@ -56,18 +57,21 @@ class Peer(NamedTuple):
 
 LIBRARY = "pmlp_np"
 METHODS = {
-    LIBRARY: Peer("pmlp_np", "library", "LibraryPool", "pmlp_np"),
-    "jax": Peer("JAX, vmap over buckets", "jax_buckets", "BucketedPool", "jax"),
-    "pytorch_fused": Peer("PyTorch, the paper's fused pool", "pytorch_fused", "FusedPool", "torch", any_depth=False),
+    LIBRARY: Peer("pmlp_np", "pmlp_np", "library", "LibraryPool", "pmlp_np"),
+    "jax": Peer("JAX, vmap over buckets", "JAX", "jax_buckets", "BucketedPool", "jax"),
+    "pytorch_fused": Peer(
+        "PyTorch, the paper's fused pool", "the fused pool", "pytorch_fused", "FusedPool", "torch", any_depth=False
+    ),
     "pytorch_sequential": Peer(
-        "PyTorch, one after another", "pytorch_sequential", "SequentialModels", "torch", one_after_another=True
+        "PyTorch, one after another", "PyTorch one after another", "pytorch_sequential", "SequentialModels", "torch",
+        one_after_another=True,
     ),
     "pytorch_loader": Peer(
-        "PyTorch, one after another, DataLoader", "pytorch_sequential", "SequentialModelsWithLoader", "torch",
-        one_after_another=True, optimizers=("sgd",),
+        "PyTorch, one after another, DataLoader", "with DataLoader", "pytorch_sequential",
+        "SequentialModelsWithLoader", "torch", one_after_another=True, optimizers=("sgd",),
     ),
     "sklearn": Peer(
-        "scikit-learn, one after another", "sklearn_sequential", "SklearnModels", "sklearn", one_after_another=True,
-        activations=("identity", "sigmoid", "tanh", "relu"), optimizers=("sgd",),
+        "scikit-learn, one after another", "scikit-learn", "sklearn_sequential", "SklearnModels", "sklearn",
+        one_after_another=True, activations=("identity", "sigmoid", "tanh", "relu"), optimizers=("sgd",),
     ),
 }  # fmt: skip

@@ -46,6 +46,7 @@ class Worker:
 
     def __init__(self, method: str) -> None:
         self.method = method
+        self.seconds_waited = 0.0  # for all its answers
         environment = {name: value for name, value in os.environ.items() if name not in UNSET} | ENVIRONMENT
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         self.process = subprocess.Popen(
@@ -55,12 +56,14 @@ class Worker:
 
     def ask(self, do: str, **more: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
+        began = time.perf_counter()
         try:
             self.process.stdin.write(json.dumps({"do": do, **more}) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended: so says its missing answer
         line = self.process.stdout.readline()
+        self.seconds_waited += time.perf_counter() - began
         if not line:
             status = self.process.wait()
             raise RuntimeError(f"the process of {self.method} ended with status {status} when asked to {do}")
