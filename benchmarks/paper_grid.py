@@ -1,7 +1,7 @@
 """The paper's grid: an epoch of its pool of 10,000 members in 36 cells, by pmlp_np and by its peers.
 
     python -m benchmarks.paper_grid                                 # all of it; 45 minutes on two cores
-    python -m benchmarks.paper_grid --quick                         # a cell, in a minute or two; printed only
+    python -m benchmarks.paper_grid --quick                         # two cells, in two minutes; printed only
     python -m benchmarks.paper_grid --cells 10,32,1000 5,256,100    # some cells, by features, batch size and rows
     python -m benchmarks.paper_grid --resume                        # what the results do not have yet
 

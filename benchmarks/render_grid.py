@@ -208,6 +208,17 @@ def footnote(results: dict[str, Any]) -> str:
     return note.strip()
 
 
+def sample_note(results: dict[str, Any]) -> str:
+    """The short form, for the README."""
+    found = {
+        method: min(e["methods"][method]["timed_members"] for e in results["cells"] if method in e["methods"])
+        for method in measured_methods(results["cells"])
+        if METHODS[method].one_after_another
+    }
+    told = ", ".join(f"{METHODS[method].short} {n}" for method, n in found.items())
+    return f"Methods that train one after another are estimated from a sample of members ({told}). " if told else ""
+
+
 def disturbances(results: dict[str, Any]) -> str:
     notes = ["A time counts only where the losses agree with pmlp_np's."]
     busy = {
@@ -249,7 +260,7 @@ def readme_block(results: dict[str, Any]) -> str:
             table(["", *head, "mean"], rows),
             "",
             *best_line(found),
-            f"{footnote(results)} {disturbances(results)}".strip(),
+            f"{sample_note(results)}{disturbances(results)}",
             "",
             f"{source(results['machine'])} Every cell, how it is measured, and what the machine could do at most: "
             "[Benchmarks](docs/benchmarks.md).",

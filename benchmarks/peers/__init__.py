@@ -63,7 +63,7 @@ METHODS = {
         "PyTorch, the paper's fused pool", "the fused pool", "pytorch_fused", "FusedPool", "torch", any_depth=False
     ),
     "pytorch_sequential": Peer(
-        "PyTorch, one after another", "PyTorch one after another", "pytorch_sequential", "SequentialModels", "torch",
+        "PyTorch, one after another", "PyTorch", "pytorch_sequential", "SequentialModels", "torch",
         one_after_another=True,
     ),
     "pytorch_loader": Peer(

@@ -26,7 +26,7 @@ MOVED = 1e-3
 
 LEARNING_RATE = 0.02
 # Widths below, at and above a whole vector, and of several buckets.
-WIDTHS = (1, 7, 16, 33, 50, 100)
+WIDTHS = (1, 7, 16, 33, 100)
 
 
 def flat(weights: Weights) -> np.ndarray:
@@ -53,9 +53,9 @@ def cells(quick: bool) -> list[Cell]:
         return [first, Cell(5, 32, 80, LEARNING_RATE, n_outputs=3, depth=2), first._replace(optimizer="adam")]
     wide = Cell(100, 32, 144, LEARNING_RATE)
     several = [base._replace(n_outputs=outputs) for base in (first, wide) for outputs in (1, 10)]
-    deep = [base._replace(depth=depth) for base in several for depth in (2, 3)]
-    adam = [cell._replace(optimizer="adam", learning_rate=1e-3) for cell in (first, several[3], deep[0])]
-    short = [Cell(10, 256, 100, LEARNING_RATE), Cell(10, 32, 31 * 32 + 8, 0.002)]
+    deep = [first._replace(depth=2), first._replace(depth=3, n_outputs=10)]
+    adam = [cell._replace(optimizer="adam", learning_rate=1e-3) for cell in (first, *deep)]
+    short = [Cell(10, 256, 100, 10 * LEARNING_RATE), Cell(10, 32, 31 * 32 + 8, 0.002)]
     return [*several, *deep, *adam, *short]
 
 
