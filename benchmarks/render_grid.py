@@ -7,7 +7,8 @@ python -m benchmarks.render_grid --check    # writes nothing; fails where a page
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def extra_table(found: list[dict[str, Any]]) -> str:
 
 def summary_rows(found: list[dict[str, Any]]) -> Iterator[list[str]]:
     """Of each peer, and of the fastest one: the geometric mean, the least and the most of its ratio over the cells."""
-    kinds = [("the fastest peer of each cell", best_ratio)]
-    kinds += [(METHODS[name].title, lambda entry, name=name: ratio_of(entry, name)) for name in PEERS]
+    kinds: list[tuple[str, Callable[[dict[str, Any]], float | None]]] = [("the fastest peer of each cell", best_ratio)]
+    kinds += [(METHODS[name].title, partial(ratio_of, method=name)) for name in PEERS]
     for name, ratio in kinds:
         ratios = {entry["name"]: r for entry in found if (r := ratio(entry)) is not None}
         if not ratios:
