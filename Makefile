@@ -23,7 +23,7 @@ help:
 	@echo "make demo    train 10,000 networks on handwritten digits; saves demo/digits.png"
 	@echo "make test    run the tests"
 	@echo "make lint    check style (ruff) and types (mypy)"
-	@echo "make bench   measure speed"
+	@echo "make bench   measure speed beside peers, and write the figures into the pages"
 	@echo "make clean   remove all that these made"
 
 demo: $(INSTALLED)-demo
@@ -37,7 +37,8 @@ lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m mypy
 
 bench: $(INSTALLED)-demo
-	$(VENV_PYTHON) -m benchmarks.core_speed $(BENCH_ARGS)
+	$(VENV_PYTHON) -m benchmarks.paper_grid $(BENCH_ARGS)
+	$(VENV_PYTHON) -m benchmarks.render_grid
 
 clean:
 	rm -rf $(VENV) build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Speed and memory of pmlp_np beside its peers. Run a script as a module: `python -m benchmarks.core_speed`."""
+"""Speed and memory of pmlp_np beside its peers. Run a script as a module: `python -m benchmarks.paper_grid`."""
 
 import os
 

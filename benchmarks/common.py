@@ -19,17 +19,41 @@ PAPER_WIDTHS = range(1, 101)
 PAPER_REPEATS = 10
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "selu", "hardshrink", "mish")
 
-# One hidden layer: its width and its activation, by the library's name.
+# A member of a pool: the width of each of its hidden layers, and its activation by the library's name. How many hidden
+# layers and outputs there are is the same for all members of a pool.
 Architecture = tuple[int, str]
 
 
-class Weights(NamedTuple):
-    """A member with one hidden layer of h units and one output."""
+class Cell(NamedTuple):
+    """One thing to measure: an epoch of a pool of members that differ in width and activation alone."""
 
-    w1: np.ndarray  # (n_features, h)
-    b1: np.ndarray  # (h,)
-    w2: np.ndarray  # (h, 1)
-    b2: np.ndarray  # (1,)
+    n_features: int
+    batch_size: int
+    n_rows: int
+    learning_rate: float
+    n_outputs: int = 1
+    depth: int = 1
+    optimizer: str = "sgd"  # or "adam", with PyTorch's defaults
+
+    def name(self) -> str:
+        extra = [f"outputs={self.n_outputs}"] * (self.n_outputs > 1) + [f"depth={self.depth}"] * (self.depth > 1)
+        extra += [self.optimizer] * (self.optimizer != "sgd")
+        return " ".join([f"F={self.n_features} B={self.batch_size} N={self.n_rows}", *extra])
+
+
+class Weights(NamedTuple):
+    """A member: one matrix (fan_in, fan_out) and one vector of biases (fan_out,) for each layer, output layer last."""
+
+    matrices: list[np.ndarray]
+    biases: list[np.ndarray]
+
+
+class Adam(NamedTuple):
+    """What Adam is here: PyTorch's defaults, which are also the library's."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
 
 
 def paper_architectures() -> list[Architecture]:
@@ -37,31 +61,44 @@ def paper_architectures() -> list[Architecture]:
     return [(w, a) for w in PAPER_WIDTHS for a in ACTIVATIONS for _ in range(PAPER_REPEATS)]
 
 
-def n_parameters(architectures: Sequence[Architecture], n_features: int) -> int:
-    return sum(width * (n_features + 2) + 1 for width, _ in architectures)
+def fans(width: int, n_features: int, n_outputs: int = 1, depth: int = 1) -> list[tuple[int, int]]:
+    """(fan_in, fan_out) of each layer of a member, output layer last."""
+    sizes = [n_features, *[width] * depth, n_outputs]
+    return list(zip(sizes[:-1], sizes[1:], strict=True))
 
 
-def regression_data(n_features: int, n_rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 X (n_rows, n_features) and a real target y (n_rows,): a sine of the features and as much noise."""
+def n_parameters(architectures: Sequence[Architecture], n_features: int, n_outputs: int = 1, depth: int = 1) -> int:
+    return sum((a + 1) * b for width, _ in architectures for a, b in fans(width, n_features, n_outputs, depth))
+
+
+def regression_data(n_features: int, n_rows: int, seed: int = 1, n_outputs: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 X (n_rows, n_features) and real targets: a sine of the features and as much noise.
+
+    The targets are (n_rows,), or (n_rows, n_outputs) where there are several.
+    """
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n_rows, n_features))
-    direction = rng.normal(size=n_features) / np.sqrt(n_features)
-    y = np.sin(2 * x @ direction) + 0.7 * rng.normal(size=n_rows)
-    return x.astype(np.float32), y.astype(np.float32)
+    directions = rng.normal(size=(n_features, n_outputs)) / np.sqrt(n_features)
+    y = np.sin(2 * x @ directions) + 0.7 * rng.normal(size=(n_rows, n_outputs))
+    return x.astype(np.float32), (y[:, 0] if n_outputs == 1 else y).astype(np.float32)
 
 
-def random_weights(architectures: Sequence[Architecture], n_features: int, seed: int = 0) -> list[Weights]:
+def random_weights(
+    architectures: Sequence[Architecture], n_features: int, seed: int = 0, n_outputs: int = 1, depth: int = 1
+) -> list[Weights]:
     """Drawn as torch.nn.Linear draws them, from NumPy's own generator."""
     rng = np.random.default_rng(seed)
 
-    def linear(fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
-        bound = 1 / np.sqrt(fan_in)
-        return (
-            rng.uniform(-bound, bound, (fan_in, fan_out)).astype(np.float32),
-            rng.uniform(-bound, bound, fan_out).astype(np.float32),
-        )
+    def uniform(bound: float, *shape: int) -> np.ndarray:
+        return rng.uniform(-bound, bound, shape).astype(np.float32)
 
-    return [Weights(*linear(n_features, width), *linear(width, 1)) for width, _ in architectures]
+    return [
+        Weights(
+            [uniform(a**-0.5, a, b) for a, b in fans(width, n_features, n_outputs, depth)],
+            [uniform(a**-0.5, b) for a, b in fans(width, n_features, n_outputs, depth)],
+        )
+        for width, _ in architectures
+    ]
 
 
 def seconds(call: Callable[[], object], settle: float = 0.05) -> float:

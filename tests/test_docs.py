@@ -3,13 +3,10 @@ mention exist; the figures are those of the committed results."""
 
 import ast
 import contextlib
-import importlib.util
 import io
-import json
 import re
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -187,92 +184,3 @@ def test_the_map_lists_modules_in_the_order_of_their_imports() -> None:
         for module in here:
             assert imported_modules(module) <= seen, module
     assert seen == modules_in(ROOT / "pmlp_np") - {"pmlp_np"}
-
-
-# Figures
-
-
-@pytest.fixture(scope="module")
-def renderer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render_results", ROOT / "benchmarks" / "render_results.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def a_cell(n_features: int, **methods: tuple[float, int, bool]) -> dict[str, Any]:
-    """An entry of the results' cells, from each method's seconds, threads and agreement."""
-    library = methods["library"][0]
-    cell = {
-        "cell": {"n_features": n_features, "batch_size": 32, "n_rows": 1000, "learning_rate": 1e-3},
-        "n_members": 10_000,
-        "agreement_with_library": {name: {"agrees": agrees} for name, (_, _, agrees) in methods.items()},
-        "epoch_seconds": {name: {"median": found, "n_threads": k} for name, (found, k, _) in methods.items()},
-        "times_as_fast": {name: found / library for name, (found, _, _) in methods.items() if name != "library"},
-        "cores_busy_with_other_work": 0.02,
-        "threads": {"times_as_fast": 1.912},
-    }
-    if "pytorch_sequential" in methods:
-        note = "200 models trained and timed, seconds multiplied by 50"
-        cell["epoch_seconds"]["pytorch_sequential"]["extrapolated"] = note
-    return cell
-
-
-def some_results() -> dict[str, Any]:
-    return {
-        "quick": False,
-        "machine": {
-            "date": "2030-01-02T03:04:05+00:00",
-            "processor": "Some CPU @ 2 GHz",
-            "cores": 2,
-            "python": "3.11.2",
-            "versions": {"pmlp_np": "0.1.0", "numpy": "2.4.0", "numba": "0.68.0", "llvmlite": "0.50", "torch": None},
-        },
-        "first_fit": {"compile_seconds": 12.34},
-        "import_seconds": {"median": 0.0421},
-        "memory": {"n_parameters": 51_520_000, "peak_bytes": 345_678_901, "bound_bytes": 5e8},
-        "cells": [
-            a_cell(10, library=(0.25, 2, True), prototype=(0.2375, 2, True), pytorch_sequential=(60.0, 1, True)),
-            a_cell(100, library=(2.0, 2, True), prototype=(2.4, 2, True), pytorch_fused=(31.0, 2, False)),
-        ],
-    }
-
-
-def test_figures_are_rendered(renderer: ModuleType) -> None:
-    text = renderer.render(some_results())
-    table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    rows = {title: values for title, *values in table}
-    assert rows["**pmlp_np**"] == ["**0.25 s**, 2 threads", "**2.00 s**, 2 threads"]
-    prototype = rows["the rough prototype that pmlp_np grew from"]
-    assert prototype == ["0.24 s, 2 threads (0.95×)", "2.40 s, 2 threads (1.20×)"]
-    assert rows["PyTorch models, one after another"] == ["60.0 s, 1 thread (240×)", "not measured"]
-    assert rows["the paper's fused pool, in PyTorch"] == ["not measured", "does not count: its losses differ"]
-    assert rows["pmlp_np with two threads instead of one"] == ["1.91× as fast", "1.91× as fast"]
-    for part in ("10,000 members", "from 200 of", "346 MB", "206 MB", "12.3 s", "42 ms", "2030-01-02", "Numba 0.68.0"):
-        assert part in text
-    assert "PyTorch None" not in text and "Other programs" not in text and "quick" not in text
-
-
-def test_a_disturbed_or_quick_measurement_says_so(renderer: ModuleType) -> None:
-    results = some_results()
-    results["quick"], results["cells"][1]["cores_busy_with_other_work"] = True, 0.7
-    text = renderer.render(results)
-    assert "kept up to 0.7 cores busy" in text and "A quick run" in text
-
-
-def test_figures_go_between_the_markers(renderer: ModuleType) -> None:
-    page = f"a\n{renderer.BEGIN}\nold\n{renderer.END}\nb\n"
-    assert renderer.with_figures(page, "new") == f"a\n{renderer.BEGIN}\nnew\n{renderer.END}\nb\n"
-    for bad in ("no markers", renderer.END + renderer.BEGIN, page + page):
-        with pytest.raises(ValueError, match="each once"):
-            renderer.with_figures(bad, "new")
-
-
-def test_the_figures_in_the_readme_are_those_of_the_results(renderer: ModuleType) -> None:
-    page = renderer.README.read_text(encoding="utf-8")
-    assert page.count(renderer.BEGIN) == page.count(renderer.END) == 1
-    if not renderer.JSON.exists():
-        pytest.skip(f"{renderer.JSON.relative_to(ROOT)} is not there: python -m benchmarks.core_speed measures it")
-    wanted = renderer.with_figures(page, renderer.render(json.loads(renderer.JSON.read_text(encoding="utf-8"))))
-    assert page == wanted, "run python -m benchmarks.render_results"
