@@ -139,6 +139,15 @@ def test_strides_lead_to_the_same_elements_as_the_views(members, n_features, n_o
             assert layout.row_stride[layer] in (padded(w.shape[0], lanes), padded(w.shape[1], lanes))
 
 
+@pytest.mark.parametrize(("width", "vectors", "apart"), [(240, 15, 15), (256, 16, 17), (272, 17, 17), (1024, 64, 65)])
+def test_wide_rows_are_an_odd_number_of_vectors_apart(width, vectors, apart):
+    """Of hidden weights, and of the output layer's behind them, which is read beside that layer's activations."""
+    layout = PoolLayout(Specs.from_members([pm.Member(hidden=(width,))]), 3, 2, 16)
+    assert layout.vectors.tolist() == [vectors, vectors]
+    assert layout.row_stride.tolist() == [16 * apart, 16 * apart]
+    assert layout.block_size[0] == (3 + 2) * 16 * apart + 16 * vectors + 16
+
+
 def test_a_members_block_does_not_depend_on_its_neighbors():
     members = [pm.Member(hidden=(7, 3)), pm.Member(hidden=()), pm.Member(hidden=33, bias=False)]
     together = PoolLayout(Specs.from_members(members), 5, 3, 16)
@@ -174,8 +183,9 @@ def test_offsets_beyond_what_32_bits_hold(lanes):
     assert layout.canonical(np.array([19_999]))[-1] == 19_999 * block + block - padded(1, lanes)
 
     wide = PoolLayout(pm.grid(hidden=[(2**24, 2**24)]), 1, 1, lanes)
-    assert wide.weight_offset.tolist() == [0, 2**24, 2**24 + 2**48]
-    assert wide.size == 2**24 + 2**48 + 2**24 + 2 * 2**24 + padded(1, lanes)
+    row = 2**24 + (lanes if lanes > 1 else 0)  # wide rows are an odd number of vectors apart
+    assert wide.weight_offset.tolist() == [0, row, row + 2**24 * row]
+    assert wide.size == row + 2**24 * row + row + 2 * 2**24 + padded(1, lanes)
     assert wide.canonical_sizes().tolist() == [2**48 + 4 * 2**24 + 1]
 
 
