@@ -111,6 +111,36 @@ def test_threads(setting: Setting, n_threads: int) -> None:
     assert_same_bits(setting.fit(setting.pool(), n_threads=n_threads), trained(setting))
 
 
+@pytest.fixture
+def every_member_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As members are trained that are too large to be dealt out."""
+    monkeypatch.setattr(numba_backend, "_too_large_to_deal_out", lambda weight, n_threads: len(weight))
+    monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
+
+
+@pytest.mark.usefixtures("every_member_by_all_threads")
+@every_setting
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_all_threads_on_each_member(setting: Setting, n_threads: int) -> None:
+    assert_same_bits(setting.fit(setting.pool(), n_threads=n_threads), trained(setting))
+
+
+@pytest.mark.parametrize(
+    ("weight", "n_threads", "together"),
+    [
+        ([9e6, 3, 2], 2, 1),
+        ([9e6, 3, 2], 1, 0),
+        ([5e6, 5e6], 2, 0),
+        ([5e6, 5e6], 3, 2),
+        ([9e6, 8e6, 5e6, 5e6], 3, 0),
+        ([9e5, 4e5, 4e5], 2, 1),
+        ([1e5, 3, 2], 2, 0),
+    ],
+)
+def test_members_that_outweigh_the_others_are_trained_by_all(weight: list, n_threads: int, together: int) -> None:
+    assert numba_backend._too_large_to_deal_out(np.array(weight, np.int64), n_threads) == together
+
+
 @every_setting
 def test_epochs_in_parts(setting: Setting) -> None:
     pool = setting.fit(setting.pool(), 1)
@@ -262,6 +292,20 @@ class PressesCtrlC(training.ProgressBar):
 def test_cut_in_the_middle_of_epochs(
     setting: Setting, way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    cut_in_the_middle_of_epochs(setting, way, monkeypatch, tmp_path, n_threads=1)
+
+
+@pytest.mark.usefixtures("every_member_by_all_threads")
+@both_dtypes
+def test_cut_while_all_threads_are_on_a_member(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cut_in_the_middle_of_epochs(setting, "time budget", monkeypatch, tmp_path, n_threads=2)
+
+
+def cut_in_the_middle_of_epochs(
+    setting: Setting, way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_threads: int
+) -> None:
     """Training is cut again and again; each member then has the bits of as many epochs or minibatches without a cut."""
     n_rows, batch_size = 4000, 4
     X, y = random_data(setting.loss, n_rows, N_FEATURES, N_OUTPUTS, dtype=setting.dtype)
@@ -276,7 +320,7 @@ def test_cut_in_the_middle_of_epochs(
         else:
             arguments["time_budget"] = 3e-3
         for _ in range(25):
-            pool.partial_fit(X, y, **arguments, n_threads=1)
+            pool.partial_fit(X, y, **arguments, n_threads=n_threads)
             places = np.flatnonzero((pool._progress.minibatch > 0) & (pool._progress.epoch == 0))
             cut += [pool.subset(pool.ids_[places[-1:]])] if len(places) else []
             if way == "file":

@@ -256,7 +256,7 @@ def check_update(
 def test_members_that_outgrow_a_cache(backend: str, hidden: tuple[int, ...]) -> None:
     """Rows apart by an odd number of vectors, row blocks of 128, and minibatches of one block and a part."""
     member = pm.Member(hidden=hidden, activation="tanh", optimizer=pm.SGD(learning_rate=0.01))
-    case = Case([member], [3], 1, 40, 2, "squared_error", n_rows=300, data_seed=5, batch_size=170, shuffle=None, epochs=2)
+    case = Case([member], [3], 1, 40, 2, "squared_error", 300, data_seed=5, batch_size=170, shuffle=None, epochs=2)
     share = Share()
     check_epochs(backend, case, share)
     assert share.compared == 1

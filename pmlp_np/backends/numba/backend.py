@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -75,7 +76,8 @@ _REORDER_BYTES = 1 << 30
 _POLL_SECONDS = 0.05
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helper would still be waking up.
 _SMALL_WORK = 1 << 20
-_NO_INTEGERS = np.zeros(0, np.int64)
+# Elements of a member from which it is worth meeting after every pass.
+_LARGE_MEMBER = 1 << 18
 
 _LAYOUT_TABLES = (
     "first_layer", "fan_in", "fan_out", "row_stride", "stride_in", "stride_out", "weight_offset", "bias_offset",
@@ -149,7 +151,7 @@ class NumbaBackend:
     ) -> None:
         fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **vars(progress)}
         if shuffle == MEMBER_ORDER:
-            fields["orders"] = np.empty(_slots(control, members) * data.n, np.int64)
+            fields["orders"] = np.empty(min(_slots(control), len(members)) * data.n, np.int64)
         if shuffle != SHARED_ORDER:
             self._execute(TRAIN, members, control, data, **fields)
             return
@@ -327,12 +329,13 @@ class NumbaBackend:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int(weight.sum()) * n_rows < _SMALL_WORK
-        n_threads = 1 if small else _slots(control, members)
+        n_threads = 1 if small else _slots(control)
         place = np.argsort(-weight, kind="stable")
-        flags = np.zeros(2, np.int64)
+        n_together = _too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
+        flags = np.zeros(4, np.int64)
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
         job = JobBuilder(self._base(task, members)).put(
-            queue=members[place], n_queue=len(place), place=place, done=done, counter=flags[:1], stop=flags[1:],
+            done=done, counter=flags[:1], stop=flags[1:2], meeting=flags[2:3], together=flags[3:], give_way=_give_way(),
             parameters=self._weights(weights), **fields,
         )  # fmt: skip
         if data is not None:
@@ -341,11 +344,16 @@ class NumbaBackend:
                 job.put(y=data.y, n_targets=data.y.shape[0], y_stride=data.y.shape[1])
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
-            if small:
-                driver.work(0, job.build())
-                control.tick(1.0)
-            else:
-                _run(job.build(), n_threads, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+            for together, part in ((True, place[:n_together]), (False, place[n_together:])):
+                if len(part) == 0 or flags[1]:
+                    continue
+                jobs = job.put(queue=members[part], n_queue=len(part), place=part).build()
+                if small:
+                    driver.work(0, jobs)
+                    control.tick(1.0)
+                    continue
+                slots = n_threads if together else min(n_threads, len(part))
+                _run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
         if marker is not None and task == TRAIN:
             marker.touch()
 
@@ -368,19 +376,41 @@ class NumbaBackend:
             self._idle_scratch += blocks
 
 
-def _slots(control: Control, members: np.ndarray) -> int:
-    """Threads to work with: as many as asked for, else as many as the cores, but no more than there are members."""
-    wanted = numba.config.NUMBA_NUM_THREADS if control.n_threads is None else control.n_threads
-    return min(wanted, len(members))
+@cache
+def _give_way() -> int:
+    """The address of the system's function that lets another thread have the core; 0 where there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+    except (AttributeError, OSError, TypeError):
+        return 0
 
 
-def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[], bool]) -> None:
-    """Run a job on helper threads while this one watches: progress, budgets and Ctrl-C set the stop flag."""
+def _slots(control: Control) -> int:
+    """Threads to work with: as many as asked for, else as many as the cores."""
+    return numba.config.NUMBA_NUM_THREADS if control.n_threads is None else control.n_threads
+
+
+def _too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
+    """How many of the members, largest first, are trained by all threads together: those after which the others would
+    be done before, however they were dealt out."""
+    left, count = int(weight.sum()), 0
+    while count < len(weight) and weight[count] >= _LARGE_MEMBER and n_threads * int(weight[count]) > left:
+        left -= int(weight[count])
+        count += 1
+    return count if n_threads > 1 else 0
+
+
+def _run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tick: Callable[[], bool]) -> None:
+    """Run a job on helper threads, its members dealt out or each by all threads together, while this one watches:
+    progress, budgets and Ctrl-C set the stop flag."""
     failure: list[BaseException] = []
 
     def compute(slot: int) -> None:
         try:
-            driver.work(slot, jobs)
+            if together:
+                driver.work_together(slot, n_threads, jobs)
+            else:
+                driver.work(slot, jobs)
         except BaseException as error:
             failure.append(error)
 
@@ -396,8 +426,8 @@ def _run(jobs: np.ndarray, n_threads: int, flags: np.ndarray, tick: Callable[[],
                         flags[1] = 1
         finally:
             # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
-            flags[1] = 1
             while not all(event.is_set() for event in ended):
+                flags[1] = 1
                 with contextlib.suppress(KeyboardInterrupt):
                     next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
         tick()

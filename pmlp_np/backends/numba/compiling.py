@@ -231,7 +231,7 @@ def fetch_and_add(typing_context, address, amount):
     """Atomically add to the int64 at an address; what it held before."""
 
     def generate(context, builder, signature, arguments):
-        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], I64.as_pointer()), arguments[1], "monotonic")
+        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], I64.as_pointer()), arguments[1], "acq_rel")
 
     return types.int64(types.int64, types.int64), generate
 
@@ -242,9 +242,22 @@ def read_now(typing_context, address):
 
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], I64.as_pointer())
-        return builder.load_atomic(pointer, "monotonic", 8, typ=I64)
+        return builder.load_atomic(pointer, "acquire", 8, typ=I64)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def pause(typing_context):
+    """Tell the processor that this thread is waiting for another (x86; elsewhere nothing)."""
+
+    def generate(context, builder, signature, arguments):
+        if _X86:
+            builder.call(cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])  # fmt: skip
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

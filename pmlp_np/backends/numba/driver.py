@@ -2,7 +2,7 @@
 
 Every thread calls `work` with a slot of its own. Members are dealt out from a queue, largest first, by an atomic
 counter. A slot takes a member and keeps it for the whole task, so that parameters, gradient and activations of that
-member stay in its core's cache.
+member stay in its core's cache. Members too large to be dealt out are trained by all slots together.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pmlp_np.backends.numba.compiling import (
     set_item,
 )
 from pmlp_np.backends.numba.drawing import initialize, shuffle
-from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, TRAIN
-from pmlp_np.backends.numba.program import PATCHED_AT, minibatch, patch, run_block, write_program
+from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN
+from pmlp_np.backends.numba.program import PATCHED_AT, Team, meet, minibatch, patch, run_block, write_program
 
 
 @kernel()
@@ -35,26 +35,44 @@ def count_work(job, slot, m):
 
 
 @kernel()
-def _train(job, slot, m):
+def _told_to_stop(job, program):
+    """Whether to stop between two minibatches; all slots of a team hear the same."""
+    if program.team.parts == 1:
+        return read_now(job.stop) != 0
+    if program.team.part == 0:
+        set_item(job.together, 0, read_now(job.stop))
+    meet(job, program)
+    return read_now(job.together) != 0
+
+
+@kernel()
+def _train(job, team, m):
     """Finish the member's current epoch, or stop between minibatches when told to or when a loss is not finite."""
     n, batch = job.n_rows, item(job.batch_size, m)
     batches = (n + batch - 1) // batch
-    program = write_program(job, slot, m)
+    leads = team.part == 0
+    program = write_program(job, team, m)
     order = job.order
     if job.shuffle == MEMBER_ORDER:
-        order = job.orders + slot * n * 8
-        shuffle(item(job.stream_key, m), item(job.epoch, m), order, n)
+        order = job.orders + team.slot * n * 8
+        if leads:
+            shuffle(item(job.stream_key, m), item(job.epoch, m), order, n)
     # The cursor is kept here and written once: neighbors' cursors share cache lines, and other slots train neighbors.
     epoch, done, step = item(job.epoch, m), item(job.minibatch, m), item(job.step, m)
     loss_sum = float_item(job.loss_sum, m)
     healthy = True
-    while healthy and done < batches and read_now(job.stop) == 0:
+    meet(job, program)
+    while healthy and done < batches and not _told_to_stop(job, program):
         step += 1
         loss = minibatch(job, program, done * batch, min(batch, n - done * batch), order, step)
         done += 1
         loss_sum += loss
-        count_work(job, slot, m)
+        if leads:
+            count_work(job, team.slot, m)
         healthy = np.isfinite(loss)
+    meet(job, program)
+    if not leads:
+        return
     if not healthy:
         set_float_item(job.loss, m, loss_sum / done)
     elif done == batches:
@@ -80,14 +98,14 @@ def _all_rows(job, program, out, out_step):
         count = min(program.rows, job.n_rows - done)
         patch(program.start, job.x + done * job.x_stride * job.itemsize, job.x_stride)
         set_item(program.judge, PATCHED_AT, out + done * out_step * job.itemsize)
-        run_block(program, count, 1 if done == 0 else 0, 1 if done + count >= job.n_rows else 0)
+        run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= job.n_rows else 0)
         done += count
 
 
 @kernel()
 def _evaluate(job, slot, m):
     """Mean loss and mean score over all rows."""
-    program = write_program(job, slot, m)
+    program = write_program(job, Team(slot, 0, 1), m)
     set_item(program.judge, PATCHED_AT + 1, job.y_stride)
     _all_rows(job, program, job.y, 1)
     set_float_item(job.loss, m, float_item(program.sums, 0) / job.n_rows)
@@ -97,7 +115,7 @@ def _evaluate(job, slot, m):
 @kernel()
 def _forward(job, slot, m, i):
     """Raw outputs of all rows, to place i of the result."""
-    program = write_program(job, slot, m)
+    program = write_program(job, Team(slot, 0, 1), m)
     _all_rows(job, program, job.out + i * job.n_rows * job.n_outputs * job.itemsize, job.n_outputs)
 
 
@@ -113,7 +131,7 @@ def work(slot, jobs):
             break
         m = item(job.queue, i)
         if job.task == TRAIN:
-            _train(job, slot, m)
+            _train(job, Team(slot, 0, 1), m)
         elif job.task == EVALUATE:
             _evaluate(job, slot, m)
         elif job.task == FORWARD:
@@ -122,4 +140,15 @@ def work(slot, jobs):
             initialize(job, slot, m)
         if job.task != TRAIN:
             count_work(job, slot, m)
+    set_float_mode(mode)
+
+
+@kernel()
+def work_together(slot, slots, jobs):
+    """Train the members of the queue one after another, each by all slots."""
+    job = jobs[0]
+    mode = set_float_mode(FLUSH_DENORMALS)
+    set_item(item(job.scratch, slot) + MEETINGS_AT, 0, 0)
+    for i in range(job.n_queue):
+        _train(job, Team(0, slot, slots), item(job.queue, i))
     set_float_mode(mode)

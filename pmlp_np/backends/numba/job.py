@@ -18,7 +18,7 @@ INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 # One task on a queue of members. Every field is a number, an address in bytes (0: not needed) of a table or a buffer,
 # or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
 _FIELD_NAMES = """
-    task queue n_queue place counter stop done itemsize lanes n_features n_outputs n_targets
+    task queue n_queue place counter stop meeting together give_way done itemsize lanes n_features n_outputs n_targets
     parameters slots x x_stride y y_stride n_rows order shuffle out loss score scratch orders
     first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
     block_offset block_size slot_offset
@@ -45,12 +45,12 @@ MAX_NUMBERS = max(len(scalar_names(rule)) for rule in RULES)
 DONE_STRIDE = 8
 # Random numbers drawn at a time, and room for the whole vector after them.
 DRAWS = 256
-# Fixed places at the start of a slot's scratch, in bytes.
-SUMS_AT, LANE_SUMS_AT = 0, VECTOR_BYTES
+# Fixed places at the start of a slot's scratch, in bytes. Two sums, and how often the slot has met the others.
+SUMS_AT, MEETINGS_AT, LANE_SUMS_AT = 0, 16, VECTOR_BYTES
 # Two float64 sums for every lane, of which there are 16 at most.
 HYPERPARAMETERS_AT = LANE_SUMS_AT + 2 * 16 * 8
 DRAWS_AT = HYPERPARAMETERS_AT + 2 * 8 * -(-len(HYPERPARAMETERS) // 8) * 8
-_PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
+PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
 # A program's instructions, in 64-bit words: see `program`.
 INSTRUCTION_WORDS = 24
 INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
@@ -92,7 +92,6 @@ class Frame(NamedTuple):
     """
 
     member: int
-    program: int
     first_layer: int
     depth: int
     block: int
@@ -137,7 +136,7 @@ def scratch_bytes(layout: Any, itemsize: int) -> int:
         + outputs * layout.lanes
     )
     return (
-        _PROGRAM_AT
+        PROGRAM_AT
         + _program_bytes(int(layout.depth.max()))
         + elements * itemsize
         + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
@@ -159,8 +158,7 @@ def frame(job, slot, m):
     outputs = (job.n_outputs + job.lanes - 1) // job.lanes * job.lanes
     widest = max(widest, outputs)
     per_output = outputs * rows * size
-    program = item(job.scratch, slot) + _PROGRAM_AT
-    raw = program + _compiled_program_bytes(depth)
+    raw = item(job.scratch, slot) + PROGRAM_AT + _compiled_program_bytes(depth)
     slope = raw + per_output
     targets = slope + per_output
     row_major = targets + per_output
@@ -175,5 +173,5 @@ def frame(job, slot, m):
     derivatives = activations + rows * width * size
     call(job.fill_pass, (zeros, widest))
     block = job.parameters + item(job.block_offset, m) * size
-    return Frame(m, program, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
+    return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
                  numbers, bias_numbers, lane_sums, gradient, x, activations, derivatives)  # fmt: skip

@@ -10,6 +10,10 @@ and next what else may change from block to block (PATCHED_AT): rows and stride 
     train:     scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
+
+A member that outweighs all others is trained by a team of slots: each has a program of its own that covers a part of
+each layer's units, on the frame of the first slot, and they meet after every pass. What can't be parted the first slot
+does alone. Every number is computed by the same instructions as before, only elsewhere: the bits are the same.
 """
 
 from __future__ import annotations
@@ -20,9 +24,12 @@ from pmlp_np.backends.numba.compiling import (
     bits_of,
     call,
     call_block,
+    fetch_and_add,
     float_item,
     item,
     kernel,
+    pause,
+    read_now,
     set_float_item,
     set_item,
     set_items,
@@ -32,6 +39,8 @@ from pmlp_np.backends.numba.job import (
     HYPERPARAMETERS_AT,
     INSTRUCTION_BYTES,
     LANE_SUMS_AT,
+    MEETINGS_AT,
+    PROGRAM_AT,
     SUMS_AT,
     TRAIN,
     frame,
@@ -44,12 +53,24 @@ _WEIGHT_DECAY = HYPERPARAMETERS.index("weight_decay")
 # Words of an instruction: its pass, then rows, first and last, then what is patched. The step is the last argument of
 # `scalars`, which is not over rows.
 _ROWS_AT, PATCHED_AT, _STEP_AT = 1, 4, 5
+# Looks at the others before a waiting slot lets other threads have its core: some 10 microseconds.
+_SPINS = 500
+
+
+class Team(NamedTuple):
+    """The slot whose frame is used, and which part of how many parts this program covers."""
+
+    slot: int
+    part: int
+    parts: int
 
 
 class Program(NamedTuple):
     """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
     those of a minibatch; of those that are patched; and of the frame's room for gathered rows and targets."""
 
+    team: Team
+    meetings: int
     rows: int
     prepare: int
     start: int
@@ -70,69 +91,96 @@ def _put(at, address, arguments):
 
 
 @kernel()
-def _put_forward(job, frame, at):
+def _alone(team, address):
+    """The address of a pass that the first slot does alone; 0 for the others."""
+    return address if team.part == 0 else 0
+
+
+@kernel()
+def _share(job, team, width):
+    """A program's share of `width` units, in whole vectors: (elements before it, width, vectors)."""
+    vectors = (width + job.lanes - 1) // job.lanes
+    if team.parts == 1:
+        return 0, width, vectors
+    first, stop = vectors * team.part // team.parts, vectors * (team.part + 1) // team.parts
+    before = first * job.lanes
+    return before, min(width, stop * job.lanes) - before, stop - first
+
+
+@kernel()
+def _put_forward(job, team, frame, at):
     """Layers, and raw outputs (outputs, rows); returns where the next instruction goes."""
     size = job.itemsize
     a, d, x, x_stride = frame.activations, frame.derivatives, 0, 0
     for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1):
-        padded, vectors = item(job.row_stride, layer), item(job.vectors, layer)
-        fan_in, fan_out = item(job.fan_in, layer), item(job.fan_out, layer)
+        padded, fan_in = item(job.row_stride, layer), item(job.fan_in, layer)
+        before, width, vectors = _share(job, team, item(job.fan_out, layer))
+        part = before * size
         weights, bias = frame.block + item(job.weight_offset, layer) * size, item(job.bias_offset, layer)
         start = frame.zeros if bias < 0 else frame.block + bias * size
         if layer < frame.first_layer + frame.depth:
             layer_pass = item(job.layer_pass, item(job.activation, layer))
             if job.task == TRAIN:
-                at = _put(at, layer_pass, (x, x_stride, a, d, padded, weights, start, fan_out, vectors, fan_in))
+                at = _put(at, layer_pass, (x, x_stride, a + part, d + part, padded, weights + part, start + part, width,
+                                           vectors, fan_in))  # fmt: skip
             else:
-                at = _put(at, layer_pass, (x, x_stride, a, padded, weights, start, fan_out, vectors, fan_in))
+                at = _put(at, layer_pass, (x, x_stride, a + part, padded, weights + part, start + part, width, vectors,
+                                           fan_in))  # fmt: skip
             x, x_stride = a, padded
             a += frame.rows * padded * size
             d += frame.rows * padded * size
         elif frame.depth > 0:
-            at = _put(at, job.outputs_pass, (frame.raw, frame.rows, start, x, padded, weights, job.n_outputs, vectors))
+            vectors = item(job.vectors, layer)
+            at = _put(at, _alone(team, job.outputs_pass),
+                      (frame.raw, frame.rows, start, x, padded, weights, job.n_outputs, vectors))  # fmt: skip
         else:
-            at = _put(at, job.linear_pass,
-                      (x, x_stride, frame.row_major, padded, weights, start, fan_out, vectors, fan_in))  # fmt: skip
-            at = _put(at, job.by_output_pass, (frame.raw, frame.rows, frame.row_major, padded, job.n_outputs))
+            at = _put(at, job.linear_pass, (x, x_stride, frame.row_major + part, padded, weights + part, start + part,
+                                            width, vectors, fan_in))  # fmt: skip
+            by_output = _alone(team, job.by_output_pass)
+            at = _put(at, by_output, (frame.raw, frame.rows, frame.row_major, padded, job.n_outputs))
     return at
 
 
 @kernel()
-def _put_loss(job, frame, at, scratch):
+def _put_loss(job, team, frame, at, scratch):
     bias = item(job.bias_offset, frame.first_layer + frame.depth)
     bias_gradient = frame.unused if bias < 0 else frame.gradient + bias * job.itemsize
-    return _put(at, job.loss_pass, (0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient,
-                                    frame.lane_sums, scratch + LANE_SUMS_AT, scratch + SUMS_AT))  # fmt: skip
+    return _put(at, _alone(team, job.loss_pass),
+                (0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient, frame.lane_sums,
+                 scratch + LANE_SUMS_AT, scratch + SUMS_AT))  # fmt: skip
 
 
 @kernel()
-def _put_weights_backward(job, frame, at, layer, x, x_stride, slope):
+def _put_weights_backward(job, team, frame, at, layer, x, x_stride, slope):
     """The gradient of hidden weights from the slopes by their pre-activations, and their step."""
     size, m = job.itemsize, frame.member
-    offset = item(job.weight_offset, layer) * size
+    before, width, vectors = _share(job, team, item(job.fan_out, layer))
+    offset = (item(job.weight_offset, layer) + before) * size
     slots, slot_stride = job.slots + item(job.slot_offset, m) * size + offset, item(job.block_size, m)
     return _put(at, item(job.weights_backward_pass, item(job.rule, m)),
-                (x, x_stride, slope, frame.block + offset, frame.gradient + offset, item(job.row_stride, layer), slots,
-                 slot_stride, item(job.fan_in, layer), item(job.fan_out, layer), item(job.vectors, layer),
+                (x, x_stride, slope + before * size, frame.block + offset, frame.gradient + offset,
+                 item(job.row_stride, layer), slots, slot_stride, item(job.fan_in, layer), width, vectors,
                  frame.numbers))  # fmt: skip
 
 
 @kernel()
-def _put_output_backward(job, frame, at, a, d):
+def _put_output_backward(job, team, frame, at, a, d):
     """The output layer's gradient; the last hidden derivatives d become slopes, summed up for that layer's biases."""
     size, m = job.itemsize, frame.member
     layer = frame.first_layer + frame.depth
-    offset, hidden_bias = item(job.weight_offset, layer) * size, item(job.bias_offset, layer - 1)
+    before, width, vectors = _share(job, team, item(job.fan_in, layer))
+    part, offset = before * size, (item(job.weight_offset, layer) + before) * size
+    hidden_bias = item(job.bias_offset, layer - 1)
     sums = frame.unused if hidden_bias < 0 else frame.gradient + hidden_bias * size
     slots, slot_stride = job.slots + item(job.slot_offset, m) * size + offset, item(job.block_size, m)
     return _put(at, item(job.output_backward_pass, item(job.rule, m)),
-                (a, d, item(job.row_stride, layer), sums, frame.slope, frame.rows, frame.block + offset,
-                 frame.gradient + offset, slots, slot_stride, item(job.fan_in, layer), item(job.vectors, layer),
-                 job.n_outputs, frame.numbers))  # fmt: skip
+                (a + part, d + part, item(job.row_stride, layer), sums + part, frame.slope, frame.rows,
+                 frame.block + offset, frame.gradient + offset, slots, slot_stride, width, vectors, job.n_outputs,
+                 frame.numbers))  # fmt: skip
 
 
 @kernel()
-def _put_backward(job, frame, at):
+def _put_backward(job, team, frame, at):
     """Gradients, from the slopes of the loss; slopes of hidden layers overwrite derivatives.
 
     Weights take their step with the last block, each layer's after its old weights have passed the slopes on.
@@ -140,28 +188,30 @@ def _put_backward(job, frame, at):
     size = job.itemsize
     if frame.depth == 0:
         padded = item(job.row_stride, frame.first_layer)
-        at = _put(at, job.by_row_pass, (frame.row_major, padded, frame.slope, frame.rows, job.n_outputs))
-        return _put_weights_backward(job, frame, at, frame.first_layer, 0, 0, frame.row_major)
+        by_row = _alone(team, job.by_row_pass)
+        at = _put(at, by_row, (frame.row_major, padded, frame.slope, frame.rows, job.n_outputs))
+        return _put_weights_backward(job, team, frame, at, frame.first_layer, 0, 0, frame.row_major)
     before_last = 0
     for k in range(frame.depth - 1):
         before_last += frame.rows * item(job.row_stride, frame.first_layer + k) * size
     a, d = frame.activations + before_last, frame.derivatives + before_last
-    at = _put_output_backward(job, frame, at, a, d)
+    at = _put_output_backward(job, team, frame, at, a, d)
     for k in range(frame.depth - 1, 0, -1):
         layer = frame.first_layer + k
-        padded, before = item(job.row_stride, layer), item(job.row_stride, layer - 1)
-        a -= frame.rows * before * size
-        d_before = d - frame.rows * before * size
-        weights = frame.block + item(job.weight_offset, layer) * size
-        fan_in, vectors = item(job.fan_in, layer), item(job.vectors, layer)
-        at = _put(at, job.hidden_backward_pass, (d_before, before, d, weights, padded, fan_in, vectors))
-        at = _put_weights_backward(job, frame, at, layer, a, before, d)
-        d = d_before
+        padded, below = item(job.row_stride, layer), item(job.row_stride, layer - 1)
+        a -= frame.rows * below * size
+        d_below = d - frame.rows * below * size
+        before, width, vectors = _share(job, team, item(job.fan_in, layer))
+        weights = frame.block + (item(job.weight_offset, layer) + before * padded) * size
+        at = _put(at, job.hidden_backward_pass,
+                  (d_below + before * size, below, d, weights, padded, width, item(job.vectors, layer)))  # fmt: skip
+        at = _put_weights_backward(job, team, frame, at, layer, a, below, d)
+        d = d_below
         bias = item(job.bias_offset, layer - 1)
         if bias >= 0:
-            sums, vectors = frame.gradient + bias * size, item(job.vectors, layer - 1)
-            at = _put(at, job.column_sums_pass, (sums, d, before, vectors))
-    return _put_weights_backward(job, frame, at, frame.first_layer, 0, 0, d)
+            sums = frame.gradient + (bias + before) * size
+            at = _put(at, job.column_sums_pass, (sums, d + before * size, below, vectors))
+    return _put_weights_backward(job, team, frame, at, frame.first_layer, 0, 0, d)
 
 
 @kernel()
@@ -195,17 +245,18 @@ def _put_update(job, frame, at):
 
 
 @kernel()
-def write_program(job, slot, m):
-    """The program of the job's task on member m, in a slot's scratch."""
-    place, scratch = frame(job, slot, m), item(job.scratch, slot)
-    at = prepare = place.program
+def write_program(job, team, m):
+    """The program of the job's task on member m, in the scratch of the slot that runs it."""
+    place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
+    own = item(job.scratch, team.slot + team.part)
+    at = prepare = own + PROGRAM_AT
     update = 0
     if job.task == TRAIN:
         at = _put_scalars(job, place, at, scratch)
     start = at
-    judge = at = _put_forward(job, place, at)
+    judge = at = _put_forward(job, team, place, at)
     if job.task == TRAIN:
-        at = _put_backward(job, place, _put_loss(job, place, at, scratch))
+        at = _put_backward(job, team, place, _put_loss(job, team, place, at, scratch))
         if item(job.bias_offset, place.first_layer) >= 0:
             update = at
             _put_update(job, place, at)
@@ -214,7 +265,25 @@ def write_program(job, slot, m):
                                       scratch + SUMS_AT))  # fmt: skip
     else:
         at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
-    return Program(place.rows, prepare, start, at, judge, update, place.x, place.targets, scratch + SUMS_AT)
+    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, place.x, place.targets,
+                   scratch + SUMS_AT)  # fmt: skip
+
+
+@kernel()
+def meet(job, program):
+    """Wait until all slots of a team are here."""
+    if program.team.parts > 1:
+        times = item(program.meetings, 0) + 1
+        set_item(program.meetings, 0, times)
+        fetch_and_add(job.meeting, 1)
+        waited = 0
+        while read_now(job.meeting) < times * program.team.parts:
+            waited += 1
+            if waited < _SPINS or job.give_way == 0:
+                pause()
+            else:
+                # The one waited for may need this core.
+                call(job.give_way, (0,))
 
 
 @kernel()
@@ -225,13 +294,22 @@ def patch(at, address, stride):
 
 
 @kernel()
-def run_block(program, rows, first, last):
+def run_block(job, program, rows, first, last):
     """Run the instructions for a block of rows."""
     at = program.start
     while at < program.stop:
-        set_items(at + 8 * _ROWS_AT, (rows, first, last))
-        call_block(item(at, 0), at + 8)
+        if item(at, 0) != 0:
+            set_items(at + 8 * _ROWS_AT, (rows, first, last))
+            call_block(item(at, 0), at + 8)
+        meet(job, program)
         at += INSTRUCTION_BYTES
+
+
+@kernel()
+def _gather(job, program, places, rows):
+    """Copy the rows and targets at some places to the frame."""
+    call(job.gather_rows_pass, (program.x, job.x, job.x_stride, places, rows, job.n_features))
+    call(job.gather_targets_pass, (program.targets, program.rows, job.y, job.y_stride, places, rows, job.n_targets))
 
 
 @kernel()
@@ -240,9 +318,10 @@ def minibatch(job, program, start, rows, order, step):
 
     Returns the minibatch's loss before the update.
     """
-    size = job.itemsize
-    set_item(program.prepare, _STEP_AT, step)
-    call_block(item(program.prepare, 0), program.prepare + 8)
+    size, leads = job.itemsize, program.team.part == 0
+    if leads:
+        set_item(program.prepare, _STEP_AT, step)
+        call_block(item(program.prepare, 0), program.prepare + 8)
     set_item(program.judge, PATCHED_AT + 2, bits_of(1.0 / rows))
     done = 0
     while done < rows:
@@ -251,15 +330,16 @@ def minibatch(job, program, start, rows, order, step):
             x, x_stride = job.x + (start + done) * job.x_stride * size, job.x_stride
             targets, targets_stride = job.y + (start + done) * size, job.y_stride
         else:
-            x, x_stride, places = program.x, job.n_features, order + (start + done) * 8
-            call(job.gather_rows_pass, (x, job.x, job.x_stride, places, count, job.n_features))
-            targets, targets_stride = program.targets, program.rows
-            call(job.gather_targets_pass, (targets, targets_stride, job.y, job.y_stride, places, count, job.n_targets))
+            x, x_stride, targets, targets_stride = program.x, job.n_features, program.targets, program.rows
+            if leads:
+                _gather(job, program, order + (start + done) * 8, count)
+            meet(job, program)
         patch(program.start, x, x_stride)
         patch(program.judge, targets, targets_stride)
         patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
-        run_block(program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
+        run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
-    if program.update != 0:
+    if leads and program.update != 0:
         call_block(item(program.update, 0), program.update + 8)
+    meet(job, program)
     return float_item(program.sums, 0) / rows
