@@ -1,7 +1,6 @@
 """What a pass's compiled code consists of: sorts of instructions in its innermost loops.
 
     python -m benchmarks.kernels.instructions layer_train:relu outputs
-    python -m benchmarks.kernels.instructions update:adam --kind float64
 
 The code is that of the processor it runs on. A loop's row counts one turn of it, which LLVM may have unrolled. An
 arithmetic instruction that reads memory counts twice: as arithmetic and as a load or broadcast. Spills are vectors that
@@ -17,11 +16,10 @@ from numba import cfunc, types
 
 from pmlp_np.backends.numba.compiling import _emit
 
-COLUMNS = "instructions multiply-adds arithmetic loads broadcasts stores shuffles scalar spills registers".split()
+COLUMNS = ("instructions", "multiply-adds", "arithmetic", "loads", "broadcasts", "stores", "shuffles", "scalar",
+           "spills", "registers")  # fmt: skip
 _VECTOR = re.compile(r"%[xyz]mm(\d+)")
-_MULTIPLY_ADD = re.compile(r"vfn?m(add|sub)\d")
 _SHUFFLE = re.compile(r"v(p?broadcast|perm|pshuf|shuf|p?unpck|extract|insert|p?align|mov[hl]|mov\wdup|p?compress)")
-# On one lane of a vector register.
 _ONE_LANE = re.compile(r"v(?!p?broadcast)\w+(ss|sd)(2\w+)?$|vmov[dq]$|vcvt\w*2[su]si")
 
 
@@ -40,7 +38,7 @@ def basic_blocks(assembly: str) -> list[Block]:
         text = line.split("#")[0].strip()
         if text.startswith(".size") and any(code for _, code in parts):
             break
-        if not line[:1].isspace() and text.endswith(":"):
+        if text.endswith(":"):
             parts.append((text[:-1], []))
         elif text and not text.startswith(".") and parts:
             parts[-1][1].append(text)
@@ -98,11 +96,10 @@ def mix(instructions: list[str]) -> dict[str, int]:
         stored = re.search(r"\)( ?\{%k\d\})?$", operands) is not None  # operands end with the target
         read = "(" in operands and not stored
         copied = read and ("broadcast" in name or "{1to" in operands)
-        found["spills"] += "(%rsp" in operands
-        found["stores"] += stored
-        found["broadcasts"] += copied
-        found["loads"] += read and not copied
-        if _MULTIPLY_ADD.match(name):
+        for sort, one in (("spills", "(%rsp" in operands), ("stores", stored), ("broadcasts", copied),
+                          ("loads", read and not copied)):  # fmt: skip
+            found[sort] += one
+        if re.match(r"vfn?m(add|sub)\d", name):
             found["multiply-adds"] += 1
         elif not name.startswith("vmov") and not _SHUFFLE.match(name):
             found["arithmetic"] += 1
