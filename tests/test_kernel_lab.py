@@ -1,9 +1,13 @@
-"""The kernel lab: what it times computes what NumPy says, and its reading of assembly counts what stands there."""
+"""The kernel lab: what it times computes what NumPy says, its reading of assembly counts what stands there, and its
+pictures show what there is."""
 
 import numpy as np
 import pytest
 
-from benchmarks.kernels import instructions, lab
+import pmlp_np as pm
+from benchmarks.kernels import instructions, lab, pictures
+from pmlp_np.backends.numba.passes import PASSES
+from pmlp_np.layout import PoolLayout
 
 SHAPE = lab.Shape("float32", n_features=5, width=20, rows=32)
 
@@ -76,3 +80,18 @@ def test_what_is_wrong_is_not_timed() -> None:
     array, expected = case.results[0]
     with pytest.raises(SystemExit, match="outputs is wrong by 1.0e-03"):
         lab.check(case._replace(results=[(array, expected + 1e-3 * np.maximum(np.abs(expected), 1.0))]), SHAPE.kind)
+
+
+@pytest.mark.parametrize("n_features", [10, 100])
+def test_the_picture_of_memory_says_what_the_layout_says(n_features: int) -> None:
+    layout = PoolLayout(pm.Specs.from_members([pm.Member(hidden=100)]), n_features, n_raw_outputs=1, lanes=16)
+    shown = {entry.name: getattr(entry, f"at_{n_features}") for entry in pictures.held()}
+    padded = int(layout.row_stride[0])
+    assert shown["W, strip after strip"] == 4 * n_features * padded
+    assert shown["activations and derivatives"] == 4 * 2 * 32 * padded
+
+
+def test_the_picture_of_the_program_shows_passes_that_exist() -> None:
+    known = {name.partition(":")[0] for name in PASSES}
+    assert set(pictures.PASSES) <= known
+    assert {name for group in pictures.ARRAYS.values() for touched in group.values() for name in touched} <= known
