@@ -174,7 +174,7 @@ def draw_memory(figure: Any) -> None:
     figure.text(
         0.012,
         0.935,
-        "What a minibatch of a member with 100 hidden units touches, and where it is",
+        "What a minibatch touches, and where it is (100 hidden units)",
         fontsize=12.5,
         fontweight="bold",
     )
