@@ -110,6 +110,17 @@ class Emitter:
             return self.builder.add(address, self.integer(elements * size)) if elements else address
         return self.builder.add(address, self.builder.mul(elements, self.integer(size)))
 
+    def rows(self, address: Any, first: Any, stride: Any, count: int) -> list[Any]:
+        """The addresses of `count` rows from the row `first` on, `stride` elements apart.
+
+        By addition: multiplied out each by itself they would cost more than short rows take to read.
+        """
+        step = self.builder.mul(stride, self.integer(self.kind.itemsize))
+        addresses = [self.builder.add(address, self.builder.mul(first, step))]
+        for _ in range(count - 1):
+            addresses.append(self.builder.add(addresses[-1], step))
+        return addresses
+
     def minimum(self, a: Any, b: Any) -> Any:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 

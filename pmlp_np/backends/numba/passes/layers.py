@@ -21,16 +21,16 @@ def _layer_passes(name: str) -> None:
         """The activation of x W + start, and where wanted its derivative: what stores[i] is an address for."""
         bld, lanes = e.builder, e.kind.lanes
 
-        def finish(row: list[Any], columns: Any, count: int, sums: list[Any]) -> None:
-            at = [bld.add(columns, e.integer(j * lanes)) for j in range(count)]
+        def finish(r: Any, height: int, columns: Any, count: int, sums: list[Any]) -> None:
             # Only the last vector of a strip can reach beyond the width.
-            masks = [None] * (count - 1) + [e.first_lanes(bld.sub(width, at[-1]))]
-            for i, r in enumerate(row):
+            end = bld.add(columns, e.integer((count - 1) * lanes))
+            masks = [None] * (count - 1) + [e.first_lanes(bld.sub(width, end))]
+            lines = [e.rows(e.offset(address, columns), r, stride, height) for address in stores]
+            for i in range(height):
                 for j in range(count):
-                    place = bld.add(bld.mul(r, stride), at[j])
                     results = function(Value(e, sums[i * count + j]))
-                    for address, result in zip(stores, results, strict=False):
-                        e.store(e.masked(masks[j], result), e.offset(address, place))
+                    for line, result in zip(lines, results, strict=False):
+                        e.store(e.masked(masks[j], result), e.offset(line[i], j * lanes))
 
         multiply(e, tiles.layer, row_of(e, start), x, x_stride, e.integer(1), w, stride, rows, vectors, fan_in, finish)
 

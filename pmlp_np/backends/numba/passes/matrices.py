@@ -8,9 +8,9 @@ from typing import Any
 from pmlp_np.backends.numba.passes.registry import Cover, Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
 
-# A tile: row numbers, first column, number of vectors. Its sums go row by row.
-Begin = Callable[[list[Any], Any, int], list[Any]]
-Finish = Callable[[list[Any], Any, int, list[Any]], None]
+# A tile: first row, number of rows, first column, number of vectors. Its sums go row by row.
+Begin = Callable[[Any, int, Any, int], list[Any]]
+Finish = Callable[[Any, int, Any, int, list[Any]], None]
 
 
 def multiply(
@@ -24,8 +24,7 @@ def multiply(
 
     def tile(n: Any, width: int, r: Any, height: int) -> None:
         columns = bld.mul(n, e.integer(lanes))
-        row = [bld.add(r, e.integer(i)) for i in range(height)]
-        a_at = [e.offset(a, bld.mul(i, a_row)) for i in row]
+        a_at = e.rows(a, r, a_row, height)
         b_at = e.offset(b, columns)
 
         def turn(k: Any, *accumulators: Any) -> list[Any]:
@@ -37,7 +36,7 @@ def multiply(
                 results += [Words.fma(x, bs[j], Value(e, accumulators[i * width + j])).ir for j in range(width)]
             return results
 
-        finish(row, columns, width, e.loop(depth, turn, *begin(row, columns, width)))
+        finish(r, height, columns, width, e.loop(depth, turn, *begin(r, height, columns, width)))
 
     # Columns outside, so that a strip of B stays in the nearest cache while the rows go by.
     def strips(widths: tuple[int, ...], odd: int, over_rows: Callable[[Callable[[Any, int], None]], Any]) -> None:
@@ -55,20 +54,18 @@ def multiply(
 def row_of(e: Emitter, start: Any) -> Begin:
     """Every row of the tile begins as the same vectors."""
 
-    def begin(row: list[Any], columns: Any, width: int) -> list[Any]:
-        return [
-            e.load(e.offset(start, e.builder.add(columns, e.integer(j * e.kind.lanes)))).ir for j in range(width)
-        ] * (len(row))
+    def begin(r: Any, height: int, columns: Any, width: int) -> list[Any]:
+        here = e.offset(start, columns)
+        return [e.load(e.offset(here, j * e.kind.lanes)).ir for j in range(width)] * height
 
     return begin
 
 
 def block_of(e: Emitter, start: Any, stride: Any) -> Begin:
     """Every row of the tile begins as a row of its own, `stride` elements from the next; 0: all as one row."""
-    bld = e.builder
 
-    def begin(row: list[Any], columns: Any, width: int) -> list[Any]:
-        at = [e.offset(start, bld.add(bld.mul(i, stride), columns)) for i in row]
+    def begin(r: Any, height: int, columns: Any, width: int) -> list[Any]:
+        at = e.rows(e.offset(start, columns), r, stride, height)
         return [e.load(e.offset(place, j * e.kind.lanes)).ir for place in at for j in range(width)]
 
     return begin
@@ -105,10 +102,10 @@ def _dots(
     def tile(i: Any, j: Any, count: int) -> list[Value]:
         """The dots of `lanes` rows of P with each of `count` rows of Q, in groups that fill the registers."""
         at_once = min(tiles.dot_rows // count, lanes)
-        q_at = [e.offset(q, bld.mul(bld.add(j, e.integer(c)), ldq)) for c in range(count)]
+        q_at = e.rows(q, j, ldq, count)
         parts: list[list[Value]] = [[] for _ in range(count)]
         for group in range(0, lanes, at_once):
-            p_at = [e.offset(p, bld.mul(bld.add(i, e.integer(group + r)), ldp)) for r in range(at_once)]
+            p_at = e.rows(p, bld.add(i, e.integer(group)), ldp, at_once)
 
             def turn(k: Any, *sums: Any, p_at: list[Any] = p_at) -> list[Any]:
                 place = bld.mul(k, e.integer(lanes))

@@ -92,16 +92,20 @@ def _rule_passes(name: str) -> None:
         take = step(e, numbers, w, slots, slot_stride)
         held = block_of(e, gradient, stride)
 
-        def begin(row: list[Any], columns: Any, count: int) -> list[Any]:
-            return [e.masked(going_on, Value(e, x)).ir for x in held(row, columns, count)]
+        def begin(r: Any, height: int, columns: Any, count: int) -> list[Any]:
+            return [e.masked(going_on, Value(e, x)).ir for x in held(r, height, columns, count)]
 
-        def finish(row: list[Any], columns: Any, count: int, sums: list[Any]) -> None:
+        def finish(r: Any, height: int, columns: Any, count: int, sums: list[Any]) -> None:
             at = [bld.add(columns, e.integer(j * lanes)) for j in range(count)]
             masks = [None] * (count - 1) + [e.first_lanes(bld.sub(width, at[-1]))]
-            places = [bld.add(bld.mul(r, stride), place) for r in row for place in at]
+            row = bld.mul(r, stride)
+            places = []
+            for _ in range(height):
+                places += [bld.add(row, place) for place in at]
+                row = bld.add(row, stride)
             with bld.if_else(ends) as (done, not_yet):
                 with done:
-                    for place, mask, total in zip(places, masks * len(row), sums, strict=True):
+                    for place, mask, total in zip(places, masks * height, sums, strict=True):
                         take(place, Value(e, total), mask)
                 with not_yet:
                     for place, total in zip(places, sums, strict=True):
