@@ -116,7 +116,18 @@ def turns(repeats: Sequence[int]) -> Iterator[int]:
                 yield i
 
 
-def measure_cell(cell: Cell, workers: Sequence[Worker], rates: dict[str, Any], quick: bool) -> dict[str, Any]:
+def limits_of(entry: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
+    """The least seconds that a cell's epoch can take, and the fraction of that speed which the library reaches."""
+    cell, seconds = Cell(**entry["cell"]), entry["methods"][LIBRARY]["epoch_seconds"]["median"]
+    shape = ARCHITECTURES, cell.n_features, cell.n_outputs, cell.depth, cell.n_rows
+    bounds = {
+        kind: limit.epoch_seconds(rates, *shape, kind == "rounded_widths")
+        for kind in ("true_widths", "rounded_widths")
+    }
+    return {"limit_seconds": bounds, "limit_fraction": {kind: bound / seconds for kind, bound in bounds.items()}}
+
+
+def measure_cell(cell: Cell, workers: Sequence[Worker], quick: bool) -> dict[str, Any]:
     entrants = [Entrant(worker, cell, quick) for worker in workers if applies(worker.method, cell)]
     agreements: dict[str, Any] = {}
     expected = np.zeros(0)
@@ -132,11 +143,6 @@ def measure_cell(cell: Cell, workers: Sequence[Worker], rates: dict[str, Any], q
     if not np.isfinite(entrants[0].losses()).all():
         raise RuntimeError(f"a member of the library's pool diverged: lower the learning rate of {cell.name()}")
     shape = ARCHITECTURES, cell.n_features, cell.n_outputs, cell.depth
-    library = float(np.median(entrants[0].seconds))
-    bounds = {
-        kind: limit.epoch_seconds(rates, *shape, cell.n_rows, kind == "rounded_widths")
-        for kind in ("true_widths", "rounded_widths")
-    }
     return {
         "name": cell.name(),
         "cell": cell._asdict(),
@@ -145,8 +151,6 @@ def measure_cell(cell: Cell, workers: Sequence[Worker], rates: dict[str, Any], q
         "n_parameters": n_parameters(*shape),
         "agreement": {"after_rows": AGREEMENT_ROWS[cell.n_rows], "over_rows": LOSS_ROWS},
         "methods": {e.worker.method: e.record(agreements[e.worker.method]) for e in entrants},
-        "limit_seconds": bounds,
-        "limit_fraction": {kind: seconds / library for kind, seconds in bounds.items()},
     }  # fmt: skip
 
 
@@ -197,7 +201,9 @@ class Run:
         try:
             for i, cell in enumerate(todo):
                 began, waited = time.perf_counter(), {worker.method: worker.seconds_waited for worker in workers}
-                entry = measure_cell(cell, workers, self._rates(i), self.quick)
+                if i % CELLS_PER_LIMIT == 0:
+                    self.results["limits"].append({"before_cell": i, **limit.measure(available_cores())})
+                entry = measure_cell(cell, workers, self.quick)
                 entry["measuring_seconds"] = time.perf_counter() - began
                 entry["measuring_seconds_by_method"] = {w.method: w.seconds_waited - waited[w.method] for w in workers}
                 self._keep(entry)
@@ -208,17 +214,13 @@ class Run:
             for worker in workers:
                 worker.quit()
 
-    def _rates(self, i: int) -> dict[str, Any]:
-        """The machine's limit: the last one measured, or a new one."""
-        if i % CELLS_PER_LIMIT == 0:
-            self.results["limits"].append({"before_cell": i, **limit.measure(available_cores())})
-        rates: dict[str, Any] = self.results["limits"][-1]
-        return rates
-
     def _keep(self, entry: dict[str, Any]) -> None:
-        entry["limit"] = len(self.results["limits"]) - 1
         order = {cell.name(): i for i, cell in enumerate(CELLS + EXTRA_CELLS)}
         self.results["cells"] = sorted([*self.results["cells"], entry], key=lambda e: order[e["name"]])
+        # One machine, one limit: the best that it has shown so far holds for all cells.
+        rates = limit.fastest(self.results["limits"])
+        for each in self.results["cells"]:
+            each.update(limits_of(each, rates))
         if self.output is not None:
             self.output.parent.mkdir(parents=True, exist_ok=True)
             partial = self.output.with_suffix(".partial")

@@ -16,10 +16,11 @@ class ProgressBar:
     """A bar on stderr: tqdm's where it is installed, otherwise a line every ten seconds.
 
     enabled: True, False, or "auto": where stderr is a terminal and the work takes longer than half a second.
+    `wanted` says whether anything may be shown.
     """
 
     def __init__(self, enabled: bool | str) -> None:
-        self._wanted = sys.stderr.isatty() if enabled == "auto" else bool(enabled)
+        self.wanted = sys.stderr.isatty() if enabled == "auto" else bool(enabled)
         self._quiet = _QUIET_SECONDS if enabled == "auto" else 0.0
         self._start = self._last = time.monotonic()
         self._bar: Any = None
@@ -28,7 +29,7 @@ class ProgressBar:
     def show(self, share: float, note: str) -> None:
         """Show the share of all work that is done, from 0 to 1, and a note."""
         now = time.monotonic()
-        if not self._wanted or now - self._start < self._quiet:
+        if not self.wanted or now - self._start < self._quiet:
             return
         if self._bar is None and not self._plain:
             self._open()

@@ -166,7 +166,7 @@ def train(
                     backend, progress, records, loss, members[healthy], epoch[healthy], validation, settings, whole
                 )
             finished, left = finished + this_epoch, work_left()
-            note = _note(progress, records, target, names[-1])
+            note = _note(progress, records, target, names[-1]) if bar.wanted else ""
             bar.show(finished / max(finished + left, 1.0), note)
         if pressed.is_set():
             return "interrupted"

@@ -123,6 +123,8 @@ class NumbaBackend:
         by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
         self._distribution = by_initializer[plan.specs.initializer]
         self._vectors = layout.vectors
+        self._all = np.arange(layout.n_members)
+        self._by_size = np.argsort(-layout.block_size, kind="stable")
         self._bases: dict[tuple[int, ...], JobBuilder] = {}
         self._whole: dict[int, JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
@@ -330,7 +332,7 @@ class NumbaBackend:
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int(weight.sum()) * n_rows < _SMALL_WORK
         n_threads = 1 if small else _slots(control)
-        place = np.argsort(-weight, kind="stable")
+        place = self._largest_first(members)
         n_together = _too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
         flags = np.zeros(4, np.int64)
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
@@ -347,7 +349,7 @@ class NumbaBackend:
             for together, part in ((True, place[:n_together]), (False, place[n_together:])):
                 if len(part) == 0 or flags[1]:
                     continue
-                jobs = job.put(queue=members[part], n_queue=len(part), place=part).build()
+                jobs = job.put(queue=members[part], n_queue=len(part), ahead=n_threads, place=part).build()
                 if small:
                     driver.work(0, jobs)
                     control.tick(1.0)
@@ -356,6 +358,12 @@ class NumbaBackend:
                 _run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
         if marker is not None and task == TRAIN:
             marker.touch()
+
+    def _largest_first(self, members: np.ndarray) -> np.ndarray:
+        """Places of members in the order in which they are dealt out."""
+        if len(members) == len(self._by_size) and np.array_equal(members, self._all):
+            return self._by_size
+        return np.argsort(-self.layout.block_size[members], kind="stable")
 
     @contextlib.contextmanager
     def _scratch(self, n_threads: int) -> Iterator[np.ndarray]:

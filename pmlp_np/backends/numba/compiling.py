@@ -261,6 +261,22 @@ def pause(typing_context):
 
 
 @intrinsic
+def prefetch(typing_context, address):
+    """Ask for the cache line at an address without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [POINTER, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        # To be read, kept in all caches, data.
+        options = [ir.Constant(word, value) for value in (0, 3, 1)]
+        builder.call(function, [builder.inttoptr(arguments[0], POINTER), *options])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
 def bits_of(typing_context, number):
     """The bits of a float64 as int64, to hand it to a pass."""
 

@@ -17,14 +17,18 @@ from pmlp_np.backends.numba.compiling import (
     float_item,
     item,
     kernel,
+    prefetch,
     read_now,
     set_float_item,
     set_float_mode,
     set_item,
 )
 from pmlp_np.backends.numba.drawing import initialize, shuffle
-from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN
+from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN, VECTOR_BYTES
 from pmlp_np.backends.numba.program import PATCHED_AT, Team, meet, minibatch, patch, run_block, write_program
+
+# As much of a member's parameters is fetched ahead: the processor itself goes on with what follows.
+_FETCH_BYTES = 16 * 1024
 
 
 @kernel()
@@ -120,6 +124,16 @@ def _forward(job, slot, m, i):
 
 
 @kernel()
+def _fetch(job, m):
+    """Have a member's parameters brought into the caches while another is being worked on."""
+    at = job.parameters + item(job.block_offset, m) * job.itemsize
+    stop = at + min(item(job.block_size, m) * job.itemsize, _FETCH_BYTES)
+    while at < stop:
+        prefetch(at)
+        at += VECTOR_BYTES
+
+
+@kernel()
 def work(slot, jobs):
     """Take members from the queue until it is empty or the stop flag is set; jobs is a one-element array of
     `job.JOB`."""
@@ -130,6 +144,7 @@ def work(slot, jobs):
         if i >= job.n_queue:
             break
         m = item(job.queue, i)
+        _fetch(job, item(job.queue, min(i + job.ahead, job.n_queue - 1)))
         if job.task == TRAIN:
             _train(job, Team(slot, 0, 1), m)
         elif job.task == EVALUATE:
