@@ -36,7 +36,9 @@ lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
 
-bench: $(INSTALLED)-demo
+bench: $(INSTALLED)-bench
+	@$(VENV_PYTHON) -c 'import torch' 2>/dev/null || \
+		echo "PyTorch will be missing from the peers: install its CPU build into $(VENV) to measure it too"
 	$(VENV_PYTHON) -m benchmarks.paper_grid $(BENCH_ARGS)
 	$(VENV_PYTHON) -m benchmarks.render_grid
 

@@ -166,8 +166,8 @@ def limit_text(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             limit_table(entries(results)),
-            f"What bounds them is the best of {len(limits)} measurements during the run (other work on a machine only ever"
-            f" makes it look slower): {max(rates):,.0f} billion operations per second by multiply-adds on"
+            f"What bounds them is the best of {len(limits)} measurements during the run (other work on a machine only"
+            f" ever makes it look slower): {max(rates):,.0f} billion operations per second by multiply-adds on"
             f" {limits[0]['n_threads']} cores (the least seen: {min(rates):,.0f}); "
             f"nanoseconds per element of an activation and its derivative, on one core: {words}.",
         ]

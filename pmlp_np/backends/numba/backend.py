@@ -76,6 +76,9 @@ _REORDER_BYTES = 1 << 30
 _POLL_SECONDS = 0.05
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helper would still be waking up.
 _SMALL_WORK = 1 << 20
+# Members are dealt out up to so many at a time (their entries in a table of 64-bit numbers fill a cache line), but in
+# at least so many shares per thread, so that no thread waits long for the others at the end.
+_MOST_AT_ONCE, _SHARES = 8, 64
 # Elements of a member from which it is worth meeting after every pass.
 _LARGE_MEMBER = 1 << 18
 
@@ -334,10 +337,10 @@ class NumbaBackend:
         n_threads = 1 if small else _slots(control)
         place = self._largest_first(members)
         n_together = _too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
-        flags = np.zeros(4, np.int64)
+        flags = np.zeros((4, DONE_STRIDE), np.int64)  # each on a cache line of its own
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
         job = JobBuilder(self._base(task, members)).put(
-            done=done, counter=flags[:1], stop=flags[1:2], meeting=flags[2:3], together=flags[3:], give_way=_give_way(),
+            done=done, counter=flags[0], stop=flags[1], meeting=flags[2], together=flags[3], give_way=_give_way(),
             parameters=self._weights(weights), **fields,
         )  # fmt: skip
         if data is not None:
@@ -347,9 +350,10 @@ class NumbaBackend:
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             for together, part in ((True, place[:n_together]), (False, place[n_together:])):
-                if len(part) == 0 or flags[1]:
+                if len(part) == 0 or flags[1, 0]:
                     continue
-                jobs = job.put(queue=members[part], n_queue=len(part), ahead=n_threads, place=part).build()
+                chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
+                jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
                 if small:
                     driver.work(0, jobs)
                     control.tick(1.0)
@@ -431,11 +435,11 @@ def _run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, ti
             for event in ended:
                 while not event.wait(_POLL_SECONDS):
                     if tick():
-                        flags[1] = 1
+                        flags[1, 0] = 1
         finally:
             # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
             while not all(event.is_set() for event in ended):
-                flags[1] = 1
+                flags[1, 0] = 1
                 with contextlib.suppress(KeyboardInterrupt):
                     next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
         tick()

@@ -1,7 +1,7 @@
 """The driver: members dealt out to slots, and each member's task from start to end.
 
 Every thread calls `work` with a slot of its own. Members are dealt out from a queue, largest first, by an atomic
-counter. A slot takes a member and keeps it for the whole task, so that parameters, gradient and activations of that
+counter: a few neighbors at a time where there are many, whose entries in the tables share cache lines. A slot takes a member and keeps it for the whole task, so that parameters, gradient and activations of that
 member stay in its core's cache. Members too large to be dealt out are trained by all slots together.
 """
 
@@ -139,12 +139,15 @@ def work(slot, jobs):
     `job.JOB`."""
     job = jobs[0]
     mode = set_float_mode(FLUSH_DENORMALS)
+    i = stop = 0
     while read_now(job.stop) == 0:
-        i = fetch_and_add(job.counter, 1)
-        if i >= job.n_queue:
-            break
+        if i == stop:
+            i = fetch_and_add(job.counter, job.chunk)
+            stop = min(i + job.chunk, job.n_queue)
+            if i >= stop:
+                break
         m = item(job.queue, i)
-        _fetch(job, item(job.queue, min(i + job.ahead, job.n_queue - 1)))
+        _fetch(job, item(job.queue, min(i + 1, job.n_queue - 1)))
         if job.task == TRAIN:
             _train(job, Team(slot, 0, 1), m)
         elif job.task == EVALUATE:
@@ -155,6 +158,7 @@ def work(slot, jobs):
             initialize(job, slot, m)
         if job.task != TRAIN:
             count_work(job, slot, m)
+        i += 1
     set_float_mode(mode)
 
 

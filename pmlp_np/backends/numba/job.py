@@ -18,7 +18,7 @@ INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 # One task on a queue of members. Every field is a number, an address in bytes (0: not needed) of a table or a buffer,
 # or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
 _FIELD_NAMES = """
-    task queue n_queue ahead place counter stop meeting together give_way done
+    task queue n_queue chunk place counter stop meeting together give_way done
     itemsize lanes n_features n_outputs n_targets
     parameters slots x x_stride y y_stride n_rows order shuffle out loss score scratch orders
     first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
