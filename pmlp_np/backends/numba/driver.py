@@ -1,8 +1,9 @@
 """The driver: members dealt out to slots, and each member's task from start to end.
 
 Every thread calls `work` with a slot of its own. Members are dealt out from a queue, largest first, by an atomic
-counter: a few neighbors at a time where there are many, whose entries in the tables share cache lines. A slot takes a member and keeps it for the whole task, so that parameters, gradient and activations of that
-member stay in its core's cache. Members too large to be dealt out are trained by all slots together.
+counter: a few neighbors at a time where there are many, whose entries in the tables share cache lines. A slot takes a
+member and keeps it for the whole task, so that parameters, gradient and activations of that member stay in its core's
+cache. Members too large to be dealt out are trained by all slots together.
 """
 
 from __future__ import annotations
