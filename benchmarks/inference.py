@@ -21,6 +21,7 @@ import numpy as np
 
 import pmlp_np as pm
 from benchmarks.common import (
+    ACTIVATIONS,
     PAPER_REPEATS,
     PAPER_WIDTHS,
     RESULTS,
@@ -29,7 +30,6 @@ from benchmarks.common import (
     available_cores,
     cpu_seconds_of_others,
     machine,
-    paper_architectures,
     regression_data,
     spread,
 )
@@ -50,6 +50,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 class Effort(NamedTuple):
     rounds: int
     sample_widths: int  # of the models elsewhere; all activations of each
+    widths: Sequence[int] = PAPER_WIDTHS  # of the pool
+    repeats: int = PAPER_REPEATS
 
 
 FULL = Effort(rounds=9, sample_widths=20)
@@ -91,7 +93,7 @@ def pytorch_models(architectures: Sequence[Architecture], weights: Sequence[Weig
 
         return run
 
-    return [predict(build(a, w).eval()) for a, w in zip(architectures, weights, strict=True)]
+    return [predict(build(name, w).eval()) for (_, name), w in zip(architectures, weights, strict=True)]
 
 
 def onnx_models(architectures: Sequence[Architecture], weights: Sequence[Weights], n_threads: int) -> list[Predict]:
@@ -108,9 +110,9 @@ def sklearn_models(architectures: Sequence[Architecture], weights: Sequence[Weig
     for (width, name), w in zip(architectures, weights, strict=True):
         model = MLPRegressor(hidden_layer_sizes=(width,), activation=SKLEARN_ACTIVATIONS[name])
         # What a fit would have left behind.
-        model.coefs_, model.intercepts_ = [w.w1, w.w2], [w.b1, w.b2]
+        model.coefs_, model.intercepts_ = w.matrices, w.biases
         model.n_layers_, model.n_outputs_, model.out_activation_ = 3, 1, "identity"
-        model.n_features_in_ = len(w.w1)
+        model.n_features_in_ = len(w.matrices[0])
         found.append(model.predict)
     return found
 
@@ -132,14 +134,15 @@ class Case(NamedTuple):
 
     def weights(self, id: int) -> Weights:
         mlp = self.pool.extract(id)
-        return Weights(mlp.weights[0], mlp.biases[0], mlp.weights[1], mlp.biases[1])
+        return Weights(mlp.weights, mlp.biases)
 
 
 def a_case(n_features: int, effort: Effort) -> Case:
-    pool = pm.Pool(pm.grid(hidden=PAPER_WIDTHS, activation=pm.PAPER_ACTIVATIONS, repeats=PAPER_REPEATS), n_features)
-    widths = np.linspace(PAPER_WIDTHS[0], PAPER_WIDTHS[-1], effort.sample_widths).round().astype(int).tolist()
-    architectures = paper_architectures()
-    sample = [i for i in range(0, len(pool), PAPER_REPEATS) if architectures[i][0] in widths]
+    grid = pm.grid(hidden=list(effort.widths), activation=pm.PAPER_ACTIVATIONS, repeats=effort.repeats)
+    pool = pm.Pool(grid, n_features)
+    widths = np.linspace(effort.widths[0], effort.widths[-1], effort.sample_widths).round().astype(int).tolist()
+    architectures = [(w, a) for w in effort.widths for a in ACTIVATIONS for _ in range(effort.repeats)]
+    sample = [i for i in range(0, len(pool), effort.repeats) if architectures[i][0] in widths]
     return Case(pool, architectures, sample, effort)
 
 
@@ -205,7 +208,8 @@ def measure(n_features: int, n_rows: int, effort: Effort) -> dict[str, Any]:
     x = np.ascontiguousarray(regression_data(n_features, n_rows)[0])
     expected = {i: plain_forward(case.architectures[i], case.weights(i), x) for i in case.sample}
     began, by_others = time.perf_counter(), cpu_seconds_of_others()
-    own, others = measure_own(case, x, expected), measure_others(case, x, expected)
+    own = measure_own(case, x, expected)
+    others = measure_others(case, x, expected)
     busy = (cpu_seconds_of_others() - by_others) / (time.perf_counter() - began)
     best = min((name for name in others if others[name]["agrees"]), key=lambda name: others[name]["seconds_of_one"])
     alone = others[best]["seconds_of_one"]
@@ -234,7 +238,8 @@ def main() -> None:
     options = parser.parse_args()
     effort = QUICK if options.quick else FULL
     output = options.output or (None if options.quick else RESULTS / "inference.json")
-    results: dict[str, Any] = {"what": (__doc__ or "").strip(), "effort": effort._asdict(), "cells": []}
+    shown = {"rounds": effort.rounds, "sample_widths": effort.sample_widths}
+    results: dict[str, Any] = {"what": (__doc__ or "").strip(), "effort": shown, "cells": []}
     results["machine"] = machine() | {"pmlp_np": pm.__version__}
     for n_features in FEATURES:
         for n_rows in ROWS:

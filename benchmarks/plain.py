@@ -25,6 +25,9 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def plain_forward(architecture: Architecture, weights: Weights, x: np.ndarray) -> np.ndarray:
-    """Outputs (rows,) of a member with one hidden layer and one output."""
-    w1, b1, w2, b2 = (array.astype(np.float64) for array in weights)
-    return (FORMULAS[architecture[1]](x.astype(np.float64) @ w1 + b1) @ w2 + b2)[:, 0]
+    """Outputs (rows,) of a member with one output, all of whose hidden layers have one activation."""
+    a = x.astype(np.float64)
+    *hidden, last = zip(weights.matrices, weights.biases, strict=True)
+    for w, b in hidden:
+        a = FORMULAS[architecture[1]](a @ w.astype(np.float64) + b)
+    return (a @ last[0].astype(np.float64) + last[1])[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from functools import cache
 from typing import Any
@@ -39,6 +40,14 @@ def device_namespace(device: str) -> Any:
 def to_numpy(array: Any) -> np.ndarray:
     """The array in main memory."""
     return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def address(array: np.ndarray) -> int:
+    """Where a NumPy array's first element lies. The usual `array.ctypes.data` takes three times as long."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only, in pieces, or empty
+        return int(array.__array_interface__["data"][0])
 
 
 def allocate(n: int, dtype: np.dtype) -> np.ndarray:

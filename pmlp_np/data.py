@@ -6,6 +6,7 @@ columns of a wider table); otherwise it is cast once. y is cast once, one line p
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ def as_features(X: Any, n_features: int, dtype: np.dtype, name: str = "X") -> np
     Raises DataError (shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (the cast would not
     fit).
     """
+    if type(X) is np.ndarray and X.dtype == dtype and X.ndim == 2 and X.shape[1] == n_features and len(X):
+        x = X
+    else:
+        x = _checked_features(X, n_features, name)
+    if not (x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned):
+        x = _in_rows(x, dtype, name)
+    _require_finite(x, name)
+    return x
+
+
+def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
+    """X as an array of numbers, (n_samples, n_features)."""
     x = _as_numbers(X, name)
     if x.ndim != 2:
         mend = "One feature: X.reshape(-1, 1). One sample: X.reshape(1, -1)." if x.ndim == 1 else ""
@@ -33,13 +46,17 @@ def as_features(X: Any, n_features: int, dtype: np.dtype, name: str = "X") -> np
         raise DataError(compose(name, f"{n_features} features (columns)", str(x.shape[1]), mend))
     if len(x) == 0:
         raise DataError(compose(name, "at least one row", "none"))
-    ready = x.dtype == dtype and x.flags.aligned and x.strides[0] % dtype.itemsize == 0
-    if not (ready and x.strides[0] > 0 and (x.shape[1] == 1 or x.strides[1] == dtype.itemsize)):
-        require_memory(name, x.size * dtype.itemsize, f"Hand over X as C-ordered {dtype.name}, which is used in place.")
-        with np.errstate(over="ignore"):
-            x = _dense(x, dtype)
-    _require_finite(x, name)
     return x
+
+
+def _in_rows(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """The array where it is, if it has the dtype and each row is contiguous, else a copy of which that is true."""
+    ready = x.dtype == dtype and x.flags.aligned and x.strides[0] % dtype.itemsize == 0
+    if ready and x.strides[0] > 0 and (x.shape[1] == 1 or x.strides[1] == dtype.itemsize):
+        return x
+    require_memory(name, x.size * dtype.itemsize, f"Hand over X as C-ordered {dtype.name}, which is used in place.")
+    with np.errstate(over="ignore"):
+        return _dense(x, dtype)
 
 
 def as_targets(y: Any, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dtype, name: str = "y") -> np.ndarray:
@@ -110,7 +127,11 @@ def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _require_finite(x: np.ndarray, name: str) -> None:
     rows = max(1, _PIECE // max(1, x.shape[1]))
     for start in range(0, len(x), rows):
-        finite = np.isfinite(x[start : start + rows])
+        piece = x[start : start + rows]
+        # NaN and infinity reach the sum of squares, and it is found faster than a mask. It may overflow by itself.
+        if math.isfinite(np.vdot(piece, piece)):
+            continue
+        finite = np.isfinite(piece)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             at = f"[{start + row}, {column}]" if x.shape[1] > 1 else f"[{start + row}]"

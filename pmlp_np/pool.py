@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import backends, checks
+from pmlp_np import backends, checks, errors
 from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Control, Plan, Progress, Rows
 from pmlp_np.data import as_features, as_rows
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
@@ -26,6 +26,7 @@ _DTYPES = ("float32", "float64")
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
 _CHUNK_BYTES = 64 << 20
 _WEIGHTS = ("last", "best", "average")
+_UNWATCHED = Control()
 
 
 class Pool:
@@ -82,6 +83,7 @@ class Pool:
     def _start(self) -> None:
         """A pool that has not trained."""
         self._backend: Backend | None = None
+        self._everyone = np.arange(len(self))
         self._progress = Progress.start(len(self))
         self._records = Records(len(self))
         self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
@@ -304,15 +306,21 @@ class Pool:
     def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None) -> np.ndarray:
         """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`."""
         positions, weights = self._positions(members), self._checked_weights(weights)
-        return self._ready().evaluate(positions, self._rows(X, y), weights, Control())[0]
+        return self._ready().evaluate(positions, self._rows(X, y), weights, _UNWATCHED)[0]
 
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
         positions, weights = self._positions(members), self._checked_weights(weights)
         if reduce not in (None, "mean"):
             raise DataError(compose("reduce", "'mean' or None", show(reduce)))
-        x = as_features(X, self.n_features, self.dtype)
-        n_raw = self._plan.n_raw_outputs
+        plan = self._plan
+        x, n_raw = as_features(X, plan.n_features, plan.dtype), plan.n_raw_outputs
+        # Labels, int64, take up to twice the bytes of raw outputs.
+        most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
+        if out is None and reduce is None and most <= errors.SMALL_NEED:
+            raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
+            self._ready().forward(positions, x, raw, weights, _UNWATCHED)
+            return link(raw)
         like = link(np.zeros((1, 1, n_raw), self.dtype))
         shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
         result_dtype = like.dtype
@@ -324,7 +332,7 @@ class Pool:
         backend = self._ready()
         if reduce is None and out.flags.c_contiguous and like.size == n_raw and like.dtype == self.dtype:
             raw = out.reshape(len(positions), len(x), n_raw)
-            backend.forward(positions, x, raw, weights, Control())
+            backend.forward(positions, x, raw, weights, _UNWATCHED)
             for piece in _slices(len(out), out[:1].nbytes):
                 linked = link(raw[piece])
                 # A view: raw outputs are the predictions, and lie where they belong.
@@ -349,12 +357,12 @@ class Pool:
         row = len(x) * self._plan.n_raw_outputs
         for piece in _slices(len(positions), row * self.dtype.itemsize):
             raw = np.empty((piece.stop - piece.start, len(x), self._plan.n_raw_outputs), self.dtype)
-            backend.forward(positions[piece], x, raw, weights, Control())
+            backend.forward(positions[piece], x, raw, weights, _UNWATCHED)
             yield piece, raw
 
     def _positions(self, members: Any) -> np.ndarray:
         if members is None:
-            return np.arange(len(self))
+            return self._everyone
         ids = checks.whole_array(members)
         ids = None if ids is None else np.atleast_1d(ids)
         if ids is None or ids.ndim != 1 or not len(ids):

@@ -227,3 +227,23 @@ def test_a_wrong_peer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(textbook.FORMULAS, "gelu", lambda z: z / (1 + np.exp(-1.702 * z)))
     cell = check.cells(quick=True)[0]
     assert [passes for _, _, passes in check.verdicts(cell, [LIBRARY], (7,))] == [False]
+
+
+def test_predictions_elsewhere_are_those_of_the_pool() -> None:
+    """Every method of benchmarks.inference answers as the float64 forward does, and a wrong one is noticed."""
+    from benchmarks import inference
+    from benchmarks.common import regression_data
+
+    for package in ("torch", "sklearn"):
+        requires(package)
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    effort = inference.Effort(rounds=1, sample_widths=2, widths=(3, 17), repeats=2)
+    cell = inference.measure(5, 4, effort)
+    assert cell["n_members"] == 40
+    assert all(cell["own"]["agrees"].values()), cell["own"]
+    assert {name for name, found in cell["others"].items() if found["agrees"]} == {*inference.OTHERS}
+    case = inference.a_case(5, effort)
+    x = np.ascontiguousarray(regression_data(5, 4)[0])
+    wrong = inference.plain_forward((17, "tanh"), case.weights(20), x)  # a sigmoid's weights
+    assert case.architectures[20] == (17, "identity") and not inference.agree(case.pool.predict(x)[20], wrong)

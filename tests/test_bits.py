@@ -264,6 +264,20 @@ def test_outputs_of_any_members_and_rows(setting: Setting) -> None:
         assert same_bits(pool.forward(X[rows]), np.ascontiguousarray(raw[:, rows]))
 
 
+@every_setting
+def test_outputs_asked_again_after_further_training(setting: Setting) -> None:
+    """What is prepared for the next question holds on to no weights but the pool's own."""
+    pool, (X, _) = setting.fit(setting.pool(), 1), setting.data()
+    few = X[:3]
+    before = pool.forward(few)
+    setting.go_on(pool, 2)
+    after = pool.forward(few)
+    assert same_bits(after, trained(setting).forward(few)) and not same_bits(after, before)
+    readonly = few.copy()
+    readonly.flags.writeable = False
+    assert same_bits(pool.forward(readonly), after)
+
+
 # Cut short.
 
 

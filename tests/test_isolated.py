@@ -162,7 +162,15 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
         handed_out.append(block)
         return block
 
+    clean_scratch = numba_backend.NumbaBackend._new_scratch
+
+    def new_scratch(backend: numba_backend.NumbaBackend) -> np.ndarray:
+        block = clean_scratch(backend)
+        block[...] = np.nan
+        return block
+
     monkeypatch.setattr(numba_backend, "allocate", allocate)
+    monkeypatch.setattr(numba_backend.NumbaBackend, "_new_scratch", new_scratch)
     return handed_out
 
 
@@ -270,6 +278,30 @@ def test_two_threads_train_two_pools_at_once() -> None:
 
 
 @numba_only
+def test_threads_that_ask_one_pool_at_once() -> None:
+    """Few rows are answered by the thread that asks, one at a time or in another way; many by helpers."""
+    setting = SETTINGS[0]
+    pool, (X, _) = trained(setting), setting.data()
+    expected = pool.forward(X)
+    wrong: list[slice] = []
+    start = threading.Barrier(4)
+
+    def ask(first: int) -> None:
+        start.wait()
+        for i in range(200):
+            rows = slice(first, first + 1 + i % 7)
+            if not np.array_equal(pool.forward(X[rows]), expected[:, rows]):
+                wrong.append(rows)
+
+    threads = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@numba_only
 def test_two_threads_on_a_layer_that_would_abort() -> None:
     """Numba's fallback, where the system has no OpenMP, ends a process in which two threads enter parallel code."""
     code = "import test_isolated; test_isolated.test_two_threads_train_two_pools_at_once()"
@@ -290,8 +322,10 @@ def test_a_forked_child_trains_to_the_same_bits() -> None:
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=train_in_child, args=(setting, sender))
     with warnings.catch_warnings():
-        # From Python 3.12 on forking beside other threads warns; that it works is what is tested.
+        # From Python 3.12 on forking beside other threads warns, and so does JAX where it is loaded; that it works is
+        # what is tested.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         child.start()
     sender.close()
     try:

@@ -23,21 +23,23 @@ IR_VERSION = 10
 
 
 def model(architecture: Architecture, weights: Weights) -> onnx.ModelProto:
-    """x (rows, n_features) -> y (rows, 1), float32."""
-    name = architecture[1]
-    nodes = [helper.make_node("Gemm", ["x", "w1", "b1"], ["z"])]
-    hidden = "z"
-    if name != "identity":
-        operator, attributes = ACTIVATIONS[name]
-        nodes.append(helper.make_node(operator, ["z"], ["a"], **attributes))
-        hidden = "a"
-    nodes.append(helper.make_node("Gemm", [hidden, "w2", "b2"], ["y"]))
+    """x (rows, n_features) -> y (rows, n_outputs), float32."""
+    name, last = architecture[1], len(weights.matrices) - 1
+    nodes, parts, flow = [], [], "x"
+    for k, (matrix, bias) in enumerate(zip(weights.matrices, weights.biases, strict=True)):
+        parts += [numpy_helper.from_array(matrix, f"w{k}"), numpy_helper.from_array(bias, f"b{k}")]
+        flow, before = ("y" if k == last else f"z{k}"), flow
+        nodes.append(helper.make_node("Gemm", [before, f"w{k}", f"b{k}"], [flow]))
+        if k < last and name != "identity":
+            operator, attributes = ACTIVATIONS[name]
+            nodes.append(helper.make_node(operator, [flow], [f"a{k}"], **attributes))
+            flow = f"a{k}"
     graph = helper.make_graph(
         nodes,
         "member",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", len(weights.w1)])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
-        [numpy_helper.from_array(array, part) for part, array in weights._asdict().items()],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", len(weights.matrices[0])])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", weights.matrices[-1].shape[1]])],
+        parts,
     )
     found = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(found)

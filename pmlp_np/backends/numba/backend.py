@@ -15,12 +15,21 @@ from typing import Any
 import numba
 import numpy as np
 
-from pmlp_np.arrays import allocate
+from pmlp_np.arrays import address, allocate
 from pmlp_np.backends.base import MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
 from pmlp_np.backends.numba import driver
 from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
 from pmlp_np.backends.numba.drawing import shuffle as shuffle_rows
-from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, INITIALIZE, TRAIN, JobBuilder, scratch_bytes
+from pmlp_np.backends.numba.job import (
+    DONE_STRIDE,
+    EVALUATE,
+    FORWARD,
+    INITIALIZE,
+    TRAIN,
+    JobBuilder,
+    place_of,
+    scratch_bytes,
+)
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -74,8 +83,10 @@ if hasattr(os, "register_at_fork"):
 # A reordered copy of the rows is made once per epoch up to this size; larger tables are read through the order.
 _REORDER_BYTES = 1 << 30
 _POLL_SECONDS = 0.05
-# Tasks of less than about this many multiply-adds are done by the calling thread: the helper would still be waking up.
-_SMALL_WORK = 1 << 20
+# Tasks of less than about this many multiply-adds are done by the calling thread: the helpers would still be waking up.
+# One member keeps no more than one thread busy, so that it is worth it up to what a user does not notice: some
+# milliseconds, in which Ctrl-C must wait.
+_SMALL_WORK, _SMALL_WORK_OF_ONE = 1 << 22, 1 << 28
 # Members are dealt out up to so many at a time (their entries in a table of 64-bit numbers fill a cache line), but in
 # at least so many shares per thread, so that no thread waits long for the others at the end.
 _MOST_AT_ONCE, _SHARES = 8, 64
@@ -131,6 +142,7 @@ class NumbaBackend:
         self._bases: dict[tuple[int, ...], JobBuilder] = {}
         self._whole: dict[int, JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
+        self._question: _Question | None = None
 
     def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
         buffer = allocate(size + self._slack, self.plan.dtype)
@@ -179,7 +191,12 @@ class NumbaBackend:
         return loss[members], score[members]
 
     def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
-        self._execute(FORWARD, members, control, Rows(x), weights, out=out)
+        buffer = self._weights(weights)
+        question = self._question
+        if question is None or not question.serves(members, buffer):
+            self._question = question = _Question(self, members, buffer)
+        if question.parameters * len(x) >= _SMALL_WORK or not question.answer(x, out):
+            self._execute(FORWARD, members, control, Rows(x), weights, out=out)
 
     def keep_best(self, members: np.ndarray) -> None:
         best = self.parameters.copy() if self.best is None else self.best
@@ -333,7 +350,7 @@ class NumbaBackend:
         if task == TRAIN:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
-        small = int(weight.sum()) * n_rows < _SMALL_WORK
+        small = int(weight.sum()) * n_rows < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
         n_threads = 1 if small else _slots(control)
         place = self._largest_first(members)
         n_together = _too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
@@ -369,6 +386,14 @@ class NumbaBackend:
             return self._by_size
         return np.argsort(-self.layout.block_size[members], kind="stable")
 
+    def _new_scratch(self) -> np.ndarray:
+        # Written to before it is used: memory that is read before it was ever written is one and the same page of zeros
+        # at every address, which the nearest cache holds for one address at a time. Passes do read what they then
+        # drop, such as the gradient before a minibatch's first block, and took ten times as long.
+        scratch = allocate(scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize, self.plan.dtype)
+        scratch[:] = 0
+        return scratch
+
     @contextlib.contextmanager
     def _scratch(self, n_threads: int) -> Iterator[np.ndarray]:
         """Addresses of a block of scratch for each thread, (n_threads,) int64; nobody else has them meanwhile.
@@ -380,12 +405,58 @@ class NumbaBackend:
             try:
                 blocks.append(self._idle_scratch.pop())
             except IndexError:
-                size = scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize
-                blocks.append(allocate(size, self.plan.dtype))
+                blocks.append(self._new_scratch())
         try:
             yield np.array([block.ctypes.data for block in blocks], np.int64)
         finally:
             self._idle_scratch += blocks
+
+
+class _Question:
+    """A forward of some members, prepared: what is asked of the same members again and again, a few rows at a time,
+    must not pay for working out the job each time. Asking takes some microseconds, the arithmetic of a row less than
+    one."""
+
+    def __init__(self, backend: NumbaBackend, members: np.ndarray, weights: np.ndarray) -> None:
+        self._backend, self._members, self._weights = backend, members, weights
+        self.parameters = int(backend.layout.block_size[members].sum())
+        self._one_at_a_time = threading.Lock()
+        self._jobs: np.ndarray | None = None
+
+    def serves(self, members: np.ndarray, weights: np.ndarray) -> bool:
+        """Whether it asks these members, the very same array, for outputs by these weights."""
+        return members is self._members and weights is self._weights
+
+    def _prepare(self) -> np.ndarray:
+        backend = self._backend
+        place = backend._largest_first(self._members)
+        self._scratch = backend._new_scratch()
+        self._counter, stop, done = (np.zeros(DONE_STRIDE, np.int64) for _ in range(3))
+        self._job = JobBuilder(backend._base(FORWARD, self._members)).put(
+            parameters=self._weights, queue=self._members[place], n_queue=len(place), chunk=len(place), place=place,
+            counter=self._counter, stop=stop, done=done, scratch=np.array([self._scratch.ctypes.data]),
+        )  # fmt: skip
+        return self._job.build()
+
+    def answer(self, x: np.ndarray, out: np.ndarray) -> bool:
+        """Raw outputs of x into out, on this thread; False, and nothing done, where another thread is asking."""
+        if not self._one_at_a_time.acquire(False):
+            return False
+        try:
+            if self._jobs is None:
+                self._jobs = self._prepare()
+                self._fields = self._jobs.view(np.int64)
+            fields = self._fields
+            fields[_X], fields[_X_STRIDE] = address(x), x.strides[0] // x.itemsize
+            fields[_N_ROWS], fields[_OUT] = len(x), address(out)
+            self._counter[0] = 0
+            driver.work(0, self._jobs)
+        finally:
+            self._one_at_a_time.release()
+        return True
+
+
+_X, _X_STRIDE, _N_ROWS, _OUT = (place_of(name) for name in ("x", "x_stride", "n_rows", "out"))
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pmlp_np.arrays import address
 from pmlp_np.backends.numba.compiling import call, item, kernel
 from pmlp_np.backends.numba.passes.rules import scalar_names
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
@@ -65,6 +66,11 @@ def _program_bytes(depth):
 _compiled_program_bytes = kernel()(_program_bytes)
 
 
+def place_of(name: str) -> int:
+    """Where a field lies in a job."""
+    return _PLACE_OF[name]
+
+
 class JobBuilder:
     """A job under construction; it keeps alive the arrays whose addresses it holds."""
 
@@ -77,7 +83,7 @@ class JobBuilder:
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
                 self._alive.append(value)
-                value = value.__array_interface__["data"][0]
+                value = address(value)
             self._numbers[_PLACE_OF[name]] = value or 0
         return self
 
