@@ -14,6 +14,7 @@ import numpy as np
 from pmlp_np import spec_fields
 from pmlp_np.errors import SpecError, compose, require_memory, show
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS
+from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.formulas.vocabulary import polynomial
 from pmlp_np.spec import Specs
 from pmlp_np.spec_fields import FIELDS, Choices
@@ -24,7 +25,7 @@ PAPER_ACTIVATIONS = [
 ]
 
 # While a table is built, index arrays stand beside its columns.
-_BYTES_PER_MEMBER = 250 + 8 * len(HYPERPARAMETERS)
+_BYTES_PER_MEMBER = 250 + 16 * (len(HYPERPARAMETERS) + len(OPTIONS))
 
 _DECIMAL = Context(prec=40)
 _LN_2 = 0.6931471805599453
@@ -67,7 +68,8 @@ def grid(
     seed: the members' own seeds, or choices. Default None. Equal specs with a seed of their own are copies of each
         other, and so are their repeats.
     repeats: how often each combination comes, at least 1. Default 1.
-    hyperparameters: values or choices of those that every optimizer in use has (learning_rate, ...).
+    hyperparameters: values or choices of those that every optimizer in use has (learning_rate, ...), and of options
+        (formulas.options: zero_last, ...).
 
     The order is that of nested loops over hidden (outermost), activation, bias, initializer, optimizer, hyperparameters
     as given, batch_size, seed, repeats (innermost). Raises SpecError, which names the argument, the choice and the
@@ -122,7 +124,7 @@ def sample(
     initializer: a name or choices. Default "pytorch".
     optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), a name, or choices. Default Adam, learning rate 1e-3.
     batch_size: rows per minibatch, choices, or a distribution of whole numbers; None is that of `fit`. Default None.
-    hyperparameters: values, choices or distributions of those that every optimizer in use has.
+    hyperparameters: values, choices or distributions of those that every optimizer in use has, and of options.
 
     Raises SpecError, which names the argument and, where it is known, the member.
 

@@ -18,6 +18,7 @@ from pmlp_np.errors import SpecError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, Optimizer, rule_name
+from pmlp_np.formulas.options import OPTIONS, default_row
 from pmlp_np.spec_columns import COLUMNS, PER_LAYER, gather
 from pmlp_np.spec_fields import FIELDS, Choices
 
@@ -39,7 +40,7 @@ class Member:
     seed: from 0 to 2**64 - 1; members with the same seed and architecture start with the same weights, in every pool.
         Default None: the numbers come from the pool's seed and the member's id.
     hyperparameters: any of the optimizer's (learning_rate, momentum, nesterov, beta1, beta2, eps, weight_decay); they
-        override it.
+        override it. Also any option of formulas.options (zero_last, ...), which reads as an attribute.
 
     Raises SpecError, which names the argument, for whatever could not be trained.
 
@@ -54,6 +55,7 @@ class Member:
     optimizer: Optimizer
     batch_size: int | None
     seed: int | None
+    options: tuple[tuple[str, float | bool | str], ...]  # those that are not at their default
 
     def __init__(
         self,
@@ -72,8 +74,13 @@ class Member:
         self._set(*Specs(**spec_fields.assemble(1, choices, {}))._values(0))
 
     def _set(self, *values: Any) -> None:
-        for name, value in zip(FIELDS, values, strict=True):
+        for name, value in zip((*FIELDS, "options"), values, strict=True):
             object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in OPTIONS:
+            raise AttributeError(f"'Member' object has no attribute {name!r}")
+        return dict(self.options).get(name, OPTIONS[name].default)
 
     def __repr__(self) -> str:
         shown = [f"hidden={self.hidden}", f"activation={self.activation!r}"]
@@ -83,6 +90,7 @@ class Member:
             shown.append(f"initializer={self.initializer!r}")
         shown.append(f"optimizer={self.optimizer}")
         shown += [f"{name}={getattr(self, name)}" for name in ("batch_size", "seed") if getattr(self, name) is not None]
+        shown += [f"{name}={value!r}" for name, value in self.options]
         return f"Member({', '.join(shown)})"
 
 
@@ -96,6 +104,7 @@ class Specs(Sequence[Member]):
     widths: int32.   activations: int16, numbers in list(ACTIVATIONS).
     bias: (n,) bool.   initializer, optimizer: (n,) int16, numbers in list(INITIALIZERS), list(OPTIMIZERS).
     hyperparameters: (n, len(HYPERPARAMETERS)) float64; 0 where the optimizer lacks one.
+    options: (n, len(OPTIONS)) float64, as formulas.options encodes them.
     batch_size: (n,) int64, 0 for that of `fit`.   seed: (n,) uint64, and has_seed: (n,) bool.
 
         specs = pm.grid(hidden=range(1, 101)) + [pm.Member(hidden=())]
@@ -109,6 +118,7 @@ class Specs(Sequence[Member]):
     initializer: np.ndarray
     optimizer: np.ndarray
     hyperparameters: np.ndarray
+    options: np.ndarray
     batch_size: np.ndarray
     seed: np.ndarray
     has_seed: np.ndarray
@@ -137,6 +147,11 @@ class Specs(Sequence[Member]):
             for name in ((m.activation,) * len(m.hidden) if isinstance(m.activation, str) else m.activation)
         ]
         rows = [[getattr(m.optimizer, name, 0.0) for name in HYPERPARAMETERS] for m in members]
+        options = np.tile(default_row(), (len(members), 1))
+        places = {name: i for i, name in enumerate(OPTIONS)}
+        for i, m in enumerate(members):
+            for name, value in m.options:
+                options[i, places[name]] = OPTIONS[name].encoded(value)
         return cls(
             width_offsets=offsets,
             widths=np.array([width for m in members for width in m.hidden], np.int32),
@@ -145,6 +160,7 @@ class Specs(Sequence[Member]):
             initializer=np.array([initializer_codes[m.initializer] for m in members], np.int16),
             optimizer=np.array([optimizer_codes[m.optimizer.name] for m in members], np.int16),
             hyperparameters=np.array(rows, np.float64).reshape(len(members), len(HYPERPARAMETERS)),
+            options=options,
             batch_size=np.array([m.batch_size or 0 for m in members], np.int64),
             seed=np.array([m.seed or 0 for m in members], np.uint64),
             has_seed=np.array([m.seed is not None for m in members], bool),
@@ -248,6 +264,10 @@ class Specs(Sequence[Member]):
             raise SpecError(unknown_name("hyperparameter", name, HYPERPARAMETERS))
         return self.hyperparameters[:, HYPERPARAMETERS.index(name)]
 
+    def option(self, name: str) -> np.ndarray:
+        """One option of every member as formulas.options encodes it, (n,) float64."""
+        return self.options[:, list(OPTIONS).index(name)]
+
     def parameter_counts(self, n_features: int, n_raw_outputs: int) -> np.ndarray:
         """Weights and biases of every member, without padding, (n,) int64.
 
@@ -296,6 +316,11 @@ class Specs(Sequence[Member]):
             optimizer(**own),
             int(self.batch_size[i]) or None,
             int(self.seed[i]) if self.has_seed[i] else None,
+            tuple(
+                (name, option.decoded(number))
+                for (name, option), number in zip(OPTIONS.items(), self.options[i].tolist(), strict=True)
+                if number != option.encoded(option.default)
+            ),
         )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from pmlp_np.errors import FileFormatError, compose, show
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, Range, hyperparameter_names, hyperparameter_range
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names, hyperparameter_range
+from pmlp_np.formulas.options import OPTIONS, Range, default_row
 
 # A layer between two of this width has 2^48 weights: no member of any depth in use can overflow a 64-bit count.
 MAX_WIDTH = 2**24
@@ -24,6 +25,7 @@ COLUMNS: dict[str, type] = {
     "initializer": np.int16,
     "optimizer": np.int16,
     "hyperparameters": np.float64,
+    "options": np.float64,
     "batch_size": np.int64,
     "seed": np.uint64,
     "has_seed": np.bool_,
@@ -70,7 +72,8 @@ def _default_rows() -> np.ndarray:
 def name_tables() -> dict[str, np.ndarray]:
     """What the codes and columns mean in this version: arrays of names."""
     tables = {key: np.array(list(table)) for key, table in _NAMED.values()}
-    return tables | {"hyperparameter_names": np.array(HYPERPARAMETERS)}
+    tables |= {"hyperparameter_names": np.array(HYPERPARAMETERS), "option_names": np.array(list(OPTIONS))}
+    return tables | {f"{name}_names": np.array(option.choices) for name, option in OPTIONS.items() if option.choices}
 
 
 def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -83,7 +86,7 @@ def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
     lengths = {"width_offsets": n + 1} | dict.fromkeys(PER_LAYER, n_layers)
     for name, column in found.items():
         length = lengths.get(name, n)
-        if len(column) != length or column.ndim != (2 if name == "hyperparameters" else 1):
+        if len(column) != length or column.ndim != (2 if name in ("hyperparameters", "options") else 1):
             raise FileFormatError(compose(name, f"{length} entries", f"an array of shape {column.shape}", _DAMAGED))
     offsets = found["width_offsets"]
     if offsets[0] != 0 or offsets[-1] != n_layers or (np.diff(offsets) < 0).any():
@@ -92,6 +95,7 @@ def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
         found[name] = _recode(found[name], _names(columns, key), table, name)
     found["seed"] = np.where(found["has_seed"], found["seed"], np.uint64(0))
     found["hyperparameters"] = _read_hyperparameters(columns, found["optimizer"], found["hyperparameters"])
+    found["options"] = _read_options(columns, found["options"])
     owners = np.repeat(np.arange(n), np.diff(offsets))
     _refuse(owners[(found["widths"] < 1) | (found["widths"] > MAX_WIDTH)], "hidden", f"widths from 1 to {MAX_WIDTH}")
     _refuse(np.flatnonzero(found["batch_size"] < 0), "batch_size", "at least 0")
@@ -152,6 +156,36 @@ def _read_hyperparameters(columns: Mapping[str, Any], optimizer: np.ndarray, sto
             expected = f"one of {', '.join(HYPERPARAMETERS)}"
             raise FileFormatError(compose("hyperparameters", expected, show(name), _OTHER_VERSION))
     return values
+
+
+def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
+    """Stored values in this version's order of columns; an option newer than the file has its default."""
+    names = _names(columns, "option_names")
+    if stored.shape[1] != len(names):
+        raise FileFormatError(compose("options", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
+    values = np.tile(default_row(), (len(stored), 1))
+    for name, column in zip(names, stored.T, strict=True):
+        option = OPTIONS.get(name)
+        if option is None:
+            if column.any():
+                raise FileFormatError(compose("options", f"one of {', '.join(OPTIONS)}", show(name), _OTHER_VERSION))
+            continue
+        if option.choices:
+            whole = np.array([_whole_or_none(number) for number in column])
+            table = dict.fromkeys(option.choices)
+            column = _recode(whole, _names(columns, f"{name}_names"), table, name).astype(np.float64)
+        elif option.limits is None:
+            _refuse(np.flatnonzero((column != 0.0) & (column != 1.0)), name, "0 or 1")
+        else:
+            good = inside(option.limits, column)
+            _refuse(np.flatnonzero(~good), name, f"a finite number, {option.limits}")
+        values[:, list(OPTIONS).index(name)] = column
+    return values
+
+
+def _whole_or_none(number: float) -> int:
+    """The number as an integer; -1, which names nothing, where it is none."""
+    return int(number) if number == np.floor(number) and abs(number) < 2**31 else -1
 
 
 def _refuse(members: np.ndarray, field: str, expected: str) -> None:

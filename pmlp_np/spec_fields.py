@@ -21,10 +21,10 @@ from pmlp_np.formulas.optimizers import (
     OPTIMIZERS,
     Adam,
     Optimizer,
-    Range,
     hyperparameter_names,
     hyperparameter_range,
 )
+from pmlp_np.formulas.options import OPTIONS, Option, Range, default_row
 from pmlp_np.spec_columns import MAX_WIDTH, gather, inside, is_switch
 
 MAX_SEED = 2**64 - 1
@@ -72,9 +72,9 @@ def assemble(
 ) -> dict[str, np.ndarray]:
     """The columns of n members in which member i has, of each argument, the choice picks[argument][i].
 
-    choices: for every field, and for the hyperparameters that are given flat. An argument that `picks` lacks has one
-    choice, which is everybody's. arguments: what the caller takes beside hyperparameters, to suggest what a misspelled
-    one may have meant. Raises SpecError for the first bad choice.
+    choices: for every field, and for the hyperparameters and options that are given. An argument that `picks` lacks has
+    one choice, which is everybody's. arguments: what the caller takes beside these, to suggest what a misspelled one
+    may have meant. Raises SpecError for the first bad choice.
     """
 
     def pick(argument: str, column: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def assemble(
         return column if n == 1 else np.repeat(column, n, axis=0)
 
     optimizer_codes, optimizer_rows = optimizers_of(choices["optimizer"])
-    given_flat = [name for name in choices if name not in FIELDS]
+    given_flat = [name for name in choices if name not in FIELDS and name not in OPTIONS]
     for name in given_flat:
         _refuse_if_lacking(name, set(optimizer_codes.tolist()), arguments)
     flat_widths, offsets = widths_of(choices["hidden"])
@@ -91,6 +91,10 @@ def assemble(
     hyperparameters = pick("optimizer", optimizer_rows)
     for name in given_flat:
         hyperparameters[:, HYPERPARAMETERS.index(name)] = pick(name, hyperparameter_of(name, choices[name]))
+    options = np.tile(default_row(), (n, 1))
+    for i, (name, option) in enumerate(OPTIONS.items()):
+        if name in choices:
+            options[:, i] = pick(name, option_values(option, choices[name]))
     seeds, has_seed = seeds_of(choices["seed"])
     which = pick("activation", np.arange(len(choices["activation"])))
     return dict(
@@ -101,6 +105,7 @@ def assemble(
         initializer=pick("initializer", initializers_of(choices["initializer"])),
         optimizer=pick("optimizer", optimizer_codes),
         hyperparameters=hyperparameters,
+        options=options,
         batch_size=pick("batch_size", batch_sizes_of(choices["batch_size"])),
         seed=pick("seed", seeds),
         has_seed=pick("seed", has_seed),
@@ -210,6 +215,19 @@ def hyperparameter_of(name: str, choices: Choices) -> np.ndarray:
         choices.refuse(j, f"a finite number, {limits}", f"For example {name}={default}.")
 
     return _numbers(choices.values, limits, refuse)
+
+
+def option_values(option: Option, choices: Choices) -> np.ndarray:
+    """Values of an option as columns hold them (float64)."""
+    if option.choices:
+        return _codes(choices.values, dict.fromkeys(option.choices), {}, choices, int).astype(np.float64)
+    if option.limits is None:
+        return switches_of(choices).astype(np.float64)
+
+    def refuse(j: int) -> NoReturn:
+        choices.refuse(j, f"a finite number, {option.limits}", f"Default: {option.name}={option.default}.")
+
+    return _numbers(choices.values, option.limits, refuse)
 
 
 @dataclass(frozen=True)
@@ -345,6 +363,7 @@ def _refuse_if_lacking(name: str, used: Iterable[int], arguments: Sequence[str])
             owners = ", ".join(f"pm.{other.__name__}" for other in classes if name in hyperparameter_names(other))
             mend = f"Optimizers with {name}: {owners}."
         else:
-            suggestion = nearest(name, (*arguments, *own))
-            mend = f"Did you mean {suggestion!r}?" if suggestion else f"Other arguments are {', '.join(arguments)}."
+            suggestion = nearest(name, (*arguments, *own, *OPTIONS))
+            others = ", ".join((*arguments, *OPTIONS))
+            mend = f"Did you mean {suggestion!r}?" if suggestion else f"Other arguments are {others}."
         raise SpecError(compose(name, f"a hyperparameter of {cls.__name__} ({', '.join(own)})", show(name), mend))

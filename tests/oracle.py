@@ -126,6 +126,7 @@ class Spec(Protocol):
     hidden: Any
     bias: Any
     initializer: Any
+    zero_last: Any
 
 
 def initial_weights(spec: Spec, n_features: int, n_raw_outputs: int, key: int) -> tuple[list[Array], list[Array]]:
@@ -143,6 +144,8 @@ def initial_weights(spec: Spec, n_features: int, n_raw_outputs: int, key: int) -
             biases.append(uniform(open_uniform(fan_out, layer, 1, key), 1.0 / math.sqrt(fan_in)))
         else:
             biases.append(np.zeros(fan_out))
+    if spec.zero_last:
+        weights[-1], biases[-1] = np.zeros_like(weights[-1]), np.zeros_like(biases[-1])
     return weights, biases
 
 

@@ -105,6 +105,7 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         optimizer=draw(optimizers()),
         batch_size=draw(st.none() | st.integers(1, MAX_ROWS + 20)) if own_batches else None,
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
+        zero_last=draw(st.sampled_from([False, False, True])),
     )
 
 

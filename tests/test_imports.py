@@ -33,7 +33,7 @@ ORDER = [
 ]
 ORDER_INSIDE = {
     "formulas": [
-        ["vocabulary", "random"],
+        ["vocabulary", "random", "options"],
         ["activations", "losses", "optimizers", "initializers"],
         [""],
     ],

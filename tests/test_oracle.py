@@ -174,7 +174,7 @@ def test_all_orders_are_equally_likely() -> None:
 @pytest.mark.parametrize("initializer", oracle.INITIALIZERS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_initial_weights_follow_their_definition(initializer: str, bias: bool) -> None:
-    spec = SimpleNamespace(hidden=(5, 3), bias=bias, initializer=initializer)
+    spec = SimpleNamespace(hidden=(5, 3), bias=bias, initializer=initializer, zero_last=False)
     key = oracle.stream_key(2**40 + 1, 3)
     weights, biases = oracle.initial_weights(spec, 4, 2, key)
     assert [w.shape for w in weights] == [(4, 5), (5, 3), (3, 2)]
@@ -210,7 +210,7 @@ def test_initial_weights_follow_their_definition(initializer: str, bias: bool) -
 
 def test_initializers_equal_pytorchs_in_distribution(torch: ModuleType) -> None:
     """Bounds and standard deviations of torch.nn.init and torch.nn.Linear, by samples of both."""
-    spec = SimpleNamespace(hidden=(), bias=True)
+    spec = SimpleNamespace(hidden=(), bias=True, zero_last=False)
     fan_in, fan_out = 120, 60
     empty = torch.zeros(fan_out, fan_in, dtype=torch.float64)
     with torch.random.fork_rng():

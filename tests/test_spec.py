@@ -15,6 +15,7 @@ from pmlp_np.errors import SpecError
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZER_ALIASES, INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, SGD, Adam, AdamW, rule_name
+from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.spec import Member, Specs, as_specs
 from pmlp_np.spec_columns import COLUMNS
 
@@ -30,6 +31,19 @@ OPTIMIZER = st.one_of(
 )
 
 
+def values_of(option):
+    if option.choices:
+        return st.sampled_from(option.choices)
+    if option.is_switch:
+        return st.booleans()
+    limits = option.limits
+    high = min(limits.high, 1e6)
+    return st.floats(limits.low, high, exclude_min=limits.open_low, exclude_max=high == limits.high)
+
+
+OPTION_VALUES = st.fixed_dictionaries({}, optional={name: values_of(option) for name, option in OPTIONS.items()})
+
+
 @st.composite
 def members(draw):
     hidden = draw(st.lists(st.integers(1, 200), max_size=4).map(tuple))
@@ -41,6 +55,7 @@ def members(draw):
         optimizer=draw(OPTIMIZER),
         batch_size=draw(st.none() | st.integers(1, 2**63 - 1)),
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
+        **draw(OPTION_VALUES),
     )
 
 
@@ -57,7 +72,25 @@ def test_defaults_are_one_relu_layer_trained_by_adam_from_pytorchs_weights():
     assert (member.hidden, member.activation, member.bias) == ((100,), "relu", True)
     assert member.initializer == "pytorch"
     assert member.optimizer == Adam(learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0)
-    assert (member.batch_size, member.seed) == (None, None)
+    assert (member.batch_size, member.seed, member.options) == (None, None, ())
+    assert all(getattr(member, name) == option.default for name, option in OPTIONS.items())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_reads_as_an_attribute_and_a_bad_value_is_refused_by_name(name):
+    option = OPTIONS[name]
+    other = {True: False, False: True}[option.default] if option.is_switch else None
+    if option.choices:
+        other = next(choice for choice in option.choices if choice != option.default)
+    elif option.limits is not None:
+        other = next(v for v in (0.25, 2.0, 3) if v in option.limits and v != option.default)
+    member = Member(**{name: other})
+    assert getattr(member, name) == other
+    assert member != Member() and member == Member(**{name: other}) and Member(**{name: option.default}) == Member()
+    assert f"{name}={other!r}" in repr(member) or f"{name}={float(other)!r}" in repr(member)
+    for bad in (None, "no such value", -1e9, float("nan")):
+        with pytest.raises(SpecError, match=f"^{name}: expected "):
+            Member(**{name: bad})
 
 
 def test_every_argument_is_kept():

@@ -9,6 +9,7 @@ from pmlp_np.errors import FileFormatError
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, SGD, AdamW
+from pmlp_np.formulas.options import OPTIONS, default_row
 from pmlp_np.spec import Member, Specs
 
 MEMBERS = [
@@ -62,6 +63,26 @@ def test_a_hyperparameter_newer_than_the_file_has_its_default():
     )
     assert Specs.from_columns(columns).hyperparameter("eps").tolist() == [1e-8, 0.0, 1e-8]
     assert Specs.from_columns(columns)[1] == MEMBERS[1]
+
+
+def test_options_may_come_in_another_order_or_be_newer_than_the_file():
+    columns = changed(options=SPECS.options[:, ::-1], option_names=list(OPTIONS)[::-1])
+    assert Specs.from_columns(columns) == SPECS
+    columns = changed(options=np.zeros((3, 0)), option_names=np.array([], str))
+    assert Specs.from_columns(columns).options.tolist() == [default_row()] * 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"options": np.full((3, len(OPTIONS)), 0.5)}, "zero_last: expected 0 or 1"),
+        ({"options": np.zeros((3, 0))}, f"options: expected {len(OPTIONS)} columns, got 0."),
+        ({"options": np.ones((3, len(OPTIONS) + 1)), "option_names": [*OPTIONS, "rho"]}, "got 'rho'."),
+    ],
+)
+def test_damaged_options_are_refused_by_name(columns, message):
+    with pytest.raises(FileFormatError, match=re.escape(message)):
+        Specs.from_columns(changed(**columns))
 
 
 def test_what_no_member_uses_may_be_unknown():

@@ -62,6 +62,9 @@ class ReferenceBackend:
                 values.append(draw(uniforms(key, k, 0, fans[0] * fans[1])) * initializer.weight_scale(*fans))
                 if layout.bias_offset[at] >= 0:
                     values.append(draw(uniforms(key, k, 1, fans[1])) * initializer.bias_scale(*fans))
+            if self.plan.specs.option("zero_last")[m]:
+                last = 1 + bool(self.plan.specs.bias[m])
+                values[-last:] = [np.zeros_like(tensor) for tensor in values[-last:]]
             self._replace(m, values)
 
     @_without_warnings

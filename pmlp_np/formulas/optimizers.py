@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from pmlp_np.formulas.options import Range
 from pmlp_np.formulas.vocabulary import fma, power, sqrt
 
 
@@ -25,22 +26,6 @@ class Rule:
     slots: int
     scalars: Callable[[Any, Any], dict[str, Any]]
     update: Callable[[Any, Any, tuple, Any], tuple[Any, tuple]]
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that a hyperparameter may take: low <= x < high, or low < x where `open_low`."""
-
-    low: float
-    high: float = float("inf")
-    open_low: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return (value > self.low if self.open_low else value >= self.low) and value < self.high
-
-    def __str__(self) -> str:
-        left = f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return left if self.high == float("inf") else f"{left} and below {self.high:g}"
 
 
 _RANGES = {

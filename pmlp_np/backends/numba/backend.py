@@ -274,6 +274,8 @@ class NumbaBackend:
             fans = layout.fan_in[chosen].astype(np.float64), layout.fan_out[chosen].astype(np.float64)
             weight[chosen] = entries[i].weight_scale(*fans)
             bias[chosen] = entries[i].bias_scale(*fans)
+        last = layout.first_layer[1:][self.plan.specs.option("zero_last") != 0.0] - 1
+        weight[last], bias[last] = 0.0, 0.0
         return weight, bias
 
     def _base(self, task: int, members: np.ndarray) -> JobBuilder:
