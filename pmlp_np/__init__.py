@@ -3,6 +3,7 @@
 from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
 from pmlp_np.mlp import MLP
+from pmlp_np.monitoring import EpochEnd
 from pmlp_np.pool import Pool, concat, load
 from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
 from pmlp_np.spec import Member, Specs
@@ -16,6 +17,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "DataError",
+    "EpochEnd",
     "FileFormatError",
     "Member",
     "MemoryNeededError",
