@@ -117,11 +117,14 @@ def _mean_squares(o: Outcome) -> np.ndarray:
 
 
 def _r2_of(mean_squares: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """1 - mean squared error / variance of the targets, each output (…, outputs); of constant targets 1 where the
+    """1 - mean squared error / variance of the targets, each output (..., outputs); of constant targets 1 where the
     error is 0, else 0."""
     y = targets.astype(np.float64)
     center = np.average(y, axis=1, weights=weight)[:, None]
     variance = np.average((y - center) ** 2, axis=1, weights=weight)
+    # Exactly, also where the mean of equal numbers is rounded.
+    counted = y if weight is None else y[:, weight > 0.0]
+    variance = np.where((counted == counted[:, :1]).all(axis=1), 0.0, variance)
     return np.where(variance != 0.0, 1.0 - _ratio(mean_squares, variance, 0.0), 0.0 + (mean_squares == 0.0))
 
 
@@ -199,7 +202,7 @@ def _area(score: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) ->
 
 
 def _two_rows(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
-    if targets.shape[1] < 2:
+    if (targets.shape[1] if weight is None else int((weight > 0.0).sum())) < 2:
         raise DataError(compose(argument, "at least two rows, to compute r2", "one"))
 
 

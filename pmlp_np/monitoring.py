@@ -169,20 +169,27 @@ class Watch:
         """The curve that people look at first."""
         return _PREFIX + ranker(self.monitor)
 
-    def check(self, argument: str, n_outputs: int, data: Rows | None) -> None:
-        """DataError where a metric does not fit the loss, or the targets (`argument` names them)."""
+    def check(self, argument: str, n_outputs: int, data: Rows | None, weight: np.ndarray | None = None) -> None:
+        """DataError where a metric does not fit the loss, or the targets (`argument` names them) with these weights of
+        rows."""
         for name in self.metrics:
             require_fit("metrics", name, self.loss, n_outputs)
             if data is not None and data.y is not None:
-                METRICS[name].check(argument, self.loss, n_outputs, data.y, None)
+                METRICS[name].check(argument, self.loss, n_outputs, data.y, weight)
 
     def measure(
-        self, backend: Backend, members: np.ndarray, data: Rows, weights: str, control: Control
+        self,
+        backend: Backend,
+        members: np.ndarray,
+        data: Rows,
+        weights: str,
+        control: Control,
+        weight: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Loss, score and metrics of these members, (len(members),) float64 by name."""
+        """Loss, score and metrics of these members, (len(members),) float64 by name. weight: as for `measured`."""
         means = backend.evaluate(members, data, weights, control)
         values = {"loss": means[0], "score": self.loss.finish(means[1])}
-        return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means)
+        return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means, weight)
 
     def oriented(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """What decides, negated where it grows: smaller is better."""
@@ -199,14 +206,15 @@ def measured(
     weights: str,
     control: Control,
     means: tuple[np.ndarray, np.ndarray],
+    weight: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Metrics by name, in order, of these members on data, (len(members),) float64.
 
     means: of their losses and scores, from an evaluation. Metrics that don't follow from them take raw outputs, of some
-        members at a time.
+        members at a time. weight: (rows,) float64, of each row, or None where all weigh the same.
     """
     assert data.y is not None
-    found = {name: known_from_means(name, loss, *means, data.y, None) for name in names}
+    found = {name: known_from_means(name, loss, *means, data.y, weight) for name in names}
     values = {name: known for name, known in found.items() if known is not None}
     rest = [name for name in found if name not in values]
     n_raw = backend.plan.n_raw_outputs
@@ -216,7 +224,7 @@ def measured(
         part = members[start : start + step]
         raw = np.empty((len(part), data.n, n_raw), backend.plan.dtype)
         backend.forward(part, data.x, raw, weights, control)
-        for name, judged in judge(rest, loss, raw, data.y).items():
+        for name, judged in judge(rest, loss, raw, data.y, weight).items():
             pieces[name].append(judged)
     values |= {name: np.concatenate([np.zeros(0), *parts]) for name, parts in pieces.items()}
     return {name: values[name] for name in found}

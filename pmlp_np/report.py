@@ -116,8 +116,8 @@ def leaderboard(plan: Plan, progress: Progress, records: Records, ids: np.ndarra
         records_of_members.append(record)
     shown = ["rank", "id", "architecture", "optimizer", "learning_rate", "parameters", "epochs", "status", "loss"]
     if "validation_loss" in records.curves:
-        # What ranks is shown once: a metric under its own name.
-        shown += ["validation_loss", *(["validation_score"] if ranks in ("loss", "score") else []), *metrics]
+        # What ranks is shown once, under its own name.
+        shown += ["validation_loss", *(["validation_score"] if ranks == "score" else []), *metrics]
     return Table(records_of_members, tuple(shown))
 
 
