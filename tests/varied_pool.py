@@ -78,6 +78,7 @@ class Setting:
         if self.early_stopping:
             validation = random_data(self.loss, 40, N_FEATURES, N_OUTPUTS, seed=2, dtype=self.dtype)
             arguments |= {"validation_data": validation, "early_stopping": True, "patience": 1}
+            arguments |= {"metrics": ["f1", "roc_auc"], "monitor": "f1"}
         return arguments
 
     def fit(self, pool: pm.Pool, epochs: int = EPOCHS, **changes: Any) -> pm.Pool:
