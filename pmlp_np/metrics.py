@@ -22,8 +22,9 @@ import numpy as np
 from pmlp_np.errors import DataError, compose, unknown_name
 from pmlp_np.formulas.losses import LOSSES, Loss
 
-# Raw outputs of this many bytes are judged at a time. Judging takes up to 16 times as much besides.
-PIECE_BYTES = 4 << 20
+# Raw outputs of this many bytes are judged at a time, or one member's. With all that is made of them they take up to 24
+# times as much (measured, and held by a test).
+PIECE_BYTES, JUDGING = 4 << 20, 24
 
 
 class Outcome:
@@ -299,18 +300,23 @@ def require_fit(argument: str, name: str, loss: Loss, n_outputs: int) -> None:
         raise DataError(compose(f"{argument} {name!r}", expected, f"{loss.name!r}, which predicts {predicted.size}"))
 
 
+def follows_from_means(name: str, loss: Loss, n_targets: int) -> bool:
+    """Whether the mean loss and score that an evaluation returns say what the metric is."""
+    metric = METRICS[name]
+    return loss.name in metric.of_losses or (loss.score_name in metric.of_score and n_targets == 1)
+
+
 def known_from_means(
     name: str, loss: Loss, mean_loss: np.ndarray, mean_score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None
 ) -> np.ndarray | None:
-    """The metric, (members,) float64, where it follows from the mean loss and score that an evaluation returns; else
-    None."""
+    """The metric, (members,) float64, where it follows from the mean loss and score; else None."""
+    if not follows_from_means(name, loss, len(targets)):
+        return None
     metric = METRICS[name]
     if loss.name in metric.of_losses:
         return mean_loss
-    if loss.score_name in metric.of_score and len(targets) == 1:
-        found = metric.of_score[loss.score_name](loss.finish(mean_score), targets, weight)
-        return np.where(np.isnan(mean_loss), np.nan, found)
-    return None
+    found = metric.of_score[loss.score_name](loss.finish(mean_score), targets, weight)
+    return np.where(np.isnan(mean_loss), np.nan, found)
 
 
 def judge(

@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 
 from pmlp_np import checks
-from pmlp_np.backends.base import Backend, Control, Rows
-from pmlp_np.errors import DataError, compose, show, unknown_name
+from pmlp_np.backends.base import Backend, Control, Plan, Rows
+from pmlp_np.errors import DataError, compose, require_memory, show, unknown_name
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.metrics import METRIC_ALIASES, METRICS, PIECE_BYTES, canonical, judge, known_from_means, require_fit
+from pmlp_np.metrics import (
+    JUDGING,
+    METRIC_ALIASES,
+    METRICS,
+    PIECE_BYTES,
+    canonical,
+    follows_from_means,
+    judge,
+    known_from_means,
+    require_fit,
+)
 
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")
@@ -169,14 +179,6 @@ class Watch:
         """The curve that people look at first."""
         return _PREFIX + ranker(self.monitor)
 
-    def check(self, argument: str, n_outputs: int, data: Rows | None, weight: np.ndarray | None = None) -> None:
-        """DataError where a metric does not fit the loss, or the targets (`argument` names them) with these weights of
-        rows."""
-        for name in self.metrics:
-            require_fit("metrics", name, self.loss, n_outputs)
-            if data is not None and data.y is not None:
-                METRICS[name].check(argument, self.loss, n_outputs, data.y, weight)
-
     def measure(
         self,
         backend: Backend,
@@ -195,6 +197,29 @@ class Watch:
         """What decides, negated where it grows: smaller is better."""
         name = decider(self.monitor)
         return -values[name] if grows(name, self.loss) else values[name]
+
+
+def require_measurable(
+    names: Iterable[str],
+    plan: Plan,
+    data: Rows,
+    argument: str = "metrics",
+    targets: str = "validation_data[1]",
+    weight: np.ndarray | None = None,
+) -> None:
+    """Raise unless these metrics can be computed of all members on these rows and weights of rows.
+
+    DataError where one does not fit the loss (names `argument`) or its targets (`targets`); MemoryNeededError.
+    """
+    assert data.y is not None
+    needs_raw = False
+    for name in names:
+        require_fit(argument, name, plan.loss, plan.n_outputs)
+        METRICS[name].check(targets, plan.loss, plan.n_outputs, data.y, weight)
+        needs_raw |= not follows_from_means(name, plan.loss, len(data.y))
+    of_one = data.n * plan.n_raw_outputs * plan.dtype.itemsize
+    needed = JUDGING * min(plan.n_members * of_one, max(of_one, PIECE_BYTES)) if needs_raw else 0
+    require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
 
 
 def measured(

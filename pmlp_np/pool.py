@@ -16,9 +16,9 @@ from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, 
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
 from pmlp_np.formulas.optimizers import RULES
-from pmlp_np.metrics import METRICS, canonical, require_fit
+from pmlp_np.metrics import canonical
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.monitoring import MONITORS, Callback, Records, Watch, joined, measured
+from pmlp_np.monitoring import MONITORS, Callback, Records, Watch, joined, measured, require_measurable
 from pmlp_np.persistence import read_archive, write_archive
 from pmlp_np.report import Table, leaderboard
 from pmlp_np.spec import Member, Specs, as_specs
@@ -244,9 +244,11 @@ class Pool:
         elif settings.metrics or settings.monitor:
             mend = "Pass validation_data=(X, y): metrics and monitor are about it."
             raise DataError(compose("validation_data", "data to compute metrics on", "None", mend))
-        watch = self._watch(settings)
-        watch.check("validation_data[1]", self.n_outputs, validation)
-        curves = 1 + (0 if validation is None else len(watch.curves))
+        curves = 1
+        if validation is not None:
+            watch = self._watch(settings)
+            curves += len(watch.curves)
+            require_measurable(watch.metrics, self._plan, validation)
         mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
         require_memory("epochs", 4 * len(self) * curves * int(settings.epochs), mend)
         return self._rows(X, y), validation
@@ -344,16 +346,12 @@ class Pool:
         metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
         members, weights: as for `forward`.
 
-        Raises DataError for metrics that don't fit the loss, or are not defined of these targets.
+        Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
-        for name in names:
-            require_fit("metric", name, self._plan.loss, self.n_outputs)
         rows = self._rows(X, y)
-        assert rows.y is not None
-        for name in names:
-            METRICS[name].check("y", self._plan.loss, self.n_outputs, rows.y, None)
+        require_measurable(names, self._plan, rows, "metric", "y")
         backend = self._ready()
         means = backend.evaluate(positions, rows, weights, _UNWATCHED)
         if not names:

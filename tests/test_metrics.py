@@ -1,7 +1,10 @@
 """Metrics: scikit-learn's values, ties, absent classes and weights included, whoever else is asked; what is refused."""
 
 import contextlib
+import re
+import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 import pmlp_np as pm
 from conftest import requires
 from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.metrics import METRIC_ALIASES, METRICS, canonical, judge, known_from_means, require_fit
+from pmlp_np.metrics import JUDGING, METRIC_ALIASES, METRICS, canonical, judge, known_from_means, require_fit
 
 # Both sides sum in float64, in other orders; a value near zero is a difference of larger ones.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
@@ -235,6 +238,27 @@ def test_what_an_evaluation_says_is_what_raw_outputs_say():
     assert ("binary_cross_entropy", 2, "accuracy") not in taken
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("loss", "n_outputs"), [("squared_error", 1), ("squared_error", 4), ("cross_entropy", 2), ("cross_entropy", 9),
+                            ("binary_cross_entropy", 1), ("binary_cross_entropy", 4)],
+)  # fmt: skip
+def test_judging_takes_the_memory_that_is_stated(loss, n_outputs, dtype):
+    draw = np.random.default_rng(4)
+    raw = draw.normal(size=(20_000 // n_outputs, 10, n_outputs)).astype(dtype)
+    y = (np.arange(10) % 2) * np.ones((1 if loss == "cross_entropy" else n_outputs, 1))
+    names = VALUES if loss == "squared_error" else CLASSES
+    judge(names, LOSSES[loss], raw, y)
+    for weight in (None, draw.random(10)):
+        tracemalloc.start()
+        try:
+            judge(names, LOSSES[loss], raw, y, weight)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak + raw.nbytes <= JUDGING * raw.nbytes
+
+
 # Names.
 
 
@@ -274,3 +298,11 @@ def test_metrics_that_do_not_fit_are_refused(loss):
         text = rf"^metrics: expected a metric that fits loss '{loss.name}' \({', '.join(fitting)}\), got '{name}'"
         with pytest.raises(pm.DataError, match=text):
             require_fit("metrics", name, loss, 3)
+
+
+def test_the_page_describes_every_metric_as_it_is():
+    page = Path(__file__).resolve().parent.parent / "docs" / "monitoring.md"
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]+) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    kinds = {"values": "values", "classes, labels": "labels probabilities"}
+    told = [(name, better == "larger", tuple(kinds[of].split())) for name, better, of in rows]
+    assert told == [(metric.name, metric.grows, metric.targets) for metric in METRICS.values()]

@@ -532,6 +532,25 @@ def test_scores_that_do_not_fit_are_refused():
         pool_of().score(X, draw_y(), metric="accuracy")
 
 
+def test_metrics_that_do_not_fit_memory_are_refused(monkeypatch):
+    """Judging four members on 30 rows takes up to 24 times their 480 bytes."""
+    pool, data = pool_of(), validation()
+    pool.fit(X, draw_y().astype("float32"), validation_data=data)
+    before = bits(pool)
+    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 11_519)
+    for ask in (
+        lambda: pool.partial_fit(X, draw_y(), validation_data=data, metrics=["r2", "mae"]),
+        lambda: pool.score(*data, metric="mae"),
+    ):
+        with pytest.raises(pm.MemoryNeededError, match=r"^metrics?: .* got a need of 12 kB\. Compute them on fewer"):
+            ask()
+    assert bits(pool) == before
+    pool.partial_fit(X, draw_y(), validation_data=data, metrics=["r2"])
+    monkeypatch.setattr("pmlp_np.monitoring.PIECE_BYTES", 1)
+    pool.score(*data, metric="mae")
+
+
 def test_soft_labels_have_accuracy_and_log_loss():
     pool = pool_of("binary_cross_entropy")
     y = np.linspace(0, 1, 30)
