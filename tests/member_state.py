@@ -36,7 +36,9 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     parameters, slots, best = (_Reader(state.get(name)) for name in ("parameters", "slots", "best"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
-        sizes = [pool.n_features, *member.hidden, pool.n_outputs]
+        features = pool._plan.features
+        fan_in = pool.n_features if features is None else int(features.lengths[i])
+        sizes = [fan_in, *member.hidden, pool.n_outputs]
         weights, biases = parameters.take(sizes, member.bias)
         names = SLOT_NAMES[member.optimizer.name]
         if isinstance(member.optimizer, pm.SGD) and member.optimizer.momentum == 0.0:

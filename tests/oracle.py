@@ -273,6 +273,16 @@ def cross_entropy(raw: Array, y: ArrayLike) -> tuple[float, Array]:
     return float(np.mean(log_sum[:, 0] - shifted[rows, labels])), gradient / n_rows
 
 
+def weighted(
+    loss: Callable[[Array, ArrayLike], tuple[float, Array]], raw: Array, y: ArrayLike, weights: Array
+) -> tuple[float, Array]:
+    """Mean over rows of weight times the row's loss, and its gradient: row by row, from the loss of one row."""
+    rows = [loss(raw[i : i + 1], np.asarray(y)[i : i + 1]) for i in range(len(raw))]
+    mean = sum(w * value for w, (value, _) in zip(weights.tolist(), rows, strict=True)) / len(raw)
+    slopes = [w * slope for w, (_, slope) in zip(weights.tolist(), rows, strict=True)]
+    return float(mean), np.concatenate(slopes) / len(raw)
+
+
 LOSSES: dict[str, Callable[[Array, ArrayLike], tuple[float, Array]]] = {
     "squared_error": squared_error,
     "binary_cross_entropy": binary_cross_entropy,
@@ -402,9 +412,14 @@ class OracleMLP:
                 inputs.append(function(pre_activations[k]))
         return inputs, pre_activations
 
-    def _loss_and_gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[float, list[Array], list[Array]]:
+    def _loss_and_gradients(
+        self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None
+    ) -> tuple[float, list[Array], list[Array]]:
         inputs, pre_activations = self._forward(X)
-        loss, delta = self.loss_function(pre_activations[-1], y)
+        if row_weights is None:
+            loss, delta = self.loss_function(pre_activations[-1], y)
+        else:
+            loss, delta = weighted(self.loss_function, pre_activations[-1], y, row_weights)
         weight_gradients: list[Array] = []
         bias_gradients: list[Array] = []
         for k in reversed(range(len(self.weights))):
@@ -434,9 +449,9 @@ class OracleMLP:
         return weight_gradients, bias_gradients
 
     @np.errstate(all="ignore")
-    def step(self, X: ArrayLike, y: ArrayLike) -> float:
+    def step(self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None) -> float:
         """One update on one minibatch; returns the loss before it. Weight decay spares the biases."""
-        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
+        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, row_weights)
         self.step_count += 1
         without_decay = {**self.hyperparameters, "weight_decay": 0.0}
         for k in range(len(self.weights)):
@@ -459,18 +474,26 @@ class OracleMLP:
         batch_size: int,
         shuffle_key: int | None = None,
         first_epoch: int = 0,
+        sample_weight: ArrayLike | None = None,
     ) -> list[float]:
         """Train in minibatches, the last of which may be smaller; returns each epoch's mean of minibatch losses.
 
         Rows are taken in order, or in `shuffled_order` of the key; first_epoch is the number of epochs done before.
+        sample_weight is scaled to mean 1 over all rows.
         """
         X, y = np.asarray(X), np.asarray(y)
         n = len(X)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight, np.float64)
+            sample_weight = sample_weight * (n / sample_weight.sum())
         history = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = np.arange(n) if shuffle_key is None else shuffled_order(shuffle_key, epoch, n)
             batches = [order[start : start + batch_size] for start in range(0, n, batch_size)]
-            losses = [self.step(X[batch], y[batch]) for batch in batches]
+            losses = [
+                self.step(X[batch], y[batch], None if sample_weight is None else sample_weight[batch])
+                for batch in batches
+            ]
             history.append(sum(losses) / len(losses))
         return history
 

@@ -137,7 +137,7 @@ def test_loss_agrees_with_arrays(name, outputs, kind, draw):
     some = 2 * LANES[kind]
     sums, lane_sums, bias_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan), sentinel((outputs, 16), kind)
     both = {"ld": ld, "ldt": rows, "outputs": outputs}
-    train = {"scale": bits(0.125), "bias_gradient": bias_gradient, "bias_sums": bias_sums}
+    train = {"scale": bits(0.125), "weights": 0, "bias_gradient": bias_gradient, "bias_sums": bias_sums}
     for begin, end in ((0, some), (some, rows)):
         block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
                  "target": targets[:, begin:]}  # fmt: skip
@@ -183,8 +183,8 @@ def test_loss_of_nan_is_nan_and_stays_in_its_row(name, place, kind):
     loss_sum, sums, lane_sums = np.zeros(1), np.zeros(2), np.zeros((2, 16))
     settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3, "first": 1, "last": 1}
     run_pass(
-        kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), loss_sums=lane_sums, total=loss_sum,
-        bias_gradient=sentinel(3, kind), bias_sums=sentinel((3, ld), kind),
+        kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), weights=0, loss_sums=lane_sums,
+        total=loss_sum, bias_gradient=sentinel(3, kind), bias_sums=sentinel((3, ld), kind),
     )  # fmt: skip
     run_pass(kind, f"loss_evaluate:{name}", **settings, sums=lane_sums, totals=sums)
     assert np.isnan(loss_sum[0]) and np.isnan(sums[0])

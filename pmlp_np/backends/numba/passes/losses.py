@@ -50,12 +50,13 @@ def _loss_passes(name: str) -> None:
     loss = LOSSES[name]
     labels = loss.targets == "labels"
 
-    @enter(f"loss_train:{name}")
     def train(
-        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, raw, gradient, ld, outputs, bias_gradient,
-        bias_sums, loss_sums, total,
+        e: Emitter, weighted: bool, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
+        bias_gradient, bias_sums, loss_sums, total,
     ) -> None:  # fmt: skip
         """gradient[o, r] = scale * d loss of row r / d raw[o, r], zero from `rows` on.
+
+        Where `weighted`, both are multiplied by weights[r].
 
         Its sums over rows, one per lane, are kept in bias_sums[o] from the first block to the last; so are the rows'
         losses in loss_sums (float64). With the last block the sums are folded to bias_gradient[o] and the float64
@@ -75,9 +76,13 @@ def _loss_passes(name: str) -> None:
         def group(r: Any, sums: Any) -> list[Any]:
             mask = e.first_lanes(bld.sub(rows, r))
             row_loss, slope = loss.function(*_raws_and_targets(e, labels, raw, ld, target, ldt, r, outputs, mask))
+            row_factor = factor
+            if weighted:
+                weight = e.load_masked(e.offset(weights, r), mask)
+                row_loss, row_factor = weight * row_loss, weight * factor
 
             def output(o: Any) -> None:
-                value = e.masked(mask, slope.at(o) * factor)
+                value = e.masked(mask, slope.at(o) * row_factor)
                 e.store(value, e.offset(gradient, bld.add(bld.mul(o, ld), r)))
                 e.store(e.load(sums_of(o)) + value, sums_of(o))
 
@@ -91,6 +96,24 @@ def _loss_passes(name: str) -> None:
             e.store_scalar(e.folded(e.load(sums_of(o))), e.offset(bias_gradient, o))
 
         e.when(ends, lambda: e.loop(outputs, fold))
+
+    @enter(f"loss_train:{name}")
+    def train_alike(
+        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
+        bias_gradient, bias_sums, loss_sums, total,
+    ) -> None:  # fmt: skip
+        """Every row counts alike; `weights` is not read."""
+        train(e, False, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs, bias_gradient,
+              bias_sums, loss_sums, total)  # fmt: skip
+
+    @enter(f"loss_train_weighted:{name}")
+    def train_weighted(
+        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
+        bias_gradient, bias_sums, loss_sums, total,
+    ) -> None:  # fmt: skip
+        """Row r counts weights[r] times."""
+        train(e, True, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs, bias_gradient,
+              bias_sums, loss_sums, total)  # fmt: skip
 
     @enter(f"loss_evaluate:{name}")
     def evaluate(e: Emitter, tiles: Tiles, rows, first, last, target, ldt, raw, ld, outputs, sums, totals) -> None:
