@@ -30,11 +30,15 @@ _SQRT_2_BY_PI, _GELU_TANH_CUBE = 0.7978845608028654, 0.044715
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps."""
+    """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps.
+
+    registered: whether a user entered it (`formulas.registration`).
+    """
 
     name: str
     function: Callable[[Any], tuple[Any, Any]]
     kinks: tuple[float, ...]
+    registered: bool = False
 
 
 ACTIVATIONS: dict[str, Activation] = {}

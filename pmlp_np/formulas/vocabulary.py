@@ -169,6 +169,25 @@ def output_index(raw):
     return namespace(raw).arange(raw.shape[0], dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
 
 
+def split_heads(raw, heads):
+    """The raw outputs of each head, a tuple of per-output values; of one head, as they are.
+
+    Raw output o * heads + h is head h of output o.
+    """
+    if heads == 1:
+        return raw
+    if not _array_only(raw):
+        return raw.vocabulary.split_heads(raw, heads)
+    return tuple(raw[h::heads] for h in range(heads))
+
+
+def join_heads(values):
+    """The inverse of `split_heads`, on arrays."""
+    if len(values) == 1:
+        return values[0]
+    return namespace(values[0]).stack(values, axis=1).reshape(-1, *values[0].shape[1:])
+
+
 def output_constants(raw, numbers):
     """Numbers that differ between outputs, a tuple of Python floats: a per-output value."""
     if not _array_only(raw):

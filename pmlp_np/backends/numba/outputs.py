@@ -104,6 +104,16 @@ class OutputWords:
     def output_index(self, x: PerOutput) -> PerOutput:
         return PerOutput(x.emitter, x.count, x.emitter.splat_integer)
 
+    def split_heads(self, raw: PerOutput, heads: int) -> tuple[PerOutput, ...]:
+        builder, many = raw.emitter.builder, raw.emitter.integer(heads)
+        count = builder.sdiv(raw.count, many)
+
+        def head(h: int) -> PerOutput:
+            place = raw.emitter.integer(h)
+            return PerOutput(raw.emitter, count, lambda o: raw.at(builder.add(builder.mul(o, many), place)))
+
+        return tuple(head(h) for h in range(heads))
+
     def output_constants(self, x: PerOutput, numbers: tuple[float, ...]) -> PerOutput:
         """The numbers lie in the compiled code, as a table."""
         emitter = x.emitter
