@@ -89,6 +89,9 @@ def as_targets(y: Any, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dty
     elif loss.targets == "probabilities":
         bad = np.any((values < 0) | (values > 1), axis=1)
         _refuse(bad, values, name, "values from 0 to 1", "Labels are 0 and 1.")
+    elif loss.least_target is not None:
+        bad = np.any(values < loss.least_target, axis=1)
+        _refuse(bad, values, name, f"values of at least {loss.least_target:g}", f"The loss is {loss.name}.")
     return lines
 
 

@@ -15,7 +15,7 @@ from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, C
 from pmlp_np.data import as_features, as_rows, as_target_sets, as_targets, feature_sets, weigh
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
 from pmlp_np.formulas import random
-from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import read_archive, write_archive
@@ -48,7 +48,13 @@ class Pool:
     specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
     n_features: columns of X.
     n_outputs: values or classes to predict. Default 1.
-    loss: "squared_error" (default), "binary_cross_entropy" or "cross_entropy".
+    loss: a name, or an object with parameters. On values: "squared_error" (default), "absolute_error", "huber",
+        "quantile", "poisson", "gaussian_nll", which are pm.SquaredError(), pm.AbsoluteError(), pm.Huber(delta=1.0),
+        pm.Quantile(levels=(0.1, 0.5, 0.9)), pm.Poisson(), pm.GaussianNLL(). On labels: "cross_entropy", which is
+        pm.CrossEntropy(label_smoothing=0.0); on several labels at once "binary_cross_entropy",
+        pm.BinaryCrossEntropy(label_smoothing=0.0). All but cross-entropy take output_weight=(...), a number for each
+        output. Or one that pm.register_loss has entered. As an attribute its name, with parameters where they are not
+        the defaults.
     seed: 0 ... 2**64 - 1, from which initial weights and orders of rows are drawn. Default 0.
     backend: "numba" (default), "reference" or "auto".
     dtype: "float32" (default) or "float64": what weights are kept and computed in.
@@ -69,7 +75,7 @@ class Pool:
         specs: Specs | Member | Sequence[Member],
         n_features: int,
         n_outputs: int = 1,
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         seed: int = 0,
         backend: str = "numba",
         dtype: Any = "float32",
@@ -77,11 +83,10 @@ class Pool:
         device: str = "cpu",
     ) -> None:
         specs = as_specs(specs)
-        name = LOSS_ALIASES.get(loss, loss) if isinstance(loss, str) else loss
-        if not isinstance(name, str) or name not in LOSSES:
-            raise DataError(unknown_name("loss", loss, LOSSES, LOSS_ALIASES))
+        chosen = as_loss(loss)
         checks.whole("n_features", n_features, 1)
-        checks.whole("n_outputs", n_outputs, 2 if LOSSES[name].targets == "labels" else 1)
+        checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
+        chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
         self.backend = backends.check(backend, device)
         self.device = device
@@ -89,7 +94,7 @@ class Pool:
         keys = random.stream_keys(int(seed), self.ids_)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
-        self._plan = Plan(specs, int(n_features), int(n_outputs), LOSSES[name], checks.dtype(dtype), keys, order_key)
+        self._plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         self._start()
         require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
 
@@ -125,8 +130,8 @@ class Pool:
 
     @property
     def loss(self) -> str:
-        """The loss's name."""
-        return self._plan.loss.name
+        """The loss's name, with those parameters that are not at their default: "huber(delta=1.35)"."""
+        return str(self._plan.loss)
 
     @property
     def dtype(self) -> np.dtype:
@@ -375,6 +380,8 @@ class Pool:
         Values: (n_members, n_samples) for one output, else (..., n_outputs). Labels, int64: (n_members, n_samples)
         classes for cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. reduce="mean" drops the first
         axis: means of values, or labels by the mean of probabilities.
+
+        Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
         """
         loss = self._plan.loss
         if reduce is None or not loss.has_probabilities:
@@ -393,6 +400,27 @@ class Pool:
         """
         self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
+
+    def predict_std(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                    weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predicted standard deviations, shaped as `predict` returns values; arguments as `forward`.
+
+        With reduce="mean" their mean, which leaves out how far members' means lie apart. Raises DataError for losses
+        without a variance; "gaussian_nll" has one.
+        """
+        self._plan.loss.standard_deviations(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.standard_deviations)
+
+    def predict_quantiles(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                          weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """All levels' quantiles: (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels);
+        arguments as `forward`.
+
+        Each level is fitted by itself: they may cross. Raises DataError for losses without quantiles; "quantile" has
+        them.
+        """
+        self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
 
     def evaluate(
         self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None
@@ -553,7 +581,7 @@ class Pool:
         matrices, biases = self._ready().read(int(position), self._checked_weights(weights))
         member, features = self.specs[position], self._plan.features
         own = None if features is None else features.arrays[features.of[position]]
-        return MLP(matrices, biases if member.bias else None, member.activation, self.loss, own,
+        return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
                    None if own is None else self.n_features)  # fmt: skip
 
     def set_weights(self, id: int, mlp: MLP) -> None:
@@ -616,7 +644,8 @@ class Pool:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
         plan = self._plan
-        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "loss", "backend", "device")}
+        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
+        header |= {"loss": to_plain(plan.loss)}
         header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
         arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
         if plan.features is not None:
@@ -649,7 +678,8 @@ def load(path: str | os.PathLike[str]) -> Pool:
     """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
     head, arrays = read_archive(path, "pool")
     try:
-        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"], head["loss"],
+        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"],
+                    from_plain(head["loss"]),
                     backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
         pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
         if features := _named(arrays, "features/"):
@@ -685,7 +715,7 @@ def concat(pools: Sequence[Pool]) -> Pool:
         start = max(ids.max(), own.max()) + 1
         own[clash] = np.arange(start, start + clash.sum())
         ids = np.concatenate([ids, own])
-    whole = Pool(Specs.concatenate([pool.specs for pool in pools]), first.n_features, first.n_outputs, first.loss,
+    whole = Pool(Specs.concatenate([pool.specs for pool in pools]), first.n_features, first.n_outputs, first._plan.loss,
                  backend=first.backend, dtype=first.dtype, ids=ids, device=first.device)  # fmt: skip
     for name in ("stream_key", "order_key"):
         setattr(whole._plan, name, np.concatenate([getattr(pool._plan, name) for pool in pools]))

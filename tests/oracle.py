@@ -183,6 +183,18 @@ def normal_density(z: Array) -> Array:
     return density
 
 
+def gelu_argument(z: Array) -> Array:
+    """sqrt(2 / pi) (z + 0.044715 z³), of which gelu_tanh takes the hyperbolic tangent: ±1 beyond |z| = 10."""
+    z = np.clip(z, -10.0, 10.0)
+    return math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)
+
+
+def gelu_argument_slope(z: Array) -> Array:
+    """The derivative of tanh of `gelu_argument`."""
+    inner = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * np.clip(z, -10.0, 10.0) ** 2)
+    return either(z, np.abs(z) < 10.0, inner / np.cosh(gelu_argument(z)) ** 2, 0.0)
+
+
 # name: (function, derivative), both element by element on float64 arrays
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "identity": (
@@ -225,6 +237,38 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
         lambda z: z * np.tanh(softplus(z)),
         lambda z: np.tanh(softplus(z)) + z * logistic(z) * (1.0 - np.tanh(softplus(z)) ** 2),
     ),
+    "silu": (
+        lambda z: z * logistic(z),
+        lambda z: logistic(z) + z * logistic(z) * logistic(-z),
+    ),
+    "softplus": (
+        lambda z: softplus(z),
+        lambda z: logistic(z),
+    ),
+    "softsign": (
+        lambda z: z / (1.0 + np.abs(z)),
+        lambda z: 1.0 / (1.0 + np.abs(z)) ** 2,
+    ),
+    "hard_tanh": (
+        lambda z: np.clip(z, -1.0, 1.0),
+        lambda z: either(z, np.abs(z) < 1.0, 1.0, 0.0),
+    ),
+    "hard_sigmoid": (
+        lambda z: np.clip(z + 3.0, 0.0, 6.0) / 6.0,
+        lambda z: either(z, np.abs(z) < 3.0, 1.0 / 6.0, 0.0),
+    ),
+    "hard_swish": (
+        lambda z: z * np.clip(z + 3.0, 0.0, 6.0) / 6.0,
+        lambda z: either(z, np.abs(z) < 3.0, z / 3.0 + 0.5, either(z, z > 0.0, 1.0, 0.0)),
+    ),
+    "gelu_tanh": (
+        lambda z: 0.5 * z * (1.0 + np.tanh(gelu_argument(z))),
+        lambda z: 0.5 * (1.0 + np.tanh(gelu_argument(z))) + 0.5 * z * gelu_argument_slope(z),
+    ),
+    "sin": (
+        lambda z: np.sin(z),
+        lambda z: np.cos(z),
+    ),
 }
 
 # Where a derivative jumps. ELU is not among them: with alpha = 1 its derivative is 1 on both sides of 0.
@@ -233,6 +277,9 @@ KINKS: dict[str, tuple[float, ...]] = {
     "leaky_relu": (0.0,),
     "selu": (0.0,),
     "hardshrink": (-SHRINK, SHRINK),
+    "hard_tanh": (-1.0, 1.0),
+    "hard_sigmoid": (-3.0, 3.0),
+    "hard_swish": (-3.0, 3.0),
 }
 
 

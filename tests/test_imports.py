@@ -34,7 +34,9 @@ ORDER = [
 ORDER_INSIDE = {
     "formulas": [
         ["vocabulary", "random", "options"],
+        ["loss_base"],
         ["activations", "losses", "optimizers", "initializers"],
+        ["registration"],
         [""],
     ],
     "backends.numba": [

@@ -30,6 +30,8 @@ from pmlp_np.backends.numba.job import (
     place_of,
     scratch_bytes,
 )
+from pmlp_np.backends.numba.passes.layers import layer_pass
+from pmlp_np.backends.numba.passes.losses import loss_pass
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -315,13 +317,16 @@ class NumbaBackend:
     ) -> dict[str, Any]:
         """Addresses of the passes that a task (gathering, weighted) needs, on members that have these codes and depths
         (2: two and more)."""
-        kind, loss = self._kind.name, self.plan.loss.name
+        kind, loss = self._kind.name, self.plan.loss
         task, gathers, weighted = what
 
-        def table(names: list[str], prefix: str, used: list[int], kind: str = kind) -> np.ndarray:
+        def table(
+            names: list[str], prefix: str | Callable[[str], str], used: list[int], kind: str = kind
+        ) -> np.ndarray:
             addresses = np.zeros(len(names), np.int64)
             for code in used:
-                addresses[code] = pass_address(kind, f"{prefix}:{names[code]}")
+                name = names[code]
+                addresses[code] = pass_address(kind, f"{prefix}:{name}" if isinstance(prefix, str) else prefix(name))
             return addresses
 
         prefix = "layer_train" if task == TRAIN else "layer"
@@ -329,11 +334,11 @@ class NumbaBackend:
         fixed = [name for name, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(depths)]
         fixed += _GATHERING if gathers else ()
         train = "loss_train_weighted" if weighted else "loss_train"
-        loss_pass = {TRAIN: train, EVALUATE: "loss_evaluate"}.get(task)
+        loss_task = {TRAIN: train, EVALUATE: "loss_evaluate"}.get(task)
         return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
-            "loss_pass": pass_address(kind, f"{loss_pass}:{loss}") if loss_pass else 0,
-            "layer_pass": table(list(ACTIVATIONS), prefix, activations),
+            "loss_pass": pass_address(kind, loss_pass(loss, loss_task)) if loss_task else 0,
+            "layer_pass": table(list(ACTIVATIONS), partial(layer_pass, task=prefix), activations),
             "scalars_pass": table(list(RULES), "scalars", rules),
             "update_pass": table(list(RULES), "update", rules),
             "weights_backward_pass": table(list(RULES), "weights_backward", rules),
