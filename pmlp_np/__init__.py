@@ -1,7 +1,7 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
 from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
-from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
+from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.mlp import MLP
 from pmlp_np.pool import Pool, concat, load
 from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
@@ -19,8 +19,10 @@ __all__ = [
     "FileFormatError",
     "Member",
     "MemoryNeededError",
+    "NAdam",
     "PmlpError",
     "Pool",
+    "RMSprop",
     "SpecError",
     "Specs",
     "concat",

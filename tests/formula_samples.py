@@ -3,7 +3,7 @@
 import numpy as np
 
 from pmlp_np.formulas.activations import ACTIVATIONS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS
+from pmlp_np.formulas.optimizers import STEP_INPUTS
 
 DTYPES = ("float32", "float64")
 # Pre-activations up to this size are held to bounds: beyond, gelu's and mish's tails multiply a tiny number, which exp
@@ -23,7 +23,7 @@ RULE_SETTINGS = {
 
 def hyperparameters(rule, weight_decay):
     return (
-        dict.fromkeys(HYPERPARAMETERS, 0.0)
+        dict.fromkeys(STEP_INPUTS, 0.0)
         | {"learning_rate": 0.1, "weight_decay": weight_decay}
         | RULE_SETTINGS[rule][2]
     )

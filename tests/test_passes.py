@@ -206,7 +206,7 @@ def test_optimizer_agrees_with_arrays(rule, kind, draw):
     both = sentinel((2, 16, LANES[kind]), kind)
     step = 7
     rows_of_numbers = {"out": both, "out_stride": 16 * LANES[kind], "count": 2, "step": step}
-    run_pass(kind, f"scalars:{rule}", hyperparameters=np.array([list(h.values())] * 2), **rows_of_numbers)
+    run_pass(kind, f"scalars:{rule}", inputs=np.array([list(h.values())] * 2), **rows_of_numbers)
     numbers = both[0]
     assert numbers.tobytes() == both[1].tobytes()
     scalars = RULES[rule].scalars(SimpleNamespace(**h), step)

@@ -26,7 +26,16 @@ from pmlp_np.backends.numba.compiling import (
 )
 from pmlp_np.backends.numba.drawing import initialize, shuffle
 from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN, VECTOR_BYTES
-from pmlp_np.backends.numba.program import PATCHED_AT, Team, meet, minibatch, patch, run_block, write_program
+from pmlp_np.backends.numba.program import (
+    PATCHED_AT,
+    Team,
+    meet,
+    minibatch,
+    patch,
+    run_block,
+    set_rates,
+    write_program,
+)
 
 # As much of a member's parameters is fetched ahead: the processor itself goes on with what follows.
 _FETCH_BYTES = 16 * 1024
@@ -56,7 +65,7 @@ def _train(job, team, m):
     n, batch = job.n_rows, item(job.batch_size, m)
     batches = (n + batch - 1) // batch
     leads = team.part == 0
-    program = write_program(job, team, m)
+    program = write_program(job, team, m, batches)
     order = job.order
     if job.shuffle == MEMBER_ORDER:
         order = job.orders + team.slot * n * 8
@@ -69,6 +78,7 @@ def _train(job, team, m):
     meet(job, program)
     while healthy and done < batches and not _told_to_stop(job, program):
         step += 1
+        set_rates(program, epoch, done)
         loss = minibatch(job, program, done * batch, min(batch, n - done * batch), order, step)
         done += 1
         loss_sum += loss
@@ -110,7 +120,7 @@ def _all_rows(job, program, out, out_step):
 @kernel()
 def _evaluate(job, slot, m):
     """Mean loss and mean score over all rows."""
-    program = write_program(job, Team(slot, 0, 1), m)
+    program = write_program(job, Team(slot, 0, 1), m, 0)
     set_item(program.judge, PATCHED_AT + 1, job.y_stride)
     _all_rows(job, program, job.y, 1)
     set_float_item(job.loss, m, float_item(program.sums, 0) / job.n_rows)
@@ -120,7 +130,7 @@ def _evaluate(job, slot, m):
 @kernel()
 def _forward(job, slot, m, i):
     """Raw outputs of all rows, to place i of the result."""
-    program = write_program(job, Team(slot, 0, 1), m)
+    program = write_program(job, Team(slot, 0, 1), m, 0)
     _all_rows(job, program, job.out + i * job.n_rows * job.n_outputs * job.itemsize, job.n_outputs)
 
 
