@@ -21,7 +21,7 @@ ORDER = [
     ["spec_fields"],
     ["spec"],
     ["search_space", "layout", "persistence", "progress"],
-    ["mlp", "backends.base"],
+    ["mlp", "backends.base", "step_inputs"],
     ["data"],
     ["training"],
     ["report"],
@@ -34,7 +34,7 @@ ORDER = [
 ORDER_INSIDE = {
     "formulas": [
         ["vocabulary", "random", "options"],
-        ["activations", "losses", "optimizers", "initializers"],
+        ["activations", "losses", "optimizers", "schedules", "initializers"],
         [""],
     ],
     "backends.numba": [
