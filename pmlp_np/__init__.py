@@ -11,7 +11,7 @@ from pmlp_np.formulas.losses import (
     Quantile,
     SquaredError,
 )
-from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
+from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
 from pmlp_np.mlp import MLP
 from pmlp_np.pool import Pool, concat, load
@@ -35,10 +35,12 @@ __all__ = [
     "Huber",
     "Member",
     "MemoryNeededError",
+    "NAdam",
     "PmlpError",
     "Poisson",
     "Pool",
     "Quantile",
+    "RMSprop",
     "SpecError",
     "Specs",
     "SquaredError",

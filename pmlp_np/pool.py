@@ -228,7 +228,7 @@ class Pool:
             self._start()
             self._given = given
         self._plan = plan
-        self._records = Records(len(self))
+        self._progress, self._records = Progress.start(len(self)), Records(len(self))
         return self._train(data, validation, settings)
 
     def partial_fit(
@@ -616,8 +616,7 @@ class Pool:
         self._ready().write(int(position), *given)
         if self._kept_best:
             self._ready().keep_best(np.array([position]))
-        for name in ("epoch", "minibatch", "loss_sum", "step", "status"):
-            getattr(self._progress, name)[position] = 0
+        self._progress.restart(int(position))
         for curve in self._records.curves.values():
             curve[position] = np.nan
         self._records.best_loss[position], self._records.best_epoch[position] = np.inf, -1

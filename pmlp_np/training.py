@@ -22,6 +22,7 @@ from pmlp_np import checks
 from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED_EARLY, Backend, Control, Progress, Rows
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.formulas.losses import Loss
+from pmlp_np.formulas.schedules import needs_fit_epochs
 from pmlp_np.progress import ProgressBar
 
 
@@ -122,6 +123,7 @@ def train(
     """Train every member that is READY for `settings.epochs` epochs more. Returns "done", "time budget" or
     "interrupted"."""
     target = progress.epoch + settings.epochs
+    _fix_schedules(backend, progress, settings.epochs)
     names = ["loss"] + (["validation_loss", "validation_score"] if validation is not None else [])
     records.make_room(names, int(target[progress.status == READY].max(initial=0)))
     counts = data.counts(len(batch_size))
@@ -161,11 +163,13 @@ def train(
             backend.train_epoch(members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control)
             records.enter("loss", members, epoch, epoch_loss[members])
             done = progress.epoch[members] > epoch
+            healthy = done & (progress.status[members] != DIVERGED)
+            watched = epoch_loss[members[healthy]]
             if validation is not None:
-                healthy = done & (progress.status[members] != DIVERGED)
-                _validate(
+                watched = _validate(
                     backend, progress, records, loss, members[healthy], epoch[healthy], validation, settings, whole
                 )
+            _reduce_rates(backend, progress, members[healthy], watched)
             finished, left = finished + this_epoch, work_left()
             note = _note(progress, records, target, names[-1]) if bar.wanted else ""
             bar.show(finished / max(finished + left, 1.0), note)
@@ -184,13 +188,14 @@ def _validate(
     validation: Rows,
     settings: Settings,
     control: Control,
-) -> None:
-    """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved."""
+) -> np.ndarray:
+    """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved.
+    Returns their losses."""
     found, score = backend.evaluate(members, validation, "last", control)
     records.enter("validation_loss", members, epoch, found)
     records.enter("validation_score", members, epoch, loss.finish(score))
     if not settings.early_stopping:
-        return
+        return found
     better = found < records.best_loss[members] - settings.min_delta
     backend.keep_best(members[better])
     records.best_loss[members[better]] = found[better]
@@ -198,6 +203,30 @@ def _validate(
     # Counted from the first validated epoch where no loss was ever a number.
     waited = epoch - np.maximum(records.best_epoch[members], 0)
     progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
+    return found
+
+
+def _fix_schedules(backend: Backend, progress: Progress, epochs: int) -> None:
+    """Note the epochs of the first fit for those whose schedule goes by them."""
+    by_fit = needs_fit_epochs(backend.plan.specs.option("schedule"), backend.plan.specs.option("schedule_epochs"))
+    progress.fit_epochs[by_fit & (progress.fit_epochs == 0)] = epochs
+
+
+def _reduce_rates(backend: Backend, progress: Progress, members: np.ndarray, losses: np.ndarray) -> None:
+    """Multiply the learning rates of those whose loss after an epoch has not fallen for long by their
+    plateau_factor."""
+    specs = backend.plan.specs
+    patience = specs.option("plateau_patience")[members]
+    watched = patience > 0.0
+    if not watched.any():
+        return
+    members, losses, patience = members[watched], losses[watched], patience[watched]
+    better = losses < progress.plateau_loss[members]
+    progress.plateau_loss[members[better]] = losses[better]
+    progress.plateau_wait[members] = np.where(better, 0, progress.plateau_wait[members] + 1)
+    stuck = members[progress.plateau_wait[members] >= patience]
+    progress.rate_factor[stuck] *= specs.option("plateau_factor")[stuck]
+    progress.plateau_wait[stuck] = 0
 
 
 def _note(progress: Progress, records: Records, target: np.ndarray, curve: str) -> str:

@@ -117,6 +117,7 @@ INITIALIZERS: dict[str, tuple[Callable[[Array, float], Array], Callable[[int, in
     "glorot_normal": (normal, lambda fan_in, fan_out: math.sqrt(2.0 / (fan_in + fan_out))),
     "he_uniform": (uniform, lambda fan_in, fan_out: math.sqrt(6.0 / fan_in)),
     "he_normal": (normal, lambda fan_in, fan_out: math.sqrt(2.0 / fan_in)),
+    "lecun_normal": (normal, lambda fan_in, fan_out: math.sqrt(1.0 / fan_in)),
 }
 
 
@@ -127,20 +128,23 @@ class Spec(Protocol):
     bias: Any
     initializer: Any
     zero_last: Any
+    parametrization: Any
 
 
 def initial_weights(spec: Spec, n_features: int, n_raw_outputs: int, key: int) -> tuple[list[Array], list[Array]]:
     """Weights and biases of a member with this stream key, in float64 (the library casts them to the pool's dtype).
 
-    Only PyTorch's initializer draws biases; without biases they are zeros.
+    Only PyTorch's initializer draws biases; without biases they are zeros. The NTK parametrization has its own start:
+    weights from N(0, 1) and no biases.
     """
-    distribution, scale = INITIALIZERS[spec.initializer]
+    divided = spec.parametrization == "ntk"
+    distribution, scale = (normal, lambda fan_in, fan_out: 1.0) if divided else INITIALIZERS[spec.initializer]
     sizes = [n_features, *spec.hidden, n_raw_outputs]
     weights, biases = [], []
     for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         u = open_uniform(fan_in * fan_out, layer, 0, key)
         weights.append(distribution(u, scale(fan_in, fan_out)).reshape(fan_in, fan_out))
-        if spec.bias and spec.initializer == "pytorch":
+        if spec.bias and spec.initializer == "pytorch" and not divided:
             biases.append(uniform(open_uniform(fan_out, layer, 1, key), 1.0 / math.sqrt(fan_in)))
         else:
             biases.append(np.zeros(fan_out))
@@ -367,6 +371,23 @@ def adamw(w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> 
     return adam_without_decay(w - h["learning_rate"] * h["weight_decay"] * w, g, slots, step, h)
 
 
+def rmsprop(w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> tuple[Array, Slots]:
+    g = g + h["weight_decay"] * w
+    square = h["alpha"] * slots["square"] + (1.0 - h["alpha"]) * g**2
+    momentum = h["momentum"] * slots["momentum"] + g / (np.sqrt(square) + h["eps"])
+    return w - h["learning_rate"] * momentum, {"square": square, "momentum": momentum}
+
+
+def nadam(w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> tuple[Array, Slots]:
+    g = g + h["weight_decay"] * w
+    mus = [h["beta1"] * (1.0 - 0.5 * 0.96 ** (t * h["momentum_decay"])) for t in range(1, step + 2)]
+    m = h["beta1"] * slots["m"] + (1.0 - h["beta1"]) * g
+    v = h["beta2"] * slots["v"] + (1.0 - h["beta2"]) * g**2
+    ahead = (1.0 - mus[-2]) * g / (1.0 - math.prod(mus[:-1])) + mus[-1] * m / (1.0 - math.prod(mus))
+    unbiased_v = v / (1.0 - h["beta2"] ** step)
+    return w - h["learning_rate"] * ahead / (np.sqrt(unbiased_v) + h["eps"]), {"m": m, "v": v}
+
+
 ADAM_DEFAULTS = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
 
 # name: (update, slot names, hyperparameters with their defaults)
@@ -374,7 +395,76 @@ OPTIMIZERS: dict[str, tuple[Update, tuple[str, ...], dict[str, Any]]] = {
     "sgd": (sgd, ("momentum",), {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}),
     "adam": (adam, ("m", "v"), ADAM_DEFAULTS),
     "adamw": (adamw, ("m", "v"), {**ADAM_DEFAULTS, "weight_decay": 0.01}),
+    "rmsprop": (
+        rmsprop,
+        ("square", "momentum"),
+        {"learning_rate": 0.01, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
+    ),
+    "nadam": (nadam, ("m", "v"), {**ADAM_DEFAULTS, "learning_rate": 2e-3, "momentum_decay": 4e-3}),
 }
+
+# Of slots, the power of a gradient that they grow with. (RMSprop's momentum adds up gradients divided by their size.)
+SLOT_POWERS = {"momentum": 1, "m": 1, "v": 2, "square": 2}
+
+
+# Options, and what the learning rate of a step is
+
+OPTION_DEFAULTS: dict[str, Any] = {
+    "zero_last": False,
+    "l1": 0.0,
+    "decoupled_weight_decay": 0.0,
+    "decay_biases": False,
+    "bias_rate_factor": 1.0,
+    "first_layer_rate_factor": 1.0,
+    "last_layer_rate_factor": 1.0,
+    "parametrization": "standard",
+    "schedule": "constant",
+    "schedule_epochs": 0.0,
+    "schedule_interval": 1.0,
+    "schedule_factor": 0.1,
+    "final_rate_factor": 0.0,
+    "one_cycle_start": 0.04,
+    "one_cycle_peak": 0.3,
+    "warmup_epochs": 0.0,
+    "plateau_patience": 0.0,
+    "plateau_factor": 0.1,
+}
+
+
+def along_cosine(start: float, end: float, way: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * way)) / 2.0
+
+
+def schedule_factor(o: Mapping[str, Any], epochs: float, length: float) -> float:
+    """What the schedule of options o makes of the learning rate, so many epochs after its beginning."""
+    name = o["schedule"]
+    if name == "constant":
+        return 1.0
+    if name == "step":
+        return float(o["schedule_factor"] ** math.floor(epochs / o["schedule_interval"]))
+    if name == "exponential":
+        return float(o["schedule_factor"] ** (epochs / o["schedule_interval"]))
+    if name == "cosine":
+        return along_cosine(1.0, o["final_rate_factor"], epochs / length % 1.0 if length > 0.0 else 0.0)
+    t = min(epochs / length, 1.0) if length > 0.0 else 1.0
+    if name == "linear":
+        return 1.0 - t + t * float(o["final_rate_factor"])
+    if name == "coslog4":
+        return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * t)))
+    assert name == "one_cycle"
+    peak = o["one_cycle_peak"]
+    if t < peak:
+        return along_cosine(o["one_cycle_start"], 1.0, t / peak)
+    return along_cosine(1.0, o["final_rate_factor"], (t - peak) / (1.0 - peak))
+
+
+def rate_factor(o: Mapping[str, Any], epoch: int, minibatch: int, n_minibatches: int, fit_epochs: int) -> float:
+    """What warm-up and schedule make of the learning rate of an epoch's minibatch (both counted from 0)."""
+    now = epoch + minibatch / n_minibatches
+    warmup = o["warmup_epochs"]
+    if now < warmup:
+        return schedule_factor(o, 0.0, 1.0) * min(1.0, (now + 1.0 / n_minibatches) / warmup)
+    return schedule_factor(o, now - warmup, o["schedule_epochs"] or fit_epochs - warmup)
 
 
 def float64_copies(arrays: Iterable[ArrayLike], like: Sequence[Array]) -> list[Array]:
@@ -395,7 +485,12 @@ class OracleMLP:
       (bias=False) they are zeros that no step touches;
     - `slots[name]["weights"][k]` and `slots[name]["biases"][k]`, shaped like the parameters: "m" and "v" for "adam" and
       "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
-    - `step_count`, the number of updates done, on which Adam's bias correction depends.
+    - `step_count`, the number of updates done, on which Adam's bias correction depends;
+    - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of the
+      learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since.
+
+    With parametrization "ntk" a layer divides its weights by the root of their number of rows; `effective_weights` are
+    those divided. Options are those of a member, by name; what is left out has its default.
     """
 
     def __init__(
@@ -408,6 +503,7 @@ class OracleMLP:
         optimizer: str,
         hyperparameters: Mapping[str, Any],
         bias: bool = True,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         names = [activation] * len(hidden) if isinstance(activation, str) else list(activation)
         if len(names) != len(hidden):
@@ -415,6 +511,9 @@ class OracleMLP:
         update, slot_names, defaults = OPTIMIZERS[optimizer]
         if unknown := set(hyperparameters) - set(defaults):
             raise ValueError(f"{optimizer} has no {sorted(unknown)}")
+        if unknown := set(options or {}) - set(OPTION_DEFAULTS):
+            raise ValueError(f"there are no options {sorted(unknown)}")
+        self.options = {**OPTION_DEFAULTS, **(options or {})}
         self.activations = names
         self.loss_function = LOSSES[loss]
         self.update = update
@@ -431,6 +530,22 @@ class OracleMLP:
             for name in slot_names
         }
         self.step_count = 0
+        self.fit_epochs = 0
+        self.rate_factor, self.plateau_loss, self.plateau_wait = 1.0, math.inf, 0
+
+    def scale(self, k: int) -> float:
+        """What the weights of layer k are divided by."""
+        return math.sqrt(len(self.weights[k])) if self.options["parametrization"] == "ntk" else 1.0
+
+    @property
+    def effective_weights(self) -> list[Array]:
+        """The weights by which inputs are multiplied."""
+        return [w / self.scale(k) for k, w in enumerate(self.weights)]
+
+    def slot_scale(self, name: str, kind: str, k: int) -> float:
+        """What a slot would be multiplied by, were the effective weights trained."""
+        normalized = self.update is rmsprop and name == "momentum"
+        return 1.0 if kind == "biases" or normalized else self.scale(k) ** SLOT_POWERS[name]
 
     def set_state(
         self,
@@ -453,7 +568,7 @@ class OracleMLP:
         """The input of each layer and its pre-activation; the output layer's pre-activation is the raw output."""
         inputs, pre_activations = [np.asarray(X, dtype=np.float64)], []
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            pre_activations.append(inputs[k] @ w + b)
+            pre_activations.append(inputs[k] @ w / self.scale(k) + b)
             if k < len(self.activations):
                 function, _ = ACTIVATIONS[self.activations[k]]
                 inputs.append(function(pre_activations[k]))
@@ -470,11 +585,11 @@ class OracleMLP:
         weight_gradients: list[Array] = []
         bias_gradients: list[Array] = []
         for k in reversed(range(len(self.weights))):
-            weight_gradients.insert(0, inputs[k].T @ delta)
+            weight_gradients.insert(0, inputs[k].T @ delta / self.scale(k))
             bias_gradients.insert(0, delta.sum(axis=0) if self.bias else np.zeros_like(self.biases[k]))
             if k > 0:
                 _, derivative = ACTIVATIONS[self.activations[k - 1]]
-                delta = (delta @ self.weights[k].T) * derivative(pre_activations[k - 1])
+                delta = (delta @ self.weights[k].T / self.scale(k)) * derivative(pre_activations[k - 1])
         return loss, weight_gradients, bias_gradients
 
     @np.errstate(all="ignore")
@@ -495,23 +610,55 @@ class OracleMLP:
         _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
         return weight_gradients, bias_gradients
 
+    def hyperparameters_of(self, kind: str, k: int, rate: float = 1.0) -> dict[str, Any]:
+        """What the step of a layer's weights or biases goes by, with l1 and decoupled decay; decay spares biases, unless
+        an option says otherwise. rate: what the schedule makes of the learning rate."""
+        o = self.options
+        h = {**self.hyperparameters, **{name: o[name] for name in ("l1", "decoupled_weight_decay")}}
+        h["learning_rate"] *= rate * self.rate_factor
+        if kind == "biases":
+            h["learning_rate"] *= o["bias_rate_factor"]
+            if not o["decay_biases"]:
+                h.update(weight_decay=0.0, l1=0.0, decoupled_weight_decay=0.0)
+        if k == 0 and len(self.weights) > 1:
+            h["learning_rate"] *= o["first_layer_rate_factor"]
+        if k == len(self.weights) - 1:
+            h["learning_rate"] *= o["last_layer_rate_factor"]
+        return h
+
+    def updated(self, w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> tuple[Array, Slots]:
+        """A parameter after a step of the optimizer along g and the slope of the L1 penalty, and decoupled decay."""
+        moved, slots = self.update(w, g + h["l1"] * np.sign(w), slots, step, h)
+        return moved - h["learning_rate"] * h["decoupled_weight_decay"] * w, slots
+
     @np.errstate(all="ignore")
-    def step(self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None) -> float:
-        """One update on one minibatch; returns the loss before it. Weight decay spares the biases."""
+    def step(self, X: ArrayLike, y: ArrayLike, rate: float = 1.0, row_weights: Array | None = None) -> float:
+        """One update on one minibatch, with a learning rate multiplied by `rate`; returns the loss before it."""
         loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, row_weights)
         self.step_count += 1
-        without_decay = {**self.hyperparameters, "weight_decay": 0.0}
         for k in range(len(self.weights)):
-            self._update("weights", self.weights, weight_gradients, k, self.hyperparameters)
+            self._update("weights", self.weights, weight_gradients, k, rate)
             if self.bias:
-                self._update("biases", self.biases, bias_gradients, k, without_decay)
+                self._update("biases", self.biases, bias_gradients, k, rate)
         return loss
 
-    def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, h: Mapping[str, Any]) -> None:
+    def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, rate: float) -> None:
         slots = {name: slot[kind][k] for name, slot in self.slots.items()}
-        parameters[k], slots = self.update(parameters[k], gradients[k], slots, self.step_count, h)
+        h = self.hyperparameters_of(kind, k, rate)
+        parameters[k], slots = self.updated(parameters[k], gradients[k], slots, self.step_count, h)
         for name, value in slots.items():
             self.slots[name][kind][k] = value
+
+    def watch(self, loss: float) -> None:
+        """Reduce the learning rate where an epoch's loss has not fallen for long."""
+        if self.options["plateau_patience"] == 0:
+            return
+        self.plateau_wait += 1
+        if loss < self.plateau_loss:
+            self.plateau_loss, self.plateau_wait = loss, 0
+        if self.plateau_wait >= self.options["plateau_patience"]:
+            self.rate_factor *= self.options["plateau_factor"]
+            self.plateau_wait = 0
 
     def train(
         self,
@@ -522,26 +669,31 @@ class OracleMLP:
         shuffle_key: int | None = None,
         first_epoch: int = 0,
         sample_weight: ArrayLike | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> list[float]:
         """Train in minibatches, the last of which may be smaller; returns each epoch's mean of minibatch losses.
 
         Rows are taken in order, or in `shuffled_order` of the key; first_epoch is the number of epochs done before.
         sample_weight is scaled to mean 1 over all rows.
+        validation: the data (X, y) whose loss is watched for a plateau, in place of the minibatches'.
         """
         X, y = np.asarray(X), np.asarray(y)
         n = len(X)
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight, np.float64)
             sample_weight = sample_weight * (n / sample_weight.sum())
+        self.fit_epochs = self.fit_epochs or epochs
         history = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = np.arange(n) if shuffle_key is None else shuffled_order(shuffle_key, epoch, n)
             batches = [order[start : start + batch_size] for start in range(0, n, batch_size)]
-            losses = [
-                self.step(X[batch], y[batch], None if sample_weight is None else sample_weight[batch])
-                for batch in batches
-            ]
+            losses = []
+            for i, batch in enumerate(batches):
+                rate = rate_factor(self.options, epoch, i, len(batches), self.fit_epochs)
+                counted = None if sample_weight is None else sample_weight[batch]
+                losses.append(self.step(X[batch], y[batch], rate, counted))
             history.append(sum(losses) / len(losses))
+            self.watch(history[-1] if validation is None else self.loss(*validation))
         return history
 
     @np.errstate(all="ignore")

@@ -41,7 +41,8 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float) -> Rounding:
     names = net.activations
     derivatives = [ACTIVATIONS[name][1](z[k]) for k, name in enumerate(names)]
     input_errors, z_errors = [np.zeros_like(inputs[0])], []
-    for k, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+    weights = net.effective_weights
+    for k, (w, b) in enumerate(zip(weights, net.biases, strict=True)):
         z_errors.append(unit * (np.abs(inputs[k]) @ np.abs(w) + np.abs(b)) + carried(input_errors[k], w))
         if k < len(names):
             input_errors.append(unit * np.abs(inputs[k + 1]) + np.abs(derivatives[k]) * z_errors[k])
@@ -54,18 +55,19 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float) -> Rounding:
 
     weight_errors: list[Array] = []
     bias_errors: list[Array] = []
-    for k in reversed(range(len(net.weights))):
+    for k in reversed(range(len(weights))):
         own = unit * (np.abs(inputs[k]).T @ np.abs(slope))
         weight_errors.insert(0, own + carried(input_errors[k].T, slope) + carried(inputs[k].T, slope_error))
         bias_errors.insert(0, unit * np.abs(slope).sum(axis=0) + np.sqrt((slope_error**2).sum(axis=0)))
         if k > 0:
-            w, derivative = net.weights[k].T, derivatives[k - 1]
+            w, derivative = weights[k].T, derivatives[k - 1]
             back = slope @ w
             back_error = unit * (np.abs(slope) @ np.abs(w)) + carried(slope_error, w)
             # Derivatives are differences of numbers up to one.
             derivative_error = unit + ACTIVATION_CURVATURE * z_errors[k - 1]
             slope = back * derivative
             slope_error = np.abs(derivative) * back_error + np.abs(back) * derivative_error
+    weight_errors = [error / net.scale(k) for k, error in enumerate(weight_errors)]
     return Rounding(raw_error, loss_error, weight_errors, bias_errors, _kink_distance(names, z, z_errors))
 
 

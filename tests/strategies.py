@@ -11,6 +11,7 @@ import pmlp_np as pm
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.options import SCHEDULE_NAMES
 
 MAX_WIDTH, MAX_DEPTH, MAX_FEATURES, MAX_OUTPUTS, MAX_ROWS = 130, 4, 70, 12, 80
 
@@ -83,14 +84,59 @@ def widths() -> st.SearchStrategy[int]:
 
 
 @st.composite
-def optimizers(draw: st.DrawFn) -> pm.SGD | pm.Adam | pm.AdamW:
-    kind = draw(st.sampled_from([pm.SGD, pm.Adam, pm.AdamW]))
+def optimizers(draw: st.DrawFn) -> pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam:
+    kind = draw(st.sampled_from([pm.SGD, pm.Adam, pm.AdamW, pm.RMSprop, pm.NAdam]))
     rate, decay = draw(LEARNING_RATES), draw(DECAYS)
     if kind is pm.SGD:
         momentum = draw(st.sampled_from([0.0, 0.5, 0.9]))
         return pm.SGD(rate, momentum=momentum, nesterov=draw(st.booleans()), weight_decay=decay)
+    eps = draw(st.sampled_from([1e-8, 1e-6, 1e-3]))
+    if kind is pm.RMSprop:
+        momentum = draw(st.sampled_from([0.0, 0.5, 0.9]))
+        return pm.RMSprop(rate, draw(st.sampled_from([0.9, 0.99])), eps, momentum=momentum, weight_decay=decay)
     beta1, beta2 = draw(BETAS)
-    return kind(rate, beta1, beta2, eps=draw(st.sampled_from([1e-8, 1e-6, 1e-3])), weight_decay=decay)
+    return kind(rate, beta1, beta2, eps=eps, weight_decay=decay)
+
+
+# What changes steps, a group at a time: most members have one or none.
+STEP_OPTIONS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "l1": st.sampled_from([1e-4, 1e-2]),
+            "decoupled_weight_decay": st.sampled_from([1e-2, 0.3]),
+            "decay_biases": st.booleans(),
+        },
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "bias_rate_factor": st.sampled_from([0.0, 0.1, 3.0]),
+            "first_layer_rate_factor": st.sampled_from([0.3, 2.0]),
+            "last_layer_rate_factor": st.sampled_from([0.3, 2.0]),
+            "parametrization": st.sampled_from(["standard", "ntk"]),
+            "l1": st.sampled_from([0.0, 1e-2]),
+            "decoupled_weight_decay": st.sampled_from([0.0, 1e-2]),
+        },
+    ),
+)
+SCHEDULE_OPTIONS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {"schedule": st.sampled_from(SCHEDULE_NAMES)},
+        optional={
+            "schedule_epochs": st.sampled_from([0.0, 0.7, 1.0, 2.5]),
+            "schedule_interval": st.sampled_from([0.5, 1.0, 1.7]),
+            "schedule_factor": st.sampled_from([0.1, 0.6]),
+            "final_rate_factor": st.sampled_from([0.0, 0.2]),
+            "one_cycle_peak": st.sampled_from([0.0, 0.3, 0.6]),
+            "one_cycle_start": st.sampled_from([0.0, 0.04]),
+            "warmup_epochs": st.sampled_from([0.0, 0.3, 1.0, 4.0]),
+        },
+    ),
+    st.fixed_dictionaries({"plateau_patience": st.just(1.0), "plateau_factor": st.sampled_from([0.1, 0.5])}),
+)
 
 
 @st.composite
@@ -106,6 +152,8 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         batch_size=draw(st.none() | st.integers(1, MAX_ROWS + 20)) if own_batches else None,
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
         zero_last=draw(st.sampled_from([False, False, True])),
+        **draw(STEP_OPTIONS),
+        **draw(SCHEDULE_OPTIONS),
     )
 
 

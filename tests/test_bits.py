@@ -26,6 +26,7 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.formulas.options import SCHEDULE_NAMES
 from strategies import Case, cases, random_data
 from varied_pool import (
     DTYPES,
@@ -58,6 +59,10 @@ def test_the_varied_pool_holds_everything() -> None:
     assert set(specs.initializer) == set(range(len(INITIALIZERS)))
     assert set(specs.depths) == set(range(5))
     assert set(specs.bias) == {True, False}
+    assert set(specs.option("schedule")) == set(range(len(SCHEDULE_NAMES)))
+    step_options = ("l1", "decay_biases", "bias_rate_factor", "first_layer_rate_factor", "last_layer_rate_factor",
+                    "parametrization", "warmup_epochs", "plateau_patience")  # fmt: skip
+    assert all(len(set(specs.option(name))) > 1 for name in step_options)
     assert {setting.loss for setting in SETTINGS} == set(LOSSES)
     assert len(set(IDS)) == len(IDS)
     stopping = next(setting for setting in SETTINGS if setting.early_stopping)
@@ -344,7 +349,9 @@ def cut_in_the_middle_of_epochs(
     assert len(cut) > 2, "cuts came too late to test anything"
     arguments.pop("time_budget", None)
     for member in cut:
-        assert_first_minibatches(member, X, y, arguments)
+        # A schedule goes by how many minibatches an epoch has.
+        if member.specs[0].schedule == "constant" and not member.specs[0].warmup_epochs:
+            assert_first_minibatches(member, X, y, arguments)
     pool.partial_fit(X, y, **arguments)
 
     assert not pool._progress.minibatch.any()

@@ -17,7 +17,7 @@ from pmlp_np.formulas import random as random_formulas
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZER_ALIASES, INITIALIZERS
 from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
-from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.formulas.optimizers import RULES, _nadam_product
 
 # Published with the generator (Random123, kat_vectors, philox4x32 with 10 rounds): counter, key, result.
 PHILOX_VECTORS = [
@@ -193,9 +193,19 @@ def test_probabilities(dtype, draw):
 # Optimizers on arrays.
 
 
+@pytest.fixture
+def float64_by_default():
+    """PyTorch's NAdam keeps a product of momenta in the default dtype."""
+    torch = requires("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 @pytest.mark.parametrize("rule", RULES)
-def test_optimizer_is_pytorchs(rule, weight_decay, draw):
+def test_optimizer_is_pytorchs(rule, weight_decay, draw, float64_by_default):
     torch = requires("torch")
     kind, theirs, _ = RULE_SETTINGS[rule]
     w = draw.normal(size=8)
@@ -207,9 +217,33 @@ def test_optimizer_is_pytorchs(rule, weight_decay, draw):
         gradient = draw.normal(size=w.shape)
         scalars = SimpleNamespace(**RULES[rule].scalars(h, step))
         w, slots = RULES[rule].update(w, gradient, slots, scalars)
-        parameter.grad = torch.tensor(gradient)
+        before = parameter.detach().clone()
+        parameter.grad = torch.tensor(gradient) + h.l1 * torch.sign(before)
         optimizer.step()
+        with torch.no_grad():
+            parameter -= h.learning_rate * h.decoupled_weight_decay * before
         np.testing.assert_allclose(w, parameter.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("momentum_decay", [0.0, 1e-12, 4e-3, 0.5, 30.0])
+@pytest.mark.parametrize("beta1", [0.0, 0.9, 0.9999])
+def test_the_product_of_nadams_momenta(beta1, momentum_decay):
+    """In closed form, against factors multiplied one by one."""
+    h = SimpleNamespace(beta1=beta1, momentum_decay=momentum_decay)
+    steps = np.arange(1, 3001)
+    with np.errstate(under="ignore"):
+        expected = np.cumprod(beta1 * (1 - 0.5 * 0.96 ** (steps * momentum_decay)))
+        found = np.array([_nadam_product(h, int(step)) for step in steps[::7]])
+    np.testing.assert_allclose(found, expected[::7], rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if "shrinking" in name])
+def test_what_is_zero_is_not_moved_by_l1(rule):
+    zeros, n = np.zeros(3), RULES[rule].slots
+    h = SimpleNamespace(**(hyperparameters(rule, 0.0) | {"l1": 5.0, "eps": 1e-3}))
+    scalars = SimpleNamespace(**RULES[rule].scalars(h, 1))
+    w, _ = RULES[rule].update(np.array([0.0, -0.0, np.nan]), zeros, (zeros,) * n, scalars)
+    assert not w[:2].any() and np.isnan(w[2])
 
 
 # Names.
@@ -263,6 +297,7 @@ def test_initializer_scales(name):
         ("glorot_normal", "xavier_normal_"),
         ("he_uniform", "kaiming_uniform_"),
         ("he_normal", "kaiming_normal_"),
+        ("lecun_normal", "kaiming_normal_"),
         ("pytorch", None),
     ],
 )
@@ -272,7 +307,7 @@ def test_initializers_spread_as_pytorchs_do(name, theirs):
     fan_in, fan_out = 300, 500
     layer = torch.nn.Linear(fan_in, fan_out)
     if theirs:
-        getattr(torch.nn.init, theirs)(layer.weight, **({"nonlinearity": "relu"} if "kaiming" in theirs else {}))
+        getattr(torch.nn.init, theirs)(layer.weight, **({"nonlinearity": "linear" if name == "lecun_normal" else "relu"} if "kaiming" in theirs else {}))
     pool = pm.Pool([pm.Member(hidden=fan_out, initializer=name)], n_features=fan_in, dtype="float64")
     mlp = pool.extract(0)
     # 150,000 draws: their standard deviation is known to 0.2 %.

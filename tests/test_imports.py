@@ -21,7 +21,7 @@ ORDER = [
     ["spec_fields"],
     ["spec", "sets"],
     ["search_space", "layout", "persistence", "progress"],
-    ["mlp", "backends.base"],
+    ["mlp", "backends.base", "step_inputs"],
     ["data"],
     ["training"],
     ["report"],
@@ -35,7 +35,7 @@ ORDER_INSIDE = {
     "formulas": [
         ["vocabulary", "random", "options"],
         ["loss_base"],
-        ["activations", "losses", "optimizers", "initializers"],
+        ["activations", "losses", "optimizers", "schedules", "initializers"],
         ["registration"],
         [""],
     ],

@@ -1,7 +1,7 @@
 """Holds the oracle to finite differences, PyTorch, scikit-learn, published test vectors and worked examples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,8 +26,13 @@ DIVERGING = 100.0
 
 
 @pytest.fixture(scope="module")
-def torch() -> ModuleType:
-    return requires("torch")
+def torch() -> Iterator[ModuleType]:
+    torch = requires("torch")
+    # NAdam keeps a product of momenta in the default dtype.
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +179,8 @@ def test_all_orders_are_equally_likely() -> None:
 @pytest.mark.parametrize("initializer", oracle.INITIALIZERS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_initial_weights_follow_their_definition(initializer: str, bias: bool) -> None:
-    spec = SimpleNamespace(hidden=(5, 3), bias=bias, initializer=initializer, zero_last=False)
+    settings = {"initializer": initializer, "zero_last": False, "parametrization": "standard"}
+    spec = SimpleNamespace(hidden=(5, 3), bias=bias, **settings)
     key = oracle.stream_key(2**40 + 1, 3)
     weights, biases = oracle.initial_weights(spec, 4, 2, key)
     assert [w.shape for w in weights] == [(4, 5), (5, 3), (3, 2)]
@@ -200,6 +206,8 @@ def test_initial_weights_follow_their_definition(initializer: str, bias: bool) -
                 assert value == pytest.approx((2 * expected - 1) * (6 / fan_in) ** 0.5, abs=1e-15)
             elif initializer == "glorot_normal":
                 assert normal_cdf(value / (2 / (fan_in + fan_out)) ** 0.5) == pytest.approx(expected, abs=1e-14)
+            elif initializer == "lecun_normal":
+                assert normal_cdf(value * fan_in**0.5) == pytest.approx(expected, abs=1e-14)
             else:
                 assert normal_cdf(value / (2 / fan_in) ** 0.5) == pytest.approx(expected, abs=1e-14)
         if initializer == "pytorch" and bias:
@@ -208,9 +216,18 @@ def test_initial_weights_follow_their_definition(initializer: str, bias: bool) -
             assert not b.any()
 
 
+def test_divided_weights_start_from_standard_normal_numbers() -> None:
+    settings = {"bias": True, "initializer": "pytorch", "zero_last": False}
+    spec = SimpleNamespace(hidden=(500,), **settings, parametrization="ntk")
+    weights, biases = oracle.initial_weights(spec, 40, 20, key=3)
+    for w in weights:
+        assert w.std() == pytest.approx(1.0, rel=0.02) and abs(w.mean()) < 0.03
+    assert not any(b.any() for b in biases)
+
+
 def test_initializers_equal_pytorchs_in_distribution(torch: ModuleType) -> None:
     """Bounds and standard deviations of torch.nn.init and torch.nn.Linear, by samples of both."""
-    spec = SimpleNamespace(hidden=(), bias=True, zero_last=False)
+    spec = SimpleNamespace(hidden=(), bias=True, zero_last=False, parametrization="standard")
     fan_in, fan_out = 120, 60
     empty = torch.zeros(fan_out, fan_in, dtype=torch.float64)
     with torch.random.fork_rng():
@@ -222,6 +239,7 @@ def test_initializers_equal_pytorchs_in_distribution(torch: ModuleType) -> None:
             "glorot_normal": torch.nn.init.xavier_normal_(empty.clone()),
             "he_uniform": torch.nn.init.kaiming_uniform_(empty.clone(), nonlinearity="relu"),
             "he_normal": torch.nn.init.kaiming_normal_(empty.clone(), nonlinearity="relu"),
+            "lecun_normal": torch.nn.init.kaiming_normal_(empty.clone(), nonlinearity="linear"),
         }
     biases = torch.cat([linear.bias.detach() for linear in linears]).numpy()
     assert set(theirs) == set(oracle.INITIALIZERS)
@@ -426,7 +444,7 @@ def torch_twin(torch: ModuleType, problem: Problem, mlp: oracle.OracleMLP) -> An
 
 
 # Slots of the oracle and their names in PyTorch's optimizer state.
-TORCH_SLOTS = {"momentum": "momentum_buffer", "m": "exp_avg", "v": "exp_avg_sq"}
+TORCH_SLOTS = {"momentum": "momentum_buffer", "m": "exp_avg", "v": "exp_avg_sq", "square": "square_avg"}
 
 OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("sgd", {"learning_rate": 0.02}),
@@ -436,6 +454,12 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "adam": ("adam", {"learning_rate": 0.01}),
     "adam with decay": ("adam", {"learning_rate": 0.02, "beta1": 0.8, "beta2": 0.97, "eps": 1e-5, "weight_decay": 0.1}),
     "adamw": ("adamw", {"learning_rate": 0.02, "beta1": 0.85, "beta2": 0.95, "eps": 1e-6, "weight_decay": 0.2}),
+    "rmsprop": ("rmsprop", {"learning_rate": 0.005, "alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1}),
+    "rmsprop with momentum": ("rmsprop", {"learning_rate": 0.002, "eps": 1e-4, "momentum": 0.8}),
+    "nadam": ("nadam", {"learning_rate": 0.01, "beta1": 0.8, "beta2": 0.97, "eps": 1e-5, "momentum_decay": 0.1}),
+    "nadam with decay": ("nadam", {"learning_rate": 0.01, "weight_decay": 0.1}),
+    "defaults of rmsprop": ("rmsprop", {}),
+    "defaults of nadam": ("nadam", {}),
     "defaults of sgd": ("sgd", {}),
     "defaults of adam": ("adam", {}),
     "defaults of adamw": ("adamw", {}),
@@ -458,7 +482,13 @@ def torch_optimizer(torch: ModuleType, twin: Any, optimizer: str, hyperparameter
     groups: list[dict[str, Any]] = [{"params": [linear.weight for linear in linears]}]
     if linears[0].bias is not None:
         groups.append({"params": [linear.bias for linear in linears], "weight_decay": 0.0})
-    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kinds = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+        "nadam": torch.optim.NAdam,
+    }
     return kinds[optimizer](groups, **keywords)
 
 
@@ -499,6 +529,78 @@ def test_training_equals_pytorchs(torch: ModuleType, name: str, problem: Problem
         assert loss == pytest.approx(float(np.mean(losses)), rel=1e-8, abs=1e-10)
     assert_same_as_twin(torch, mlp, twin, steps)
     assert mlp.loss(X, y) == pytest.approx(torch_loss(torch, problem.loss, twin(inputs), y).item(), rel=1e-8, abs=1e-10)
+
+
+class Divided:
+    """A layer whose weights are divided by the root of their fan-in."""
+
+    def __init__(self, torch: ModuleType, weights: np.ndarray, biases: np.ndarray) -> None:
+        self.weight = torch.nn.Parameter(torch.tensor(weights))
+        self.bias = torch.nn.Parameter(torch.tensor(biases))
+        self.root = math.sqrt(len(weights))
+
+    def __call__(self, x: Any) -> Any:
+        return x @ self.weight / self.root + self.bias
+
+
+@pytest.mark.parametrize("optimizer", oracle.OPTIMIZERS)
+@given(seed=st.integers(0, 2**32 - 1), decay_biases=st.booleans(), depth=st.integers(0, 2))
+def test_options_of_steps_by_autograd(
+    torch: ModuleType, optimizer: str, seed: int, decay_biases: bool, depth: int
+) -> None:
+    """Penalties as terms of the loss, divided weights in the forward pass, learning rates in parameter groups."""
+    options = {
+        "l1": 0.05, "decoupled_weight_decay": 0.3, "decay_biases": decay_biases, "bias_rate_factor": 0.5,
+        "first_layer_rate_factor": 3.0, "last_layer_rate_factor": 0.25, "parametrization": "ntk",
+    }  # fmt: skip
+    rate, l2 = 0.01, 0.1
+    hyperparameters = {"learning_rate": rate} | ({} if optimizer == "adamw" else {"weight_decay": l2})
+    mlp = oracle.OracleMLP((4,) * depth, "tanh", 3, 2, "squared_error", optimizer, hyperparameters, options=options)
+    rng = np.random.default_rng(seed)
+    mlp.set_state([rng.normal(size=w.shape) for w in mlp.weights], [rng.normal(size=b.shape) for b in mlp.biases])
+    layers = [Divided(torch, w, b) for w, b in zip(mlp.weights, mlp.biases, strict=True)]
+    groups = []
+    for k, layer in enumerate(layers):
+        factor = (3.0 if k == 0 and depth else 1.0) * (0.25 if k == depth else 1.0)
+        decay = {"weight_decay": 0.01} if optimizer == "adamw" else {}
+        groups.append({"params": [layer.weight], "lr": rate * factor, **decay})
+        no_decay = {} if decay_biases else {"weight_decay": 0.0}
+        groups.append({"params": [layer.bias], "lr": rate * factor * 0.5, **decay, **no_decay})
+    kinds = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "nadam": "NAdam"}
+    steps = getattr(torch.optim, kinds[optimizer])(groups, lr=rate)
+    X, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    decaying = [layer.weight for layer in layers] + [layer.bias for layer in layers if decay_biases]
+    for _ in range(3):
+        mlp.step(X, y)
+        out = torch.tensor(X)
+        for k, layer in enumerate(layers):
+            out = layer(out) if k == depth else torch.tanh(layer(out))
+        loss = torch.nn.functional.mse_loss(out, torch.tensor(y))
+        loss = loss + sum(0.05 * p.abs().sum() for p in decaying)
+        if optimizer != "adamw":
+            loss = loss + sum(0.5 * l2 * (p**2).sum() for p in decaying)
+        steps.zero_grad()
+        loss.backward()
+        before = [p.detach().clone() for p in decaying]
+        steps.step()
+        with torch.no_grad():
+            for p, old in zip(decaying, before, strict=True):
+                (group,) = (group for group in steps.param_groups if group["params"][0] is p)
+                p -= group["lr"] * 0.3 * old
+    assert_same_arrays(mlp.weights, [layer.weight.detach().numpy() for layer in layers], **SAME)
+    assert_same_arrays(mlp.biases, [layer.bias.detach().numpy() for layer in layers], **SAME)
+    scaled = [w / math.sqrt(len(w)) for w in mlp.weights]
+    assert_same_arrays(mlp.effective_weights, scaled, rtol=0.0, atol=0.0)
+
+
+def test_learning_rates_fall_on_a_plateau() -> None:
+    options = {"plateau_patience": 2.0, "plateau_factor": 0.5}
+    mlp = oracle.OracleMLP((), "tanh", 1, 1, "squared_error", "sgd", {}, options=options)
+    seen = []
+    for loss in (5.0, 4.0, 4.0, 4.5, 3.0, 3.0, math.nan, 3.5, 3.0, 2.0):
+        mlp.watch(loss)
+        seen.append(mlp.rate_factor)
+    assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
 
 
 SKLEARN_ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}

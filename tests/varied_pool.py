@@ -20,30 +20,52 @@ SEED, N_ROWS, N_FEATURES, N_OUTPUTS, EPOCHS = 11, 90, 13, 3, 3
 
 
 def varied_members() -> list[pm.Member]:
-    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't."""
+    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't, and
+    with every option of steps and schedules."""
     optimizers = [
         pm.SGD(0.01, weight_decay=1e-3),
         pm.SGD(0.01, momentum=0.9),
         pm.SGD(0.01, momentum=0.8, nesterov=True),
         pm.Adam(0.003, weight_decay=1e-3),
         pm.AdamW(0.003),
+        pm.RMSprop(0.002, weight_decay=1e-3),
+        pm.RMSprop(0.001, momentum=0.7),
+        pm.NAdam(0.003, momentum_decay=0.02),
     ]
+    # How long a schedule lasts is given: by the epochs of the first fit, parts of a fit would not be the whole.
+    options = [
+        {},
+        {"schedule": "cosine", "schedule_epochs": 1.3, "final_rate_factor": 0.1},
+        {"parametrization": "ntk", "bias_rate_factor": 0.1},
+        {"schedule": "one_cycle", "schedule_epochs": 2.2, "warmup_epochs": 0.4},
+        {"first_layer_rate_factor": 3.0, "decay_biases": True},
+        {"schedule": "coslog4", "schedule_epochs": 3.0},
+        {"schedule": "step", "schedule_interval": 0.6, "schedule_factor": 0.5, "last_layer_rate_factor": 0.3},
+        {"schedule": "exponential", "schedule_factor": 0.7},
+        {"schedule": "linear", "schedule_epochs": 2.0, "warmup_epochs": 1.0, "parametrization": "ntk"},
+        {"plateau_patience": 1, "plateau_factor": 0.5},
+        {"warmup_epochs": 1.5},
+    ]
+    shrinking = {"l1": 1e-3, "decoupled_weight_decay": 0.1}
     widths = [1, 16, 5, 33, 8, 17, 64, 3, 31, 70]
     names, initializers = list(ACTIVATIONS), list(INITIALIZERS)
     members = []
     for i, name in enumerate(names):
-        for j, optimizer in enumerate(optimizers):
+        for j in range(5):
+            k = 5 * i + j
             depth = (i + j) % 5
-            hidden = tuple(widths[(3 * i + 7 * j + k) % len(widths)] for k in range(depth))
+            hidden = tuple(widths[(3 * i + 7 * j + layer) % len(widths)] for layer in range(depth))
             members.append(
                 pm.Member(
                     hidden=hidden,
-                    activation=tuple(names[(i + k) % len(names)] for k in range(depth)) if j == 3 else name,
+                    activation=tuple(names[(i + layer) % len(names)] for layer in range(depth)) if j == 3 else name,
                     bias=(i + j) % 3 > 0,
-                    initializer=initializers[(i + 2 * j) % 5],
-                    optimizer=optimizer,
+                    initializer=initializers[(i + 2 * j) % len(initializers)],
+                    optimizer=optimizers[k % len(optimizers)],
                     batch_size=(None, 7, N_ROWS + 1)[(i + j // 2) % 3],
                     seed=i if j == 4 else None,
+                    **options[k % len(options)],
+                    **(shrinking if k // len(optimizers) % 2 else {}),
                 )
             )
     return members

@@ -70,20 +70,34 @@ class Plan:
 @dataclass
 class Progress:
     """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
-    status."""
+    status.
+
+    fit_epochs: the epochs of its first fit, by which its schedule goes; 0 before. rate_factor: what reductions on a
+    plateau have left of its learning rate; plateau_loss, plateau_wait: its lowest loss, and epochs since.
+    """
 
     epoch: np.ndarray
     minibatch: np.ndarray
     loss_sum: np.ndarray
     step: np.ndarray
     status: np.ndarray
+    fit_epochs: np.ndarray
+    rate_factor: np.ndarray
+    plateau_loss: np.ndarray
+    plateau_wait: np.ndarray
 
     @classmethod
     def start(cls, n_members: int) -> Progress:
         def zeros():
             return np.zeros(n_members, np.int64)
 
-        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros())
+        ones, infinite = np.ones(n_members), np.full(n_members, np.inf)
+        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros(), zeros(), ones, infinite, zeros())
+
+    def restart(self, position: int) -> None:
+        """Set a member back to before its first fit."""
+        for name, values in vars(Progress.start(1)).items():
+            getattr(self, name)[position] = values[0]
 
     def take(self, positions: np.ndarray) -> Progress:
         return Progress(*(getattr(self, name)[positions].copy() for name in self.__dataclass_fields__))

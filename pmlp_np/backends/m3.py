@@ -95,7 +95,7 @@ class SameRule(NamedTuple):
     members: np.ndarray
     own: Any  # positions in the chunk's parameters
     slots: list[Any]  # for each slot, positions in the pool's slots
-    run: Any  # for each parameter: 2 i for a weight of the i-th of these members, 2 i + 1 for a bias
+    run: Any  # for each parameter, its row among the members' rows of inputs (step_inputs.StepInputs)
 
 
 def first_of(counts: np.ndarray) -> np.ndarray:

@@ -18,9 +18,12 @@ from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
 from pmlp_np.backends.m3 import Chunk, SameRule, first_of
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
 from pmlp_np.formulas.random import shuffled_order, uniforms
+from pmlp_np.formulas.schedules import rate_factor
 from pmlp_np.layout import PoolLayout, spread
+from pmlp_np.step_inputs import StepInputs, step_inputs
 
 MEMORY_CAP = 256 * 2**20
 # More rows at once make nothing faster, and chunks smaller.
@@ -45,6 +48,7 @@ class ReferenceBackend:
         self.layout = PoolLayout(plan.specs, plan.fan_in, plan.n_raw_outputs, lanes=1)
         self._n_slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
         self._slot_offset = first_of(self.layout.block_size * self._n_slots)
+        self._inputs = StepInputs(plan.specs, self.layout)
         self.parameters = self.xp.zeros(self.layout.size, plan.dtype)
         self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
         self.best: Any = None
@@ -54,7 +58,7 @@ class ReferenceBackend:
     def initialize(self, members: np.ndarray) -> None:
         layout, initializers = self.layout, list(INITIALIZERS.values())
         for m in members.tolist():
-            initializer, key = initializers[self.plan.specs.initializer[m]], self.plan.stream_key[m]
+            initializer, key = initializers[self.plan.specs.start[m]], self.plan.stream_key[m]
             draw = DISTRIBUTIONS[initializer.distribution]
             values = []
             for k, at in enumerate(range(int(layout.first_layer[m]), int(layout.first_layer[m + 1]))):
@@ -234,7 +238,7 @@ class ReferenceBackend:
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
-            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress)
+            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress, batches)
             progress.loss_sum[members] += found
             progress.minibatch[members] += 1
             stop = tick(members)
@@ -257,8 +261,9 @@ class ReferenceBackend:
         progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
         return stop
 
-    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress) -> np.ndarray:
-        """One step of each member on the rows `index`, (batch, 1 or members). Returns the mean losses before it."""
+    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress, batches: int) -> np.ndarray:
+        """One step of each member on the rows `index`, (batch, 1 or members), one of `batches` of its epoch. Returns
+        the mean losses before it."""
         w = self.parameters[chunk.place]
         gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
         for start in range(0, len(index), chunk.rows):
@@ -272,23 +277,34 @@ class ReferenceBackend:
             chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
         progress.step[chunk.members] += 1
         for group in chunk.rules:
-            self._update(group, w, gradient, progress.step[group.members])
+            self._update(group, w, gradient, progress, batches)
         self.parameters[chunk.place] = w
         return to_numpy(total) / len(index)
 
-    def _update(self, group: SameRule, w: Any, gradient: Any, step: np.ndarray) -> None:
+    def _update(self, group: SameRule, w: Any, gradient: Any, progress: Progress, batches: int) -> None:
         """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
-        # Two rows of numbers for each member: of its weights, and of its biases, which don't decay.
-        h = np.repeat(self.plan.specs.hyperparameters[group.members], 2, axis=0)
-        h[1::2, HYPERPARAMETERS.index("weight_decay")] = 0.0
-        by_name = SimpleNamespace(**dict(zip(HYPERPARAMETERS, h.T, strict=True)))
-        numbers = group.rule.scalars(by_name, np.repeat(step, 2))
+        factors, owner = self._inputs.rows(group.members)
+        members = group.members[owner]
+        rates = (progress.rate_factor[group.members] * self._schedule_factors(group.members, progress, batches))[owner]
+        inputs = step_inputs(factors, self.plan.specs.hyperparameters[members], rates)
+        by_name = SimpleNamespace(**dict(zip(STEP_INPUTS, inputs.T, strict=True)))
+        numbers = group.rule.scalars(by_name, progress.step[members])
         moved = {name: self.xp.asarray(value.astype(self.plan.dtype)) for name, value in numbers.items()}
         scalars = SimpleNamespace(**{name: value[group.run] for name, value in moved.items()})
         slots = tuple(self.slots[place] for place in group.slots)
         w[group.own], slots = group.rule.update(w[group.own], gradient[group.own], slots, scalars)
         for place, values in zip(group.slots, slots, strict=True):
             self.slots[place] = values
+
+    def _schedule_factors(self, members: np.ndarray, progress: Progress, batches: int) -> np.ndarray:
+        """What these members' schedules make of their learning rates in the minibatch that each is at."""
+        codes, factors = self.plan.specs.option("schedule")[members], np.ones(len(members))
+        for code in np.unique(codes):
+            some = members[codes == code]
+            options = SimpleNamespace(**dict(zip(OPTIONS, self.plan.specs.options[some].T, strict=True)))
+            cursor = progress.epoch[some], progress.minibatch[some], batches, progress.fit_epochs[some]
+            factors[codes == code] = rate_factor(SCHEDULE_NAMES[int(code)], options, *cursor)
+        return factors
 
     # Chunks.
 
@@ -349,17 +365,27 @@ class ReferenceBackend:
 
     def _rules(self, members: np.ndarray, layout: PoolLayout) -> list[SameRule]:
         xp, rules, codes = self.xp, list(RULES.values()), self.plan.specs.rule[members]
-        biases = np.add.reduceat(np.where(layout.bias_offset >= 0, layout.fan_out, 0), layout.first_layer[:-1])
         groups = []
         for code in np.unique(codes):
             chosen = np.flatnonzero(codes == code)
             sizes, offsets = layout.block_size[chosen], self._slot_offset[members[chosen]]
             own = xp.asarray(spread(layout.block_offset[chosen], sizes))
             slots = [xp.asarray(spread(offsets + k * sizes, sizes)) for k in range(rules[code].slots)]
-            runs = np.stack([sizes - biases[chosen], biases[chosen]], axis=1).ravel()
-            run = xp.asarray(np.repeat(np.arange(len(runs)), runs))
+            run = xp.asarray(self._rows_of_inputs(members, chosen, layout))
             groups.append(SameRule(rules[code], members[chosen], own, slots, run))
         return groups
+
+    def _rows_of_inputs(self, members: np.ndarray, chosen: np.ndarray, layout: PoolLayout) -> np.ndarray:
+        """For each parameter of the chosen members its row among all these members' rows of inputs."""
+        count = self._inputs.count[members[chosen]]
+        rows, sizes = [], []
+        for m, first, layered in zip(chosen, first_of(count), count > 2, strict=True):
+            at = np.arange(layout.first_layer[m], layout.first_layer[m + 1])
+            step = 2 * (at - at[0]) if layered else np.zeros_like(at)
+            # Weights lie before biases, both layer by layer.
+            rows += [first + step, first + step + 1]
+            sizes += [layout.fan_in[at] * layout.fan_out[at], np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)]
+        return np.repeat(np.concatenate(rows), np.concatenate(sizes))
 
     # Buffers.
 

@@ -136,6 +136,11 @@ def power(base, exponent):
     return base**exponent if _array_only(base) else base.vocabulary.power(base, exponent)
 
 
+def number(count, like):
+    """A whole number as a float64 (of `like`'s kind in compiled code), to calculate with."""
+    return count * 1.0 if _array_only(like) else like.vocabulary.number(count, like)
+
+
 def scaled_erfc(x):
     """exp(x²) erfc(x) for x >= 0 (beyond the range in which exp(-x²) > 0 only its order of magnitude)."""
     name = str(x.dtype)

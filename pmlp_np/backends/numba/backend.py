@@ -27,6 +27,7 @@ from pmlp_np.backends.numba.job import (
     TRAIN,
     VIEW_WORDS,
     JobBuilder,
+    known,
     place_of,
     scratch_bytes,
 )
@@ -37,7 +38,9 @@ from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.layout import PoolLayout, spread
+from pmlp_np.step_inputs import StepInputs
 
 # One job at a time has the helpers.
 _turn = threading.Lock()
@@ -135,7 +138,9 @@ class NumbaBackend:
         self._rule = plan.specs.rule.astype(np.int64)
         names = list(DISTRIBUTIONS)
         by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
-        self._distribution = by_initializer[plan.specs.initializer]
+        self._distribution = by_initializer[plan.specs.start]
+        self._inputs = StepInputs(plan.specs, layout)
+        self._scratch_bytes = scratch_bytes(layout, self._kind.itemsize, int(self._inputs.count.max()))
         self._vectors = layout.vectors
         self._all = np.arange(layout.n_members)
         self._by_size = np.argsort(-layout.block_size, kind="stable")
@@ -166,7 +171,7 @@ class NumbaBackend:
         loss: np.ndarray,
         control: Control,
     ) -> None:
-        fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **vars(progress)}
+        fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
         n_threads = _slots(control)
         if shuffle == MEMBER_ORDER:
             most = int(data.counts(self.plan.n_members)[members].max())
@@ -266,7 +271,7 @@ class NumbaBackend:
     def _initial_scales(self) -> tuple[np.ndarray, np.ndarray]:
         layout = self.layout
         entries = list(INITIALIZERS.values())
-        code = np.repeat(self.plan.specs.initializer, layout.depth + 1)
+        code = np.repeat(self.plan.specs.start, layout.depth + 1)
         weight, bias = np.zeros(len(code)), np.zeros(len(code))
         for i in np.unique(code):
             chosen = code == i
@@ -293,19 +298,28 @@ class NumbaBackend:
         rules = set(self._rule[members].tolist()) if task == TRAIN else set()
         distributions = set(self._distribution[members].tolist()) if task == INITIALIZE else set()
         depths = set(np.minimum(layout.depth[members], 2).tolist())
-        needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths))
+        schedules = self._schedules(members) if task == TRAIN else set()
+        needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths), sorted(schedules))
         key = (*kind, *(code for codes in needed for code in (*codes, -1)))
         if key not in self._bases:
             self._bases[key] = JobBuilder().put(
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
+                options=plan.specs.options, input_factors=self._inputs.factors, first_input=self._inputs.first,
+                input_count=self._inputs.count,
                 distribution=self._distribution, vectors=self._vectors,
                 **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed),
             )  # fmt: skip
         if everything:
             self._whole[kind] = self._bases[key]
         return self._bases[key]
+
+    def _schedules(self, members: np.ndarray) -> set[int]:
+        """The codes of schedules that run; a constant one does where there is a warm-up."""
+        specs = self.plan.specs
+        codes, warmup = specs.option("schedule")[members], specs.option("warmup_epochs")[members]
+        return set(codes[(codes != 0.0) | (warmup != 0.0)].astype(np.int64).tolist())
 
     def _passes(
         self,
@@ -314,6 +328,7 @@ class NumbaBackend:
         rules: list[int],
         distributions: list[int],
         depths: list[int],
+        schedules: list[int],
     ) -> dict[str, Any]:
         """Addresses of the passes that a task (gathering, weighted) needs, on members that have these codes and depths
         (2: two and more)."""
@@ -339,6 +354,7 @@ class NumbaBackend:
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
             "loss_pass": pass_address(kind, loss_pass(loss, loss_task)) if loss_task else 0,
             "layer_pass": table(list(ACTIVATIONS), partial(layer_pass, task=prefix), activations),
+            "schedule_pass": table(list(SCHEDULES), "schedule", schedules, "float64"),
             "scalars_pass": table(list(RULES), "scalars", rules),
             "update_pass": table(list(RULES), "update", rules),
             "weights_backward_pass": table(list(RULES), "weights_backward", rules),
@@ -405,7 +421,7 @@ class NumbaBackend:
         # Written to before it is used: memory that is read before it was ever written is one and the same page of zeros
         # at every address, which the nearest cache holds for one address at a time. Passes do read what they then
         # drop, such as the gradient before a minibatch's first block, and took ten times as long.
-        scratch = allocate(scratch_bytes(self.layout, self._kind.itemsize) // self._kind.itemsize, self.plan.dtype)
+        scratch = allocate(self._scratch_bytes // self._kind.itemsize, self.plan.dtype)
         scratch[:] = 0
         return scratch
 

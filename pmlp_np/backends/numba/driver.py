@@ -35,6 +35,7 @@ from pmlp_np.backends.numba.program import (
     minibatch,
     patch,
     run_block,
+    set_rates,
     source_of,
     write_program,
 )
@@ -68,7 +69,7 @@ def _train(job, team, m):
     n, batch = source.n, item(job.batch_size, m)
     batches = (n + batch - 1) // batch
     leads = team.part == 0
-    program = write_program(job, team, m)
+    program = write_program(job, team, m, batches)
     if job.shuffle == MEMBER_ORDER:
         source = in_order(source, job.orders + team.slot * job.most_rows * 8)
         if leads:
@@ -80,6 +81,7 @@ def _train(job, team, m):
     meet(job, program)
     while healthy and done < batches and not _told_to_stop(job, program):
         step += 1
+        set_rates(program, epoch, done)
         loss = minibatch(job, program, source, done * batch, min(batch, n - done * batch), step)
         done += 1
         loss_sum += loss
@@ -108,7 +110,7 @@ def _train(job, team, m):
 @kernel()
 def _evaluate(job, slot, m):
     """Mean loss and mean score over the member's rows."""
-    program, source = write_program(job, Team(slot, 0, 1), m), source_of(job, m)
+    program, source = write_program(job, Team(slot, 0, 1), m, 0), source_of(job, m)
     done = 0
     while done < source.n:
         count = min(program.rows, source.n - done)
@@ -124,7 +126,7 @@ def _evaluate(job, slot, m):
 @kernel()
 def _forward(job, slot, m, i):
     """Raw outputs of all rows, to place i of the result."""
-    program, source = write_program(job, Team(slot, 0, 1), m), source_of(job, m)
+    program, source = write_program(job, Team(slot, 0, 1), m, 0), source_of(job, m)
     out, row = job.out + i * source.n * job.n_outputs * job.itemsize, job.n_outputs * job.itemsize
     done = 0
     while done < source.n:

@@ -8,7 +8,7 @@ An instruction is a pass's address and its arguments. Passes over a block of row
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets,
 and with these the loss's scale and the rows' weights.
 
-    train:     scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
+    train:     schedule, scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -37,24 +37,28 @@ from pmlp_np.backends.numba.compiling import (
 )
 from pmlp_np.backends.numba.job import (
     EVALUATE,
-    HYPERPARAMETERS_AT,
+    INPUT_BYTES,
     INSTRUCTION_BYTES,
     LANE_SUMS_AT,
     MEETINGS_AT,
+    NUMBERS_BYTES,
     PROGRAM_AT,
     SUMS_AT,
     TRAIN,
     VIEW_WORDS,
     frame,
 )
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS
+from pmlp_np.formulas.schedules import SCHEDULE_AT, WARMUP_AT
+from pmlp_np.step_inputs import RATE
 
-_N_HYPERPARAMETERS = len(HYPERPARAMETERS)
-_WEIGHT_DECAY = HYPERPARAMETERS.index("weight_decay")
+_N_HYPERPARAMETERS, _N_INPUTS, _N_OPTIONS = len(HYPERPARAMETERS), len(STEP_INPUTS), len(OPTIONS)
 
 # Words of an instruction: its pass, then rows, first and last, then what is patched. The step is the last argument of
-# `scalars`, which is not over rows.
+# `scalars`, which is not over rows, and the minibatch the last of `schedule`, after the epoch.
 _ROWS_AT, PATCHED_AT, _STEP_AT = 1, 4, 5
+_EPOCH_AT, _MINIBATCH_AT = 7, 8
 # Looks at the others before a waiting slot lets other threads have its core: some 10 microseconds.
 _SPINS = 500
 
@@ -69,8 +73,9 @@ class Team(NamedTuple):
 
 class Program(NamedTuple):
     """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
-    those of a minibatch; of those that are patched; and of the frame's room for gathered rows (of `fan_in` features),
-    targets and weights, and for their places."""
+    those of a minibatch (`schedule` is 0 where rates are constant, `update` goes up to `end`); of those that are
+    patched; and of the frame's room for gathered rows (of `fan_in` features), targets and weights, and for their
+    places."""
 
     team: Team
     meetings: int
@@ -80,6 +85,8 @@ class Program(NamedTuple):
     stop: int
     judge: int
     update: int
+    end: int
+    schedule: int
     fan_in: int
     places: int
     x: int
@@ -181,6 +188,12 @@ def _put_loss(job, team, frame, at, scratch):
 
 
 @kernel()
+def _row_of_inputs(job, frame, layer):
+    """The number of the row with the inputs of a layer's weights; that of its biases comes next."""
+    return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > 2 else 0
+
+
+@kernel()
 def _put_weights_backward(job, team, frame, at, layer, x, x_stride, slope):
     """The gradient of hidden weights from the slopes by their pre-activations, and their step."""
     size, m = job.itemsize, frame.member
@@ -190,7 +203,7 @@ def _put_weights_backward(job, team, frame, at, layer, x, x_stride, slope):
     return _put(at, item(job.weights_backward_pass, item(job.rule, m)),
                 (x, x_stride, slope + before * size, frame.block + offset, frame.gradient + offset,
                  item(job.row_stride, layer), slots, slot_stride, item(job.fan_in, layer), width, vectors,
-                 frame.numbers))  # fmt: skip
+                 frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
 
 
 @kernel()
@@ -206,7 +219,7 @@ def _put_output_backward(job, team, frame, at, a, d):
     return _put(at, item(job.output_backward_pass, item(job.rule, m)),
                 (a + part, d + part, item(job.row_stride, layer), sums + part, frame.slope, frame.rows,
                  frame.block + offset, frame.gradient + offset, slots, slot_stride, width, vectors, job.n_outputs,
-                 frame.numbers))  # fmt: skip
+                 frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
 
 
 @kernel()
@@ -245,57 +258,85 @@ def _put_backward(job, team, frame, at):
 
 
 @kernel()
-def _split_hyperparameters(job, scratch, m):
-    """Two rows of the member's hyperparameters in the slot's scratch: those of weights, and those of biases."""
-    for i in range(_N_HYPERPARAMETERS):
-        value = float_item(job.hyperparameters, m * _N_HYPERPARAMETERS + i)
-        set_float_item(scratch + HYPERPARAMETERS_AT, i, value)
-        set_float_item(scratch + HYPERPARAMETERS_AT, _N_HYPERPARAMETERS + i, 0.0 if i == _WEIGHT_DECAY else value)
+def _fill_inputs(job, frame):
+    """The rows of inputs of the member's rule, and the learning rate of each before any schedule."""
+    m = frame.member
+    factors = job.input_factors + item(job.first_input, m) * INPUT_BYTES
+    for row in range(item(job.input_count, m)):
+        for i in range(_N_INPUTS):
+            value = float_item(factors, row * _N_INPUTS + i)
+            if i < _N_HYPERPARAMETERS:
+                value *= float_item(job.hyperparameters, m * _N_HYPERPARAMETERS + i)
+            if i == RATE:
+                value *= float_item(job.rate_factor, m)
+                set_float_item(frame.rates, row, value)
+            set_float_item(frame.inputs, row * _N_INPUTS + i, value)
 
 
 @kernel()
-def _put_scalars(job, frame, at, scratch):
-    """The numbers that the updates of a step need, for weights and for biases."""
-    _split_hyperparameters(job, scratch, frame.member)
-    stride = (frame.bias_numbers - frame.numbers) // job.itemsize
+def _put_schedule(job, frame, at, batches):
+    """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
+    m = frame.member
+    options = job.options + m * _N_OPTIONS * 8
+    schedule = float_item(options, SCHEDULE_AT)
+    if schedule == 0.0 and float_item(options, WARMUP_AT) == 0.0:
+        return at
+    count, fit_epochs = item(job.input_count, m), item(job.fit_epochs, m)
+    set_items(at, (item(job.schedule_pass, int(schedule)), frame.inputs, frame.rates, count, options, batches,
+                   fit_epochs, 0, 0))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
+def _put_scalars(job, frame, at):
+    """The numbers that the updates of a step need, from each row of inputs."""
+    _fill_inputs(job, frame)
     scalars = item(job.scalars_pass, item(job.rule, frame.member))
-    set_items(at, (scalars, frame.numbers, stride, scratch + HYPERPARAMETERS_AT, 2, 0))
+    count = item(job.input_count, frame.member)
+    set_items(at, (scalars, frame.numbers, NUMBERS_BYTES // job.itemsize, frame.inputs, count, 0))
     return at + INSTRUCTION_BYTES
 
 
 @kernel()
 def _put_update(job, frame, at):
-    """The step of all biases, which lie together at the end of the block, from their whole gradient."""
+    """The step of all biases, which lie together at the end of the block, from their whole gradient: at once, or layer
+    by layer where their inputs differ. Returns where the next instruction goes."""
     size, m = job.itemsize, frame.member
-    bias = item(job.bias_offset, frame.first_layer)
-    update, offset = item(job.update_pass, item(job.rule, m)), bias * size
-    slots = job.slots + item(job.slot_offset, m) * size + offset
-    set_items(at, (update, frame.block + offset, frame.gradient + offset, slots, item(job.block_size, m),
-                   job.fan_out + frame.first_layer * 8, frame.depth + 1, frame.bias_numbers))  # fmt: skip
+    at_once = 1 if item(job.input_count, m) > 2 else frame.depth + 1
+    update, slots = item(job.update_pass, item(job.rule, m)), job.slots + item(job.slot_offset, m) * size
+    for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1, at_once):
+        offset = item(job.bias_offset, layer) * size
+        numbers = frame.numbers + (_row_of_inputs(job, frame, layer) + 1) * NUMBERS_BYTES
+        set_items(at, (update, frame.block + offset, frame.gradient + offset, slots + offset, item(job.block_size, m),
+                       job.fan_out + layer * 8, at_once, numbers))  # fmt: skip
+        at += INSTRUCTION_BYTES
+    return at
 
 
 @kernel()
-def write_program(job, team, m):
-    """The program of the job's task on member m, in the scratch of the slot that runs it."""
+def write_program(job, team, m, batches):
+    """The program of the job's task on member m, in the scratch of the slot that runs it; `batches` to an epoch."""
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
     own = item(job.scratch, team.slot + team.part)
     at = prepare = own + PROGRAM_AT
-    update = 0
+    update = end = schedule = 0
     if job.task == TRAIN:
-        at = _put_scalars(job, place, at, scratch)
+        prepare = _put_schedule(job, place, at, batches)
+        schedule = at if prepare != at else 0
+        at = _put_scalars(job, place, prepare)
     start = at
     judge = at = _put_forward(job, team, place, at)
     if job.task == TRAIN:
         at = _put_backward(job, team, place, _put_loss(job, team, place, at, scratch))
         if item(job.bias_offset, place.first_layer) >= 0:
             update = at
-            _put_update(job, place, at)
+            end = _put_update(job, place, at)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
                                       scratch + SUMS_AT))  # fmt: skip
     else:
         at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
-    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update,
+    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, end, schedule,
                    item(job.fan_in, place.first_layer), place.places, place.x, place.targets, place.weights,
                    scratch + SUMS_AT)  # fmt: skip
 
@@ -350,6 +391,14 @@ def source_of(job, m):
 
 
 @kernel()
+def set_rates(program, epoch, done):
+    """Set the learning rates of the member's next minibatch, by its cursor."""
+    if program.schedule != 0 and program.team.part == 0:
+        set_item(program.schedule, _EPOCH_AT, epoch)
+        set_item(program.schedule, _MINIBATCH_AT, done)
+        call_block(item(program.schedule, 0), program.schedule + 8)
+
+
 def in_order(source, order):
     """The same, read in an order."""
     return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights, source.scale)
@@ -411,7 +460,8 @@ def minibatch(job, program, source, start, rows, step):
         patch(program.stop - INSTRUCTION_BYTES, block.x, block.x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
-    if leads and program.update != 0:
-        call_block(item(program.update, 0), program.update + 8)
+    if leads:
+        for at in range(program.update, program.end, INSTRUCTION_BYTES):
+            call_block(item(at, 0), at + 8)
     meet(job, program)
     return source.scale * float_item(program.sums, 0) / rows

@@ -527,3 +527,8 @@ class Words:
         bits = b.sub(emitter.integer(64), b.call(leading_zeros, [exponent, ir.Constant(I1, 0)]))
         result, _, _ = emitter.loop(bits, square, base.like(1.0).ir, base.ir, exponent)
         return Value(emitter, result)
+
+    @staticmethod
+    def number(count, like):
+        """An i64 of LLVM as a scalar."""
+        return Value(like.emitter, like.emitter.builder.sitofp(count, like.ir.type))
