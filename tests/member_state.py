@@ -36,7 +36,7 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     parameters, slots, best = (_Reader(state.get(name)) for name in ("parameters", "slots", "best"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
-        sizes = [pool.n_features, *member.hidden, pool.n_outputs]
+        sizes = [pool.n_features, *member.hidden, pool._plan.n_raw_outputs]
         weights, biases = parameters.take(sizes, member.bias)
         names = SLOT_NAMES[member.optimizer.name]
         if isinstance(member.optimizer, pm.SGD) and member.optimizer.momentum == 0.0:

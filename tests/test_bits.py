@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import BACKENDS, run_python
+from loss_variants import VARIANTS, library_loss
 from member_state import member_states
 from pmlp_np import training
 from pmlp_np.backends.numba import backend as numba_backend
@@ -58,7 +59,7 @@ def test_the_varied_pool_holds_everything() -> None:
     assert set(specs.initializer) == set(range(len(INITIALIZERS)))
     assert set(specs.depths) == set(range(5))
     assert set(specs.bias) == {True, False}
-    assert {setting.loss for setting in SETTINGS} == set(LOSSES)
+    assert {VARIANTS[setting.loss][0] for setting in SETTINGS} == set(LOSSES)
     assert len(set(IDS)) == len(IDS)
     stopping = next(setting for setting in SETTINGS if setting.early_stopping)
     assert set(trained(stopping).status_) == {"ok", "stopped early"}
@@ -169,7 +170,7 @@ def test_drawn_pools(case: Case, dtype: str, data: st.DataObject) -> None:
     order = data.draw(st.permutations(case.ids))
     assert_same_bits(case.pool(dtype).subset(order).fit(X, y, **case.training(), n_threads=2), pool)
     for member, id in zip(case.members, case.ids, strict=True):
-        alone = pm.Pool([member], case.n_features, case.n_outputs, case.loss, case.seed, dtype=dtype, ids=[id])
+        alone = pm.Pool([member], case.n_features, case.n_outputs, library_loss(case.loss, case.n_outputs), case.seed, dtype=dtype, ids=[id])
         assert_same_bits(alone.fit(X, y, **case.training()), pool, [id])
 
 
@@ -382,7 +383,7 @@ WRITE_BITS = "import sys, test_bits; test_bits.write_bits(sys.argv[1])"
 def all_bits() -> dict[str, np.ndarray]:
     """All that the varied pool comes to in every setting, by name."""
     found = {}
-    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in LOSSES)]:
+    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]:
         pool, (X, y) = setting.fit(setting.pool()), setting.data()
         outputs = {"raw": pool.forward(X), "loss": pool.evaluate(X, y)}
         found |= {f"{setting} {name}": values for name, values in outputs.items()}

@@ -13,6 +13,7 @@ from hypothesis import given
 
 import pmlp_np as pm
 from conftest import BACKENDS, run_python
+from loss_variants import library_loss
 from member_state import MemberState, member_states
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -245,7 +246,7 @@ def test_adam_without_eps_keeps_padding_zero(dtype: str, loss: str, monkeypatch:
         for optimizer in (pm.Adam(eps=0.0), pm.AdamW(eps=0.0))
     ]
     X, y = random_data(loss, 40, 5, 3, dtype=dtype)
-    pool = pm.Pool(members, 5, 3, loss, dtype=dtype).fit(X, y, epochs=3, progress=False)
+    pool = pm.Pool(members, 5, 3, library_loss(loss, 3), dtype=dtype).fit(X, y, epochs=3, progress=False)
     assert_padding_is_zero(pool)
     assert set(pool.status_) == {"ok"}
     assert all(np.isfinite(w).all() for state in member_states(pool).values() for w in state.weights)

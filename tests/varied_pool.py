@@ -1,4 +1,4 @@
-"""Fifty members of every kind, the ways in which tests train them, and comparisons to the last bit."""
+"""Members of every kind, the ways in which tests train them, and comparisons to the last bit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
+from loss_variants import library_loss
 from member_state import member_states
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -20,7 +21,7 @@ SEED, N_ROWS, N_FEATURES, N_OUTPUTS, EPOCHS = 11, 90, 13, 3, 3
 
 
 def varied_members() -> list[pm.Member]:
-    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't."""
+    """Members with every activation, rule, initializer and depth, of widths that fill vectors and that don't."""
     optimizers = [
         pm.SGD(0.01, weight_decay=1e-3),
         pm.SGD(0.01, momentum=0.9),
@@ -31,9 +32,9 @@ def varied_members() -> list[pm.Member]:
     widths = [1, 16, 5, 33, 8, 17, 64, 3, 31, 70]
     names, initializers = list(ACTIVATIONS), list(INITIALIZERS)
     members = []
-    for i, name in enumerate(names):
+    for i in range(10):
         for j, optimizer in enumerate(optimizers):
-            depth = (i + j) % 5
+            depth, name = (i + j) % 5, names[(2 * i + j) % len(names)]
             hidden = tuple(widths[(3 * i + 7 * j + k) % len(widths)] for k in range(depth))
             members.append(
                 pm.Member(
@@ -55,7 +56,7 @@ IDS = [i * i + (i % 2) * 2**40 for i in range(len(MEMBERS))]
 
 @dataclass(frozen=True)
 class Setting:
-    """How the varied pool is trained."""
+    """How the varied pool is trained. loss: a label of loss_variants."""
 
     dtype: str
     loss: str
@@ -68,7 +69,8 @@ class Setting:
     def pool(self, chosen: Any = slice(None)) -> pm.Pool:
         places = np.arange(len(MEMBERS))[chosen]
         members, ids = [MEMBERS[i] for i in places], [IDS[i] for i in places]
-        return pm.Pool(members, N_FEATURES, N_OUTPUTS, self.loss, seed=SEED, dtype=self.dtype, ids=ids)
+        loss = library_loss(self.loss, N_OUTPUTS)
+        return pm.Pool(members, N_FEATURES, N_OUTPUTS, loss, seed=SEED, dtype=self.dtype, ids=ids)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         return random_data(self.loss, N_ROWS, N_FEATURES, N_OUTPUTS, seed=1, dtype=self.dtype)
@@ -94,6 +96,11 @@ SETTINGS = [
     Setting("float64", "squared_error", "member"),
     Setting("float64", "cross_entropy", "shared", early_stopping=True),
     Setting("float64", "binary_cross_entropy", None),
+    Setting("float32", "weighted levels", "member"),
+    Setting("float32", "narrow huber", "shared"),
+    Setting("float32", "gaussian_nll", None),
+    Setting("float64", "absolute_error", "member"),
+    Setting("float64", "poisson", "shared"),
 ]
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
 
