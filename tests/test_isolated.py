@@ -234,12 +234,12 @@ def test_poisoned_memory_in_drawn_pools(dtype: str, case: Case) -> None:
 
 
 @numba_only
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"absolute_error", "quantile"}))
 @both_dtypes
 def test_adam_without_eps_keeps_padding_zero(dtype: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In padding its step is 0 / 0."""
     poison(monkeypatch)
-    # Every gradient is other than zero, so that each step is a number.
+    # Every gradient is other than zero, so that each step is a number: two losses have a few slopes only, which cancel.
     members = [
         pm.Member(hidden=hidden, activation="sigmoid", optimizer=optimizer)
         for hidden in [(), (5,), (17, 3)]

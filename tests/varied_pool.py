@@ -34,12 +34,12 @@ def varied_members() -> list[pm.Member]:
     members = []
     for i in range(10):
         for j, optimizer in enumerate(optimizers):
-            depth, name = (i + j) % 5, names[(2 * i + j) % len(names)]
+            depth, name = (i + j) % 5, names[i if j % 2 == 0 else (i + 10) % len(names)]
             hidden = tuple(widths[(3 * i + 7 * j + k) % len(widths)] for k in range(depth))
             members.append(
                 pm.Member(
                     hidden=hidden,
-                    activation=tuple(names[(i + k) % len(names)] for k in range(depth)) if j == 3 else name,
+                    activation=tuple(names[(i + 10 + k) % len(names)] for k in range(depth)) if j == 3 else name,
                     bias=(i + j) % 3 > 0,
                     initializer=initializers[(i + 2 * j) % 5],
                     optimizer=optimizer,
@@ -73,12 +73,17 @@ class Setting:
         return pm.Pool(members, N_FEATURES, N_OUTPUTS, loss, seed=SEED, dtype=self.dtype, ids=ids)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        return random_data(self.loss, N_ROWS, N_FEATURES, N_OUTPUTS, seed=1, dtype=self.dtype)
+        return self.some_data(N_ROWS, seed=1)
+
+    def some_data(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        X, y = random_data(self.loss, n_rows, N_FEATURES, N_OUTPUTS, seed=seed, dtype=self.dtype)
+        # Exponentials of raw outputs must not make members diverge.
+        return (0.25 * X if self.loss in ("poisson", "gaussian_nll") else X), y
 
     def training(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {"batch_size": 32, "shuffle": self.shuffle, "progress": False}
         if self.early_stopping:
-            validation = random_data(self.loss, 40, N_FEATURES, N_OUTPUTS, seed=2, dtype=self.dtype)
+            validation = self.some_data(40, seed=2)
             arguments |= {"validation_data": validation, "early_stopping": True, "patience": 1}
         return arguments
 
