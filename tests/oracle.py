@@ -294,7 +294,9 @@ def targets_like(raw: Array, y: ArrayLike) -> Array:
     return targets
 
 
-def weighted_mean(raw: Array, losses: Array, slopes: Array, output_weight: Sequence[float] | None) -> tuple[float, Array]:
+def weighted_mean(
+    raw: Array, losses: Array, slopes: Array, output_weight: Sequence[float] | None
+) -> tuple[float, Array]:
     """The mean over rows and outputs of losses (rows, outputs), and its gradient like raw from slopes (rows, outputs,
     heads); outputs count by their weights, scaled to mean 1."""
     n_rows, n_outputs = losses.shape
@@ -320,8 +322,8 @@ def binary_cross_entropy(
 
 
 def cross_entropy(raw: Array, y: ArrayLike, label_smoothing: float = 0.0) -> tuple[float, Array]:
-    """Mean over rows of -sum q log p, for integer labels y of shape (rows,): p = softmax(raw), and q is 1 - smoothing at
-    the label, plus smoothing shared out evenly."""
+    """Mean over rows of -sum q log p, for integer labels y of shape (rows,): p = softmax(raw), and q is 1 - smoothing
+    at the label, plus smoothing shared out evenly."""
     labels = np.asarray(y)
     n_rows, n_classes = raw.shape
     integers = labels.shape == (n_rows,) and np.issubdtype(labels.dtype, np.integer)

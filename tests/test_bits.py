@@ -170,7 +170,8 @@ def test_drawn_pools(case: Case, dtype: str, data: st.DataObject) -> None:
     order = data.draw(st.permutations(case.ids))
     assert_same_bits(case.pool(dtype).subset(order).fit(X, y, **case.training(), n_threads=2), pool)
     for member, id in zip(case.members, case.ids, strict=True):
-        alone = pm.Pool([member], case.n_features, case.n_outputs, library_loss(case.loss, case.n_outputs), case.seed, dtype=dtype, ids=[id])
+        loss = library_loss(case.loss, case.n_outputs)
+        alone = pm.Pool([member], case.n_features, case.n_outputs, loss, case.seed, dtype=dtype, ids=[id])
         assert_same_bits(alone.fit(X, y, **case.training()), pool, [id])
 
 

@@ -150,7 +150,8 @@ def test_loss_agrees_with_arrays(label, outputs, kind, draw):
     raws[:, :rows], targets[...] = raw, target
     # Two blocks, the first of whole vectors.
     some = 2 * LANES[kind]
-    sums, lane_sums, bias_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan), sentinel((raw_outputs, 16), kind)
+    sums, lane_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan)
+    bias_sums = sentinel((raw_outputs, 16), kind)
     both = {"ld": ld, "ldt": rows, "outputs": raw_outputs}
     train = {"scale": bits(0.125), "bias_gradient": bias_gradient, "bias_sums": bias_sums}
     for begin, end in ((0, some), (some, rows)):
@@ -200,7 +201,8 @@ def test_loss_of_nan_is_nan_and_stays_in_its_row(name, place, kind):
     raw[place * heads, 1] = np.nan
     target[:, :rows] = 1.0
     loss_sum, sums, lane_sums = np.zeros(1), np.zeros(2), np.zeros((2, 16))
-    settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3 * heads, "first": 1, "last": 1}
+    settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3 * heads}
+    settings |= {"first": 1, "last": 1}
     run_pass(
         kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), loss_sums=lane_sums, total=loss_sum,
         bias_gradient=sentinel(3 * heads, kind), bias_sums=sentinel((3 * heads, ld), kind),
