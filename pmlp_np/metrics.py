@@ -235,7 +235,8 @@ class Metric:
     function: from an Outcome to (members,) float64. check: refuses targets of which the metric is not defined.
     aliases: scikit-learn's names for it; scorers that turn the sign name the metric, whose sign stays.
     of_score: how it follows from a loss's score of this name, where there is one output or one label:
-        (finished score, targets, weight) -> values. of_losses: losses whose mean it is.
+        (finished score, targets, weight) -> values. of_losses: losses, with the parameters' defaults, whose mean it
+        is.
     """
 
     function: Callable[[Outcome], np.ndarray]
@@ -303,7 +304,8 @@ def require_fit(argument: str, name: str, loss: Loss, n_outputs: int) -> None:
 def follows_from_means(name: str, loss: Loss, n_targets: int) -> bool:
     """Whether the mean loss and score that an evaluation returns say what the metric is."""
     metric = METRICS[name]
-    return loss.name in metric.of_losses or (loss.score_name in metric.of_score and n_targets == 1)
+    by_score = loss.score_name in metric.of_score and n_targets == 1 and not loss.registered
+    return str(loss) in metric.of_losses or by_score
 
 
 def known_from_means(
@@ -313,7 +315,7 @@ def known_from_means(
     if not follows_from_means(name, loss, len(targets)):
         return None
     metric = METRICS[name]
-    if loss.name in metric.of_losses:
+    if str(loss) in metric.of_losses:
         return mean_loss
     found = metric.of_score[loss.score_name](loss.finish(mean_score), targets, weight)
     return np.where(np.isnan(mean_loss), np.nan, found)

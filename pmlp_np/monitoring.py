@@ -10,20 +10,11 @@ from typing import Any
 import numpy as np
 
 from pmlp_np import checks
-from pmlp_np.backends.base import Backend, Control, Plan, Rows
-from pmlp_np.errors import DataError, compose, require_memory, show, unknown_name
+from pmlp_np.backends.base import Backend, Control, Rows
+from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.metrics import (
-    JUDGING,
-    METRIC_ALIASES,
-    METRICS,
-    PIECE_BYTES,
-    canonical,
-    follows_from_means,
-    judge,
-    known_from_means,
-    require_fit,
-)
+from pmlp_np.measuring import measured
+from pmlp_np.metrics import METRIC_ALIASES, METRICS, canonical
 
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")
@@ -180,79 +171,17 @@ class Watch:
         return _PREFIX + ranker(self.monitor)
 
     def measure(
-        self,
-        backend: Backend,
-        members: np.ndarray,
-        data: Rows,
-        weights: str,
-        control: Control,
-        weight: np.ndarray | None = None,
+        self, backend: Backend, members: np.ndarray, data: Rows, weights: str, control: Control
     ) -> dict[str, np.ndarray]:
-        """Loss, score and metrics of these members, (len(members),) float64 by name. weight: as for `measured`."""
+        """Loss, score and metrics of these members, (len(members),) float64 by name."""
         means = backend.evaluate(members, data, weights, control)
         values = {"loss": means[0], "score": self.loss.finish(means[1])}
-        return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means, weight)
+        return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means)
 
     def oriented(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """What decides, negated where it grows: smaller is better."""
         name = decider(self.monitor)
         return -values[name] if grows(name, self.loss) else values[name]
-
-
-def require_measurable(
-    names: Iterable[str],
-    plan: Plan,
-    data: Rows,
-    argument: str = "metrics",
-    targets: str = "validation_data[1]",
-    weight: np.ndarray | None = None,
-) -> None:
-    """Raise unless these metrics can be computed of all members on these rows and weights of rows.
-
-    DataError where one does not fit the loss (names `argument`) or its targets (`targets`); MemoryNeededError.
-    """
-    assert data.y is not None
-    needs_raw = False
-    for name in names:
-        require_fit(argument, name, plan.loss, plan.n_outputs)
-        METRICS[name].check(targets, plan.loss, plan.n_outputs, data.y, weight)
-        needs_raw |= not follows_from_means(name, plan.loss, len(data.y))
-    of_one = data.n * plan.n_raw_outputs * plan.dtype.itemsize
-    needed = JUDGING * min(plan.n_members * of_one, max(of_one, PIECE_BYTES)) if needs_raw else 0
-    require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
-
-
-def measured(
-    names: Iterable[str],
-    loss: Loss,
-    backend: Backend,
-    members: np.ndarray,
-    data: Rows,
-    weights: str,
-    control: Control,
-    means: tuple[np.ndarray, np.ndarray],
-    weight: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Metrics by name, in order, of these members on data, (len(members),) float64.
-
-    means: of their losses and scores, from an evaluation. Metrics that don't follow from them take raw outputs, of some
-        members at a time. weight: (rows,) float64, of each row, or None where all weigh the same.
-    """
-    assert data.y is not None
-    found = {name: known_from_means(name, loss, *means, data.y, weight) for name in names}
-    values = {name: known for name, known in found.items() if known is not None}
-    rest = [name for name in found if name not in values]
-    n_raw = backend.plan.n_raw_outputs
-    step = max(1, PIECE_BYTES // (data.n * n_raw * backend.plan.dtype.itemsize))
-    pieces: dict[str, list[np.ndarray]] = {name: [] for name in rest}
-    for start in range(0, len(members) if rest else 0, step):
-        part = members[start : start + step]
-        raw = np.empty((len(part), data.n, n_raw), backend.plan.dtype)
-        backend.forward(part, data.x, raw, weights, control)
-        for name, judged in judge(rest, loss, raw, data.y, weight).items():
-            pieces[name].append(judged)
-    values |= {name: np.concatenate([np.zeros(0), *parts]) for name, parts in pieces.items()}
-    return {name: values[name] for name in found}
 
 
 def measure_best(records: Records, watch: Watch, backend: Backend, validation: Rows, control: Control) -> None:

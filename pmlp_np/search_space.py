@@ -63,7 +63,8 @@ def grid(
     activation: a name, a tuple of one name per hidden layer, or choices. Default "relu".
     bias: True, False, or both. Default True.
     initializer: a name or choices. Default "pytorch".
-    optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), a name, or choices. Default Adam, learning rate 1e-3.
+    optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), pm.RMSprop(...), pm.NAdam(...), a name, or choices. Default
+        Adam, learning rate 1e-3.
     batch_size: rows per minibatch, or choices; None is that of `fit`. Default None.
     seed: the members' own seeds, or choices. Default None. Equal specs with a seed of their own are copies of each
         other, and so are their repeats.
@@ -122,7 +123,8 @@ def sample(
     activation: a name, a tuple of one name per hidden layer, or choices. Default "relu".
     bias: True, False, or both. Default True.
     initializer: a name or choices. Default "pytorch".
-    optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), a name, or choices. Default Adam, learning rate 1e-3.
+    optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), pm.RMSprop(...), pm.NAdam(...), a name, or choices. Default
+        Adam, learning rate 1e-3.
     batch_size: rows per minibatch, choices, or a distribution of whole numbers; None is that of `fit`. Default None.
     hyperparameters: values, choices or distributions of those that every optimizer in use has, and of options.
 

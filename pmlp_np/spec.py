@@ -34,13 +34,14 @@ class Member:
         are none.
     bias: whether every layer, the output layer included, has biases. Default True.
     initializer: where the weights start: "pytorch" (torch.nn.Linear's way, the default), "glorot_uniform",
-        "glorot_normal", "he_uniform" or "he_normal".
-    optimizer: `pm.SGD(...)`, `pm.Adam(...)`, `pm.AdamW(...)`, or a name. Default Adam with learning rate 1e-3.
+        "glorot_normal", "he_uniform", "he_normal" or "lecun_normal".
+    optimizer: `pm.SGD(...)`, `pm.Adam(...)`, `pm.AdamW(...)`, `pm.RMSprop(...)`, `pm.NAdam(...)`, or a name. Default
+        Adam with learning rate 1e-3.
     batch_size: rows per minibatch, at least 1. Default None: that of `fit`.
     seed: from 0 to 2**64 - 1; members with the same seed and architecture start with the same weights, in every pool.
         Default None: the numbers come from the pool's seed and the member's id.
-    hyperparameters: any of the optimizer's (learning_rate, momentum, nesterov, beta1, beta2, eps, weight_decay); they
-        override it. Also any option of formulas.options (zero_last, ...), which reads as an attribute.
+    hyperparameters: any of the optimizer's (learning_rate, momentum, weight_decay, ...); they override it. Also any
+        option of formulas.options (schedule, l1, zero_last, ...), which reads as an attribute.
 
     Raises SpecError, which names the argument, for whatever could not be trained.
 
@@ -247,13 +248,24 @@ class Specs(Sequence[Member]):
     def rule(self) -> np.ndarray:
         """The update rule that each member runs, (n,) int16: numbers in list(RULES)."""
         momentum, nesterov = self.hyperparameter("momentum"), self.hyperparameter("nesterov")
-        kinds = self.optimizer * 4 + (momentum == 0.0) * 2 + (nesterov != 0.0)
+        shrinking = (self.option("l1") != 0.0) | (self.option("decoupled_weight_decay") != 0.0)
+        kinds = self.optimizer * 8 + shrinking * 4 + (momentum == 0.0) * 2 + (nesterov != 0.0)
         _, firsts, inverse = np.unique(kinds, return_index=True, return_inverse=True)
         optimizers, rules = list(OPTIMIZERS), list(RULES)
-        names = [rule_name(optimizers[self.optimizer[i]], float(momentum[i]), bool(nesterov[i])) for i in firsts]
+        names = [
+            rule_name(optimizers[self.optimizer[i]], float(momentum[i]), bool(nesterov[i]), bool(shrinking[i]))
+            for i in firsts
+        ]
         rule = np.array([rules.index(name) for name in names], np.int16)[inverse]
         rule.setflags(write=False)
         return rule
+
+    @cached_property
+    def start(self) -> np.ndarray:
+        """The initializer that each member's weights are drawn by, (n,) int16, numbers in list(INITIALIZERS): its own,
+        or what its parametrization says."""
+        divided = self.option("parametrization") != 0.0
+        return np.where(divided, np.int16(list(INITIALIZERS).index("lecun_normal")), self.initializer)
 
     def hyperparameter(self, name: str) -> np.ndarray:
         """One hyperparameter of every member, (n,) float64; 0 where the optimizer lacks it.
@@ -268,19 +280,21 @@ class Specs(Sequence[Member]):
         """One option of every member as formulas.options encodes it, (n,) float64."""
         return self.options[:, list(OPTIONS).index(name)]
 
-    def parameter_counts(self, n_features: int, n_raw_outputs: int) -> np.ndarray:
+    def parameter_counts(self, n_features: int | np.ndarray, n_raw_outputs: int) -> np.ndarray:
         """Weights and biases of every member, without padding, (n,) int64.
 
-        n_features: columns of X.   n_raw_outputs: columns of the raw outputs (n_outputs times the loss's heads).
+        n_features: what members read, one number or (n,) int64.
+        n_raw_outputs: columns of the raw outputs (n_outputs times the loss's heads).
         """
         has_layers = self.depths > 0
         fan_out = self.widths.astype(np.int64)
         fan_in = np.empty_like(fan_out)
         fan_in[1:] = fan_out[:-1]
-        fan_in[self.width_offsets[:-1][has_layers]] = n_features
+        n_features = np.broadcast_to(n_features, len(self))
+        fan_in[self.width_offsets[:-1][has_layers]] = n_features[has_layers]
         bias = np.repeat(self.bias, self.depths)
         totals = np.concatenate([[0], np.cumsum((fan_in + bias) * fan_out)])
-        last = np.full(len(self), n_features, np.int64)
+        last = n_features.astype(np.int64)
         last[has_layers] = fan_out[self.width_offsets[1:][has_layers] - 1]
         return np.diff(totals[self.width_offsets]) + (last + self.bias) * n_raw_outputs
 

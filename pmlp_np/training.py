@@ -22,6 +22,7 @@ import numpy as np
 from pmlp_np import checks
 from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED_EARLY, Backend, Control, Progress, Rows
 from pmlp_np.errors import DataError, compose, show
+from pmlp_np.formulas.schedules import needs_fit_epochs
 from pmlp_np.monitoring import Callback, Records, Watch, call_back, measure_best, metric_names, monitor_name
 from pmlp_np.progress import ProgressBar
 
@@ -105,10 +106,12 @@ def train(
     "interrupted"."""
     began = time.monotonic()
     target = progress.epoch + settings.epochs
+    _fix_schedules(backend, progress, settings.epochs)
     names = ["loss"] + (watch.curves if validation is not None else [])
     shown = "loss" if validation is None else watch.shown
     records.make_room(names, int(target[progress.status == READY].max(initial=0)))
-    batches = -(-data.n // batch_size)
+    counts = data.counts(len(batch_size))
+    batches = -(-counts // batch_size)
     parameters = backend.plan.parameter_counts()
     # A cursor within an epoch of other data means nothing here: such an epoch starts again.
     stale = (progress.status == READY) & (progress.minibatch >= batches)
@@ -118,7 +121,7 @@ def train(
     def work_left() -> float:
         """Multiply-adds, roughly, up to the target of every member that is still in."""
         epochs = np.maximum(target - progress.epoch, 0) - progress.minibatch / batches
-        return float((epochs * parameters)[progress.status == READY].sum()) * data.n
+        return float((epochs * parameters * counts)[progress.status == READY].sum())
 
     left, finished, rounds, stopped = work_left(), 0.0, 0, False
     with _interrupts() as pressed, contextlib.closing(ProgressBar(settings.progress)) as bar:
@@ -143,16 +146,18 @@ def train(
             if not len(members):
                 break
             epoch = progress.epoch[members].copy()
-            this_epoch = float((parameters * (1 - progress.minibatch / batches))[members].sum()) * data.n
+            this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
             epoch_loss = np.full(records.n_members, np.nan)
             backend.train_epoch(members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control)
             records.enter("loss", members, epoch, epoch_loss[members])
             done = progress.epoch[members] > epoch
+            healthy = done & (progress.status[members] != DIVERGED)
+            watched = epoch_loss[members[healthy]]
             if validation is not None:
-                healthy = done & (progress.status[members] != DIVERGED)
-                _validate(
+                watched = _validate(
                     backend, progress, records, watch, members[healthy], epoch[healthy], validation, settings, whole
                 )
+            _reduce_rates(backend, progress, members[healthy], watched)
             # Not after an epoch that was cut short: it is told of when it is finished.
             if settings.callbacks and not (~done & (progress.status[members] == READY)).any():
                 rounds += 1
@@ -182,13 +187,14 @@ def _validate(
     validation: Rows,
     settings: Settings,
     control: Control,
-) -> None:
-    """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved."""
+) -> np.ndarray:
+    """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved.
+    Returns their losses."""
     values = watch.measure(backend, members, validation, "last", control)
     for curve, found in zip(watch.curves, values.values(), strict=True):
         records.enter(curve, members, epoch, found)
     if not settings.early_stopping:
-        return
+        return values["loss"]
     found = watch.oriented(values)
     better = found < records.best_value[members] - settings.min_delta
     backend.keep_best(members[better])
@@ -197,6 +203,30 @@ def _validate(
     # Counted from the first validated epoch where no value was ever a number.
     waited = epoch - np.maximum(records.best_epoch[members], 0)
     progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
+    return values["loss"]
+
+
+def _fix_schedules(backend: Backend, progress: Progress, epochs: int) -> None:
+    """Note the epochs of the first fit for those whose schedule goes by them."""
+    by_fit = needs_fit_epochs(backend.plan.specs.option("schedule"), backend.plan.specs.option("schedule_epochs"))
+    progress.fit_epochs[by_fit & (progress.fit_epochs == 0)] = epochs
+
+
+def _reduce_rates(backend: Backend, progress: Progress, members: np.ndarray, losses: np.ndarray) -> None:
+    """Multiply the learning rates of those whose loss after an epoch has not fallen for long by their
+    plateau_factor."""
+    specs = backend.plan.specs
+    patience = specs.option("plateau_patience")[members]
+    watched = patience > 0.0
+    if not watched.any():
+        return
+    members, losses, patience = members[watched], losses[watched], patience[watched]
+    better = losses < progress.plateau_loss[members]
+    progress.plateau_loss[members[better]] = losses[better]
+    progress.plateau_wait[members] = np.where(better, 0, progress.plateau_wait[members] + 1)
+    stuck = members[progress.plateau_wait[members] >= patience]
+    progress.rate_factor[stuck] *= specs.option("plateau_factor")[stuck]
+    progress.plateau_wait[stuck] = 0
 
 
 def _note(progress: Progress, records: Records, target: np.ndarray, curve: str) -> str:

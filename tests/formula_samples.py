@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from loss_variants import heads, random_targets
 from pmlp_np.formulas.activations import ACTIVATIONS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS
+from pmlp_np.formulas.optimizers import STEP_INPUTS, shrinking_name
 
 DTYPES = ("float32", "float64")
 # Pre-activations up to this size are held to bounds: beyond, gelu's and mish's tails multiply a tiny number, which exp
@@ -18,12 +19,28 @@ RULE_SETTINGS = {
     "nesterov": ("SGD", {"lr": 0.1, "momentum": 0.8, "nesterov": True}, {"momentum": 0.8, "nesterov": 1.0}),
     "adam": ("Adam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}),
     "adamw": ("AdamW", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}),
+    "rmsprop": ("RMSprop", {"lr": 0.1, "alpha": 0.9, "eps": 1e-3}, {"alpha": 0.9, "eps": 1e-3}),
+    "rmsprop_momentum": (
+        "RMSprop",
+        {"lr": 0.1, "alpha": 0.9, "eps": 1e-3, "momentum": 0.7},
+        {"alpha": 0.9, "eps": 1e-3, "momentum": 0.7},
+    ),
+    "nadam": (
+        "NAdam",
+        {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "momentum_decay": 0.02},
+        {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "momentum_decay": 0.02},
+    ),
+}
+# What the variants of the rules do besides, which PyTorch leaves to the caller.
+SHRINKING = {"l1": 0.03, "decoupled_weight_decay": 0.2}
+RULE_SETTINGS |= {
+    shrinking_name(name): (kind, theirs, ours | SHRINKING) for name, (kind, theirs, ours) in RULE_SETTINGS.items()
 }
 
 
 def hyperparameters(rule, weight_decay):
     return (
-        dict.fromkeys(HYPERPARAMETERS, 0.0)
+        dict.fromkeys(STEP_INPUTS, 0.0)
         | {"learning_rate": 0.1, "weight_decay": weight_decay}
         | RULE_SETTINGS[rule][2]
     )
@@ -53,10 +70,7 @@ def apply(name, z):
         return ACTIVATIONS[name].function(z)
 
 
-def loss_problem(draw, name, outputs, rows, scale=1.0):
-    """Raw outputs (outputs, rows) and targets of a loss."""
-    raw = draw.normal(size=(outputs, rows)) * scale
-    if name == "cross_entropy":
-        return raw, draw.integers(0, outputs, rows).astype(float)
-    target = draw.normal(size=raw.shape) if name == "squared_error" else draw.uniform(size=raw.shape).round(1)
-    return raw, target
+def loss_problem(draw, label, outputs, rows, scale=1.0):
+    """Raw outputs (outputs * heads, rows) and targets of a loss, by its label in loss_variants."""
+    raw = draw.normal(size=(outputs * heads(label), rows)) * scale
+    return raw, random_targets(label, draw, rows, outputs).astype(float).T

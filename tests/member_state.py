@@ -8,7 +8,19 @@ import numpy as np
 
 import pmlp_np as pm
 
-SLOT_NAMES = {"sgd": ("momentum",), "adam": ("m", "v"), "adamw": ("m", "v")}
+SLOT_NAMES = {
+    "sgd": ("momentum",),
+    "adam": ("m", "v"),
+    "adamw": ("m", "v"),
+    "rmsprop": ("square", "momentum"),
+    "nadam": ("m", "v"),
+}
+
+
+def slot_names(optimizer: pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam) -> tuple[str, ...]:
+    """The slots that are kept: none for momentum where it is 0."""
+    names = SLOT_NAMES[optimizer.name]
+    return tuple(name for name in names if name != "momentum" or optimizer.momentum != 0.0)  # type: ignore[union-attr]
 
 
 @dataclass
@@ -36,11 +48,11 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     parameters, slots, best = (_Reader(state.get(name)) for name in ("parameters", "slots", "best"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
-        sizes = [pool.n_features, *member.hidden, pool.n_outputs]
+        features = pool._plan.features
+        fan_in = pool.n_features if features is None else int(features.lengths[i])
+        sizes = [fan_in, *member.hidden, pool._plan.n_raw_outputs]
         weights, biases = parameters.take(sizes, member.bias)
-        names = SLOT_NAMES[member.optimizer.name]
-        if isinstance(member.optimizer, pm.SGD) and member.optimizer.momentum == 0.0:
-            names = ()
+        names = slot_names(member.optimizer)
         taken = {name: dict(zip(("weights", "biases"), slots.take(sizes, member.bias), strict=True)) for name in names}
         kept = sum(best.take(sizes, member.bias), []) if "best" in state else []
         curves = {name: curve[i] for name, curve in pool.history_.items()}

@@ -117,6 +117,7 @@ INITIALIZERS: dict[str, tuple[Callable[[Array, float], Array], Callable[[int, in
     "glorot_normal": (normal, lambda fan_in, fan_out: math.sqrt(2.0 / (fan_in + fan_out))),
     "he_uniform": (uniform, lambda fan_in, fan_out: math.sqrt(6.0 / fan_in)),
     "he_normal": (normal, lambda fan_in, fan_out: math.sqrt(2.0 / fan_in)),
+    "lecun_normal": (normal, lambda fan_in, fan_out: math.sqrt(1.0 / fan_in)),
 }
 
 
@@ -127,20 +128,23 @@ class Spec(Protocol):
     bias: Any
     initializer: Any
     zero_last: Any
+    parametrization: Any
 
 
 def initial_weights(spec: Spec, n_features: int, n_raw_outputs: int, key: int) -> tuple[list[Array], list[Array]]:
     """Weights and biases of a member with this stream key, in float64 (the library casts them to the pool's dtype).
 
-    Only PyTorch's initializer draws biases; without biases they are zeros.
+    Only PyTorch's initializer draws biases; without biases they are zeros. The NTK parametrization has its own start:
+    weights from N(0, 1) and no biases.
     """
-    distribution, scale = INITIALIZERS[spec.initializer]
+    divided = spec.parametrization == "ntk"
+    distribution, scale = (normal, lambda fan_in, fan_out: 1.0) if divided else INITIALIZERS[spec.initializer]
     sizes = [n_features, *spec.hidden, n_raw_outputs]
     weights, biases = [], []
     for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         u = open_uniform(fan_in * fan_out, layer, 0, key)
         weights.append(distribution(u, scale(fan_in, fan_out)).reshape(fan_in, fan_out))
-        if spec.bias and spec.initializer == "pytorch":
+        if spec.bias and spec.initializer == "pytorch" and not divided:
             biases.append(uniform(open_uniform(fan_out, layer, 1, key), 1.0 / math.sqrt(fan_in)))
         else:
             biases.append(np.zeros(fan_out))
@@ -181,6 +185,18 @@ def normal_cdf(z: Array) -> Array:
 def normal_density(z: Array) -> Array:
     density: Array = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     return density
+
+
+def gelu_argument(z: Array) -> Array:
+    """sqrt(2 / pi) (z + 0.044715 z³), of which gelu_tanh takes the hyperbolic tangent: ±1 beyond |z| = 10."""
+    z = np.clip(z, -10.0, 10.0)
+    return math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)
+
+
+def gelu_argument_slope(z: Array) -> Array:
+    """The derivative of tanh of `gelu_argument`."""
+    inner = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * np.clip(z, -10.0, 10.0) ** 2)
+    return either(z, np.abs(z) < 10.0, inner / np.cosh(gelu_argument(z)) ** 2, 0.0)
 
 
 # name: (function, derivative), both element by element on float64 arrays
@@ -225,6 +241,38 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
         lambda z: z * np.tanh(softplus(z)),
         lambda z: np.tanh(softplus(z)) + z * logistic(z) * (1.0 - np.tanh(softplus(z)) ** 2),
     ),
+    "silu": (
+        lambda z: z * logistic(z),
+        lambda z: logistic(z) + z * logistic(z) * logistic(-z),
+    ),
+    "softplus": (
+        lambda z: softplus(z),
+        lambda z: logistic(z),
+    ),
+    "softsign": (
+        lambda z: z / (1.0 + np.abs(z)),
+        lambda z: 1.0 / (1.0 + np.abs(z)) ** 2,
+    ),
+    "hard_tanh": (
+        lambda z: np.clip(z, -1.0, 1.0),
+        lambda z: either(z, np.abs(z) < 1.0, 1.0, 0.0),
+    ),
+    "hard_sigmoid": (
+        lambda z: np.clip(z + 3.0, 0.0, 6.0) / 6.0,
+        lambda z: either(z, np.abs(z) < 3.0, 1.0 / 6.0, 0.0),
+    ),
+    "hard_swish": (
+        lambda z: z * np.clip(z + 3.0, 0.0, 6.0) / 6.0,
+        lambda z: either(z, np.abs(z) < 3.0, z / 3.0 + 0.5, either(z, z > 0.0, 1.0, 0.0)),
+    ),
+    "gelu_tanh": (
+        lambda z: 0.5 * z * (1.0 + np.tanh(gelu_argument(z))),
+        lambda z: 0.5 * (1.0 + np.tanh(gelu_argument(z))) + 0.5 * z * gelu_argument_slope(z),
+    ),
+    "sin": (
+        lambda z: np.sin(z),
+        lambda z: np.cos(z),
+    ),
 }
 
 # Where a derivative jumps. ELU is not among them: with alpha = 1 its derivative is 1 on both sides of 0.
@@ -233,10 +281,14 @@ KINKS: dict[str, tuple[float, ...]] = {
     "leaky_relu": (0.0,),
     "selu": (0.0,),
     "hardshrink": (-SHRINK, SHRINK),
+    "hard_tanh": (-1.0, 1.0),
+    "hard_sigmoid": (-3.0, 3.0),
+    "hard_swish": (-3.0, 3.0),
 }
 
 
-# Losses: of raw outputs and targets, the mean loss and its gradient with respect to the raw outputs
+# Losses: of raw outputs and targets, the mean loss and its gradient with respect to the raw outputs. With several heads
+# an output's raw outputs stand side by side.
 
 
 def targets_like(raw: Array, y: ArrayLike) -> Array:
@@ -246,37 +298,119 @@ def targets_like(raw: Array, y: ArrayLike) -> Array:
     return targets
 
 
-def squared_error(raw: Array, y: ArrayLike) -> tuple[float, Array]:
+def weighted_mean(
+    raw: Array, losses: Array, slopes: Array, output_weight: Sequence[float] | None
+) -> tuple[float, Array]:
+    """The mean over rows and outputs of losses (rows, outputs), and its gradient like raw from slopes (rows, outputs,
+    heads); outputs count by their weights, scaled to mean 1."""
+    n_rows, n_outputs = losses.shape
+    weights = np.ones(n_outputs) if output_weight is None else np.array(output_weight, np.float64)
+    weights = weights / weights.mean()
+    gradient = (slopes * weights[:, np.newaxis]).reshape(raw.shape) / (n_rows * n_outputs)
+    return float(np.mean(losses * weights)), gradient
+
+
+def squared_error(raw: Array, y: ArrayLike, output_weight: Sequence[float] | None = None) -> tuple[float, Array]:
     """Mean over rows and outputs of (raw - y)²."""
     difference = raw - targets_like(raw, y)
-    return float(np.mean(difference**2)), 2.0 * difference / raw.size
+    return weighted_mean(raw, difference**2, 2.0 * difference[..., np.newaxis], output_weight)
 
 
-def binary_cross_entropy(raw: Array, y: ArrayLike) -> tuple[float, Array]:
+def binary_cross_entropy(
+    raw: Array, y: ArrayLike, label_smoothing: float = 0.0, output_weight: Sequence[float] | None = None
+) -> tuple[float, Array]:
     """Mean over rows and outputs of -y log p - (1 - y) log(1 - p), where p = sigmoid(raw)."""
-    targets = targets_like(raw, y)
-    return float(np.mean(softplus(raw) - raw * targets)), (logistic(raw) - targets) / raw.size
+    targets = targets_like(raw, y) * (1.0 - label_smoothing) + label_smoothing / 2.0
+    slopes = logistic(raw) - targets
+    return weighted_mean(raw, softplus(raw) - raw * targets, slopes[..., np.newaxis], output_weight)
 
 
-def cross_entropy(raw: Array, y: ArrayLike) -> tuple[float, Array]:
-    """Mean over rows of log(sum of exp(raw)) - raw[y], for integer labels y of shape (rows,)."""
+def cross_entropy(raw: Array, y: ArrayLike, label_smoothing: float = 0.0) -> tuple[float, Array]:
+    """Mean over rows of -sum q log p, for integer labels y of shape (rows,): p = softmax(raw), and q is 1 - smoothing
+    at the label, plus smoothing shared out evenly."""
     labels = np.asarray(y)
     n_rows, n_classes = raw.shape
     integers = labels.shape == (n_rows,) and np.issubdtype(labels.dtype, np.integer)
     if not integers or labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(f"labels must be {n_rows} integers in 0 ... {n_classes - 1}, not {y!r}")
-    rows = np.arange(n_rows)
+    wanted = np.full(raw.shape, label_smoothing / n_classes)
+    wanted[np.arange(n_rows), labels] += 1.0 - label_smoothing
     shifted = raw - raw.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    gradient = np.exp(shifted - log_sum)
-    gradient[rows, labels] -= 1.0
-    return float(np.mean(log_sum[:, 0] - shifted[rows, labels])), gradient / n_rows
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return float(np.mean((-wanted * log_p).sum(axis=1))), (np.exp(log_p) - wanted) / n_rows
 
 
-LOSSES: dict[str, Callable[[Array, ArrayLike], tuple[float, Array]]] = {
+def weighted(
+    loss: Callable[[Array, ArrayLike], tuple[float, Array]], raw: Array, y: ArrayLike, weights: Array
+) -> tuple[float, Array]:
+    """Mean over rows of weight times the row's loss, and its gradient: row by row, from the loss of one row."""
+    rows = [loss(raw[i : i + 1], np.asarray(y)[i : i + 1]) for i in range(len(raw))]
+    mean = sum(w * value for w, (value, _) in zip(weights.tolist(), rows, strict=True)) / len(raw)
+    slopes = [w * slope for w, (_, slope) in zip(weights.tolist(), rows, strict=True)]
+    return float(mean), np.concatenate(slopes) / len(raw)
+
+
+def absolute_error(raw: Array, y: ArrayLike, output_weight: Sequence[float] | None = None) -> tuple[float, Array]:
+    """Mean over rows and outputs of |raw - y|."""
+    difference = raw - targets_like(raw, y)
+    return weighted_mean(raw, np.abs(difference), np.sign(difference)[..., np.newaxis], output_weight)
+
+
+def huber(
+    raw: Array, y: ArrayLike, delta: float = 1.0, output_weight: Sequence[float] | None = None
+) -> tuple[float, Array]:
+    """Mean over rows and outputs of a parabola up to delta, and a line that goes on from it."""
+    difference = raw - targets_like(raw, y)
+    near = np.minimum(np.abs(difference), delta)
+    losses = near**2 / 2.0 + delta * (np.abs(difference) - near)
+    return weighted_mean(raw, losses, np.clip(difference, -delta, delta)[..., np.newaxis], output_weight)
+
+
+def in_heads(raw: Array, y: ArrayLike, heads: int) -> tuple[Array, Array]:
+    """Raw outputs (rows, outputs, heads), and targets (rows, outputs, 1)."""
+    split = raw.reshape(len(raw), -1, heads)
+    return split, targets_like(split[..., 0], y)[..., np.newaxis]
+
+
+def quantile(
+    raw: Array,
+    y: ArrayLike,
+    levels: Sequence[float] = (0.1, 0.5, 0.9),
+    output_weight: Sequence[float] | None = None,
+) -> tuple[float, Array]:
+    """Mean over rows, outputs and levels q of q (y - raw) where raw is too low, else (1 - q) (raw - y)."""
+    split, targets = in_heads(raw, y, len(levels))
+    q, missing = np.array(levels), targets - split
+    losses = np.where(missing > 0.0, q * missing, (q - 1.0) * missing).mean(axis=2)
+    slopes = (1.0 - q) * (missing < 0.0) - q * (missing > 0.0) + 0.0 * missing
+    return weighted_mean(raw, losses, slopes / len(levels), output_weight)
+
+
+def poisson(raw: Array, y: ArrayLike, output_weight: Sequence[float] | None = None) -> tuple[float, Array]:
+    """Mean over rows and outputs of rate - y log rate, where rate = exp(raw)."""
+    targets, rates = targets_like(raw, y), np.exp(raw)
+    return weighted_mean(raw, rates - targets * raw, (rates - targets)[..., np.newaxis], output_weight)
+
+
+def gaussian_nll(raw: Array, y: ArrayLike, output_weight: Sequence[float] | None = None) -> tuple[float, Array]:
+    """Mean over rows and outputs of (log v + (y - m)² / v) / 2, where an output's two raw outputs are m and log v."""
+    split, targets = in_heads(raw, y, 2)
+    mean, variance = split[..., 0], np.exp(split[..., 1])
+    difference = mean - targets[..., 0]
+    losses = 0.5 * (split[..., 1] + difference**2 / variance)
+    slopes = np.stack([difference / variance, 0.5 * (1.0 - difference**2 / variance)], axis=2)
+    return weighted_mean(raw, losses, slopes, output_weight)
+
+
+LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "squared_error": squared_error,
     "binary_cross_entropy": binary_cross_entropy,
     "cross_entropy": cross_entropy,
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "quantile": quantile,
+    "poisson": poisson,
+    "gaussian_nll": gaussian_nll,
 }
 
 
@@ -310,6 +444,23 @@ def adamw(w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> 
     return adam_without_decay(w - h["learning_rate"] * h["weight_decay"] * w, g, slots, step, h)
 
 
+def rmsprop(w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> tuple[Array, Slots]:
+    g = g + h["weight_decay"] * w
+    square = h["alpha"] * slots["square"] + (1.0 - h["alpha"]) * g**2
+    momentum = h["momentum"] * slots["momentum"] + g / (np.sqrt(square) + h["eps"])
+    return w - h["learning_rate"] * momentum, {"square": square, "momentum": momentum}
+
+
+def nadam(w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> tuple[Array, Slots]:
+    g = g + h["weight_decay"] * w
+    mus = [h["beta1"] * (1.0 - 0.5 * 0.96 ** (t * h["momentum_decay"])) for t in range(1, step + 2)]
+    m = h["beta1"] * slots["m"] + (1.0 - h["beta1"]) * g
+    v = h["beta2"] * slots["v"] + (1.0 - h["beta2"]) * g**2
+    ahead = (1.0 - mus[-2]) * g / (1.0 - math.prod(mus[:-1])) + mus[-1] * m / (1.0 - math.prod(mus))
+    unbiased_v = v / (1.0 - h["beta2"] ** step)
+    return w - h["learning_rate"] * ahead / (np.sqrt(unbiased_v) + h["eps"]), {"m": m, "v": v}
+
+
 ADAM_DEFAULTS = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
 
 # name: (update, slot names, hyperparameters with their defaults)
@@ -317,7 +468,76 @@ OPTIMIZERS: dict[str, tuple[Update, tuple[str, ...], dict[str, Any]]] = {
     "sgd": (sgd, ("momentum",), {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}),
     "adam": (adam, ("m", "v"), ADAM_DEFAULTS),
     "adamw": (adamw, ("m", "v"), {**ADAM_DEFAULTS, "weight_decay": 0.01}),
+    "rmsprop": (
+        rmsprop,
+        ("square", "momentum"),
+        {"learning_rate": 0.01, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
+    ),
+    "nadam": (nadam, ("m", "v"), {**ADAM_DEFAULTS, "learning_rate": 2e-3, "momentum_decay": 4e-3}),
 }
+
+# Of slots, the power of a gradient that they grow with. (RMSprop's momentum adds up gradients divided by their size.)
+SLOT_POWERS = {"momentum": 1, "m": 1, "v": 2, "square": 2}
+
+
+# Options, and what the learning rate of a step is
+
+OPTION_DEFAULTS: dict[str, Any] = {
+    "zero_last": False,
+    "l1": 0.0,
+    "decoupled_weight_decay": 0.0,
+    "decay_biases": False,
+    "bias_rate_factor": 1.0,
+    "first_layer_rate_factor": 1.0,
+    "last_layer_rate_factor": 1.0,
+    "parametrization": "standard",
+    "schedule": "constant",
+    "schedule_epochs": 0.0,
+    "schedule_interval": 1.0,
+    "schedule_factor": 0.1,
+    "final_rate_factor": 0.0,
+    "one_cycle_start": 0.04,
+    "one_cycle_peak": 0.3,
+    "warmup_epochs": 0.0,
+    "plateau_patience": 0.0,
+    "plateau_factor": 0.1,
+}
+
+
+def along_cosine(start: float, end: float, way: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * way)) / 2.0
+
+
+def schedule_factor(o: Mapping[str, Any], epochs: float, length: float) -> float:
+    """What the schedule of options o makes of the learning rate, so many epochs after its beginning."""
+    name = o["schedule"]
+    if name == "constant":
+        return 1.0
+    if name == "step":
+        return float(o["schedule_factor"] ** math.floor(epochs / o["schedule_interval"]))
+    if name == "exponential":
+        return float(o["schedule_factor"] ** (epochs / o["schedule_interval"]))
+    if name == "cosine":
+        return along_cosine(1.0, o["final_rate_factor"], epochs / length % 1.0 if length > 0.0 else 0.0)
+    t = min(epochs / length, 1.0) if length > 0.0 else 1.0
+    if name == "linear":
+        return 1.0 - t + t * float(o["final_rate_factor"])
+    if name == "coslog4":
+        return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * t)))
+    assert name == "one_cycle"
+    peak = o["one_cycle_peak"]
+    if t < peak:
+        return along_cosine(o["one_cycle_start"], 1.0, t / peak)
+    return along_cosine(1.0, o["final_rate_factor"], (t - peak) / (1.0 - peak))
+
+
+def rate_factor(o: Mapping[str, Any], epoch: int, minibatch: int, n_minibatches: int, fit_epochs: int) -> float:
+    """What warm-up and schedule make of the learning rate of an epoch's minibatch (both counted from 0)."""
+    now = epoch + minibatch / n_minibatches
+    warmup = o["warmup_epochs"]
+    if now < warmup:
+        return schedule_factor(o, 0.0, 1.0) * min(1.0, (now + 1.0 / n_minibatches) / warmup)
+    return schedule_factor(o, now - warmup, o["schedule_epochs"] or fit_epochs - warmup)
 
 
 def float64_copies(arrays: Iterable[ArrayLike], like: Sequence[Array]) -> list[Array]:
@@ -329,7 +549,8 @@ def float64_copies(arrays: Iterable[ArrayLike], like: Sequence[Array]) -> list[A
 
 
 class OracleMLP:
-    """One multi-layer perceptron, trained minibatch by minibatch; it starts with all parameters zero.
+    """One multi-layer perceptron, trained minibatch by minibatch; it starts with all parameters zero. n_outputs counts
+    raw outputs, of which some losses take several per target.
 
     Its whole state may be read and replaced from outside, at best through `set_state`, which copies, casts to float64
     and checks shapes:
@@ -338,7 +559,12 @@ class OracleMLP:
       (bias=False) they are zeros that no step touches;
     - `slots[name]["weights"][k]` and `slots[name]["biases"][k]`, shaped like the parameters: "m" and "v" for "adam" and
       "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
-    - `step_count`, the number of updates done, on which Adam's bias correction depends.
+    - `step_count`, the number of updates done, on which Adam's bias correction depends;
+    - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of the
+      learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since.
+
+    With parametrization "ntk" a layer divides its weights by the root of their number of rows; `effective_weights` are
+    those divided. Options are those of a member, by name; what is left out has its default.
     """
 
     def __init__(
@@ -351,6 +577,8 @@ class OracleMLP:
         optimizer: str,
         hyperparameters: Mapping[str, Any],
         bias: bool = True,
+        options: Mapping[str, Any] | None = None,
+        loss_parameters: Mapping[str, Any] | None = None,
     ) -> None:
         names = [activation] * len(hidden) if isinstance(activation, str) else list(activation)
         if len(names) != len(hidden):
@@ -358,8 +586,11 @@ class OracleMLP:
         update, slot_names, defaults = OPTIMIZERS[optimizer]
         if unknown := set(hyperparameters) - set(defaults):
             raise ValueError(f"{optimizer} has no {sorted(unknown)}")
+        if unknown := set(options or {}) - set(OPTION_DEFAULTS):
+            raise ValueError(f"there are no options {sorted(unknown)}")
+        self.options = {**OPTION_DEFAULTS, **(options or {})}
         self.activations = names
-        self.loss_function = LOSSES[loss]
+        self.loss_name, self.loss_parameters = loss, dict(loss_parameters or {})
         self.update = update
         self.hyperparameters = {**defaults, **hyperparameters}
         self.bias = bias
@@ -374,6 +605,22 @@ class OracleMLP:
             for name in slot_names
         }
         self.step_count = 0
+        self.fit_epochs = 0
+        self.rate_factor, self.plateau_loss, self.plateau_wait = 1.0, math.inf, 0
+
+    def scale(self, k: int) -> float:
+        """What the weights of layer k are divided by."""
+        return math.sqrt(len(self.weights[k])) if self.options["parametrization"] == "ntk" else 1.0
+
+    @property
+    def effective_weights(self) -> list[Array]:
+        """The weights by which inputs are multiplied."""
+        return [w / self.scale(k) for k, w in enumerate(self.weights)]
+
+    def slot_scale(self, name: str, kind: str, k: int) -> float:
+        """What a slot would be multiplied by, were the effective weights trained."""
+        normalized = self.update is rmsprop and name == "momentum"
+        return 1.0 if kind == "biases" or normalized else self.scale(k) ** SLOT_POWERS[name]
 
     def set_state(
         self,
@@ -392,27 +639,36 @@ class OracleMLP:
         if step_count is not None:
             self.step_count = step_count
 
+    def loss_function(self, raw: Array, y: ArrayLike) -> tuple[float, Array]:
+        """Mean loss of raw outputs, and its gradient."""
+        return LOSSES[self.loss_name](raw, y, **self.loss_parameters)
+
     def _forward(self, X: ArrayLike) -> tuple[list[Array], list[Array]]:
         """The input of each layer and its pre-activation; the output layer's pre-activation is the raw output."""
         inputs, pre_activations = [np.asarray(X, dtype=np.float64)], []
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            pre_activations.append(inputs[k] @ w + b)
+            pre_activations.append(inputs[k] @ w / self.scale(k) + b)
             if k < len(self.activations):
                 function, _ = ACTIVATIONS[self.activations[k]]
                 inputs.append(function(pre_activations[k]))
         return inputs, pre_activations
 
-    def _loss_and_gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[float, list[Array], list[Array]]:
+    def _loss_and_gradients(
+        self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None
+    ) -> tuple[float, list[Array], list[Array]]:
         inputs, pre_activations = self._forward(X)
-        loss, delta = self.loss_function(pre_activations[-1], y)
+        if row_weights is None:
+            loss, delta = self.loss_function(pre_activations[-1], y)
+        else:
+            loss, delta = weighted(self.loss_function, pre_activations[-1], y, row_weights)
         weight_gradients: list[Array] = []
         bias_gradients: list[Array] = []
         for k in reversed(range(len(self.weights))):
-            weight_gradients.insert(0, inputs[k].T @ delta)
+            weight_gradients.insert(0, inputs[k].T @ delta / self.scale(k))
             bias_gradients.insert(0, delta.sum(axis=0) if self.bias else np.zeros_like(self.biases[k]))
             if k > 0:
                 _, derivative = ACTIVATIONS[self.activations[k - 1]]
-                delta = (delta @ self.weights[k].T) * derivative(pre_activations[k - 1])
+                delta = (delta @ self.weights[k].T / self.scale(k)) * derivative(pre_activations[k - 1])
         return loss, weight_gradients, bias_gradients
 
     @np.errstate(all="ignore")
@@ -433,23 +689,55 @@ class OracleMLP:
         _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
         return weight_gradients, bias_gradients
 
+    def hyperparameters_of(self, kind: str, k: int, rate: float = 1.0) -> dict[str, Any]:
+        """What the step of a layer's weights or biases goes by, with l1 and decoupled decay; decay spares biases, unless
+        an option says otherwise. rate: what the schedule makes of the learning rate."""
+        o = self.options
+        h = {**self.hyperparameters, **{name: o[name] for name in ("l1", "decoupled_weight_decay")}}
+        h["learning_rate"] *= rate * self.rate_factor
+        if kind == "biases":
+            h["learning_rate"] *= o["bias_rate_factor"]
+            if not o["decay_biases"]:
+                h.update(weight_decay=0.0, l1=0.0, decoupled_weight_decay=0.0)
+        if k == 0 and len(self.weights) > 1:
+            h["learning_rate"] *= o["first_layer_rate_factor"]
+        if k == len(self.weights) - 1:
+            h["learning_rate"] *= o["last_layer_rate_factor"]
+        return h
+
+    def updated(self, w: Array, g: Array, slots: Slots, step: int, h: Mapping[str, Any]) -> tuple[Array, Slots]:
+        """A parameter after a step of the optimizer along g and the slope of the L1 penalty, and decoupled decay."""
+        moved, slots = self.update(w, g + h["l1"] * np.sign(w), slots, step, h)
+        return moved - h["learning_rate"] * h["decoupled_weight_decay"] * w, slots
+
     @np.errstate(all="ignore")
-    def step(self, X: ArrayLike, y: ArrayLike) -> float:
-        """One update on one minibatch; returns the loss before it. Weight decay spares the biases."""
-        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
+    def step(self, X: ArrayLike, y: ArrayLike, rate: float = 1.0, row_weights: Array | None = None) -> float:
+        """One update on one minibatch, with a learning rate multiplied by `rate`; returns the loss before it."""
+        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, row_weights)
         self.step_count += 1
-        without_decay = {**self.hyperparameters, "weight_decay": 0.0}
         for k in range(len(self.weights)):
-            self._update("weights", self.weights, weight_gradients, k, self.hyperparameters)
+            self._update("weights", self.weights, weight_gradients, k, rate)
             if self.bias:
-                self._update("biases", self.biases, bias_gradients, k, without_decay)
+                self._update("biases", self.biases, bias_gradients, k, rate)
         return loss
 
-    def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, h: Mapping[str, Any]) -> None:
+    def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, rate: float) -> None:
         slots = {name: slot[kind][k] for name, slot in self.slots.items()}
-        parameters[k], slots = self.update(parameters[k], gradients[k], slots, self.step_count, h)
+        h = self.hyperparameters_of(kind, k, rate)
+        parameters[k], slots = self.updated(parameters[k], gradients[k], slots, self.step_count, h)
         for name, value in slots.items():
             self.slots[name][kind][k] = value
+
+    def watch(self, loss: float) -> None:
+        """Reduce the learning rate where an epoch's loss has not fallen for long."""
+        if self.options["plateau_patience"] == 0:
+            return
+        self.plateau_wait += 1
+        if loss < self.plateau_loss:
+            self.plateau_loss, self.plateau_wait = loss, 0
+        if self.plateau_wait >= self.options["plateau_patience"]:
+            self.rate_factor *= self.options["plateau_factor"]
+            self.plateau_wait = 0
 
     def train(
         self,
@@ -459,19 +747,32 @@ class OracleMLP:
         batch_size: int,
         shuffle_key: int | None = None,
         first_epoch: int = 0,
+        sample_weight: ArrayLike | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> list[float]:
         """Train in minibatches, the last of which may be smaller; returns each epoch's mean of minibatch losses.
 
         Rows are taken in order, or in `shuffled_order` of the key; first_epoch is the number of epochs done before.
+        sample_weight is scaled to mean 1 over all rows.
+        validation: the data (X, y) whose loss is watched for a plateau, in place of the minibatches'.
         """
         X, y = np.asarray(X), np.asarray(y)
         n = len(X)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight, np.float64)
+            sample_weight = sample_weight * (n / sample_weight.sum())
+        self.fit_epochs = self.fit_epochs or epochs
         history = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = np.arange(n) if shuffle_key is None else shuffled_order(shuffle_key, epoch, n)
             batches = [order[start : start + batch_size] for start in range(0, n, batch_size)]
-            losses = [self.step(X[batch], y[batch]) for batch in batches]
+            losses = []
+            for i, batch in enumerate(batches):
+                rate = rate_factor(self.options, epoch, i, len(batches), self.fit_epochs)
+                counted = None if sample_weight is None else sample_weight[batch]
+                losses.append(self.step(X[batch], y[batch], rate, counted))
             history.append(sum(losses) / len(losses))
+            self.watch(history[-1] if validation is None else self.loss(*validation))
         return history
 
     @np.errstate(all="ignore")

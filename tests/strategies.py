@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 import pmlp_np as pm
+from loss_variants import VARIANTS, heads, library_loss, random_targets
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
-from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.options import SCHEDULE_NAMES
 
 MAX_WIDTH, MAX_DEPTH, MAX_FEATURES, MAX_OUTPUTS, MAX_ROWS = 130, 4, 70, 12, 80
 
@@ -26,7 +27,7 @@ DECAYS = st.sampled_from([0.0, 1e-4, 1e-2, 0.1])
 
 @dataclass(frozen=True)
 class Case:
-    """A pool, data for it and a way to train it."""
+    """A pool, data for it and a way to train it. loss: a label of loss_variants."""
 
     members: list[pm.Member]
     ids: list[int]
@@ -45,12 +46,16 @@ class Case:
             self.members,
             self.n_features,
             self.n_outputs,
-            self.loss,
+            library_loss(self.loss, self.n_outputs),
             self.seed,
             backend=backend,
             dtype=dtype,
             ids=self.ids,
         )
+
+    @property
+    def n_raw_outputs(self) -> int:
+        return self.n_outputs * heads(self.loss)
 
     def data(self, dtype: str, n_rows: int | None = None, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Features and targets in the dtype; other parts hold other numbers."""
@@ -68,14 +73,8 @@ def random_data(
     """Features and targets that a loss takes."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_rows, n_features)).astype(dtype)
-    if loss == "cross_entropy":
-        return X, rng.integers(0, n_outputs, n_rows)
-    if loss == "binary_cross_entropy":
-        # Labels, and probabilities between them.
-        y = np.clip(rng.normal(0.5, 1.0, size=(n_rows, n_outputs)), 0.0, 1.0)
-    else:
-        y = rng.normal(size=(n_rows, n_outputs))
-    return X, y.astype(dtype)
+    y = random_targets(loss, rng, n_rows, n_outputs)
+    return X, y if y.dtype.kind == "i" else y.astype(dtype)
 
 
 def widths() -> st.SearchStrategy[int]:
@@ -83,14 +82,59 @@ def widths() -> st.SearchStrategy[int]:
 
 
 @st.composite
-def optimizers(draw: st.DrawFn) -> pm.SGD | pm.Adam | pm.AdamW:
-    kind = draw(st.sampled_from([pm.SGD, pm.Adam, pm.AdamW]))
+def optimizers(draw: st.DrawFn) -> pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam:
+    kind = draw(st.sampled_from([pm.SGD, pm.Adam, pm.AdamW, pm.RMSprop, pm.NAdam]))
     rate, decay = draw(LEARNING_RATES), draw(DECAYS)
     if kind is pm.SGD:
         momentum = draw(st.sampled_from([0.0, 0.5, 0.9]))
         return pm.SGD(rate, momentum=momentum, nesterov=draw(st.booleans()), weight_decay=decay)
+    eps = draw(st.sampled_from([1e-8, 1e-6, 1e-3]))
+    if kind is pm.RMSprop:
+        momentum = draw(st.sampled_from([0.0, 0.5, 0.9]))
+        return pm.RMSprop(rate, draw(st.sampled_from([0.9, 0.99])), eps, momentum=momentum, weight_decay=decay)
     beta1, beta2 = draw(BETAS)
-    return kind(rate, beta1, beta2, eps=draw(st.sampled_from([1e-8, 1e-6, 1e-3])), weight_decay=decay)
+    return kind(rate, beta1, beta2, eps=eps, weight_decay=decay)
+
+
+# What changes steps, a group at a time: most members have one or none.
+STEP_OPTIONS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "l1": st.sampled_from([1e-4, 1e-2]),
+            "decoupled_weight_decay": st.sampled_from([1e-2, 0.3]),
+            "decay_biases": st.booleans(),
+        },
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "bias_rate_factor": st.sampled_from([0.0, 0.1, 3.0]),
+            "first_layer_rate_factor": st.sampled_from([0.3, 2.0]),
+            "last_layer_rate_factor": st.sampled_from([0.3, 2.0]),
+            "parametrization": st.sampled_from(["standard", "ntk"]),
+            "l1": st.sampled_from([0.0, 1e-2]),
+            "decoupled_weight_decay": st.sampled_from([0.0, 1e-2]),
+        },
+    ),
+)
+SCHEDULE_OPTIONS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {"schedule": st.sampled_from(SCHEDULE_NAMES)},
+        optional={
+            "schedule_epochs": st.sampled_from([0.0, 0.7, 1.0, 2.5]),
+            "schedule_interval": st.sampled_from([0.5, 1.0, 1.7]),
+            "schedule_factor": st.sampled_from([0.1, 0.6]),
+            "final_rate_factor": st.sampled_from([0.0, 0.2]),
+            "one_cycle_peak": st.sampled_from([0.0, 0.3, 0.6]),
+            "one_cycle_start": st.sampled_from([0.0, 0.04]),
+            "warmup_epochs": st.sampled_from([0.0, 0.3, 1.0, 4.0]),
+        },
+    ),
+    st.fixed_dictionaries({"plateau_patience": st.just(1.0), "plateau_factor": st.sampled_from([0.1, 0.5])}),
+)
 
 
 @st.composite
@@ -106,6 +150,8 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         batch_size=draw(st.none() | st.integers(1, MAX_ROWS + 20)) if own_batches else None,
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
         zero_last=draw(st.sampled_from([False, False, True])),
+        **draw(STEP_OPTIONS),
+        **draw(SCHEDULE_OPTIONS),
     )
 
 
@@ -113,13 +159,13 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
 def cases(draw: st.DrawFn, max_members: int = 5, own_batches: bool = True) -> Case:
     pool_members = draw(st.lists(members(own_batches=own_batches), min_size=1, max_size=max_members))
     n = len(pool_members)
-    loss = draw(st.sampled_from(list(LOSSES)))
+    loss = draw(st.sampled_from(list(VARIANTS)))
     return Case(
         members=pool_members,
         ids=draw(st.just(list(range(n))) | st.lists(st.integers(0, 2**63 - 1), min_size=n, max_size=n, unique=True)),
         seed=draw(st.integers(0, 2**64 - 1)),
         n_features=draw(st.integers(1, MAX_FEATURES)),
-        n_outputs=draw(st.integers(2 if loss == "cross_entropy" else 1, MAX_OUTPUTS)),
+        n_outputs=draw(st.integers(2 if VARIANTS[loss][0] == "cross_entropy" else 1, MAX_OUTPUTS)),
         loss=loss,
         n_rows=draw(ROWS | st.integers(1, MAX_ROWS)),
         data_seed=draw(st.integers(0, 2**32 - 1)),

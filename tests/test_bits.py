@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import BACKENDS, run_python
+from loss_variants import VARIANTS, library_loss
 from member_state import member_states
 from pmlp_np import training
 from pmlp_np.backends.numba import backend as numba_backend
-from pmlp_np.backends.numba import compiling
+from pmlp_np.backends.numba import compiling, views
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.formulas.options import SCHEDULE_NAMES
 from strategies import Case, cases, random_data
 from varied_pool import (
     DTYPES,
@@ -58,7 +60,11 @@ def test_the_varied_pool_holds_everything() -> None:
     assert set(specs.initializer) == set(range(len(INITIALIZERS)))
     assert set(specs.depths) == set(range(5))
     assert set(specs.bias) == {True, False}
-    assert {setting.loss for setting in SETTINGS} == set(LOSSES)
+    assert set(specs.option("schedule")) == set(range(len(SCHEDULE_NAMES)))
+    step_options = ("l1", "decay_biases", "bias_rate_factor", "first_layer_rate_factor", "last_layer_rate_factor",
+                    "parametrization", "warmup_epochs", "plateau_patience")  # fmt: skip
+    assert all(len(set(specs.option(name))) > 1 for name in step_options)
+    assert {VARIANTS[setting.loss][0] for setting in SETTINGS} == set(LOSSES)
     assert len(set(IDS)) == len(IDS)
     stopping = next(setting for setting in SETTINGS if setting.early_stopping)
     assert set(trained(stopping).status_) == {"ok", "stopped early"}
@@ -169,7 +175,8 @@ def test_drawn_pools(case: Case, dtype: str, data: st.DataObject) -> None:
     order = data.draw(st.permutations(case.ids))
     assert_same_bits(case.pool(dtype).subset(order).fit(X, y, **case.training(), n_threads=2), pool)
     for member, id in zip(case.members, case.ids, strict=True):
-        alone = pm.Pool([member], case.n_features, case.n_outputs, case.loss, case.seed, dtype=dtype, ids=[id])
+        loss = library_loss(case.loss, case.n_outputs)
+        alone = pm.Pool([member], case.n_features, case.n_outputs, loss, case.seed, dtype=dtype, ids=[id])
         assert_same_bits(alone.fit(X, y, **case.training()), pool, [id])
 
 
@@ -236,7 +243,7 @@ def test_data_in_any_layout(setting: Setting, layout: Any, tmp_path: Path) -> No
 @both_dtypes
 def test_rows_read_through_their_order(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """As is done where a reordered copy of the data would be too large."""
-    monkeypatch.setattr(numba_backend, "_REORDER_BYTES", 0)
+    monkeypatch.setattr(views, "_REORDER_BYTES", 0)
     assert_same_bits(setting.fit(setting.pool()), trained(setting))
 
 
@@ -344,7 +351,9 @@ def cut_in_the_middle_of_epochs(
     assert len(cut) > 2, "cuts came too late to test anything"
     arguments.pop("time_budget", None)
     for member in cut:
-        assert_first_minibatches(member, X, y, arguments)
+        # A schedule goes by how many minibatches an epoch has.
+        if member.specs[0].schedule == "constant" and not member.specs[0].warmup_epochs:
+            assert_first_minibatches(member, X, y, arguments)
     pool.partial_fit(X, y, **arguments)
 
     assert not pool._progress.minibatch.any()
@@ -382,7 +391,7 @@ WRITE_BITS = "import sys, test_bits; test_bits.write_bits(sys.argv[1])"
 def all_bits() -> dict[str, np.ndarray]:
     """All that the varied pool comes to in every setting, by name."""
     found = {}
-    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in LOSSES)]:
+    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]:
         pool, (X, y) = setting.fit(setting.pool()), setting.data()
         outputs = {"raw": pool.forward(X), "loss": pool.evaluate(X, y)}
         found |= {f"{setting} {name}": values for name, values in outputs.items()}

@@ -95,7 +95,7 @@ def stepping(rule, kind, size, step=3):
     """The arguments of a pass that takes a step: numbers of the rule, and `size` elements from slot to slot."""
     numbers = sentinel((16, LANES[kind]), kind)
     h = np.array(list(hyperparameters(rule, 0.3).values()))
-    run_pass(kind, f"scalars:{rule}", out=numbers, out_stride=0, hyperparameters=h, count=1, step=step)
+    run_pass(kind, f"scalars:{rule}", out=numbers, out_stride=0, inputs=h, count=1, step=step)
     return {"slot_stride": size, "numbers": numbers}
 
 

@@ -208,10 +208,11 @@ def test_what_an_evaluation_says_is_what_raw_outputs_say():
     """Every metric that is taken from mean loss and score, weighted or not."""
     draw = np.random.default_rng(3)
     taken = set()
-    for loss in LOSSES.values():
+    smooth = pm.CrossEntropy(label_smoothing=0.2), pm.BinaryCrossEntropy(label_smoothing=0.2)
+    for loss in (*LOSSES.values(), *smooth, pm.SquaredError(output_weight=[2.0])):
         for n_outputs in (1, 2, 3) if loss.targets != "labels" else (2, 3):
-            raw = draw.normal(size=(4, 30, n_outputs))
-            y = draw.normal(size=(n_outputs, 30))
+            raw = draw.normal(size=(4, 30, n_outputs * loss.heads))
+            y = np.abs(draw.normal(size=(n_outputs, 30)))
             if loss.targets == "probabilities":
                 y = np.clip(y + 0.5, 0.0, 1.0)
             if loss.targets == "labels":
@@ -227,12 +228,16 @@ def test_what_an_evaluation_says_is_what_raw_outputs_say():
                     known = known_from_means(name, loss, *means, y, weight)
                     if known is None:
                         continue
-                    taken.add((loss.name, n_outputs, name))
+                    taken.add((str(loss), n_outputs, name))
                     np.testing.assert_allclose(known, judge([name], loss, raw, y, weight)[name], rtol=1e-12)
                     nan = known_from_means(name, loss, means[0] * np.nan, means[1], y, weight)
                     assert np.isnan(nan).all()
     assert {("squared_error", 1, "r2"), ("squared_error", 1, "rmse"), ("cross_entropy", 3, "accuracy")} <= taken
     assert {("cross_entropy", 2, "log_loss"), ("binary_cross_entropy", 3, "log_loss")} <= taken
+    assert {("absolute_error", 1, "mae"), ("huber", 1, "mae"), (str(smooth[0]), 3, "accuracy")} <= taken
+    assert not {(loss, name) for loss, _, name in taken if loss in map(str, smooth)} & {
+        (str(loss), "log_loss") for loss in smooth
+    }
     # One root over all outputs is not the mean of their roots, nor a mean over labels the share of whole rows.
     assert not {(loss, n, name) for loss, n, name in taken if n > 1 and name in ("r2", "rmse")}
     assert ("binary_cross_entropy", 2, "accuracy") not in taken

@@ -83,7 +83,7 @@ def test_pieces_change_nothing(monkeypatch):
     data, y = validation("cross_entropy", 3), draw_y("cross_entropy", 3)
     arguments = {"epochs": 2, "validation_data": data, "metrics": fitting("cross_entropy"), **SETTINGS}
     whole = pool_of("cross_entropy", 3).fit(X, y, **arguments)
-    monkeypatch.setattr("pmlp_np.monitoring.PIECE_BYTES", 1)
+    monkeypatch.setattr("pmlp_np.measuring.PIECE_BYTES", 1)
     assert same_history(pool_of("cross_entropy", 3).fit(X, y, **arguments).history_, whole.history_)
 
 
@@ -111,6 +111,74 @@ def test_what_the_evaluation_says_is_asked_no_second_time(monkeypatch):
     assert not calls
     pool.partial_fit(X, draw_y(), epochs=2, validation_data=validation(), metrics=["rmse", "mae"])
     assert len(calls) == 2
+
+
+# Rows, features and targets of each member's own.
+
+
+@every_kind
+def test_each_member_is_measured_on_its_own_rows(backend, loss, outputs, monkeypatch):
+    y = draw_y(loss, outputs)
+    draw = np.random.default_rng(0)
+    one, other = draw.permutation(50)[:20], np.repeat(draw.permutation(50)[:15], 2)
+    own = [one, other, one, other]
+    features = [[0, 1, 2, 3], [1, 3], [1, 3], [2, 3]]
+    names = fitting(loss)
+    settings = {"validation_rows": own, "features": features, "metrics": names, **SETTINGS}
+    pool = pool_of(loss, outputs, backend=backend).fit(X, y, epochs=2, **settings)
+    for name in [None, *names]:
+        scores = pool.score(X, y, name, rows=own)
+        for i, rows in enumerate(own):
+            # Another order of sums where rows are gathered in the evaluation or before it.
+            expected = pool.score(X[rows], y[rows], name, members=pool.ids_[i])[0]
+            assert scores[i] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert np.array_equal(pool.history_[f"validation_{name or 'score'}"][:, -1], scores.astype(np.float32))
+        assert np.array_equal(pool.score(X, y, name, members=pool.ids_[[3, 0]], rows=[other, one]), scores[[3, 0]])
+    history = pool.history_
+    monkeypatch.setattr("pmlp_np.measuring.PIECE_BYTES", 1)
+    assert same_history(pool_of(loss, outputs, backend=backend).fit(X, y, epochs=2, **settings).history_, history)
+
+
+@pytest.mark.parametrize("own_rows", [False, True])
+def test_each_member_is_measured_by_its_own_targets(own_rows):
+    draw = np.random.default_rng(1)
+    targets = draw.normal(size=(4, 50))
+    rows = [np.arange(30), np.arange(20, 50), np.arange(30), np.arange(50)] if own_rows else [np.arange(50)] * 4
+    pool = pool_of()
+    pool.fit(X, targets=targets, epochs=2, validation_rows=rows, metrics=["r2", "mae", "rmse"], **SETTINGS)
+    predicted = pool.predict(X)
+    for name in ("r2", "mae", "rmse"):
+        for i, own in enumerate(rows):
+            raw, y = predicted[i, own].reshape(1, -1, 1), targets[i, own][None].astype(np.float32)
+            (expected,) = judge([name], LOSSES["squared_error"], raw, y).values()
+            np.testing.assert_allclose(pool.history_[f"validation_{name}"][i, -1], expected[0], rtol=1e-5)
+
+
+def test_rows_that_do_not_define_a_metric_are_refused_by_member():
+    y = np.arange(50) % 3
+    pool = pool_of("cross_entropy", 3)
+    rows = [np.arange(9), np.arange(9), np.arange(0, 50, 3), np.arange(9)]
+    text = " of member 30: expected rows of every class, to compute roc_auc, got none of class 1"
+    with pytest.raises(pm.DataError, match="^validation_rows" + text):
+        pool.fit(X, y, validation_rows=rows, metrics=["roc_auc"])
+    assert pool.history_ == {}
+    with pytest.raises(pm.DataError, match="^rows" + text):
+        pool.score(X, y, "roc_auc", rows=rows)
+    with pytest.raises(pm.DataError, match="^rows" + text):
+        pool.score(X, y, "roc_auc", members=[30], rows=rows[2:3])
+    assert np.isfinite(pool.score(X, y, "roc_auc", members=[10, 20], rows=[rows[0]] * 2)).all()
+
+
+def test_early_stopping_follows_a_metric_on_own_rows():
+    y, own = draw_y(), [np.arange(20), np.arange(30, 50), np.arange(10, 40), np.arange(5)]
+    settings = {"validation_rows": own, "metrics": ["mae"], "monitor": "mae", "early_stopping": True, "patience": 2}
+    pool = pool_of(dtype="float64").fit(X, y, epochs=15, **settings, **SETTINGS)
+    plain, curves = pool_of(dtype="float64"), []
+    for _ in range(15):
+        curves.append(plain.partial_fit(X, y, **SETTINGS).score(X, y, "mae", rows=own))
+    simulated = [simulate(curve, 2, 0.0) for curve in np.stack(curves, axis=1)]
+    expected = dict(zip(pool.ids_.tolist(), simulated, strict=True))
+    assert {r["id"]: (r["epochs"], r["best_epoch"]) for r in pool.leaderboard()} == expected
 
 
 # What decides.
@@ -547,7 +615,7 @@ def test_metrics_that_do_not_fit_memory_are_refused(monkeypatch):
             ask()
     assert bits(pool) == before
     pool.partial_fit(X, draw_y(), validation_data=data, metrics=["r2"])
-    monkeypatch.setattr("pmlp_np.monitoring.PIECE_BYTES", 1)
+    monkeypatch.setattr("pmlp_np.measuring.PIECE_BYTES", 1)
     pool.score(*data, metric="mae")
 
 

@@ -1,4 +1,4 @@
-"""Fifty members of every kind, the ways in which tests train them, and comparisons to the last bit."""
+"""Members of every kind, the ways in which tests train them, and comparisons to the last bit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
+from loss_variants import library_loss
 from member_state import member_states
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -20,30 +21,53 @@ SEED, N_ROWS, N_FEATURES, N_OUTPUTS, EPOCHS = 11, 90, 13, 3, 3
 
 
 def varied_members() -> list[pm.Member]:
-    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't."""
+    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't, and
+    with every option of steps and schedules."""
     optimizers = [
         pm.SGD(0.01, weight_decay=1e-3),
         pm.SGD(0.01, momentum=0.9),
         pm.SGD(0.01, momentum=0.8, nesterov=True),
         pm.Adam(0.003, weight_decay=1e-3),
         pm.AdamW(0.003),
+        pm.RMSprop(0.002, weight_decay=1e-3),
+        pm.RMSprop(0.001, momentum=0.7),
+        pm.NAdam(0.003, momentum_decay=0.02),
     ]
+    # How long a schedule lasts is given: by the epochs of the first fit, parts of a fit would not be the whole.
+    options = [
+        {},
+        {"schedule": "cosine", "schedule_epochs": 1.3, "final_rate_factor": 0.1},
+        {"parametrization": "ntk", "bias_rate_factor": 0.1},
+        {"schedule": "one_cycle", "schedule_epochs": 2.2, "warmup_epochs": 0.4},
+        {"first_layer_rate_factor": 3.0, "decay_biases": True},
+        {"schedule": "coslog4", "schedule_epochs": 3.0},
+        {"schedule": "step", "schedule_interval": 0.6, "schedule_factor": 0.5, "last_layer_rate_factor": 0.3},
+        {"schedule": "exponential", "schedule_factor": 0.7},
+        {"schedule": "linear", "schedule_epochs": 2.0, "warmup_epochs": 1.0, "parametrization": "ntk"},
+        {"plateau_patience": 1, "plateau_factor": 0.5},
+        {"warmup_epochs": 1.5},
+    ]
+    shrinking = {"l1": 1e-3, "decoupled_weight_decay": 0.1}
     widths = [1, 16, 5, 33, 8, 17, 64, 3, 31, 70]
     names, initializers = list(ACTIVATIONS), list(INITIALIZERS)
     members = []
-    for i, name in enumerate(names):
-        for j, optimizer in enumerate(optimizers):
-            depth = (i + j) % 5
-            hidden = tuple(widths[(3 * i + 7 * j + k) % len(widths)] for k in range(depth))
+    for i in range(10):
+        for j in range(5):
+            k = 5 * i + j
+            depth, name = (i + j) % 5, names[i if j % 2 == 0 else (i + 10) % len(names)]
+            hidden = tuple(widths[(3 * i + 7 * j + layer) % len(widths)] for layer in range(depth))
+            several = tuple(names[(i + 10 + layer) % len(names)] for layer in range(depth))
             members.append(
                 pm.Member(
                     hidden=hidden,
-                    activation=tuple(names[(i + k) % len(names)] for k in range(depth)) if j == 3 else name,
+                    activation=several if j == 3 else name,
                     bias=(i + j) % 3 > 0,
-                    initializer=initializers[(i + 2 * j) % 5],
-                    optimizer=optimizer,
+                    initializer=initializers[(i + 2 * j) % len(initializers)],
+                    optimizer=optimizers[k % len(optimizers)],
                     batch_size=(None, 7, N_ROWS + 1)[(i + j // 2) % 3],
                     seed=i if j == 4 else None,
+                    **options[k % len(options)],
+                    **(shrinking if k // len(optimizers) % 2 else {}),
                 )
             )
     return members
@@ -55,7 +79,7 @@ IDS = [i * i + (i % 2) * 2**40 for i in range(len(MEMBERS))]
 
 @dataclass(frozen=True)
 class Setting:
-    """How the varied pool is trained."""
+    """How the varied pool is trained. loss: a label of loss_variants."""
 
     dtype: str
     loss: str
@@ -68,15 +92,21 @@ class Setting:
     def pool(self, chosen: Any = slice(None)) -> pm.Pool:
         places = np.arange(len(MEMBERS))[chosen]
         members, ids = [MEMBERS[i] for i in places], [IDS[i] for i in places]
-        return pm.Pool(members, N_FEATURES, N_OUTPUTS, self.loss, seed=SEED, dtype=self.dtype, ids=ids)
+        loss = library_loss(self.loss, N_OUTPUTS)
+        return pm.Pool(members, N_FEATURES, N_OUTPUTS, loss, seed=SEED, dtype=self.dtype, ids=ids)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        return random_data(self.loss, N_ROWS, N_FEATURES, N_OUTPUTS, seed=1, dtype=self.dtype)
+        return self.some_data(N_ROWS, seed=1)
+
+    def some_data(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        X, y = random_data(self.loss, n_rows, N_FEATURES, N_OUTPUTS, seed=seed, dtype=self.dtype)
+        # Exponentials of raw outputs must not make members diverge.
+        return (0.25 * X if self.loss in ("poisson", "gaussian_nll") else X), y
 
     def training(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {"batch_size": 32, "shuffle": self.shuffle, "progress": False}
         if self.early_stopping:
-            validation = random_data(self.loss, 40, N_FEATURES, N_OUTPUTS, seed=2, dtype=self.dtype)
+            validation = self.some_data(40, seed=2)
             arguments |= {"validation_data": validation, "early_stopping": True, "patience": 1}
             arguments |= {"metrics": ["f1", "roc_auc"], "monitor": "f1"}
         return arguments
@@ -95,6 +125,11 @@ SETTINGS = [
     Setting("float64", "squared_error", "member"),
     Setting("float64", "cross_entropy", "shared", early_stopping=True),
     Setting("float64", "binary_cross_entropy", None),
+    Setting("float32", "weighted levels", "member"),
+    Setting("float32", "narrow huber", "shared"),
+    Setting("float32", "gaussian_nll", None),
+    Setting("float64", "absolute_error", "member"),
+    Setting("float64", "poisson", "shared"),
 ]
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
 

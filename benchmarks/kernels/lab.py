@@ -21,7 +21,7 @@ from benchmarks.common import machine
 from benchmarks.kernels.peak import activation_seconds, multiply_add_rate
 from benchmarks.kernels.runner import BoundPass, aligned, bits
 from pmlp_np.formulas.activations import ACTIVATIONS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
 SHAPES = ((5, 8), (5, 56), (10, 56), (50, 56), (100, 100))
 ROWS = 32
@@ -103,6 +103,7 @@ def loss(shape: Shape) -> Case:
         **BLOCK, "raw": aligned(raw, shape.kind), "gradient": gradient, "ld": shape.rows,
         "target": aligned(target, shape.kind),
         "ldt": shape.rows, "rows": shape.rows, "outputs": 1, "scale": bits(1 / shape.rows),
+        "weights": 0,
         "bias_gradient": bias_gradient, "bias_sums": empty_row(shape, shape.lanes), "loss_sums": np.zeros(16),
         "total": total,
     }  # fmt: skip
@@ -176,7 +177,8 @@ class Hyperparameters(Attributes):
     """A learning rate that vanishes, so that weights stay what they are however often a pass is timed."""
 
     def __init__(self) -> None:
-        super().__init__(dict.fromkeys(HYPERPARAMETERS, 0.5) | {"learning_rate": 1e-12, "weight_decay": 0.0})
+        decays = dict.fromkeys(("weight_decay", "l1", "decoupled_weight_decay"), 0.0)
+        super().__init__(dict.fromkeys(STEP_INPUTS, 0.5) | {"learning_rate": 1e-12} | decays)
 
 
 def units(shape: Shape, rows: int, seed: int = 0) -> np.ndarray:

@@ -95,7 +95,7 @@ class SameRule(NamedTuple):
     members: np.ndarray
     own: Any  # positions in the chunk's parameters
     slots: list[Any]  # for each slot, positions in the pool's slots
-    run: Any  # for each parameter: 2 i for a weight of the i-th of these members, 2 i + 1 for a bias
+    run: Any  # for each parameter, its row among the members' rows of inputs (step_inputs.StepInputs)
 
 
 def first_of(counts: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ class Chunk:
             moved = [Pairs(*map(xp.asarray, tables)) for tables in (pairs, turned)]
             product: Any = OwnInputs(moved[0], xp.asarray(destination), moved[1])
         else:
-            product = SharedInputs(xp.asarray(pairs.weight.reshape(-1, layout.n_features).T))
+            product = SharedInputs(xp.asarray(pairs.weight.reshape(-1, layout.most_features).T))
         biased = np.flatnonzero(layout.bias_offset[at] >= 0)
         bias = spread((layout.block_offset + layout.bias_offset[at])[biased], fan_out[biased])
         codes, functions = layout.activation[at], [entry.function for entry in ACTIVATIONS.values()]

@@ -18,9 +18,12 @@ from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
 from pmlp_np.backends.m3 import Chunk, SameRule, first_of
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
 from pmlp_np.formulas.random import shuffled_order, uniforms
+from pmlp_np.formulas.schedules import rate_factor
 from pmlp_np.layout import PoolLayout, spread
+from pmlp_np.step_inputs import StepInputs, step_inputs
 
 MEMORY_CAP = 256 * 2**20
 # More rows at once make nothing faster, and chunks smaller.
@@ -42,9 +45,10 @@ class ReferenceBackend:
     def __init__(self, plan: Plan, device: str = "cpu", memory_cap: int = MEMORY_CAP) -> None:
         self.plan, self.device, self.memory_cap = plan, device, memory_cap
         self.xp = device_namespace(device)
-        self.layout = PoolLayout(plan.specs, plan.n_features, plan.n_raw_outputs, lanes=1)
+        self.layout = PoolLayout(plan.specs, plan.fan_in, plan.n_raw_outputs, lanes=1)
         self._n_slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
         self._slot_offset = first_of(self.layout.block_size * self._n_slots)
+        self._inputs = StepInputs(plan.specs, self.layout)
         self.parameters = self.xp.zeros(self.layout.size, plan.dtype)
         self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
         self.best: Any = None
@@ -54,7 +58,7 @@ class ReferenceBackend:
     def initialize(self, members: np.ndarray) -> None:
         layout, initializers = self.layout, list(INITIALIZERS.values())
         for m in members.tolist():
-            initializer, key = initializers[self.plan.specs.initializer[m]], self.plan.stream_key[m]
+            initializer, key = initializers[self.plan.specs.start[m]], self.plan.stream_key[m]
             draw = DISTRIBUTIONS[initializer.distribution]
             values = []
             for k, at in enumerate(range(int(layout.first_layer[m]), int(layout.first_layer[m + 1]))):
@@ -70,43 +74,49 @@ class ReferenceBackend:
     @_without_warnings
     def train_epoch(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray, shuffle: int,
                     loss: np.ndarray, control: Control) -> None:  # fmt: skip
-        data = Rows(self.xp.asarray(data.x), self.xp.asarray(data.y))
         own_rows = shuffle == MEMBER_ORDER
         weight, done = self.layout.block_size, 0
-        left = (weight * (-(-data.n // batch_size) - progress.minibatch))[members].sum()
+        left = (weight * (-(-data.counts(len(weight)) // batch_size) - progress.minibatch))[members].sum()
 
         def tick(advanced: np.ndarray) -> bool:
             nonlocal done
             done += int(weight[advanced].sum())
             return control.tick(done / left)
 
-        for group in self._in_step(members, progress, batch_size, shuffle):
-            batch = min(int(batch_size[group[0]]), data.n)
-            order = None if own_rows else self._orders(group[:1], progress, data.n, shuffle)
-            for part, rows in self._parts(group, batch, data.n if own_rows else 0):
-                orders = self._orders(group[part], progress, data.n, shuffle) if order is None else order
-                if self._train(group[part], rows, data, orders, batch, progress, loss, tick):
+        for group in self._in_step(members, progress, data, batch_size, shuffle):
+            table = self._seen_by(group[0], data)
+            batch = min(int(batch_size[group[0]]), table.n)
+            order = None if own_rows else self._orders(group[:1], progress, table.n, shuffle)
+            for part, rows in self._parts(group, batch, table.n if own_rows else 0):
+                orders = self._orders(group[part], progress, table.n, shuffle) if order is None else order
+                if self._train(group[part], rows, table, orders, batch, progress, loss, tick):
                     return
 
     @_without_warnings
     def evaluate(self, members: np.ndarray, data: Rows, weights: str,
                  control: Control) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        y = self.xp.asarray(data.y)
         loss, score = np.full(len(members), np.nan), np.full(len(members), np.nan)
         total: Any = 0.0
-        for places, rows, raw in self._raw_outputs(members, data.x, weights, control):
-            target = self._targets(y, self.xp.arange(rows.start, rows.stop).reshape(-1, 1))
-            found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
-            sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
-            total = sums if rows.start == 0 else total + sums
-            if rows.stop == data.n:
-                loss[places], score[places] = total / data.n
+        for group in self._alike(members, data):
+            table = self._seen_by(members[group[0]], data)
+            for places, rows, raw in self._raw_outputs(members[group], table.x[0], weights, control):
+                index = self.xp.arange(rows.start, rows.stop).reshape(-1, 1)
+                target = self._targets(table, members[group][places], index)
+                found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
+                sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
+                total = sums if rows.start == 0 else total + sums
+                if rows.stop == table.n:
+                    loss[group[places]], score[group[places]] = total / table.n
         return loss, score
 
     @_without_warnings
-    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
-        for places, rows, raw in self._raw_outputs(members, x, weights, control):
-            out[places, rows] = to_numpy(raw.transpose(2, 1, 0))
+    def forward(self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str,
+                control: Control) -> None:  # fmt: skip
+        data = Rows(x)
+        for group in self._alike(members, data):
+            own = self._seen_by(members[group[0]], data).x[0]
+            for places, rows, raw in self._raw_outputs(members[group], own, weights, control):
+                out[group[places], rows] = to_numpy(raw.transpose(2, 1, 0))
 
     def keep_best(self, members: np.ndarray) -> None:
         if self.best is None:
@@ -156,14 +166,55 @@ class ReferenceBackend:
         part.best = None if self.best is None else self.best[blocks]
         return part
 
+    # What members see.
+
+    def _sets(self, members: np.ndarray, data: Rows) -> list[np.ndarray]:
+        """The feature set and the row set of each of these members."""
+        none = np.zeros(len(members), np.int64)
+        features, rows = self.plan.features, data.rows
+        return [none if features is None else features.of[members], none if rows is None else rows.of[members]]
+
+    def _alike(self, members: np.ndarray, data: Rows) -> list[np.ndarray]:
+        """Places of members in groups that see the same features of the same rows."""
+        _, group = np.unique(np.stack(self._sets(members, data)), axis=1, return_inverse=True)
+        return [np.flatnonzero(group.ravel() == g) for g in range(int(group.max(initial=-1)) + 1)]
+
+    def _seen_by(self, member: int, data: Rows) -> Rows:
+        """The table as this member, and those like it, see it: on the device, its rows in their order."""
+        xp = self.xp
+        features, rows = (int(place[0]) for place in self._sets(np.array([member]), data))
+        own = slice(None) if data.rows is None else data.rows.arrays[rows]
+
+        def chosen(lines: np.ndarray | None) -> Any:
+            return None if lines is None else xp.asarray(lines[:, own])
+
+        return Rows([xp.asarray(data.x[features][own])], chosen(data.y), data.n_targets, None, data.targets,
+                    chosen(data.weights), data.weight_of, data.weight_factor)  # fmt: skip
+
+    def _targets(self, table: Any, members: np.ndarray, index: Any) -> Any:
+        """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
+        if table.targets is None:
+            found = table.y[..., index]
+        else:
+            sets = table.y.reshape(-1, table.n_targets, table.n)
+            found = sets[self.xp.asarray(table.targets[members]), :, index].transpose(2, 0, 1)
+        return found[0] if self.plan.loss.targets == "labels" else found
+
+    def _weights(self, table: Any, members: np.ndarray, index: Any) -> Any:
+        """How much the rows `index`, (rows, 1 or members), count: (rows, 1 or members); their mean over all is 1."""
+        line = 0 if table.weight_of is None else self.xp.asarray(table.weight_of[members])
+        scale = self.xp.asarray(table.weight_factor[members].astype(self.plan.dtype))
+        return table.weights[line, index] * scale
+
     # Training.
 
-    def _in_step(self, members: np.ndarray, progress: Progress, batch_size: np.ndarray,
+    def _in_step(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray,
                  shuffle: int) -> list[np.ndarray]:  # fmt: skip
         """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows."""
         if not len(members):
             return []
         columns = [self.layout.depth[members], batch_size[members], progress.minibatch[members]]
+        columns += self._sets(members, data)
         if shuffle == SHARED_ORDER:
             columns += [self.plan.order_key[members], progress.epoch[members]]
         table = np.stack([column.astype(np.uint64) for column in columns], axis=1)
@@ -187,7 +238,7 @@ class ReferenceBackend:
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
-            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress)
+            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress, batches)
             progress.loss_sum[members] += found
             progress.minibatch[members] += 1
             stop = tick(members)
@@ -210,29 +261,34 @@ class ReferenceBackend:
         progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
         return stop
 
-    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress) -> np.ndarray:
-        """One step of each member on the rows `index`, (batch, 1 or members). Returns the mean losses before it."""
+    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress, batches: int) -> np.ndarray:
+        """One step of each member on the rows `index`, (batch, 1 or members), one of `batches` of its epoch. Returns
+        the mean losses before it."""
         w = self.parameters[chunk.place]
         gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
         for start in range(0, len(index), chunk.rows):
             block = index[start : start + chunk.rows]
-            raw, inputs, derivatives = chunk.forward(w, data.x.take(block, axis=0).reshape(len(block), -1))
-            losses, slope = self.plan.loss.function(raw, self._targets(data.y, block))
+            raw, inputs, derivatives = chunk.forward(w, data.x[0].take(block, axis=0).reshape(len(block), -1))
+            losses, slope = self.plan.loss.function(raw, self._targets(data, chunk.members, block))
+            if data.weights is not None:
+                counted = self._weights(data, chunk.members, block)
+                losses, slope = losses * counted, slope * counted
             total += losses.sum(axis=0, dtype=np.float64)
             chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
         progress.step[chunk.members] += 1
         for group in chunk.rules:
-            self._update(group, w, gradient, progress.step[group.members])
+            self._update(group, w, gradient, progress, batches)
         self.parameters[chunk.place] = w
         return to_numpy(total) / len(index)
 
-    def _update(self, group: SameRule, w: Any, gradient: Any, step: np.ndarray) -> None:
+    def _update(self, group: SameRule, w: Any, gradient: Any, progress: Progress, batches: int) -> None:
         """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
-        # Two rows of numbers for each member: of its weights, and of its biases, which don't decay.
-        h = np.repeat(self.plan.specs.hyperparameters[group.members], 2, axis=0)
-        h[1::2, HYPERPARAMETERS.index("weight_decay")] = 0.0
-        by_name = SimpleNamespace(**dict(zip(HYPERPARAMETERS, h.T, strict=True)))
-        numbers = group.rule.scalars(by_name, np.repeat(step, 2))
+        factors, owner = self._inputs.rows(group.members)
+        members = group.members[owner]
+        rates = (progress.rate_factor[group.members] * self._schedule_factors(group.members, progress, batches))[owner]
+        inputs = step_inputs(factors, self.plan.specs.hyperparameters[members], rates)
+        by_name = SimpleNamespace(**dict(zip(STEP_INPUTS, inputs.T, strict=True)))
+        numbers = group.rule.scalars(by_name, progress.step[members])
         moved = {name: self.xp.asarray(value.astype(self.plan.dtype)) for name, value in numbers.items()}
         scalars = SimpleNamespace(**{name: value[group.run] for name, value in moved.items()})
         slots = tuple(self.slots[place] for place in group.slots)
@@ -240,9 +296,15 @@ class ReferenceBackend:
         for place, values in zip(group.slots, slots, strict=True):
             self.slots[place] = values
 
-    def _targets(self, y: Any, index: Any) -> Any:
-        """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
-        return (y[0] if self.plan.loss.targets == "labels" else y)[..., index]
+    def _schedule_factors(self, members: np.ndarray, progress: Progress, batches: int) -> np.ndarray:
+        """What these members' schedules make of their learning rates in the minibatch that each is at."""
+        codes, factors = self.plan.specs.option("schedule")[members], np.ones(len(members))
+        for code in np.unique(codes):
+            some = members[codes == code]
+            options = SimpleNamespace(**dict(zip(OPTIONS, self.plan.specs.options[some].T, strict=True)))
+            cursor = progress.epoch[some], progress.minibatch[some], batches, progress.fit_epochs[some]
+            factors[codes == code] = rate_factor(SCHEDULE_NAMES[int(code)], options, *cursor)
+        return factors
 
     # Chunks.
 
@@ -269,7 +331,8 @@ class ReferenceBackend:
 
         order_rows: the length of each member's own order of rows, 0 where they share one.
         """
-        layout, size, features = self.layout, self.plan.dtype.itemsize, self.plan.n_features
+        layout, size = self.layout, self.plan.dtype.itemsize
+        features = int(layout.fan_in[layout.first_layer[members[0]]])
         layers = layout.first_layer[members][:, None] + np.arange(layout.depth[members[0]] + 1)
         units = layout.fan_out[layers]
         pairs = layout.fan_in[layers] * units
@@ -292,7 +355,8 @@ class ReferenceBackend:
 
     def _chunk(self, members: np.ndarray, rows: int, orders: Any = None) -> Chunk:
         """The fused network of these members; for training by these orders of rows, or for forward passes only."""
-        layout = PoolLayout(self.plan.specs[members], self.plan.n_features, self.plan.n_raw_outputs, lanes=1)
+        fan_in = int(self.layout.fan_in[self.layout.first_layer[members[0]]])
+        layout = PoolLayout(self.plan.specs[members], fan_in, self.plan.n_raw_outputs, lanes=1)
         own_rows = orders is not None and orders.shape[1] > 1
         chunk = Chunk(self.xp, layout, members, self._blocks(members), rows, own_rows)
         if orders is not None:
@@ -301,17 +365,27 @@ class ReferenceBackend:
 
     def _rules(self, members: np.ndarray, layout: PoolLayout) -> list[SameRule]:
         xp, rules, codes = self.xp, list(RULES.values()), self.plan.specs.rule[members]
-        biases = np.add.reduceat(np.where(layout.bias_offset >= 0, layout.fan_out, 0), layout.first_layer[:-1])
         groups = []
         for code in np.unique(codes):
             chosen = np.flatnonzero(codes == code)
             sizes, offsets = layout.block_size[chosen], self._slot_offset[members[chosen]]
             own = xp.asarray(spread(layout.block_offset[chosen], sizes))
             slots = [xp.asarray(spread(offsets + k * sizes, sizes)) for k in range(rules[code].slots)]
-            runs = np.stack([sizes - biases[chosen], biases[chosen]], axis=1).ravel()
-            run = xp.asarray(np.repeat(np.arange(len(runs)), runs))
+            run = xp.asarray(self._rows_of_inputs(members, chosen, layout))
             groups.append(SameRule(rules[code], members[chosen], own, slots, run))
         return groups
+
+    def _rows_of_inputs(self, members: np.ndarray, chosen: np.ndarray, layout: PoolLayout) -> np.ndarray:
+        """For each parameter of the chosen members its row among all these members' rows of inputs."""
+        count = self._inputs.count[members[chosen]]
+        rows, sizes = [], []
+        for m, first, layered in zip(chosen, first_of(count), count > 2, strict=True):
+            at = np.arange(layout.first_layer[m], layout.first_layer[m + 1])
+            step = 2 * (at - at[0]) if layered else np.zeros_like(at)
+            # Weights lie before biases, both layer by layer.
+            rows += [first + step, first + step + 1]
+            sizes += [layout.fan_in[at] * layout.fan_out[at], np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)]
+        return np.repeat(np.concatenate(rows), np.concatenate(sizes))
 
     # Buffers.
 

@@ -116,6 +116,8 @@ INITIALIZERS: dict[str, Initializer] = {
         # He et al., ICCV 2015, section 2.2.
         Initializer("he_uniform", "uniform", _by_fan_in(6.0), _zero),
         Initializer("he_normal", "normal", _by_fan_in(2.0), _zero),
+        # LeCun et al., "Efficient BackProp", 1998, section 4.6: variance 1 / fan_in.
+        Initializer("lecun_normal", "normal", _by_fan_in(1.0), _zero),
     )
 }
 INITIALIZER_ALIASES = {

@@ -3,29 +3,41 @@
 A rule is two functions over the vocabulary. `scalars(h, step)` runs once per member and minibatch in float64: from the
 hyperparameters `h` and the 1-based step count it derives the numbers that the update needs. `update(w, g, slots, s)`
 runs once per parameter: from the parameter, its gradient, its slots and those numbers to the new parameter and slots.
-Slots start at zero. The weight decay of biases is zero: the caller hands `scalars` an `h` that says so.
+Slots start at zero. What differs between parameters of a member (a layer's learning rate, biases that don't decay), the
+caller says in `h` (see step_inputs), in which the learning rate is that of the moment (see formulas.schedules).
+
+Each rule has a variant for members with L1 or decoupled decay; who has neither runs the rule as it stands here.
 
 To add an optimizer, write its public class and its rule here, and re-export the class from the package.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from pmlp_np.formulas.options import Range
-from pmlp_np.formulas.vocabulary import fma, power, sqrt
+from pmlp_np.formulas.vocabulary import exp, expm1, fma, number, power, sqrt, where
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One update rule: its name, how many slots it keeps per parameter, and its two functions."""
+    """One update rule: its name, how many slots it keeps per parameter, and its two functions.
+
+    How it sees a parameter w = V / s that stands for another, V, along whose gradient it is to step: with the learning
+    rate divided by s^rate_power, weight_decay multiplied by s^decay_power and eps by s, it does to w what the rule does
+    to V. (A step along a gradient shrinks twice by s, in w and in its gradient; one whose size doesn't depend on the
+    gradient's shrinks once.)
+    """
 
     name: str
     slots: int
     scalars: Callable[[Any, Any], dict[str, Any]]
     update: Callable[[Any, Any, tuple, Any], tuple[Any, tuple]]
+    rate_power: int
+    decay_power: int = 2
 
 
 _RANGES = {
@@ -36,8 +48,12 @@ _RANGES = {
     "beta2": Range(0.0, 1.0),
     "eps": Range(0.0),
     "weight_decay": Range(0.0),
+    "alpha": Range(0.0, 1.0),
+    "momentum_decay": Range(0.0),
 }
 HYPERPARAMETERS = tuple(_RANGES)
+# What rules are told: hyperparameters, and the options that act on a step.
+STEP_INPUTS = (*HYPERPARAMETERS, "l1", "decoupled_weight_decay")
 
 
 def hyperparameter_range(name: str) -> Range:
@@ -93,8 +109,44 @@ class AdamW:
     name: ClassVar[str] = "adamw"
 
 
-Optimizer = SGD | Adam | AdamW
-OPTIMIZERS: dict[str, type[Optimizer]] = {cls.name: cls for cls in (SGD, Adam, AdamW)}
+@dataclass(frozen=True)
+class RMSprop:
+    """Gradients divided by the root of a running mean of their squares (PyTorch's formulas, not centered).
+
+    g = gradient + weight_decay * w;  v = alpha v + (1 - alpha) g²;  d = g / (sqrt(v) + eps);
+    w = w - learning_rate * d, with momentum:  b = momentum * b + d;  w = w - learning_rate * b.
+    Source: Tieleman and Hinton, Coursera lecture 6.5, 2012; torch.optim.RMSprop.
+    """
+
+    learning_rate: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    name: ClassVar[str] = "rmsprop"
+
+
+@dataclass(frozen=True)
+class NAdam:
+    """Adam with Nesterov's momentum, which grows toward beta1 over the steps (PyTorch's formulas).
+
+    g = gradient + weight_decay * w;  m, v as in Adam;  mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2);
+    P = mu_1 ... mu_t;  d = sqrt(v / (1 - beta2^t)) + eps;
+    w = w - learning_rate * ((1 - mu_t) / (1 - P) * g + mu_{t+1} / (1 - P mu_{t+1}) * m) / d.
+    Source: Dozat, ICLR workshop 2016; torch.optim.NAdam.
+    """
+
+    learning_rate: float = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    name: ClassVar[str] = "nadam"
+
+
+Optimizer = SGD | Adam | AdamW | RMSprop | NAdam
+OPTIMIZERS: dict[str, type[Optimizer]] = {cls.name: cls for cls in (SGD, Adam, AdamW, RMSprop, NAdam)}
 
 
 def hyperparameter_names(optimizer: type[Optimizer]) -> tuple[str, ...]:
@@ -156,22 +208,134 @@ def _adam_step(w, g, slots, s):
     return w - s.step_size * m / fma(sqrt(v), s.root_correction, s.eps), (m, v)
 
 
-RULES: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule("sgd", 0, _sgd_scalars, _sgd_update),
-        Rule("momentum", 1, _momentum_scalars, _momentum_update),
-        Rule("nesterov", 1, _momentum_scalars, _nesterov_update),
-        Rule("adam", 2, _adam_scalars, _adam_update),
-        Rule("adamw", 2, _adam_scalars, _adamw_update),
-    )
-}
+def _rmsprop_scalars(h, step):
+    return {
+        "learning_rate": h.learning_rate,
+        "alpha": h.alpha,
+        "one_minus_alpha": 1.0 - h.alpha,
+        "eps": h.eps,
+        "weight_decay": h.weight_decay,
+        "momentum": h.momentum,
+    }
 
 
-def rule_name(optimizer: str, momentum: float, nesterov: bool) -> str:
-    """The rule that an optimizer runs: plain SGD keeps no slot, so momentum 0 is a rule of its own."""
-    if optimizer != SGD.name:
-        return optimizer
-    if momentum == 0.0:
-        return "sgd"
-    return "nesterov" if nesterov else "momentum"
+def _rmsprop_direction(w, g, v, s):
+    g = fma(s.weight_decay, w, g)
+    v = fma(s.alpha, v, s.one_minus_alpha * (g * g))
+    return g / (sqrt(v) + s.eps), v
+
+
+def _rmsprop_update(w, g, slots, s):
+    direction, v = _rmsprop_direction(w, g, slots[0], s)
+    return fma(-s.learning_rate, direction, w), (v,)
+
+
+def _rmsprop_momentum_update(w, g, slots, s):
+    direction, v = _rmsprop_direction(w, g, slots[0], s)
+    b = fma(s.momentum, slots[1], direction)
+    return fma(-s.learning_rate, b, w), (v, b)
+
+
+_LOG_096 = math.log(0.96)
+# (1/2)^k / k of the terms beyond vanishes beside their sum.
+_PRODUCT_TERMS = 54
+
+
+def _nadam_momentum(h, t):
+    return h.beta1 * (1.0 - 0.5 * exp(h.momentum_decay * _LOG_096 * t))
+
+
+def _nadam_product(h, step):
+    """mu_1 ... mu_t from t alone, without a number that is carried from step to step.
+
+    With q = 0.96^momentum_decay it is beta1^t (1 - q/2) ... (1 - q^t/2). The logarithm of each factor is the series
+    -(x + x²/2 + x³/3 + ...) of x = q^i / 2; summed over i, its k-th term is 2^-k / k q^k (1 - q^(kt)) / (1 - q^k).
+    """
+    t = number(step, h.beta1)
+    exponent = h.momentum_decay * _LOG_096
+    one_less, power_less = -expm1(exponent), -expm1(exponent * t)  # 1 - q, 1 - q^t
+    q, q_t = 1.0 - one_less, 1.0 - power_less
+    # Where q is 1, each quotient is t.
+    moving = one_less > 0.0
+    one_less, power_less = where(moving, one_less, 1.0), where(moving, power_less, t)
+    below, above, power_of_q, total = one_less, power_less, q, 0.0 * t
+    for k in range(1, _PRODUCT_TERMS + 1):
+        total = total + (0.5**k / k) * (power_of_q * (above / below))
+        # 1 - q^(k+1) = 1 - q + q (1 - q^k): no digits cancel.
+        below, above, power_of_q = one_less + q * below, power_less + q_t * above, power_of_q * q
+    return power(h.beta1, step) * exp(-total)
+
+
+def _nadam_scalars(h, step):
+    t = number(step, h.beta1)
+    mu, next_mu = _nadam_momentum(h, t), _nadam_momentum(h, t + 1.0)
+    product = _nadam_product(h, step)
+    return {
+        "gradient_size": h.learning_rate * ((1.0 - mu) / (1.0 - product)),
+        "momentum_size": h.learning_rate * (next_mu / (1.0 - product * next_mu)),
+        "root_correction": 1.0 / sqrt(1.0 - power(h.beta2, step)),
+        "beta1": h.beta1,
+        "beta2": h.beta2,
+        "one_minus_beta1": 1.0 - h.beta1,
+        "one_minus_beta2": 1.0 - h.beta2,
+        "eps": h.eps,
+        "weight_decay": h.weight_decay,
+    }
+
+
+def _nadam_update(w, g, slots, s):
+    m, v = slots
+    g = fma(s.weight_decay, w, g)
+    m = fma(s.beta1, m, s.one_minus_beta1 * g)
+    v = fma(s.beta2, v, s.one_minus_beta2 * (g * g))
+    direction = fma(s.gradient_size, g, s.momentum_size * m)
+    return w - direction / fma(sqrt(v), s.root_correction, s.eps), (m, v)
+
+
+def _sign(w):
+    return where(w > 0.0, 1.0, where(w < 0.0, -1.0, w))
+
+
+def _shrinking(rule: Rule) -> Rule:
+    """The rule's variant with L1, whose slope joins the gradient, and decoupled decay, which shrinks beside the
+    step."""
+
+    def scalars(h, step):
+        shrinkage = h.learning_rate * h.decoupled_weight_decay
+        return rule.scalars(h, step) | {"l1": h.l1, "shrinkage": shrinkage}
+
+    def update(w, g, slots, s):
+        moved, slots = rule.update(w, fma(s.l1, _sign(w), g), slots, s)
+        return fma(-s.shrinkage, w, moved), slots
+
+    name = shrinking_name(rule.name)
+    return Rule(name, rule.slots, scalars, update, rule.rate_power, rule.decay_power)
+
+
+def shrinking_name(rule: str) -> str:
+    """The name of a rule's variant with L1 and decoupled decay."""
+    return f"{rule}_shrinking"
+
+
+_PLAIN_RULES = (
+    Rule("sgd", 0, _sgd_scalars, _sgd_update, rate_power=2),
+    Rule("momentum", 1, _momentum_scalars, _momentum_update, rate_power=2),
+    Rule("nesterov", 1, _momentum_scalars, _nesterov_update, rate_power=2),
+    Rule("adam", 2, _adam_scalars, _adam_update, rate_power=1),
+    Rule("adamw", 2, _adam_scalars, _adamw_update, rate_power=1, decay_power=1),
+    Rule("rmsprop", 1, _rmsprop_scalars, _rmsprop_update, rate_power=1),
+    Rule("rmsprop_momentum", 2, _rmsprop_scalars, _rmsprop_momentum_update, rate_power=1),
+    Rule("nadam", 2, _nadam_scalars, _nadam_update, rate_power=1),
+)
+RULES: dict[str, Rule] = {rule.name: rule for rule in (*_PLAIN_RULES, *map(_shrinking, _PLAIN_RULES))}
+
+
+def rule_name(optimizer: str, momentum: float, nesterov: bool, shrinking: bool = False) -> str:
+    """The rule that an optimizer runs: one that keeps no slot for momentum where it is 0, and the variant with L1 and
+    decoupled decay where a member has either."""
+    name = optimizer
+    if optimizer == SGD.name and momentum != 0.0:
+        name = "nesterov" if nesterov else "momentum"
+    elif optimizer == RMSprop.name and momentum != 0.0:
+        name = "rmsprop_momentum"
+    return shrinking_name(name) if shrinking else name

@@ -58,6 +58,8 @@ class Option:
         return bool(number) if self.is_switch else number
 
 
+SCHEDULE_NAMES = ("constant", "step", "exponential", "cosine", "one_cycle", "linear", "coslog4")
+
 OPTIONS: dict[str, Option] = {
     option.name: option
     for option in (
@@ -67,6 +69,128 @@ OPTIONS: dict[str, Option] = {
             "The output layer starts with weights and biases of zero, so that the first predictions are zero.",
             "W_out = 0, b_out = 0 before the first step",
             "Zhang, Dauphin, Ma, ICLR 2019; RealMLP, arXiv 2407.04491",
+        ),
+        Option(
+            "l1",
+            0.0,
+            "L1 penalty on weights: its slope joins the gradient.",
+            "g = g + l1 sign(w), sign(0) = 0",
+            "Tibshirani, J. R. Stat. Soc. B 58 (1996)",
+            Range(0.0),
+        ),
+        Option(
+            "decoupled_weight_decay",
+            0.0,
+            "Weights shrink beside the optimizer's step, as in AdamW, whatever the optimizer.",
+            "w = w - rate decoupled_weight_decay w - step(w)",
+            "Loshchilov and Hutter, ICLR 2019",
+            Range(0.0),
+        ),
+        Option(
+            "decay_biases",
+            False,
+            "Whether weight_decay, l1 and decoupled_weight_decay act on biases too.",
+        ),
+        Option(
+            "bias_rate_factor",
+            1.0,
+            "The learning rate of biases, as a multiple of that of weights.",
+            "rate of b = bias_rate_factor rate",
+            "RealMLP, arXiv 2407.04491, section 3",
+            Range(0.0),
+        ),
+        Option(
+            "first_layer_rate_factor",
+            1.0,
+            "The learning rate of the first hidden layer as a multiple of the others'. A linear member has none.",
+            "rate of W_1, b_1 = first_layer_rate_factor rate",
+            "RealMLP, arXiv 2407.04491, section 3",
+            Range(0.0),
+        ),
+        Option(
+            "last_layer_rate_factor",
+            1.0,
+            "The learning rate of the output layer (a linear member's only one) as a multiple of the others'.",
+            "rate of W_out, b_out = last_layer_rate_factor rate",
+            "RealMLP, arXiv 2407.04491, section 3",
+            Range(0.0),
+        ),
+        Option(
+            "parametrization",
+            "standard",
+            "What is trained: the weights themselves, or weights that a layer divides by sqrt(fan_in). The latter start "
+            "as draws from N(0, 1) (biases: 0), whatever the initializer. Extracted weights are those divided.",
+            "standard: z = W x + b. ntk: z = W x / sqrt(fan_in) + b",
+            "Jacot, Gabriel, Hongler, NeurIPS 2018, section 3 (with beta = 1); RealMLP, arXiv 2407.04491, section 3",
+            choices=("standard", "ntk"),
+        ),
+        Option(
+            "schedule",
+            "constant",
+            "How the learning rate changes over time, see formulas.schedules.",
+            "rate = learning_rate f(t), anew for each minibatch",
+            "PyTorch's schedulers of these names; coslog4: RealMLP, arXiv 2407.04491, section 3",
+            choices=SCHEDULE_NAMES,
+        ),
+        Option(
+            "schedule_epochs",
+            0.0,
+            "Epochs after which a schedule is at its end (cosine: starts again), counted from the end of the warm-up. "
+            "0: as many as the first fit is given, less the warm-up.",
+            "t = epochs since the warm-up / schedule_epochs",
+            limits=Range(0.0),
+        ),
+        Option(
+            "schedule_interval",
+            1.0,
+            "Schedules step and exponential: epochs in which the rate is multiplied once by schedule_factor.",
+            limits=Range(0.0, open_low=True),
+        ),
+        Option(
+            "schedule_factor",
+            0.1,
+            "Schedules step and exponential: what the rate is multiplied by every schedule_interval epochs.",
+            "step: f = schedule_factor^floor(e / schedule_interval); exponential: without floor",
+            limits=Range(0.0, open_low=True),
+        ),
+        Option(
+            "final_rate_factor",
+            0.0,
+            "Schedules cosine, linear and one_cycle: the rate at their end, as a multiple of learning_rate.",
+            limits=Range(0.0),
+        ),
+        Option(
+            "one_cycle_start",
+            0.04,
+            "Schedule one_cycle: the rate at its start, as a multiple of learning_rate.",
+            limits=Range(0.0),
+        ),
+        Option(
+            "one_cycle_peak",
+            0.3,
+            "Schedule one_cycle: the share of the schedule after which the rate is learning_rate.",
+            limits=Range(0.0, 1.0),
+        ),
+        Option(
+            "warmup_epochs",
+            0.0,
+            "Epochs in which the rate grows linearly to that with which the schedule then begins.",
+            "rate = learning_rate f(0) (steps done, with this one) / steps of warmup_epochs, up to 1",
+            limits=Range(0.0),
+        ),
+        Option(
+            "plateau_patience",
+            0.0,
+            "Epochs in a row without a validation loss (without validation data: training loss) lower than any before, "
+            "after which the rate is multiplied by plateau_factor. 0: never.",
+            source="torch.optim.lr_scheduler.ReduceLROnPlateau",
+            limits=Range(0.0),
+        ),
+        Option(
+            "plateau_factor",
+            0.1,
+            "What the rate is multiplied by where the loss has stopped falling, see plateau_patience.",
+            limits=Range(0.0, 1.0, open_low=True),
         ),
     )
 }

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pmlp_np.arrays import namespace
 
 # exp(x²) erfc(x) on x >= 0 as t (c0 + c1 t + ...), t = K / (K + x): Chebyshev interpolation at 40 digits.
@@ -88,6 +90,16 @@ def tanh(x):
     return _words(x).tanh(x)
 
 
+def sin(x):
+    """Sine. In compiled code for |x| <= 1e5 (float64: 1e9), beyond which it is not a number."""
+    return _words(x).sin(x)
+
+
+def cos(x):
+    """Cosine, with the range of `sin`."""
+    return _words(x).cos(x)
+
+
 def sqrt(x):
     """Square root of x >= 0, correctly rounded."""
     return _words(x).sqrt(x)
@@ -126,6 +138,11 @@ def power(base, exponent):
     return base**exponent if _array_only(base) else base.vocabulary.power(base, exponent)
 
 
+def number(count, like):
+    """A whole number as a float64 (of `like`'s kind in compiled code), to calculate with."""
+    return count * 1.0 if _array_only(like) else like.vocabulary.number(count, like)
+
+
 def scaled_erfc(x):
     """exp(x²) erfc(x) for x >= 0 (beyond the range in which exp(-x²) > 0 only its order of magnitude)."""
     name = str(x.dtype)
@@ -157,6 +174,36 @@ def output_index(raw):
     if not _array_only(raw):
         return raw.vocabulary.output_index(raw)
     return namespace(raw).arange(raw.shape[0], dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
+
+
+def split_heads(raw, heads):
+    """The raw outputs of each head, a tuple of per-output values; of one head, as they are.
+
+    Raw output o * heads + h is head h of output o.
+    """
+    if heads == 1:
+        return raw
+    if not _array_only(raw):
+        return raw.vocabulary.split_heads(raw, heads)
+    return tuple(raw[h::heads] for h in range(heads))
+
+
+def join_heads(values):
+    """The inverse of `split_heads`, on arrays."""
+    if len(values) == 1:
+        return values[0]
+    first, heads = values[0], len(values)
+    joined = namespace(first).zeros((heads * len(first), *first.shape[1:]), first.dtype)
+    for h, value in enumerate(values):
+        joined[h::heads] = value
+    return joined
+
+
+def output_constants(raw, numbers):
+    """Numbers that differ between outputs, a tuple of Python floats: a per-output value."""
+    if not _array_only(raw):
+        return raw.vocabulary.output_constants(raw, numbers)
+    return namespace(raw).asarray(np.array(numbers, raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1)))
 
 
 def sum_outputs(x):

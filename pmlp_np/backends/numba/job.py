@@ -5,6 +5,7 @@ With nothing but 64-bit integers in it (addresses, counts, strides) the driver c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from pmlp_np.arrays import address
 from pmlp_np.backends.numba.compiling import call, item, kernel
 from pmlp_np.backends.numba.passes.rules import scalar_names
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
 INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 
@@ -20,15 +21,17 @@ INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 # or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
 _FIELD_NAMES = """
     task queue n_queue chunk place counter stop meeting together give_way done
-    itemsize lanes n_features n_outputs n_targets
-    parameters slots x x_stride y y_stride n_rows order shuffle out loss score scratch orders
+    itemsize lanes n_outputs n_targets
+    parameters slots views view_of y y_stride targets weights weight_of weight_factor
+    shuffle orders most_rows out loss score scratch
     first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
     block_offset block_size slot_offset
-    stream_key hyperparameters rule distribution weight_scale bias_scale batch_size
-    epoch minibatch loss_sum step status
+    stream_key hyperparameters options rule distribution weight_scale bias_scale batch_size
+    input_factors first_input input_count
+    epoch minibatch loss_sum step status fit_epochs rate_factor
     linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
     gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
-    layer_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
+    layer_pass schedule_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
 """
 _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
@@ -47,23 +50,35 @@ MAX_NUMBERS = max(len(scalar_names(rule)) for rule in RULES)
 DONE_STRIDE = 8
 # Random numbers drawn at a time, and room for the whole vector after them.
 DRAWS = 256
+# A view, in 64-bit words: see `views`.
+VIEW_WORDS = 8
 # Fixed places at the start of a slot's scratch, in bytes. Two sums, and how often the slot has met the others.
 SUMS_AT, MEETINGS_AT, LANE_SUMS_AT = 0, 16, VECTOR_BYTES
 # Two float64 sums for every lane, of which there are 16 at most.
-HYPERPARAMETERS_AT = LANE_SUMS_AT + 2 * 16 * 8
-DRAWS_AT = HYPERPARAMETERS_AT + 2 * 8 * -(-len(HYPERPARAMETERS) // 8) * 8
+DRAWS_AT = LANE_SUMS_AT + 2 * 16 * 8
 PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
+# For each row of a rule's inputs (see step_inputs) the numbers derived from it, the inputs, and their learning rate
+# before any schedule.
+NUMBERS_BYTES = MAX_NUMBERS * VECTOR_BYTES
+INPUT_BYTES = 8 * len(STEP_INPUTS)
+_ROW_BYTES = NUMBERS_BYTES + -(-(INPUT_BYTES + 8) // VECTOR_BYTES) * VECTOR_BYTES
 # A program's instructions, in 64-bit words: see `program`.
 INSTRUCTION_WORDS = 24
 INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
 
 
 def _program_bytes(depth):
-    """Forward one pass per layer, backward at most three, and what comes before, between and after."""
-    return (4 * depth + 8) * INSTRUCTION_BYTES
+    """Forward one pass per layer, backward at most three, biases at most one, and what comes before, between and
+    after."""
+    return (5 * depth + 9) * INSTRUCTION_BYTES
 
 
 _compiled_program_bytes = kernel()(_program_bytes)
+
+
+def known(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a job has."""
+    return {name: value for name, value in fields.items() if name in _PLACE_OF}
 
 
 def place_of(name: str) -> int:
@@ -110,9 +125,12 @@ class Frame(NamedTuple):
     zeros: int
     unused: int
     numbers: int
-    bias_numbers: int
+    inputs: int
+    rates: int
     lane_sums: int
     gradient: int
+    places: int
+    weights: int
     x: int
     activations: int
     derivatives: int
@@ -129,15 +147,16 @@ def _row_block(width, block_size, itemsize):
 _compiled_row_block = kernel()(_row_block)
 
 
-def scratch_bytes(layout: Any, itemsize: int) -> int:
-    """Bytes of scratch in which any member of a layout finds room: what `frame` hands out, at its largest."""
+def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
+    """Bytes of scratch in which any member of a layout finds room, with so many rows of inputs of its rule: what
+    `frame` hands out, at its largest."""
     hidden = np.where(layout.activation >= 0, layout.row_stride, 0)
     sizes = np.stack([np.add.reduceat(hidden, layout.first_layer[:-1]), layout.block_size])
     activations = max(2 * w * _row_block(w, size, itemsize) for w, size in np.unique(sizes, axis=1).T.tolist())
     outputs = -(-layout.n_raw_outputs // layout.lanes) * layout.lanes
     elements = (
         activations
-        + _MAX_ROW_BLOCK * (4 * outputs + layout.n_features)
+        + _MAX_ROW_BLOCK * (4 * outputs + layout.most_features + 1)
         + int(layout.block_size.max())
         + 2 * max(layout.widest_row(), outputs)
         + outputs * layout.lanes
@@ -146,7 +165,9 @@ def scratch_bytes(layout: Any, itemsize: int) -> int:
         PROGRAM_AT
         + _program_bytes(int(layout.depth.max()))
         + elements * itemsize
-        + (2 * MAX_NUMBERS + 2) * VECTOR_BYTES
+        + input_rows * _ROW_BYTES
+        + 4 * VECTOR_BYTES
+        + 8 * _MAX_ROW_BLOCK
     )
 
 
@@ -172,13 +193,18 @@ def frame(job, slot, m):
     zeros = row_major + per_output
     unused = zeros + widest * size
     numbers = unused + widest * size
-    bias_numbers = numbers + MAX_NUMBERS * VECTOR_BYTES
-    lane_sums = bias_numbers + MAX_NUMBERS * VECTOR_BYTES
+    input_rows = 0 if job.task != TRAIN else item(job.input_count, m)
+    inputs = numbers + input_rows * NUMBERS_BYTES
+    rates = inputs + input_rows * INPUT_BYTES
+    lane_sums = numbers + input_rows * _ROW_BYTES
     gradient = lane_sums + outputs * VECTOR_BYTES
-    x = gradient + item(job.block_size, m) * size
-    activations = x + (rows * job.n_features * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
+    places = gradient + item(job.block_size, m) * size
+    weights = places + rows * 8
+    x = weights + rows * size
+    fan_in = item(job.fan_in, first)
+    activations = x + (rows * fan_in * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
     call(job.fill_pass, (zeros, widest))
     block = job.parameters + item(job.block_offset, m) * size
     return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
-                 numbers, bias_numbers, lane_sums, gradient, x, activations, derivatives)  # fmt: skip
+                 numbers, inputs, rates, lane_sums, gradient, places, weights, x, activations, derivatives)  # fmt: skip

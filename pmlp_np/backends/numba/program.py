@@ -5,9 +5,10 @@ are laid out as instructions in the slot's scratch, and a minibatch patches a fe
 With the arguments worked out anew for every call, small members would spend a third of their time on that.
 
 An instruction is a pass's address and its arguments. Passes over a block of rows take `rows`, `first` and `last` first,
-and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets.
+and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets,
+and with these the loss's scale and the rows' weights.
 
-    train:     scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
+    train:     schedule, scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -36,23 +37,28 @@ from pmlp_np.backends.numba.compiling import (
 )
 from pmlp_np.backends.numba.job import (
     EVALUATE,
-    HYPERPARAMETERS_AT,
+    INPUT_BYTES,
     INSTRUCTION_BYTES,
     LANE_SUMS_AT,
     MEETINGS_AT,
+    NUMBERS_BYTES,
     PROGRAM_AT,
     SUMS_AT,
     TRAIN,
+    VIEW_WORDS,
     frame,
 )
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS
+from pmlp_np.formulas.schedules import SCHEDULE_AT, WARMUP_AT
+from pmlp_np.step_inputs import RATE
 
-_N_HYPERPARAMETERS = len(HYPERPARAMETERS)
-_WEIGHT_DECAY = HYPERPARAMETERS.index("weight_decay")
+_N_HYPERPARAMETERS, _N_INPUTS, _N_OPTIONS = len(HYPERPARAMETERS), len(STEP_INPUTS), len(OPTIONS)
 
 # Words of an instruction: its pass, then rows, first and last, then what is patched. The step is the last argument of
-# `scalars`, which is not over rows.
+# `scalars`, which is not over rows, and the minibatch the last of `schedule`, after the epoch.
 _ROWS_AT, PATCHED_AT, _STEP_AT = 1, 4, 5
+_EPOCH_AT, _MINIBATCH_AT = 7, 8
 # Looks at the others before a waiting slot lets other threads have its core: some 10 microseconds.
 _SPINS = 500
 
@@ -67,7 +73,9 @@ class Team(NamedTuple):
 
 class Program(NamedTuple):
     """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
-    those of a minibatch; of those that are patched; and of the frame's room for gathered rows and targets."""
+    those of a minibatch (`schedule` is 0 where rates are constant, `update` goes up to `end`); of those that are
+    patched; and of the frame's room for gathered rows (of `fan_in` features), targets and weights, and for their
+    places."""
 
     team: Team
     meetings: int
@@ -77,9 +85,38 @@ class Program(NamedTuple):
     stop: int
     judge: int
     update: int
+    end: int
+    schedule: int
+    fan_in: int
+    places: int
     x: int
     targets: int
+    weights: int
     sums: int
+
+
+class Source(NamedTuple):
+    """What a member sees of the data: features, how many rows, in which order (0: as they lie), which rows the order's
+    places stand for (0: themselves), targets, weights (0: none), and the factor of weights."""
+
+    x: int
+    x_stride: int
+    n: int
+    order: int
+    chosen: int
+    y: int
+    weights: int
+    scale: float
+
+
+class Block(NamedTuple):
+    """Where a block of rows lies, with its targets and weights (0: none)."""
+
+    x: int
+    x_stride: int
+    targets: int
+    targets_stride: int
+    weights: int
 
 
 @kernel()
@@ -146,8 +183,14 @@ def _put_loss(job, team, frame, at, scratch):
     bias = item(job.bias_offset, frame.first_layer + frame.depth)
     bias_gradient = frame.unused if bias < 0 else frame.gradient + bias * job.itemsize
     return _put(at, _alone(team, job.loss_pass),
-                (0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient, frame.lane_sums,
+                (0, 0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient, frame.lane_sums,
                  scratch + LANE_SUMS_AT, scratch + SUMS_AT))  # fmt: skip
+
+
+@kernel()
+def _row_of_inputs(job, frame, layer):
+    """The number of the row with the inputs of a layer's weights; that of its biases comes next."""
+    return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > 2 else 0
 
 
 @kernel()
@@ -160,7 +203,7 @@ def _put_weights_backward(job, team, frame, at, layer, x, x_stride, slope):
     return _put(at, item(job.weights_backward_pass, item(job.rule, m)),
                 (x, x_stride, slope + before * size, frame.block + offset, frame.gradient + offset,
                  item(job.row_stride, layer), slots, slot_stride, item(job.fan_in, layer), width, vectors,
-                 frame.numbers))  # fmt: skip
+                 frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
 
 
 @kernel()
@@ -176,7 +219,7 @@ def _put_output_backward(job, team, frame, at, a, d):
     return _put(at, item(job.output_backward_pass, item(job.rule, m)),
                 (a + part, d + part, item(job.row_stride, layer), sums + part, frame.slope, frame.rows,
                  frame.block + offset, frame.gradient + offset, slots, slot_stride, width, vectors, job.n_outputs,
-                 frame.numbers))  # fmt: skip
+                 frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
 
 
 @kernel()
@@ -215,57 +258,86 @@ def _put_backward(job, team, frame, at):
 
 
 @kernel()
-def _split_hyperparameters(job, scratch, m):
-    """Two rows of the member's hyperparameters in the slot's scratch: those of weights, and those of biases."""
-    for i in range(_N_HYPERPARAMETERS):
-        value = float_item(job.hyperparameters, m * _N_HYPERPARAMETERS + i)
-        set_float_item(scratch + HYPERPARAMETERS_AT, i, value)
-        set_float_item(scratch + HYPERPARAMETERS_AT, _N_HYPERPARAMETERS + i, 0.0 if i == _WEIGHT_DECAY else value)
+def _fill_inputs(job, frame):
+    """The rows of inputs of the member's rule, and the learning rate of each before any schedule."""
+    m = frame.member
+    factors = job.input_factors + item(job.first_input, m) * INPUT_BYTES
+    for row in range(item(job.input_count, m)):
+        for i in range(_N_INPUTS):
+            value = float_item(factors, row * _N_INPUTS + i)
+            if i < _N_HYPERPARAMETERS:
+                value *= float_item(job.hyperparameters, m * _N_HYPERPARAMETERS + i)
+            if i == RATE:
+                value *= float_item(job.rate_factor, m)
+                set_float_item(frame.rates, row, value)
+            set_float_item(frame.inputs, row * _N_INPUTS + i, value)
 
 
 @kernel()
-def _put_scalars(job, frame, at, scratch):
-    """The numbers that the updates of a step need, for weights and for biases."""
-    _split_hyperparameters(job, scratch, frame.member)
-    stride = (frame.bias_numbers - frame.numbers) // job.itemsize
+def _put_schedule(job, frame, at, batches):
+    """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
+    m = frame.member
+    options = job.options + m * _N_OPTIONS * 8
+    schedule = float_item(options, SCHEDULE_AT)
+    if schedule == 0.0 and float_item(options, WARMUP_AT) == 0.0:
+        return at
+    count, fit_epochs = item(job.input_count, m), item(job.fit_epochs, m)
+    set_items(at, (item(job.schedule_pass, int(schedule)), frame.inputs, frame.rates, count, options, batches,
+                   fit_epochs, 0, 0))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
+def _put_scalars(job, frame, at):
+    """The numbers that the updates of a step need, from each row of inputs."""
+    _fill_inputs(job, frame)
     scalars = item(job.scalars_pass, item(job.rule, frame.member))
-    set_items(at, (scalars, frame.numbers, stride, scratch + HYPERPARAMETERS_AT, 2, 0))
+    count = item(job.input_count, frame.member)
+    set_items(at, (scalars, frame.numbers, NUMBERS_BYTES // job.itemsize, frame.inputs, count, 0))
     return at + INSTRUCTION_BYTES
 
 
 @kernel()
 def _put_update(job, frame, at):
-    """The step of all biases, which lie together at the end of the block, from their whole gradient."""
+    """The step of all biases, which lie together at the end of the block, from their whole gradient: at once, or layer
+    by layer where their inputs differ. Returns where the next instruction goes."""
     size, m = job.itemsize, frame.member
-    bias = item(job.bias_offset, frame.first_layer)
-    update, offset = item(job.update_pass, item(job.rule, m)), bias * size
-    slots = job.slots + item(job.slot_offset, m) * size + offset
-    set_items(at, (update, frame.block + offset, frame.gradient + offset, slots, item(job.block_size, m),
-                   job.fan_out + frame.first_layer * 8, frame.depth + 1, frame.bias_numbers))  # fmt: skip
+    at_once = 1 if item(job.input_count, m) > 2 else frame.depth + 1
+    update, slots = item(job.update_pass, item(job.rule, m)), job.slots + item(job.slot_offset, m) * size
+    for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1, at_once):
+        offset = item(job.bias_offset, layer) * size
+        numbers = frame.numbers + (_row_of_inputs(job, frame, layer) + 1) * NUMBERS_BYTES
+        set_items(at, (update, frame.block + offset, frame.gradient + offset, slots + offset, item(job.block_size, m),
+                       job.fan_out + layer * 8, at_once, numbers))  # fmt: skip
+        at += INSTRUCTION_BYTES
+    return at
 
 
 @kernel()
-def write_program(job, team, m):
-    """The program of the job's task on member m, in the scratch of the slot that runs it."""
+def write_program(job, team, m, batches):
+    """The program of the job's task on member m, in the scratch of the slot that runs it; `batches` to an epoch."""
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
     own = item(job.scratch, team.slot + team.part)
     at = prepare = own + PROGRAM_AT
-    update = 0
+    update = end = schedule = 0
     if job.task == TRAIN:
-        at = _put_scalars(job, place, at, scratch)
+        prepare = _put_schedule(job, place, at, batches)
+        schedule = at if prepare != at else 0
+        at = _put_scalars(job, place, prepare)
     start = at
     judge = at = _put_forward(job, team, place, at)
     if job.task == TRAIN:
         at = _put_backward(job, team, place, _put_loss(job, team, place, at, scratch))
         if item(job.bias_offset, place.first_layer) >= 0:
             update = at
-            _put_update(job, place, at)
+            end = _put_update(job, place, at)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
                                       scratch + SUMS_AT))  # fmt: skip
     else:
         at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
-    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, place.x, place.targets,
+    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, end, schedule,
+                   item(job.fan_in, place.first_layer), place.places, place.x, place.targets, place.weights,
                    scratch + SUMS_AT)  # fmt: skip
 
 
@@ -306,40 +378,91 @@ def run_block(job, program, rows, first, last):
 
 
 @kernel()
-def _gather(job, program, places, rows):
-    """Copy the rows and targets at some places to the frame."""
-    call(job.gather_rows_pass, (program.x, job.x, job.x_stride, places, rows, job.n_features))
-    call(job.gather_targets_pass, (program.targets, program.rows, job.y, job.y_stride, places, rows, job.n_targets))
+def source_of(job, m):
+    """What member m sees of the data."""
+    view = job.views + (0 if job.view_of == 0 else item(job.view_of, m)) * VIEW_WORDS * 8
+    line = job.y_stride * job.itemsize
+    y = job.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
+    weights = 0
+    if job.weights != 0:
+        weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * line
+    scale = 1.0 if job.weight_factor == 0 else float_item(job.weight_factor, m)
+    return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights, scale)
 
 
 @kernel()
-def minibatch(job, program, start, rows, order, step):
-    """Train on rows start ... start + rows of the order (0: as they lie), as the member's step number `step` (from 1).
+def set_rates(program, epoch, done):
+    """Set the learning rates of the member's next minibatch, by its cursor."""
+    if program.schedule != 0 and program.team.part == 0:
+        set_item(program.schedule, _EPOCH_AT, epoch)
+        set_item(program.schedule, _MINIBATCH_AT, done)
+        call_block(item(program.schedule, 0), program.schedule + 8)
+
+
+@kernel()
+def in_order(source, order):
+    """The same, read in an order."""
+    return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights, source.scale)
+
+
+@kernel()
+def _gather(job, program, source, start, rows):
+    """Copy rows start ... start + rows of the member's order to the frame, with their targets and weights."""
+    places = program.places
+    for i in range(rows):
+        place = start + i
+        if source.order != 0:
+            place = item(source.order, place)
+        if source.chosen != 0:
+            place = item(source.chosen, place)
+        set_item(places, i, place)
+    call(job.gather_rows_pass, (program.x, source.x, source.x_stride, places, rows, program.fan_in))
+    if job.n_targets > 0:
+        call(job.gather_targets_pass,
+             (program.targets, program.rows, source.y, job.y_stride, places, rows, job.n_targets))  # fmt: skip
+    if source.weights != 0:
+        call(job.gather_targets_pass,
+             (program.weights, program.rows, source.weights, job.y_stride, places, rows, 1))  # fmt: skip
+
+
+@kernel()
+def block_of(job, program, source, start, rows):
+    """Rows start ... start + rows as the member sees them: where they lie, or gathered."""
+    size = job.itemsize
+    if source.order == 0 and source.chosen == 0:
+        weights = 0 if source.weights == 0 else source.weights + start * size
+        return Block(source.x + start * source.x_stride * size, source.x_stride, source.y + start * size, job.y_stride,
+                     weights)  # fmt: skip
+    if program.team.part == 0:
+        _gather(job, program, source, start, rows)
+    meet(job, program)
+    weights = 0 if source.weights == 0 else program.weights
+    return Block(program.x, program.fan_in, program.targets, program.rows, weights)
+
+
+@kernel()
+def minibatch(job, program, source, start, rows, step):
+    """Train on rows start ... start + rows of the member's order, as its step number `step` (from 1).
 
     Returns the minibatch's loss before the update.
     """
-    size, leads = job.itemsize, program.team.part == 0
+    leads = program.team.part == 0
     if leads:
         set_item(program.prepare, _STEP_AT, step)
         call_block(item(program.prepare, 0), program.prepare + 8)
-    set_item(program.judge, PATCHED_AT + 2, bits_of(1.0 / rows))
+    set_item(program.judge, PATCHED_AT + 2, bits_of(source.scale / rows))
     done = 0
     while done < rows:
         count = min(program.rows, rows - done)
-        if order == 0:
-            x, x_stride = job.x + (start + done) * job.x_stride * size, job.x_stride
-            targets, targets_stride = job.y + (start + done) * size, job.y_stride
-        else:
-            x, x_stride, targets, targets_stride = program.x, job.n_features, program.targets, program.rows
-            if leads:
-                _gather(job, program, order + (start + done) * 8, count)
-            meet(job, program)
-        patch(program.start, x, x_stride)
-        patch(program.judge, targets, targets_stride)
-        patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
+        block = block_of(job, program, source, start + done, count)
+        patch(program.start, block.x, block.x_stride)
+        patch(program.judge, block.targets, block.targets_stride)
+        set_item(program.judge, PATCHED_AT + 3, block.weights)
+        patch(program.stop - INSTRUCTION_BYTES, block.x, block.x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
-    if leads and program.update != 0:
-        call_block(item(program.update, 0), program.update + 8)
+    if leads:
+        for at in range(program.update, program.end, INSTRUCTION_BYTES):
+            call_block(item(at, 0), at + 8)
     meet(job, program)
-    return float_item(program.sums, 0) / rows
+    return source.scale * float_item(program.sums, 0) / rows

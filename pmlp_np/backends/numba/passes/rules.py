@@ -8,7 +8,9 @@ from typing import Any
 from pmlp_np.backends.numba.passes.matrices import block_of, multiply
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS
+from pmlp_np.formulas.schedules import SCHEDULE_OPTIONS, SCHEDULES, rate_factor
 
 
 class _Fields:
@@ -21,22 +23,19 @@ class _Fields:
 def _rule_passes(name: str) -> None:
     rule = RULES[name]
 
-    def scalars_of(e: Emitter, hyperparameters: Any, step: Any) -> dict[str, Value]:
-        h = {
-            key: Value(e, e.load_scalar(e.offset(hyperparameters, i, 8), DOUBLE))
-            for i, key in enumerate(HYPERPARAMETERS)
-        }
+    def scalars_of(e: Emitter, inputs: Any, step: Any) -> dict[str, Value]:
+        h = {key: Value(e, e.load_scalar(e.offset(inputs, i, 8), DOUBLE)) for i, key in enumerate(STEP_INPUTS)}
         return rule.scalars(_Fields(h), step)
 
     @enter(f"scalars:{name}")
-    def scalars(e: Emitter, tiles: Tiles, out, out_stride, hyperparameters, count, step) -> None:
-        """The numbers of this step's update, each filling a vector of `out`, from each of `count` rows of float64
-        hyperparameters; `out_stride` elements from one row's numbers to the next."""
+    def scalars(e: Emitter, tiles: Tiles, out, out_stride, inputs, count, step) -> None:
+        """The numbers of this step's update, each filling a vector of `out`, from each of `count` rows of STEP_INPUTS
+        (float64); `out_stride` elements from one row's numbers to the next."""
 
         def row(i: Any) -> None:
             bld = e.builder
             to = e.offset(out, bld.mul(i, out_stride))
-            given = e.offset(hyperparameters, bld.mul(i, e.integer(len(HYPERPARAMETERS))), 8)
+            given = e.offset(inputs, bld.mul(i, e.integer(len(STEP_INPUTS))), 8)
             for k, value in enumerate(scalars_of(e, given, step).values()):
                 scalar = value.ir if e.kind.scalar is DOUBLE else bld.fptrunc(value.ir, e.kind.scalar)
                 e.store(e.splat(scalar), e.offset(to, k * e.kind.lanes))
@@ -223,9 +222,32 @@ def _rule_passes(name: str) -> None:
 
 def scalar_names(rule: str) -> tuple[str, ...]:
     """The names of the numbers that a rule derives for each step."""
-    one = dict.fromkeys(HYPERPARAMETERS, 0.5)
+    one = dict.fromkeys(STEP_INPUTS, 0.5)
     return tuple(RULES[rule].scalars(_Fields(one), 1))
+
+
+def _schedule_pass(name: str) -> None:
+    @enter(f"schedule:{name}")
+    def schedule(
+        e: Emitter, tiles: Tiles, inputs, rates, count, options, minibatches, fit_epochs, epoch, minibatch
+    ) -> None:
+        """The learning rates of a step, into each of `count` rows of STEP_INPUTS, from the rates before any schedule;
+        options: a member's row of all OPTIONS, float64."""
+        places = list(OPTIONS)
+        o = {
+            key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS
+        }
+        factor = rate_factor(name, _Fields(o), epoch, minibatch, minibatches, fit_epochs)
+
+        def row(i: Any) -> None:
+            rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
+            at = e.builder.add(e.builder.mul(i, e.integer(len(STEP_INPUTS))), e.integer(STEP_INPUTS.index("learning_rate")))
+            e.store_scalar(rate.ir, e.offset(inputs, at, 8))
+
+        e.loop(count, row)
 
 
 for _name in RULES:
     _rule_passes(_name)
+for _name in SCHEDULES:
+    _schedule_pass(_name)

@@ -1,0 +1,145 @@
+"""Schedules: how a member's learning rate changes over time. Each formula once, for arrays and for compiled code.
+
+Time is the member's own: at the start of a step, p = epoch + minibatch / minibatches per epoch, both counted from 0.
+The rate of the step is learning_rate times
+
+    p < warmup_epochs:  f(0) min(1, (p + 1 / minibatches per epoch) / warmup_epochs)
+    else:               f of e = p - warmup_epochs, the epochs since the warm-up, and of t = e / length, at most 1,
+
+where length is `schedule_epochs`, or else what the warm-up leaves of the epochs that the member's first fit (or
+partial_fit, where that came first) was given: any epochs more find t = 1 (cosine: starts again). The warm-up counts the step itself, so that the first one is not
+lost. Reductions on a plateau come on top (see training).
+
+A schedule is `function(time, o)`: from the Time and the member's options `o` to the factor. To add one, write it here,
+enter it in SCHEDULES, and its name in options.SCHEDULE_NAMES.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
+from pmlp_np.formulas.vocabulary import absolute, exp, log, number, polynomial, where
+
+# float64: adding it and taking it away again rounds to a whole number.
+_ROUNDING = 1.5 * 2.0**52
+# cos(2 pi x) on |x| <= 1/4 by powers of x²: the Taylor series, whose next term is below 2e-17.
+_COSINE = tuple((-1) ** k * (2.0 * math.pi) ** (2 * k) / math.factorial(2 * k) for k in range(12))
+
+
+@dataclass(frozen=True)
+class Time:
+    """Where a member stands: epochs since its warm-up, how often they fill the schedule's length, and t, the same up to
+    1."""
+
+    epochs: Any
+    cycles: Any
+    t: Any
+
+
+def floor(x):
+    """The largest whole number that is not above x, |x| < 2^51."""
+    nearest = (x + _ROUNDING) - _ROUNDING
+    return where(nearest > x, nearest - 1.0, nearest)
+
+
+def cos_turns(x):
+    """cos(2 pi x), exact at multiples of a half."""
+    x = absolute(x - floor(x + 0.5))
+    inner = where(x > 0.25, 0.5 - x, x)
+    value = polynomial(inner * inner, _COSINE)
+    return where(x > 0.25, -value, value)
+
+
+def _raised(base, exponent):
+    return exp(log(base) * exponent)
+
+
+def _between(start, end, way):
+    """From start to end along half a cosine."""
+    return end + (start - end) * (0.5 + 0.5 * cos_turns(0.5 * way))
+
+
+def _constant(time, o):
+    return 0.0 * time.t + 1.0
+
+
+def _step(time, o):
+    return _raised(o.schedule_factor, floor(time.epochs / o.schedule_interval))
+
+
+def _exponential(time, o):
+    return _raised(o.schedule_factor, time.epochs / o.schedule_interval)
+
+
+def _cosine(time, o):
+    return _between(1.0, o.final_rate_factor, time.cycles - floor(time.cycles))
+
+
+def _one_cycle(time, o):
+    rising = time.t < o.one_cycle_peak
+    up = time.t / where(rising, o.one_cycle_peak, 1.0)
+    down = (time.t - o.one_cycle_peak) / (1.0 - o.one_cycle_peak)
+    return where(rising, _between(o.one_cycle_start, 1.0, up), _between(1.0, o.final_rate_factor, down))
+
+
+def _linear(time, o):
+    return 1.0 + (o.final_rate_factor - 1.0) * time.t
+
+
+def _coslog4(time, o):
+    return 0.5 - 0.5 * cos_turns(log(1.0 + 15.0 * time.t) * (1.0 / math.log(2.0)))
+
+
+SCHEDULES: dict[str, Callable[[Time, Any], Any]] = {
+    "constant": _constant,
+    "step": _step,
+    "exponential": _exponential,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    "linear": _linear,
+    "coslog4": _coslog4,
+}
+_WITHOUT_LENGTH = ("constant", "step", "exponential")
+# The options that a schedule may look at.
+SCHEDULE_OPTIONS = (
+    "schedule_epochs",
+    "schedule_interval",
+    "schedule_factor",
+    "final_rate_factor",
+    "one_cycle_start",
+    "one_cycle_peak",
+    "warmup_epochs",
+)
+SCHEDULE_AT, WARMUP_AT = (list(OPTIONS).index(name) for name in ("schedule", "warmup_epochs"))
+
+
+def needs_fit_epochs(schedule: np.ndarray, schedule_epochs: np.ndarray) -> np.ndarray:
+    """Whose schedule goes by the epochs of the first fit, (n,) bool, from columns of these options."""
+    without = [SCHEDULE_NAMES.index(name) for name in _WITHOUT_LENGTH]
+    return ~np.isin(schedule, without) & (schedule_epochs == 0.0)
+
+
+def rate_factor(schedule: str, o, epoch, minibatch, minibatches, fit_epochs):
+    """The factor of a step's learning rate: in epoch number `epoch` its minibatch number `minibatch` of `minibatches`.
+
+    o: the member's options, float64, as attributes. fit_epochs: the epochs of its first fit. Whole numbers from 0; on
+    arrays all may be columns, one entry per member.
+    """
+    like = o.warmup_epochs
+    minibatches = number(minibatches, like)
+    now = number(epoch, like) + number(minibatch, like) / minibatches
+    warming = now < o.warmup_epochs
+    epochs = where(warming, 0.0, now - o.warmup_epochs)
+    length = where(o.schedule_epochs > 0.0, o.schedule_epochs, number(fit_epochs, like) - o.warmup_epochs)
+    length = where(warming, 1.0, length)
+    lasting = length > 0.0
+    cycles = where(lasting, epochs / where(lasting, length, 1.0), 1.0)
+    factor = SCHEDULES[schedule](Time(epochs, cycles, where(cycles < 1.0, cycles, 1.0)), o)
+    share = (now + 1.0 / minibatches) / where(warming, o.warmup_epochs, 1.0)
+    return where(warming, factor * where(share < 1.0, share, 1.0), factor)
