@@ -43,11 +43,11 @@ class Loss:
         return 1
 
     def formula(self, raw: Any, target: Any) -> tuple[Any, Any]:
-        """(loss of the row, gradient)."""
+        """(loss of the row, gradient) from `raw` and `target`."""
         raise NotImplementedError
 
     def score_formula(self, raw: Any, target: Any) -> Any:
-        """The row's score."""
+        """The row's score from `raw` and `target`."""
         raise NotImplementedError
 
     def finish(self, mean: Any) -> Any:
@@ -148,7 +148,7 @@ class ByOutput(Loss):
             raise DataError(compose("output_weight", expected, str(given)))
 
     def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
-        """(loss, gradient) of each output by itself."""
+        """(loss, gradient) of each output by itself, from `raw` and `target`."""
         raise NotImplementedError
 
     def formula(self, raw: Any, target: Any) -> tuple[Any, Any]:
