@@ -7,7 +7,8 @@ With the arguments worked out anew for every call, small members would spend a t
 An instruction is a pass's address and its arguments. Passes over a block of rows take `rows`, `first` and `last` first,
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets.
 
-    train:     schedule, scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
+    train:     schedule, scalars |
+                         layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
