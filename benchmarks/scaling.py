@@ -24,19 +24,21 @@ from benchmarks.fresh_fit import fit_in_a_new_process
 from benchmarks.pools import LEARNING_RATE, MIXED_WIDTHS, mixed_pool, time_fit
 
 N_FEATURES = 10
+_REPEATS = 25  # of each architecture, where depth and outputs grow
 
 
 class Effort(NamedTuple):
     repeats: int
     largest_pool: int
     member_samples: int  # of a timed fit, where the pool is not larger by itself
+    fewest_rows: int  # of a timed fit of many members
     largest_table: int
     largest_width: int
     wide_operations: float  # of a timed fit of wide members
 
 
-FULL = Effort(5, 1_000_000, 1 << 25, 10_000_000, 4096, 4e11)
-QUICK = Effort(3, 100_000, 1 << 22, 100_000, 1024, 2e10)
+FULL = Effort(5, 1_000_000, 1 << 25, 1024, 10_000_000, 4096, 4e11)
+QUICK = Effort(3, 100_000, 1 << 22, 128, 100_000, 1024, 2e10)
 
 Cells = Iterator[dict[str, Any]]
 
@@ -52,9 +54,9 @@ def per_member_sample(cell: dict[str, Any], n_members: int, n_rows: int) -> dict
 
 def measure_members(effort: Effort) -> Cells:
     """The same mixture of members, more and more of them; fewer rows for larger pools, and as many epochs as fill a
-    fit."""
+    fit. No fewer than a member's parameters, which come from memory once an epoch, are worth fetching for."""
     for n_members in powers_of_ten(100, effort.largest_pool):
-        n_rows = int(np.clip(effort.member_samples // n_members, 128, 4096))
+        n_rows = int(np.clip(effort.member_samples // n_members, effort.fewest_rows, 4096))
         epochs = max(1, effort.member_samples // (n_members * n_rows))
         pool = mixed_pool(n_members, N_FEATURES)
         x, y = regression_data(N_FEATURES, n_rows)
@@ -79,11 +81,12 @@ def write_table(folder: Path, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def measure_rows(effort: Effort) -> Cells:
     """A table in a memory-mapped file, read as it lies and in the shared random order of each epoch."""
-    members = pm.grid(hidden=MIXED_WIDTHS, activation=["relu", "tanh"], optimizer="sgd", learning_rate=LEARNING_RATE)
+    members = pm.grid(hidden=MIXED_WIDTHS, activation=["relu", "tanh"], repeats=10, optimizer="sgd",
+                      learning_rate=LEARNING_RATE)  # fmt: skip
     for n_rows in powers_of_ten(1000, effort.largest_table):
         with tempfile.TemporaryDirectory() as folder:
             x, y = write_table(Path(folder), n_rows)
-            epochs = max(1, effort.member_samples // 8 // (len(members) * n_rows))
+            epochs = max(1, effort.member_samples // (len(members) * n_rows))
             repeats = effort.repeats if n_rows <= 10**6 else 1
             for shuffle in (None, "shared"):
                 pool = pm.Pool(members, n_features=N_FEATURES)
@@ -116,11 +119,11 @@ def beside_the_limit(
 def measure_depth(effort: Effort, n_rows: int = 1024) -> Cells:
     """Members of one to four hidden layers of the same width."""
     rates = limit.measure(available_cores())
-    architectures = [(width, name) for width in MIXED_WIDTHS for name in ACTIVATIONS for _ in range(5)]
+    architectures = [(width, name) for width in MIXED_WIDTHS for name in ACTIVATIONS for _ in range(_REPEATS)]
     x, y = regression_data(N_FEATURES, n_rows)
     for depth in (1, 2, 3, 4):
-        specs = pm.grid(hidden=[(width,) * depth for width in MIXED_WIDTHS], activation=list(ACTIVATIONS), repeats=5,
-                        optimizer="sgd", learning_rate=LEARNING_RATE)  # fmt: skip
+        specs = pm.grid(hidden=[(width,) * depth for width in MIXED_WIDTHS], activation=list(ACTIVATIONS),
+                        repeats=_REPEATS, optimizer="sgd", learning_rate=LEARNING_RATE)  # fmt: skip
         cell = time_fit(pm.Pool(specs, n_features=N_FEATURES), x, y, effort.repeats)
         yield {"depth": depth} | beside_the_limit(cell, rates, architectures, N_FEATURES, 1, depth, n_rows)
 
@@ -128,9 +131,9 @@ def measure_depth(effort: Effort, n_rows: int = 1024) -> Cells:
 def measure_outputs(effort: Effort, n_rows: int = 1024) -> Cells:
     """One hidden layer; one to a hundred outputs."""
     rates = limit.measure(available_cores())
-    architectures = [(width, name) for width in MIXED_WIDTHS for name in ACTIVATIONS for _ in range(5)]
+    architectures = [(width, name) for width in MIXED_WIDTHS for name in ACTIVATIONS for _ in range(_REPEATS)]
     x, y = regression_data(N_FEATURES, n_rows)
-    specs = pm.grid(hidden=MIXED_WIDTHS, activation=list(ACTIVATIONS), repeats=5, optimizer="sgd",
+    specs = pm.grid(hidden=MIXED_WIDTHS, activation=list(ACTIVATIONS), repeats=_REPEATS, optimizer="sgd",
                     learning_rate=LEARNING_RATE)  # fmt: skip
     for n_outputs in (1, 2, 3, 10, 30, 100):
         targets = y if n_outputs == 1 else np.stack([np.roll(y, k) for k in range(n_outputs)], axis=1)
@@ -154,7 +157,7 @@ def measure_width(effort: Effort, n_features: int = 64) -> Cells:
             pool = pm.Pool(specs, n_features=n_features)
             cell = time_fit(pool, x, y, min(3, effort.repeats), max(1, int(rows_of_fit / n_rows)))
             gflops = 1e-9 * operations * n_members * n_rows * cell["epochs"] / cell["median"]
-            peak = rates["multiply_add_gflops_one_core" if n_members == 1 else "multiply_add_gflops"]
+            peak = rates["multiply_add_gflops"]
             yield {"width": width, "n_members": n_members, "n_features": n_features, "n_rows": n_rows,
                    "gflops": gflops, "peak_gflops": peak, **cell}  # fmt: skip
 

@@ -10,25 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from activation_lines import ACTIVATION_LINES
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import pmlp_np as pm
-
-# Told apart by lightness and dash as well as by hue, so that they also survive color blindness and gray print.
-ACTIVATION_LINES = {
-    "identity": ("#000000", "--"),
-    "sigmoid": ("#88ccee", "-"),
-    "tanh": ("#332288", "-"),
-    "relu": ("#cc3311", "-"),
-    "leaky_relu": ("#ee7733", "--"),
-    "elu": ("#117733", "-"),
-    "gelu": ("#ddaa33", "-"),
-    "selu": ("#44aa99", "--"),
-    "hardshrink": ("#aa4499", "-"),
-    "mish": ("#997700", ":"),
-}
 
 
 def main() -> None:

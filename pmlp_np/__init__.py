@@ -1,7 +1,18 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
 from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
+from pmlp_np.formulas.losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    GaussianNLL,
+    Huber,
+    Poisson,
+    Quantile,
+    SquaredError,
+)
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
+from pmlp_np.formulas.registration import register_activation, register_loss
 from pmlp_np.mlp import MLP
 from pmlp_np.pool import Pool, concat, load
 from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
@@ -13,23 +24,33 @@ __all__ = [
     "MLP",
     "PAPER_ACTIVATIONS",
     "SGD",
+    "AbsoluteError",
     "Adam",
     "AdamW",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
     "DataError",
     "FileFormatError",
+    "GaussianNLL",
+    "Huber",
     "Member",
     "MemoryNeededError",
     "NAdam",
     "PmlpError",
+    "Poisson",
     "Pool",
+    "Quantile",
     "RMSprop",
     "SpecError",
     "Specs",
+    "SquaredError",
     "concat",
     "grid",
     "integers",
     "load",
     "log_uniform",
+    "register_activation",
+    "register_loss",
     "sample",
     "uniform",
 ]

@@ -36,15 +36,17 @@ def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 class PoolLayout:
     """Offsets and strides of all members of a pool, columnar.
 
+    n_features: what members read, one number or (n_members,) int64.
+
     Per member: `first_layer` (n_members + 1), `block_offset`, `block_size`. Per layer, members after one another,
     output layer last: `fan_in`, `fan_out`, `weight_offset` (within the member's block), `bias_offset` (-1: no bias),
     `vectors` (whole ones in a row as stored), `stride_in`, `stride_out`, `activation` (a code; -1 for the output
     layer). All int64.
     """
 
-    def __init__(self, specs: Specs, n_features: int, n_raw_outputs: int, lanes: int) -> None:
+    def __init__(self, specs: Specs, n_features: int | np.ndarray, n_raw_outputs: int, lanes: int) -> None:
         self.lanes = lanes
-        self.n_features = n_features
+        self.most_features = int(np.max(n_features))
         self.n_raw_outputs = n_raw_outputs
         depths = np.diff(specs.width_offsets)
         self.n_members = len(depths)

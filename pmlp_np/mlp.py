@@ -10,7 +10,7 @@ import numpy as np
 
 from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
-from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.persistence import read_archive, write_archive
 
 
@@ -20,7 +20,10 @@ class MLP:
     weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
     biases: list of (fan_out,) arrays, or None for a network without biases (`biases` then holds zeros).
     activation: a name, or one name per hidden layer.
-    loss: the loss it was trained with, which decides what `predict` and `predict_proba` make of raw outputs.
+    loss: the loss it was trained with, as Pool takes it, which decides what `predict` and its like make of raw outputs.
+        As an attribute its name, with parameters where they are not the defaults.
+    features: the columns of X that it reads, in this order, (fan_in,) whole numbers; None (default) for all.
+    n_columns: columns that X then has, at least those that are read.
 
     Raises DataError where shapes don't fit each other or a name is unknown.
 
@@ -32,7 +35,9 @@ class MLP:
         weights: Sequence[np.ndarray],
         biases: Sequence[np.ndarray] | None = None,
         activation: str | Sequence[str] = "relu",
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
+        features: Any = None,
+        n_columns: int | None = None,
     ) -> None:
         if not len(weights):
             raise DataError(compose("weights", "at least one matrix", "none"))
@@ -51,7 +56,8 @@ class MLP:
         alone = isinstance(activation, str) or not isinstance(activation, Iterable)
         names = [activation] * hidden if alone else list(activation)
         self.activation = tuple(_known("activation", name, ACTIVATIONS, ACTIVATION_ALIASES) for name in names)
-        self.loss = _known("loss", loss, LOSSES, LOSS_ALIASES)
+        self._loss = as_loss(loss)
+        self.loss = str(self._loss)
         if len(self.activation) != hidden:
             raise DataError(compose("activation", f"one name per hidden layer ({hidden})", show(activation)))
         if len(self.biases) != len(self.weights):
@@ -63,6 +69,15 @@ class MLP:
             if b.shape != (w.shape[1],):
                 raise DataError(compose(f"biases[{k}]", f"shape ({w.shape[1]},)", str(b.shape)))
 
+        fan_in = len(self.weights[0])
+        self.features = None if features is None else np.array(features, np.int64)
+        self._n_columns = fan_in if features is None else int(n_columns or 0)
+        if self.features is not None:
+            good = self.features.shape == (fan_in,) and self.features.min() >= 0
+            if not good or self.features.max() >= self._n_columns:
+                expected = f"{fan_in} column numbers below n_columns ({n_columns})"
+                raise DataError(compose("features", expected, show(features)))
+
     @property
     def hidden(self) -> tuple[int, ...]:
         """Widths of the hidden layers."""
@@ -71,7 +86,7 @@ class MLP:
     @property
     def n_features(self) -> int:
         """Columns that X must have."""
-        return int(self.weights[0].shape[0])
+        return self._n_columns
 
     @property
     def n_raw_outputs(self) -> int:
@@ -93,6 +108,8 @@ class MLP:
         a = np.asarray(X, self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
+        if self.features is not None:
+            a = a[:, self.features]
         with np.errstate(all="ignore"):
             for w, b, name in zip(self.weights[:-1], self.biases[:-1], self.activation, strict=True):
                 a, _ = ACTIVATIONS[name].function(a @ w + b)
@@ -104,24 +121,37 @@ class MLP:
         Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
         cross-entropy; 0 or 1, shaped like values, for binary cross-entropy.
         """
-        return LOSSES[self.loss].predictions(self.forward(X))
+        return self._loss.predictions(self.forward(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities, (n_samples, n_outputs): of the classes, or of each label being 1. DataError for regression
         losses."""
-        return LOSSES[self.loss].probabilities(self.forward(X))
+        return self._loss.probabilities(self.forward(X))
+
+    def predict_std(self, X: Any) -> np.ndarray:
+        """Predicted standard deviations, shaped as `predict` returns values. DataError for losses without a
+        variance."""
+        return self._loss.standard_deviations(self.forward(X))
+
+    def predict_quantiles(self, X: Any) -> np.ndarray:
+        """All predicted quantiles, (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels).
+        DataError for losses without."""
+        return self._loss.quantiles(self.forward(X))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle)."""
         header = {
             "activation": list(self.activation),
-            "loss": self.loss,
+            "loss": to_plain(self._loss),
             "bias": self.bias,
             "layers": len(self.weights),
         }
         arrays = {f"weights_{k}": w for k, w in enumerate(self.weights)}
         if self.bias:
             arrays |= {f"biases_{k}": b for k, b in enumerate(self.biases)}
+        if self.features is not None:
+            header["n_columns"] = self.n_features
+            arrays["features"] = self.features
         write_archive(path, "mlp", header, arrays)
 
     @classmethod
@@ -131,13 +161,14 @@ class MLP:
         try:
             layers = range(header["layers"])
             biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
-            return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"], header["loss"])
+            return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],
+                       from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"))  # fmt: skip
         except (KeyError, TypeError) as error:
             name = f"file {os.fspath(path)}"
             raise FileFormatError(compose(name, "all parts of a network", f"none named {error}")) from error
 
     def __repr__(self) -> str:
-        widths = "-".join(str(w) for w in (self.n_features, *self.hidden, self.n_raw_outputs))
+        widths = "-".join(str(w) for w in (len(self.weights[0]), *self.hidden, self.n_raw_outputs))
         names = sorted(set(self.activation), key=self.activation.index)
         shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
         return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pmlp_np import backends, checks, errors
 from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Control, Plan, Progress, Rows
-from pmlp_np.data import as_features, as_rows
+from pmlp_np.data import as_features, as_rows, as_target_sets, as_targets, feature_sets, weigh
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
 from pmlp_np.formulas import random
-from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import read_archive, write_archive
 from pmlp_np.report import Table, leaderboard
+from pmlp_np.sets import Sets, sets_of
 from pmlp_np.spec import Member, Specs, as_specs
 from pmlp_np.training import Records, Settings, train
 
@@ -29,13 +31,30 @@ _WEIGHTS = ("last", "best", "average")
 _UNWATCHED = Control()
 
 
+class OwnData(NamedTuple):
+    """The arguments of `fit` that give members data of their own. See Pool.fit for their meaning."""
+
+    rows: Any = None
+    features: Any = None
+    targets: Any = None
+    sample_weight: Any = None
+    class_weight: Any = None
+    validation_rows: Any = None
+
+
 class Pool:
     """Many MLPs that train side by side, each as if it were alone.
 
     specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
     n_features: columns of X.
     n_outputs: values or classes to predict. Default 1.
-    loss: "squared_error" (default), "binary_cross_entropy" or "cross_entropy".
+    loss: a name, or an object with parameters. On values: "squared_error" (default), "absolute_error", "huber",
+        "quantile", "poisson", "gaussian_nll", which are pm.SquaredError(), pm.AbsoluteError(), pm.Huber(delta=1.0),
+        pm.Quantile(levels=(0.1, 0.5, 0.9)), pm.Poisson(), pm.GaussianNLL(). On labels: "cross_entropy", which is
+        pm.CrossEntropy(label_smoothing=0.0); on several labels at once "binary_cross_entropy",
+        pm.BinaryCrossEntropy(label_smoothing=0.0). All but cross-entropy take output_weight=(...), a number for each
+        output. Or one that pm.register_loss has entered. As an attribute its name, with parameters where they are not
+        the defaults.
     seed: 0 ... 2**64 - 1, from which initial weights and orders of rows are drawn. Default 0.
     backend: "numba" (default), "reference" or "auto".
     dtype: "float32" (default) or "float64": what weights are kept and computed in.
@@ -56,7 +75,7 @@ class Pool:
         specs: Specs | Member | Sequence[Member],
         n_features: int,
         n_outputs: int = 1,
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         seed: int = 0,
         backend: str = "numba",
         dtype: Any = "float32",
@@ -64,11 +83,10 @@ class Pool:
         device: str = "cpu",
     ) -> None:
         specs = as_specs(specs)
-        name = LOSS_ALIASES.get(loss, loss) if isinstance(loss, str) else loss
-        if not isinstance(name, str) or name not in LOSSES:
-            raise DataError(unknown_name("loss", loss, LOSSES, LOSS_ALIASES))
+        chosen = as_loss(loss)
         checks.whole("n_features", n_features, 1)
-        checks.whole("n_outputs", n_outputs, 2 if LOSSES[name].targets == "labels" else 1)
+        checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
+        chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
         self.backend = backends.check(backend, device)
         self.device = device
@@ -76,7 +94,7 @@ class Pool:
         keys = random.stream_keys(int(seed), self.ids_)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
-        self._plan = Plan(specs, int(n_features), int(n_outputs), LOSSES[name], checks.dtype(dtype), keys, order_key)
+        self._plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         self._start()
         require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
 
@@ -112,8 +130,8 @@ class Pool:
 
     @property
     def loss(self) -> str:
-        """The loss's name."""
-        return self._plan.loss.name
+        """The loss's name, with those parameters that are not at their default: "huber(delta=1.35)"."""
+        return str(self._plan.loss)
 
     @property
     def dtype(self) -> np.dtype:
@@ -141,7 +159,7 @@ class Pool:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
@@ -152,6 +170,13 @@ class Pool:
         time_budget: float | None = None,
         progress: bool | str = "auto",
         n_threads: int | None = None,
+        *,
+        rows: Any = None,
+        features: Any = None,
+        targets: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_rows: Any = None,
     ) -> Pool:
         """Train all members from their initial weights. Returns self.
 
@@ -172,24 +197,44 @@ class Pool:
         progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
         n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
 
+        Each member may see data of its own; nothing is copied per member, and what members share is kept once.
+
+        rows: the rows that each member trains on: one array of row numbers (repeats count) or one mask (n_samples,) per
+            member, the same for as many as you like; or an array (n_members, k) or mask (n_members, n_samples). A
+            member gets the bits of training alone on X[its rows]. Default: all rows for all.
+        features: the columns of X that each member reads, likewise. Predictions still take all columns. Default: all.
+        targets: each member's own targets instead of y (which is None then): (n_members, n_samples) or (n_members,
+            n_samples, n_outputs).
+        sample_weight: how much each row counts in the loss, (n_samples,) or (n_members, n_samples), finite and at least
+            0; scaled to mean 1 over the member's rows.
+        class_weight: for cross-entropy, a dict from classes to weights (1 where it has none), or "balanced": inversely
+            proportional to how often a class comes among the member's rows. It multiplies sample_weight.
+        validation_rows: the rows of X that each member is validated on, as `rows`; instead of validation_data.
+
         Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads
         )
-        rows, validation = self._checked_data(X, y, validation_data, settings)
+        own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
+        plan = replace(self._plan, features=self._feature_sets(features))
+        self._refuse_given_that_do_not_fit(plan)
+        data, validation = self._checked_data(plan, X, y, validation_data, own, settings)
         given = self._given
-        if self._backend is not None and (self._progress.step.any() or self._kept_best):
+        if plan.features != self._plan.features or (
+            self._backend is not None and (self._progress.step.any() or self._kept_best)
+        ):
             self._start()
             self._given = given
+        self._plan = plan
         self._progress, self._records = Progress.start(len(self)), Records(len(self))
-        return self._train(rows, validation, settings)
+        return self._train(data, validation, settings)
 
     def partial_fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
@@ -200,6 +245,13 @@ class Pool:
         time_budget: float | None = None,
         progress: bool | str = "auto",
         n_threads: int | None = None,
+        *,
+        rows: Any = None,
+        features: Any = None,
+        targets: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_rows: Any = None,
     ) -> Pool:
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
 
@@ -209,33 +261,77 @@ class Pool:
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads
         )
-        rows, validation = self._checked_data(X, y, validation_data, settings)
+        own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
+        if features is not None and self._feature_sets(features) != self._plan.features:
+            mend = "A member reads the features that it began with; fit starts afresh."
+            raise DataError(compose("features", "those that fit was given, or None", "others", mend))
+        data, validation = self._checked_data(self._plan, X, y, validation_data, own, settings)
         if not settings.early_stopping:
             self._progress.status[self._progress.status == STOPPED_EARLY] = READY
-        return self._train(rows, validation, settings)
+        return self._train(data, validation, settings)
 
-    def _checked_data(self, X: Any, y: Any, validation_data: Any, settings: Settings) -> tuple[Rows, Rows | None]:
+    def _feature_sets(self, features: Any) -> Sets | None:
+        return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")
+
+    def _refuse_given_that_do_not_fit(self, plan: Plan) -> None:
+        """Weights that set_weights gave to a member must be for as many features as it now reads."""
+        fan_in = np.broadcast_to(plan.fan_in, len(self))
+        for position, (weights, _) in self._given.items():
+            if len(weights[0]) != fan_in[position]:
+                name = f"features of member {self.ids_[position]}"
+                expected = f"{len(weights[0])}, as the weights that set_weights gave it"
+                raise DataError(compose(name, expected, str(fan_in[position])))
+
+    def _checked_data(
+        self, plan: Plan, X: Any, y: Any, validation_data: Any, own: OwnData, settings: Settings
+    ) -> tuple[Rows, Rows | None]:
+        data = self._training_rows(plan, X, y, own)
         validation = None
-        if validation_data is not None:
+        if own.validation_rows is not None:
+            if validation_data is not None:
+                raise DataError(compose("validation_rows", "None where validation_data is given", "both"))
+            found = sets_of(own.validation_rows, self.ids_, data.n, "validation_rows", "row")
+            validation = Rows(data.x, data.y, data.n_targets, found, data.targets)
+        elif validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
                 raise DataError(compose("validation_data", "a pair (X, y)", show(validation_data)))
             features, targets = validation_data
-            validation = self._rows(features, targets, ("validation_data[0]", "validation_data[1]"))
+            validation = self._rows(plan, features, targets, ("validation_data[0]", "validation_data[1]"))
         elif settings.early_stopping:
-            mend = "Pass validation_data=(X, y): early stopping watches its loss."
+            mend = "Pass validation_data=(X, y) or validation_rows: early stopping watches the loss on them."
             raise DataError(compose("validation_data", "data to stop early on", "None", mend))
         curves = 1 if validation is None else 3
         mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
         require_memory("epochs", 4 * len(self) * curves * int(settings.epochs), mend)
-        return self._rows(X, y), validation
+        return data, validation
 
-    def _rows(self, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> Rows:
-        plan = self._plan
-        return as_rows(X, y, plan.n_features, plan.n_outputs, plan.loss, plan.dtype, names)
+    def _rows(self, plan: Plan, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> Rows:
+        found = as_rows(X, y, plan.n_features, plan.n_outputs, plan.loss, plan.dtype, names)
+        found.x = feature_sets(found.x[0], plan.features)
+        return found
+
+    def _training_rows(self, plan: Plan, X: Any, y: Any, own: OwnData) -> Rows:
+        """What members train on: all the same, or what `own` says."""
+        x = as_features(X, plan.n_features, plan.dtype)
+        kind = plan.n_outputs, plan.loss, plan.dtype
+        if own.targets is None:
+            lines = as_targets(y, len(x), *kind)
+            target_sets = None
+        elif y is not None:
+            raise DataError(compose("y", "None where targets is given", show(y)))
+        else:
+            lines = as_target_sets(own.targets, self.ids_, len(x), *kind)
+            target_sets = np.arange(len(self))
+        n_targets = len(lines) if target_sets is None else len(lines) // len(self)
+        rows = None if own.rows is None else sets_of(own.rows, self.ids_, len(x), "rows", "row")
+        found = Rows(feature_sets(x, plan.features), lines, n_targets, rows, target_sets)
+        weigh(found, own.sample_weight, own.class_weight, self.ids_, plan.loss, plan.n_outputs, plan.dtype)
+        return found
 
     def _train(self, rows: Rows, validation: Rows | None, settings: Settings) -> Pool:
-        own = np.minimum(self.specs.batch_size, rows.n)
-        batch_size = np.where(own > 0, own, min(settings.batch_size, rows.n))
+        counts = rows.counts(len(self))
+        own, most = self.specs.batch_size, int(counts.max())
+        batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
         backend = self._ready()
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = train(
@@ -284,6 +380,8 @@ class Pool:
         Values: (n_members, n_samples) for one output, else (..., n_outputs). Labels, int64: (n_members, n_samples)
         classes for cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. reduce="mean" drops the first
         axis: means of values, or labels by the mean of probabilities.
+
+        Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
         """
         loss = self._plan.loss
         if reduce is None or not loss.has_probabilities:
@@ -303,10 +401,78 @@ class Pool:
         self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
 
-    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None) -> np.ndarray:
-        """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`."""
+    def predict_std(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                    weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predicted standard deviations, shaped as `predict` returns values; arguments as `forward`.
+
+        With reduce="mean" their mean, which leaves out how far members' means lie apart. Raises DataError for losses
+        without a variance; "gaussian_nll" has one.
+        """
+        self._plan.loss.standard_deviations(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.standard_deviations)
+
+    def predict_quantiles(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                          weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """All levels' quantiles: (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels);
+        arguments as `forward`.
+
+        Each level is fitted by itself: they may cross. Raises DataError for losses without quantiles; "quantile" has
+        them.
+        """
+        self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
+
+    def evaluate(
+        self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None
+    ) -> np.ndarray:
+        """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
+
+        rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
+        """
         positions, weights = self._positions(members), self._checked_weights(weights)
-        return self._ready().evaluate(positions, self._rows(X, y), weights, _UNWATCHED)[0]
+        data = self._rows(self._plan, X, y)
+        if rows is not None:
+            found = sets_of(rows, self.ids_[positions], data.n, "rows", "row")
+            of = np.zeros(len(self), np.int64)
+            of[positions] = found.of
+            data.rows = Sets(found.arrays, of)
+        return self._ready().evaluate(positions, data, weights, _UNWATCHED)[0]
+
+    def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
+                    weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predictions for every row of X by the member that has the row in its `rows`: one line for each group.
+
+        rows: as for `fit`, such as the validation_rows of a cross-validation.
+        groups: (n_members,) whole numbers from 0: members of one group (the same architecture, trained on other folds)
+            share a line. Default: all are one group.
+        method: "predict" (default), "predict_proba" or "forward". weights: as for `forward`.
+
+        Returns (n_groups, n_samples, ...), rows in the order of X. Raises DataError where a row of a group has no
+        member, or more than one.
+        """
+        if method not in ("predict", "predict_proba", "forward"):
+            raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
+        x = as_features(X, self.n_features, self.dtype)
+        found = sets_of(rows, self.ids_, len(x), "rows", "row")
+        of = checks.whole_array(np.zeros(len(self), np.int64) if groups is None else groups)
+        if of is None or of.shape != (len(self),) or (of < 0).any():
+            raise DataError(compose("groups", f"{len(self)} whole numbers, at least 0", show(groups)))
+        asked = np.zeros((int(of.max()) + 1, len(x)), np.int64)
+        for position, group in enumerate(of.tolist()):
+            np.add.at(asked[group], found.arrays[found.of[position]], 1)
+        if (asked != 1).any():
+            group, row = np.argwhere(asked != 1)[0].tolist()
+            got = f"{asked[group, row]} for row {row} of group {group}"
+            raise DataError(compose("rows", "every row with one member of each group", got))
+        result: np.ndarray | None = None
+        for i, own in enumerate(found.arrays):
+            positions = np.flatnonzero(found.of == i)
+            part = getattr(self, method)(x[own], members=self.ids_[positions], weights=weights)
+            if result is None:
+                result = np.empty((len(asked), len(x), *part.shape[2:]), part.dtype)
+            result[of[positions][:, None], own] = part
+        assert result is not None
+        return result
 
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
@@ -319,7 +485,7 @@ class Pool:
         most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
         if out is None and reduce is None and most <= errors.SMALL_NEED:
             raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
-            self._ready().forward(positions, x, raw, weights, _UNWATCHED)
+            self._ready().forward(positions, feature_sets(x, plan.features), raw, weights, _UNWATCHED)
             return link(raw)
         like = link(np.zeros((1, 1, n_raw), self.dtype))
         shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
@@ -329,10 +495,10 @@ class Pool:
             require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
             out = np.empty(shape, result_dtype)
         checks.out(out, shape, result_dtype)
-        backend = self._ready()
+        backend, columns = self._ready(), feature_sets(x, plan.features)
         if reduce is None and out.flags.c_contiguous and like.size == n_raw and like.dtype == self.dtype:
             raw = out.reshape(len(positions), len(x), n_raw)
-            backend.forward(positions, x, raw, weights, _UNWATCHED)
+            backend.forward(positions, columns, raw, weights, _UNWATCHED)
             for piece in _slices(len(out), out[:1].nbytes):
                 linked = link(raw[piece])
                 # A view: raw outputs are the predictions, and lie where they belong.
@@ -340,7 +506,7 @@ class Pool:
                     out[piece] = linked
             return out
         total = np.zeros(shape, np.float64) if reduce else None
-        for piece, raw in self._raw_pieces(backend, positions, x, weights):
+        for piece, raw in self._raw_pieces(backend, positions, columns, weights):
             if total is None:
                 out[piece] = link(raw)
             else:
@@ -351,12 +517,12 @@ class Pool:
         return out
 
     def _raw_pieces(
-        self, backend: Backend, positions: np.ndarray, x: np.ndarray, weights: str
+        self, backend: Backend, positions: np.ndarray, x: list[np.ndarray], weights: str
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Raw outputs of some members at a time, within a bound of memory."""
-        row = len(x) * self._plan.n_raw_outputs
+        row = len(x[0]) * self._plan.n_raw_outputs
         for piece in _slices(len(positions), row * self.dtype.itemsize):
-            raw = np.empty((piece.stop - piece.start, len(x), self._plan.n_raw_outputs), self.dtype)
+            raw = np.empty((piece.stop - piece.start, len(x[0]), self._plan.n_raw_outputs), self.dtype)
             backend.forward(positions[piece], x, raw, weights, _UNWATCHED)
             yield piece, raw
 
@@ -413,8 +579,10 @@ class Pool:
         """The member with this id as a standalone network that needs NumPy alone. weights: as for `forward`."""
         (position,) = self._positions([id])
         matrices, biases = self._ready().read(int(position), self._checked_weights(weights))
-        member = self.specs[position]
-        return MLP(matrices, biases if member.bias else None, member.activation, self.loss)
+        member, features = self.specs[position], self._plan.features
+        own = None if features is None else features.arrays[features.of[position]]
+        return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
+                   None if own is None else self.n_features)  # fmt: skip
 
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
@@ -427,8 +595,9 @@ class Pool:
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
         member = self.specs[position]
         names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
-        expected = (self.n_features, *member.hidden, self._plan.n_raw_outputs), names, member.bias
-        got = (mlp.n_features, *mlp.hidden, mlp.n_raw_outputs), mlp.activation, mlp.bias
+        fan_in = int(np.broadcast_to(self._plan.fan_in, len(self))[position])
+        expected = (fan_in, *member.hidden, self._plan.n_raw_outputs), names, member.bias
+        got = (len(mlp.weights[0]), *mlp.hidden, mlp.n_raw_outputs), mlp.activation, mlp.bias
         if got != expected:
 
             def text(widths: tuple[int, ...], names: tuple[str, ...], bias: bool) -> str:
@@ -459,11 +628,9 @@ class Pool:
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
         part = object.__new__(Pool)
-        plan = self._plan
         part.backend, part.device = self.backend, self.device
         part.ids_ = self.ids_[positions]
-        part._plan = Plan(plan.specs[positions], plan.n_features, plan.n_outputs, plan.loss, plan.dtype,
-                          plan.stream_key[positions], plan.order_key[positions])  # fmt: skip
+        part._plan = self._plan.take(positions)
         part._start()
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
         part._progress, part._records = self._progress.take(positions), self._records.take(positions)
@@ -476,9 +643,12 @@ class Pool:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
         plan = self._plan
-        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "loss", "backend", "device")}
+        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
+        header |= {"loss": to_plain(plan.loss)}
         header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
         arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
+        if plan.features is not None:
+            arrays |= {f"features/{name}": column for name, column in plan.features.columns().items()}
         arrays |= {"ids": self.ids_, "stream_key": plan.stream_key, "order_key": plan.order_key}
         arrays |= {f"progress/{name}": column for name, column in vars(self._progress).items()}
         arrays |= {f"curves/{name}": curve for name, curve in self._records.curves.items()}
@@ -507,9 +677,12 @@ def load(path: str | os.PathLike[str]) -> Pool:
     """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
     head, arrays = read_archive(path, "pool")
     try:
-        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"], head["loss"],
+        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"],
+                    from_plain(head["loss"]),
                     backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
         pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
+        if features := _named(arrays, "features/"):
+            pool._plan.features = Sets.from_columns(features)
         pool._join(arrays)
         pool._kept_best, pool.ended_ = bool(head["kept_best"]), head["ended"]
         return pool
@@ -541,10 +714,15 @@ def concat(pools: Sequence[Pool]) -> Pool:
         start = max(ids.max(), own.max()) + 1
         own[clash] = np.arange(start, start + clash.sum())
         ids = np.concatenate([ids, own])
-    whole = Pool(Specs.concatenate([pool.specs for pool in pools]), first.n_features, first.n_outputs, first.loss,
+    whole = Pool(Specs.concatenate([pool.specs for pool in pools]), first.n_features, first.n_outputs, first._plan.loss,
                  backend=first.backend, dtype=first.dtype, ids=ids, device=first.device)  # fmt: skip
     for name in ("stream_key", "order_key"):
         setattr(whole._plan, name, np.concatenate([getattr(pool._plan, name) for pool in pools]))
+    if any(pool._plan.features is not None for pool in pools):
+        everything = [np.arange(first.n_features)]
+        whole._plan.features = Sets.concatenate(
+            [pool._plan.features or Sets(everything, np.zeros(len(pool), np.int64)) for pool in pools]
+        )
     starts = np.cumsum([0, *(len(pool) for pool in pools)])
     whole._given = {
         int(start) + i: given for start, pool in zip(starts, pools, strict=False) for i, given in pool._given.items()

@@ -281,19 +281,21 @@ class Specs(Sequence[Member]):
         """One option of every member as formulas.options encodes it, (n,) float64."""
         return self.options[:, list(OPTIONS).index(name)]
 
-    def parameter_counts(self, n_features: int, n_raw_outputs: int) -> np.ndarray:
+    def parameter_counts(self, n_features: int | np.ndarray, n_raw_outputs: int) -> np.ndarray:
         """Weights and biases of every member, without padding, (n,) int64.
 
-        n_features: columns of X.   n_raw_outputs: columns of the raw outputs (n_outputs times the loss's heads).
+        n_features: what members read, one number or (n,) int64.
+        n_raw_outputs: columns of the raw outputs (n_outputs times the loss's heads).
         """
         has_layers = self.depths > 0
         fan_out = self.widths.astype(np.int64)
         fan_in = np.empty_like(fan_out)
         fan_in[1:] = fan_out[:-1]
-        fan_in[self.width_offsets[:-1][has_layers]] = n_features
+        n_features = np.broadcast_to(n_features, len(self))
+        fan_in[self.width_offsets[:-1][has_layers]] = n_features[has_layers]
         bias = np.repeat(self.bias, self.depths)
         totals = np.concatenate([[0], np.cumsum((fan_in + bias) * fan_out)])
-        last = np.full(len(self), n_features, np.int64)
+        last = n_features.astype(np.int64)
         last[has_layers] = fan_out[self.width_offsets[1:][has_layers] - 1]
         return np.diff(totals[self.width_offsets]) + (last + self.bias) * n_raw_outputs
 

@@ -126,7 +126,8 @@ def train(
     _fix_schedules(backend, progress, settings.epochs)
     names = ["loss"] + (["validation_loss", "validation_score"] if validation is not None else [])
     records.make_room(names, int(target[progress.status == READY].max(initial=0)))
-    batches = -(-data.n // batch_size)
+    counts = data.counts(len(batch_size))
+    batches = -(-counts // batch_size)
     parameters = backend.plan.parameter_counts()
     # A cursor within an epoch of other data means nothing here: such an epoch starts again.
     stale = (progress.status == READY) & (progress.minibatch >= batches)
@@ -136,7 +137,7 @@ def train(
     def work_left() -> float:
         """Multiply-adds, roughly, up to the target of every member that is still in."""
         epochs = np.maximum(target - progress.epoch, 0) - progress.minibatch / batches
-        return float((epochs * parameters)[progress.status == READY].sum()) * data.n
+        return float((epochs * parameters * counts)[progress.status == READY].sum())
 
     left, finished = work_left(), 0.0
     with _interrupts() as pressed, contextlib.closing(ProgressBar(settings.progress)) as bar:
@@ -157,7 +158,7 @@ def train(
             if not len(members):
                 break
             epoch = progress.epoch[members].copy()
-            this_epoch = float((parameters * (1 - progress.minibatch / batches))[members].sum()) * data.n
+            this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
             epoch_loss = np.full(records.n_members, np.nan)
             backend.train_epoch(members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control)
             records.enter("loss", members, epoch, epoch_loss[members])

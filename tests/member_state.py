@@ -48,7 +48,9 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     parameters, slots, best = (_Reader(state.get(name)) for name in ("parameters", "slots", "best"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
-        sizes = [pool.n_features, *member.hidden, pool.n_outputs]
+        features = pool._plan.features
+        fan_in = pool.n_features if features is None else int(features.lengths[i])
+        sizes = [fan_in, *member.hidden, pool.n_outputs]
         weights, biases = parameters.take(sizes, member.bias)
         names = slot_names(member.optimizer)
         taken = {name: dict(zip(("weights", "biases"), slots.take(sizes, member.bias), strict=True)) for name in names}

@@ -187,6 +187,18 @@ def normal_density(z: Array) -> Array:
     return density
 
 
+def gelu_argument(z: Array) -> Array:
+    """sqrt(2 / pi) (z + 0.044715 z³), of which gelu_tanh takes the hyperbolic tangent: ±1 beyond |z| = 10."""
+    z = np.clip(z, -10.0, 10.0)
+    return math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)
+
+
+def gelu_argument_slope(z: Array) -> Array:
+    """The derivative of tanh of `gelu_argument`."""
+    inner = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * np.clip(z, -10.0, 10.0) ** 2)
+    return either(z, np.abs(z) < 10.0, inner / np.cosh(gelu_argument(z)) ** 2, 0.0)
+
+
 # name: (function, derivative), both element by element on float64 arrays
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "identity": (
@@ -229,6 +241,38 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
         lambda z: z * np.tanh(softplus(z)),
         lambda z: np.tanh(softplus(z)) + z * logistic(z) * (1.0 - np.tanh(softplus(z)) ** 2),
     ),
+    "silu": (
+        lambda z: z * logistic(z),
+        lambda z: logistic(z) + z * logistic(z) * logistic(-z),
+    ),
+    "softplus": (
+        lambda z: softplus(z),
+        lambda z: logistic(z),
+    ),
+    "softsign": (
+        lambda z: z / (1.0 + np.abs(z)),
+        lambda z: 1.0 / (1.0 + np.abs(z)) ** 2,
+    ),
+    "hard_tanh": (
+        lambda z: np.clip(z, -1.0, 1.0),
+        lambda z: either(z, np.abs(z) < 1.0, 1.0, 0.0),
+    ),
+    "hard_sigmoid": (
+        lambda z: np.clip(z + 3.0, 0.0, 6.0) / 6.0,
+        lambda z: either(z, np.abs(z) < 3.0, 1.0 / 6.0, 0.0),
+    ),
+    "hard_swish": (
+        lambda z: z * np.clip(z + 3.0, 0.0, 6.0) / 6.0,
+        lambda z: either(z, np.abs(z) < 3.0, z / 3.0 + 0.5, either(z, z > 0.0, 1.0, 0.0)),
+    ),
+    "gelu_tanh": (
+        lambda z: 0.5 * z * (1.0 + np.tanh(gelu_argument(z))),
+        lambda z: 0.5 * (1.0 + np.tanh(gelu_argument(z))) + 0.5 * z * gelu_argument_slope(z),
+    ),
+    "sin": (
+        lambda z: np.sin(z),
+        lambda z: np.cos(z),
+    ),
 }
 
 # Where a derivative jumps. ELU is not among them: with alpha = 1 its derivative is 1 on both sides of 0.
@@ -237,6 +281,9 @@ KINKS: dict[str, tuple[float, ...]] = {
     "leaky_relu": (0.0,),
     "selu": (0.0,),
     "hardshrink": (-SHRINK, SHRINK),
+    "hard_tanh": (-1.0, 1.0),
+    "hard_sigmoid": (-3.0, 3.0),
+    "hard_swish": (-3.0, 3.0),
 }
 
 
@@ -275,6 +322,16 @@ def cross_entropy(raw: Array, y: ArrayLike) -> tuple[float, Array]:
     gradient = np.exp(shifted - log_sum)
     gradient[rows, labels] -= 1.0
     return float(np.mean(log_sum[:, 0] - shifted[rows, labels])), gradient / n_rows
+
+
+def weighted(
+    loss: Callable[[Array, ArrayLike], tuple[float, Array]], raw: Array, y: ArrayLike, weights: Array
+) -> tuple[float, Array]:
+    """Mean over rows of weight times the row's loss, and its gradient: row by row, from the loss of one row."""
+    rows = [loss(raw[i : i + 1], np.asarray(y)[i : i + 1]) for i in range(len(raw))]
+    mean = sum(w * value for w, (value, _) in zip(weights.tolist(), rows, strict=True)) / len(raw)
+    slopes = [w * slope for w, (_, slope) in zip(weights.tolist(), rows, strict=True)]
+    return float(mean), np.concatenate(slopes) / len(raw)
 
 
 LOSSES: dict[str, Callable[[Array, ArrayLike], tuple[float, Array]]] = {
@@ -517,9 +574,14 @@ class OracleMLP:
                 inputs.append(function(pre_activations[k]))
         return inputs, pre_activations
 
-    def _loss_and_gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[float, list[Array], list[Array]]:
+    def _loss_and_gradients(
+        self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None
+    ) -> tuple[float, list[Array], list[Array]]:
         inputs, pre_activations = self._forward(X)
-        loss, delta = self.loss_function(pre_activations[-1], y)
+        if row_weights is None:
+            loss, delta = self.loss_function(pre_activations[-1], y)
+        else:
+            loss, delta = weighted(self.loss_function, pre_activations[-1], y, row_weights)
         weight_gradients: list[Array] = []
         bias_gradients: list[Array] = []
         for k in reversed(range(len(self.weights))):
@@ -570,9 +632,9 @@ class OracleMLP:
         return moved - h["learning_rate"] * h["decoupled_weight_decay"] * w, slots
 
     @np.errstate(all="ignore")
-    def step(self, X: ArrayLike, y: ArrayLike, rate: float = 1.0) -> float:
+    def step(self, X: ArrayLike, y: ArrayLike, rate: float = 1.0, row_weights: Array | None = None) -> float:
         """One update on one minibatch, with a learning rate multiplied by `rate`; returns the loss before it."""
-        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
+        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, row_weights)
         self.step_count += 1
         for k in range(len(self.weights)):
             self._update("weights", self.weights, weight_gradients, k, rate)
@@ -606,15 +668,20 @@ class OracleMLP:
         batch_size: int,
         shuffle_key: int | None = None,
         first_epoch: int = 0,
+        sample_weight: ArrayLike | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> list[float]:
         """Train in minibatches, the last of which may be smaller; returns each epoch's mean of minibatch losses.
 
         Rows are taken in order, or in `shuffled_order` of the key; first_epoch is the number of epochs done before.
+        sample_weight is scaled to mean 1 over all rows.
         validation: the data (X, y) whose loss is watched for a plateau, in place of the minibatches'.
         """
         X, y = np.asarray(X), np.asarray(y)
         n = len(X)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight, np.float64)
+            sample_weight = sample_weight * (n / sample_weight.sum())
         self.fit_epochs = self.fit_epochs or epochs
         history = []
         for epoch in range(first_epoch, first_epoch + epochs):
@@ -623,7 +690,8 @@ class OracleMLP:
             losses = []
             for i, batch in enumerate(batches):
                 rate = rate_factor(self.options, epoch, i, len(batches), self.fit_epochs)
-                losses.append(self.step(X[batch], y[batch], rate))
+                counted = None if sample_weight is None else sample_weight[batch]
+                losses.append(self.step(X[batch], y[batch], rate, counted))
             history.append(sum(losses) / len(losses))
             self.watch(history[-1] if validation is None else self.loss(*validation))
         return history

@@ -13,8 +13,8 @@ import numpy as np
 
 from oracle import ACTIVATIONS, KINKS, Array, OracleMLP
 
-# Bounds on second derivatives: of an activation (SELU's is the largest), and of a row's loss by its raw outputs.
-ACTIVATION_CURVATURE = 1.76
+# Bounds on second derivatives: of an activation (softsign's is the largest), and of a row's loss by its raw outputs.
+ACTIVATION_CURVATURE = 2.0
 LOSS_CURVATURE = 2.0
 
 

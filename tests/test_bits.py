@@ -21,7 +21,7 @@ from conftest import BACKENDS, run_python
 from member_state import member_states
 from pmlp_np import training
 from pmlp_np.backends.numba import backend as numba_backend
-from pmlp_np.backends.numba import compiling
+from pmlp_np.backends.numba import compiling, views
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
@@ -241,7 +241,7 @@ def test_data_in_any_layout(setting: Setting, layout: Any, tmp_path: Path) -> No
 @both_dtypes
 def test_rows_read_through_their_order(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """As is done where a reordered copy of the data would be too large."""
-    monkeypatch.setattr(numba_backend, "_REORDER_BYTES", 0)
+    monkeypatch.setattr(views, "_REORDER_BYTES", 0)
     assert_same_bits(setting.fit(setting.pool()), trained(setting))
 
 

@@ -211,7 +211,7 @@ def test_unaligned_targets_are_copied():
 
 def test_rows_together(x):
     rows = as_rows(x, x[:, 0], F, 1, SQUARED, FLOAT32)
-    assert rows.n == N and rows.x.shape == (N, F) and rows.y.shape == (1, N)
+    assert rows.n == N and rows.x[0].shape == (N, F) and rows.y.shape == (1, N) and rows.n_targets == 1
 
 
 # What is refused, in which words.

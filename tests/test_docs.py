@@ -5,11 +5,15 @@ import ast
 import contextlib
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+from conftest import requires
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,8 +98,19 @@ BLOCKS = [b for path in PAGES for b in python_blocks(path.read_text(encoding="ut
 def test_a_block_runs_and_prints_what_the_page_says(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # for the files that blocks write
+    monkeypatch.chdir(tmp_path)  # for the files that blocks write; those they read lie where they do in a clone
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     run(block)
+
+
+def test_the_pictures_of_data_of_its_own_can_be_drawn(tmp_path: Path) -> None:
+    """In a hurry: with one epoch."""
+    requires("matplotlib")
+    done = subprocess.run([sys.executable, ROOT / "examples" / "own_data.py", "--folder", tmp_path, "--epochs", "1"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("cross_validation.png", "replicas.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 def test_wrong_blocks_are_noticed() -> None:

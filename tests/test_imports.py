@@ -19,7 +19,7 @@ ORDER = [
     ["formulas"],
     ["spec_columns"],
     ["spec_fields"],
-    ["spec"],
+    ["spec", "sets"],
     ["search_space", "layout", "persistence", "progress"],
     ["mlp", "backends.base", "step_inputs"],
     ["data"],
@@ -34,7 +34,9 @@ ORDER = [
 ORDER_INSIDE = {
     "formulas": [
         ["vocabulary", "random", "options"],
+        ["loss_base"],
         ["activations", "losses", "optimizers", "schedules", "initializers"],
+        ["registration"],
         [""],
     ],
     "backends.numba": [
@@ -44,7 +46,7 @@ ORDER_INSIDE = {
         ["compiling"],
         ["job"],
         ["drawing", "program"],
-        ["driver"],
+        ["driver", "views"],
         ["backend"],
         [""],
     ],

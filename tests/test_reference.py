@@ -74,7 +74,8 @@ class Case:
 
     def rows(self) -> Rows:
         X, y = self.data()
-        return Rows(X, np.ascontiguousarray(y.reshape(len(y), -1).T.astype(self.dtype)))
+        lines = np.ascontiguousarray(y.reshape(len(y), -1).T.astype(self.dtype))
+        return Rows([X], lines, len(lines))
 
     def batch_sizes(self) -> np.ndarray:
         return np.array([m.batch_size or self.batch_size for m in self.members], np.int64)
@@ -182,7 +183,7 @@ def cases(draw: st.DrawFn) -> Case:
 def outputs(case: Case, backend: ReferenceBackend, weights: str = "last") -> np.ndarray:
     everybody = np.arange(backend.plan.n_members)
     out = np.empty((len(everybody), case.n_rows, case.n_outputs), case.dtype)
-    backend.forward(everybody, case.data()[0], out, weights, Control())
+    backend.forward(everybody, [case.data()[0]], out, weights, Control())
     return out
 
 
@@ -312,7 +313,7 @@ def test_a_stopped_evaluation_leaves_the_rest_unknown(operation: str) -> None:
         results = backend.evaluate(everybody, case.rows(), "last", Control(tick))
     else:
         results = (np.full((len(everybody), case.n_rows, case.n_outputs), np.nan),)
-        backend.forward(everybody, case.data()[0], results[0], "last", Control(tick))
+        backend.forward(everybody, [case.data()[0]], results[0], "last", Control(tick))
     for result in results:
         assert np.isfinite(result).reshape(len(everybody), -1).all(axis=1).sum() == 3
     assert ticks == sorted(ticks) and 0 < ticks[-1] < 1

@@ -103,6 +103,7 @@ def loss(shape: Shape) -> Case:
         **BLOCK, "raw": aligned(raw, shape.kind), "gradient": gradient, "ld": shape.rows,
         "target": aligned(target, shape.kind),
         "ldt": shape.rows, "rows": shape.rows, "outputs": 1, "scale": bits(1 / shape.rows),
+        "weights": 0,
         "bias_gradient": bias_gradient, "bias_sums": empty_row(shape, shape.lanes), "loss_sums": np.zeros(16),
         "total": total,
     }  # fmt: skip

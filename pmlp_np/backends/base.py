@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pmlp_np.formulas.losses import Loss
+from pmlp_np.sets import Sets
 from pmlp_np.spec import Specs
 
 # Status of a member.
@@ -28,7 +29,10 @@ SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
 
 @dataclass
 class Plan:
-    """What the members are: fixed when the pool is made. Keys are uint64."""
+    """What the members are: fixed when the pool is made. Keys are uint64.
+
+    n_features: columns of X. features: the columns that each member reads, None where all read all.
+    """
 
     specs: Specs
     n_features: int
@@ -37,10 +41,22 @@ class Plan:
     dtype: np.dtype
     stream_key: np.ndarray
     order_key: np.ndarray
+    features: Sets | None = None
 
     @property
     def n_raw_outputs(self) -> int:
         return self.n_outputs * self.loss.heads
+
+    @property
+    def fan_in(self) -> int | np.ndarray:
+        """How many features members read: one number, or (n_members,) int64."""
+        return self.n_features if self.features is None else self.features.lengths
+
+    def take(self, positions: np.ndarray) -> Plan:
+        """The plan of some members."""
+        features = None if self.features is None else self.features.take(positions)
+        return Plan(self.specs[positions], self.n_features, self.n_outputs, self.loss, self.dtype,
+                    self.stream_key[positions], self.order_key[positions], features)  # fmt: skip
 
     @property
     def n_members(self) -> int:
@@ -48,7 +64,7 @@ class Plan:
 
     def parameter_counts(self) -> np.ndarray:
         """Weights and biases of each member, int64."""
-        return self.specs.parameter_counts(self.n_features, self.n_raw_outputs)
+        return self.specs.parameter_counts(self.fan_in, self.n_raw_outputs)
 
 
 @dataclass
@@ -89,18 +105,36 @@ class Progress:
 
 @dataclass
 class Rows:
-    """Training or evaluation data as backends take it.
+    """Training or evaluation data as backends take it: a table, and what of it each member sees.
 
-    x: (n, n_features) of the pool's dtype, each row contiguous. y: (n_targets, n) of the pool's dtype, contiguous; for
-    labels n_targets is 1. None where there is nothing to compare with.
+    x: for each of the plan's feature sets (one, where it has none) its columns, (n, features) of the pool's dtype, each
+        row contiguous.
+    y: (n_target_sets * n_targets, n) of the pool's dtype, contiguous; n_targets is 1 for labels. None where there is
+        nothing to compare with.
+    rows: the rows of each member, in order, repeats included; None where all have all.
+    targets: (n_members,) int64, the target set of each member; None where there is one for all.
+    weights: (n_weight_sets, n) of the pool's dtype: how much each row counts; None where all count alike.
+    weight_of: (n_members,) int64, the weight set of each member; None where there is one for all.
+    weight_factor: (n_members,) float64, what makes the mean weight of a member's rows 1.
     """
 
-    x: np.ndarray
+    x: list[np.ndarray]
     y: np.ndarray | None = None
+    n_targets: int = 1
+    rows: Sets | None = None
+    targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    weight_of: np.ndarray | None = None
+    weight_factor: np.ndarray | None = None
 
     @property
     def n(self) -> int:
-        return len(self.x)
+        """Rows of the table."""
+        return len(self.x[0])
+
+    def counts(self, n_members: int) -> np.ndarray:
+        """Rows of each member, (n_members,) int64."""
+        return np.full(n_members, self.n) if self.rows is None else self.rows.lengths
 
 
 @dataclass
@@ -131,7 +165,8 @@ class Backend(Protocol):
     ) -> None:
         """Finish one epoch of each member, or as much as `control` allows; advance `progress`.
 
-        loss (n_members,) float64 receives the epoch's mean minibatch loss of those that finished it or diverged.
+        batch_size (n_members,) is at most the member's number of rows. loss (n_members,) float64 receives the epoch's
+        mean minibatch loss of those that finished it or diverged.
         """
 
     def evaluate(
@@ -139,8 +174,10 @@ class Backend(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """(mean loss, mean score) of each member, float64."""
 
-    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
-        """Raw outputs into out, (len(members), n, n_raw_outputs) of the pool's dtype, contiguous."""
+    def forward(
+        self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control
+    ) -> None:
+        """Raw outputs into out, (len(members), n, n_raw_outputs) of the pool's dtype, contiguous; x as in Rows."""
 
     def keep_best(self, members: np.ndarray) -> None:
         """Copy the current parameters of these members to the snapshot "best" (made at first use, of all members)."""

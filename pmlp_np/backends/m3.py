@@ -146,7 +146,7 @@ class Chunk:
             moved = [Pairs(*map(xp.asarray, tables)) for tables in (pairs, turned)]
             product: Any = OwnInputs(moved[0], xp.asarray(destination), moved[1])
         else:
-            product = SharedInputs(xp.asarray(pairs.weight.reshape(-1, layout.n_features).T))
+            product = SharedInputs(xp.asarray(pairs.weight.reshape(-1, layout.most_features).T))
         biased = np.flatnonzero(layout.bias_offset[at] >= 0)
         bias = spread((layout.block_offset + layout.bias_offset[at])[biased], fan_out[biased])
         codes, functions = layout.activation[at], [entry.function for entry in ACTIVATIONS.values()]

@@ -45,7 +45,7 @@ class ReferenceBackend:
     def __init__(self, plan: Plan, device: str = "cpu", memory_cap: int = MEMORY_CAP) -> None:
         self.plan, self.device, self.memory_cap = plan, device, memory_cap
         self.xp = device_namespace(device)
-        self.layout = PoolLayout(plan.specs, plan.n_features, plan.n_raw_outputs, lanes=1)
+        self.layout = PoolLayout(plan.specs, plan.fan_in, plan.n_raw_outputs, lanes=1)
         self._n_slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
         self._slot_offset = first_of(self.layout.block_size * self._n_slots)
         self._inputs = StepInputs(plan.specs, self.layout)
@@ -74,43 +74,49 @@ class ReferenceBackend:
     @_without_warnings
     def train_epoch(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray, shuffle: int,
                     loss: np.ndarray, control: Control) -> None:  # fmt: skip
-        data = Rows(self.xp.asarray(data.x), self.xp.asarray(data.y))
         own_rows = shuffle == MEMBER_ORDER
         weight, done = self.layout.block_size, 0
-        left = (weight * (-(-data.n // batch_size) - progress.minibatch))[members].sum()
+        left = (weight * (-(-data.counts(len(weight)) // batch_size) - progress.minibatch))[members].sum()
 
         def tick(advanced: np.ndarray) -> bool:
             nonlocal done
             done += int(weight[advanced].sum())
             return control.tick(done / left)
 
-        for group in self._in_step(members, progress, batch_size, shuffle):
-            batch = min(int(batch_size[group[0]]), data.n)
-            order = None if own_rows else self._orders(group[:1], progress, data.n, shuffle)
-            for part, rows in self._parts(group, batch, data.n if own_rows else 0):
-                orders = self._orders(group[part], progress, data.n, shuffle) if order is None else order
-                if self._train(group[part], rows, data, orders, batch, progress, loss, tick):
+        for group in self._in_step(members, progress, data, batch_size, shuffle):
+            table = self._seen_by(group[0], data)
+            batch = min(int(batch_size[group[0]]), table.n)
+            order = None if own_rows else self._orders(group[:1], progress, table.n, shuffle)
+            for part, rows in self._parts(group, batch, table.n if own_rows else 0):
+                orders = self._orders(group[part], progress, table.n, shuffle) if order is None else order
+                if self._train(group[part], rows, table, orders, batch, progress, loss, tick):
                     return
 
     @_without_warnings
     def evaluate(self, members: np.ndarray, data: Rows, weights: str,
                  control: Control) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        y = self.xp.asarray(data.y)
         loss, score = np.full(len(members), np.nan), np.full(len(members), np.nan)
         total: Any = 0.0
-        for places, rows, raw in self._raw_outputs(members, data.x, weights, control):
-            target = self._targets(y, self.xp.arange(rows.start, rows.stop).reshape(-1, 1))
-            found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
-            sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
-            total = sums if rows.start == 0 else total + sums
-            if rows.stop == data.n:
-                loss[places], score[places] = total / data.n
+        for group in self._alike(members, data):
+            table = self._seen_by(members[group[0]], data)
+            for places, rows, raw in self._raw_outputs(members[group], table.x[0], weights, control):
+                index = self.xp.arange(rows.start, rows.stop).reshape(-1, 1)
+                target = self._targets(table, members[group][places], index)
+                found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
+                sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
+                total = sums if rows.start == 0 else total + sums
+                if rows.stop == table.n:
+                    loss[group[places]], score[group[places]] = total / table.n
         return loss, score
 
     @_without_warnings
-    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
-        for places, rows, raw in self._raw_outputs(members, x, weights, control):
-            out[places, rows] = to_numpy(raw.transpose(2, 1, 0))
+    def forward(self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str,
+                control: Control) -> None:  # fmt: skip
+        data = Rows(x)
+        for group in self._alike(members, data):
+            own = self._seen_by(members[group[0]], data).x[0]
+            for places, rows, raw in self._raw_outputs(members[group], own, weights, control):
+                out[group[places], rows] = to_numpy(raw.transpose(2, 1, 0))
 
     def keep_best(self, members: np.ndarray) -> None:
         if self.best is None:
@@ -160,14 +166,55 @@ class ReferenceBackend:
         part.best = None if self.best is None else self.best[blocks]
         return part
 
+    # What members see.
+
+    def _sets(self, members: np.ndarray, data: Rows) -> list[np.ndarray]:
+        """The feature set and the row set of each of these members."""
+        none = np.zeros(len(members), np.int64)
+        features, rows = self.plan.features, data.rows
+        return [none if features is None else features.of[members], none if rows is None else rows.of[members]]
+
+    def _alike(self, members: np.ndarray, data: Rows) -> list[np.ndarray]:
+        """Places of members in groups that see the same features of the same rows."""
+        _, group = np.unique(np.stack(self._sets(members, data)), axis=1, return_inverse=True)
+        return [np.flatnonzero(group.ravel() == g) for g in range(int(group.max(initial=-1)) + 1)]
+
+    def _seen_by(self, member: int, data: Rows) -> Rows:
+        """The table as this member, and those like it, see it: on the device, its rows in their order."""
+        xp = self.xp
+        features, rows = (int(place[0]) for place in self._sets(np.array([member]), data))
+        own = slice(None) if data.rows is None else data.rows.arrays[rows]
+
+        def chosen(lines: np.ndarray | None) -> Any:
+            return None if lines is None else xp.asarray(lines[:, own])
+
+        return Rows([xp.asarray(data.x[features][own])], chosen(data.y), data.n_targets, None, data.targets,
+                    chosen(data.weights), data.weight_of, data.weight_factor)  # fmt: skip
+
+    def _targets(self, table: Any, members: np.ndarray, index: Any) -> Any:
+        """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
+        if table.targets is None:
+            found = table.y[..., index]
+        else:
+            sets = table.y.reshape(-1, table.n_targets, table.n)
+            found = sets[self.xp.asarray(table.targets[members]), :, index].transpose(2, 0, 1)
+        return found[0] if self.plan.loss.targets == "labels" else found
+
+    def _weights(self, table: Any, members: np.ndarray, index: Any) -> Any:
+        """How much the rows `index`, (rows, 1 or members), count: (rows, 1 or members); their mean over all is 1."""
+        line = 0 if table.weight_of is None else self.xp.asarray(table.weight_of[members])
+        scale = self.xp.asarray(table.weight_factor[members].astype(self.plan.dtype))
+        return table.weights[line, index] * scale
+
     # Training.
 
-    def _in_step(self, members: np.ndarray, progress: Progress, batch_size: np.ndarray,
+    def _in_step(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray,
                  shuffle: int) -> list[np.ndarray]:  # fmt: skip
         """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows."""
         if not len(members):
             return []
         columns = [self.layout.depth[members], batch_size[members], progress.minibatch[members]]
+        columns += self._sets(members, data)
         if shuffle == SHARED_ORDER:
             columns += [self.plan.order_key[members], progress.epoch[members]]
         table = np.stack([column.astype(np.uint64) for column in columns], axis=1)
@@ -221,8 +268,11 @@ class ReferenceBackend:
         gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
         for start in range(0, len(index), chunk.rows):
             block = index[start : start + chunk.rows]
-            raw, inputs, derivatives = chunk.forward(w, data.x.take(block, axis=0).reshape(len(block), -1))
-            losses, slope = self.plan.loss.function(raw, self._targets(data.y, block))
+            raw, inputs, derivatives = chunk.forward(w, data.x[0].take(block, axis=0).reshape(len(block), -1))
+            losses, slope = self.plan.loss.function(raw, self._targets(data, chunk.members, block))
+            if data.weights is not None:
+                counted = self._weights(data, chunk.members, block)
+                losses, slope = losses * counted, slope * counted
             total += losses.sum(axis=0, dtype=np.float64)
             chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
         progress.step[chunk.members] += 1
@@ -256,10 +306,6 @@ class ReferenceBackend:
             factors[codes == code] = rate_factor(SCHEDULE_NAMES[int(code)], options, *cursor)
         return factors
 
-    def _targets(self, y: Any, index: Any) -> Any:
-        """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
-        return (y[0] if self.plan.loss.targets == "labels" else y)[..., index]
-
     # Chunks.
 
     def _raw_outputs(self, members: np.ndarray, x: Any, weights: str,
@@ -285,7 +331,8 @@ class ReferenceBackend:
 
         order_rows: the length of each member's own order of rows, 0 where they share one.
         """
-        layout, size, features = self.layout, self.plan.dtype.itemsize, self.plan.n_features
+        layout, size = self.layout, self.plan.dtype.itemsize
+        features = int(layout.fan_in[layout.first_layer[members[0]]])
         layers = layout.first_layer[members][:, None] + np.arange(layout.depth[members[0]] + 1)
         units = layout.fan_out[layers]
         pairs = layout.fan_in[layers] * units
@@ -308,7 +355,8 @@ class ReferenceBackend:
 
     def _chunk(self, members: np.ndarray, rows: int, orders: Any = None) -> Chunk:
         """The fused network of these members; for training by these orders of rows, or for forward passes only."""
-        layout = PoolLayout(self.plan.specs[members], self.plan.n_features, self.plan.n_raw_outputs, lanes=1)
+        fan_in = int(self.layout.fan_in[self.layout.first_layer[members[0]]])
+        layout = PoolLayout(self.plan.specs[members], fan_in, self.plan.n_raw_outputs, lanes=1)
         own_rows = orders is not None and orders.shape[1] > 1
         chunk = Chunk(self.xp, layout, members, self._blocks(members), rows, own_rows)
         if orders is not None:

@@ -23,15 +23,22 @@ _HARDSHRINK_LAMBDA = 0.5
 _MISH_LARGE = 20.0
 _MISH_SMALL = -800.0
 _GELU_LARGE = 38.0
+_GELU_TANH_LARGE = 30.0
+_SOFTSIGN_LARGE = 1e18
+_SQRT_2_BY_PI, _GELU_TANH_CUBE = 0.7978845608028654, 0.044715
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps."""
+    """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps.
+
+    registered: whether a user entered it (`formulas.registration`).
+    """
 
     name: str
     function: Callable[[Any], tuple[Any, Any]]
     kinks: tuple[float, ...]
+    registered: bool = False
 
 
 ACTIVATIONS: dict[str, Activation] = {}
@@ -121,3 +128,69 @@ def mish(z):
     r = v.reciprocal(w + 2.0)
     omega = v.polynomial(e, (4.0 * c + 4.0, 4.0 * c + 6.0, 4.0, 1.0))
     return z * (w * r), (e * r) * (omega * r)
+
+
+def _sigmoid_parts(x):
+    """σ(x) and σ(-x), neither of which cancels, by one exponential."""
+    e = v.exp(-v.absolute(x))
+    r = v.reciprocal(1.0 + e)
+    positive = x > 0.0
+    return v.where(positive, 1.0, e) * r, v.where(positive, e, 1.0) * r
+
+
+@activation(aliases=("swish",))
+def silu(z):
+    s, opposite = _sigmoid_parts(z)
+    return z * s, s * v.fma(z, opposite, 1.0)
+
+
+@activation()
+def softplus(z):
+    # Without PyTorch's threshold, beyond which it returns z: log1p needs none.
+    e = v.exp(-v.absolute(z))
+    positive = z > 0.0
+    return v.where(positive, z, 0.0 * e) + v.log1p(e), v.where(positive, 1.0, e) * v.reciprocal(1.0 + e)
+
+
+@activation()
+def softsign(z):
+    c = v.where(z > _SOFTSIGN_LARGE, _SOFTSIGN_LARGE, z)
+    c = v.where(c < -_SOFTSIGN_LARGE, -_SOFTSIGN_LARGE, c)
+    r = v.reciprocal(1.0 + v.absolute(c))
+    return c * r, r * r
+
+
+@activation(aliases=("hardtanh",), kinks=(-1.0, 1.0))
+def hard_tanh(z):
+    outside = v.absolute(z) >= 1.0
+    return v.where(z > 1.0, 1.0, v.where(z < -1.0, -1.0, z)), v.where(outside, 0.0, v.ones_like(z))
+
+
+@activation(aliases=("hardsigmoid",), kinks=(-3.0, 3.0))
+def hard_sigmoid(z):
+    outside = v.absolute(z) >= 3.0
+    ramp = (z + 3.0) * (1.0 / 6.0)
+    return v.where(z >= 3.0, 1.0, v.where(z <= -3.0, 0.0, ramp)), v.where(outside, 0.0, (1.0 / 6.0) * v.ones_like(z))
+
+
+@activation(aliases=("hardswish",), kinks=(-3.0, 3.0))
+def hard_swish(z):
+    above, below = z >= 3.0, z <= -3.0
+    a = v.where(above, z, v.where(below, 0.0, z * ((z + 3.0) * (1.0 / 6.0))))
+    return a, v.where(above, 1.0, v.where(below, 0.0, v.fma(z, 1.0 / 3.0, 0.5)))
+
+
+@activation()
+def gelu_tanh(z):
+    # (1 + tanh u) / 2 = σ(2u), with 2u = z (p + q z²). Hendrycks and Gimpel, arXiv 1606.08415.
+    c = v.where(z > _GELU_TANH_LARGE, _GELU_TANH_LARGE, z)
+    c = v.where(c < -_GELU_TANH_LARGE, -_GELU_TANH_LARGE, c)
+    p, q = 2.0 * _SQRT_2_BY_PI, 2.0 * _SQRT_2_BY_PI * _GELU_TANH_CUBE
+    square = c * c
+    s, opposite = _sigmoid_parts(c * v.fma(square, q, p))
+    return z * s, s * v.fma(c * v.fma(square, 3.0 * q, p), opposite, 1.0)
+
+
+@activation()
+def sin(z):
+    return v.sin(z), v.cos(z)

@@ -1,134 +1,256 @@
-"""Losses: each one function from raw outputs and targets to (loss of the row, gradient), for arrays and for compiled
-code.
+"""Losses: each a formula from raw outputs and targets to (loss of the row, gradient), for arrays and for compiled code.
 
-`raw` holds one value per output and row; `target` likewise, or one label per row (losses on labels). The loss of a row
-is its mean over the outputs, the gradient is the derivative of that row's loss by each raw output. The mean over rows,
-and sample weights, are the caller's: the mean loss of a minibatch is PyTorch's `reduction="mean"`.
+A loss is a class: its parameters are the fields of a frozen dataclass, constants of its formula. What the parts of a
+formula are, and how raw outputs are read, is in `loss_base`.
 
-`score(raw, target)` is what people read instead of the loss, per row: its mean over rows, passed through `finish`.
-
-To add a loss, write its functions here and its entry in LOSSES; nothing else needs to change.
+To add a loss, write its class here and its entry in LOSSES; nothing else needs to change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose
+from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas import vocabulary as v
+from pmlp_np.formulas.loss_base import ByOutput, Loss, number, numbers, parameters
+from pmlp_np.formulas.options import Range
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A loss: its formulas, the targets it takes ("values", "probabilities" or "labels") and how raw outputs are
-    read."""
+class SquaredError(ByOutput):
+    """(raw - target)², mean over outputs. Score: rmse. Source: torch.nn.MSELoss."""
 
-    name: str
-    function: Callable[[Any, Any], tuple[Any, Any]]
-    targets: str
-    link: Callable[[Any], Any]
-    score_name: str
-    score: Callable[[Any, Any], Any]
-    finish: Callable[[np.ndarray], np.ndarray]
-    score_grows: bool
-    heads: int = 1
+    name = "squared_error"
+    score_name = "rmse"
+
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        error = raw - target
+        return error * error, 2.0 * error
+
+    def finish(self, mean: Any) -> Any:
+        return np.sqrt(mean)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(ByOutput):
+    """-t log σ(raw) - (1 - t) log(1 - σ(raw)), mean over outputs, in its stable form. Score: accuracy.
+
+    label_smoothing: s with which the target t becomes (1 - s) t + s / 2; at least 0, below 1. Default 0.0.
+    Source: torch.nn.BCEWithLogitsLoss; smoothing of labels as in Szegedy et al., CVPR 2016, section 7.
+    """
+
+    label_smoothing: float = 0.0
+    name = "binary_cross_entropy"
+    score_name = "accuracy"
+    targets = "probabilities"
+    score_grows = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "label_smoothing", number("label_smoothing", self.label_smoothing, Range(0.0, 1.0)))
+
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        if self.label_smoothing:
+            target = (1.0 - self.label_smoothing) * target + 0.5 * self.label_smoothing
+        e = v.exp(-v.absolute(raw))
+        zero = 0.0 * target
+        loss = v.where(raw > 0.0, raw, zero * raw) - raw * target + v.log1p(e)
+        return loss, v.sigmoid(raw) - target
+
+    def score_formula(self, raw: Any, target: Any) -> Any:
+        found = v.where(raw > 0.0, v.ones_like(raw), 0.0)
+        return v.mean_outputs(v.where(v.absolute(found - target) < 0.5, v.ones_like(raw), 0.0))
+
+    def link(self, raw: Any) -> Any:
+        return v.sigmoid(raw)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """-log softmax(raw)[target], by log-sum-exp. Score: accuracy.
+
+    label_smoothing: s, the share of the target's probability that is spread over all classes; at least 0, below 1.
+        Default 0.0.
+    Source: torch.nn.CrossEntropyLoss.
+    """
+
+    label_smoothing: float = 0.0
+    name = "cross_entropy"
+    score_name = "accuracy"
+    targets = "labels"
+    score_grows = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label_smoothing", number("label_smoothing", self.label_smoothing, Range(0.0, 1.0)))
+
+    def formula(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        shifted = raw - v.max_outputs(raw)
+        e = v.exp(shifted)
+        total = v.sum_outputs(e)
+        hit = v.output_index(raw) == target
+        right = v.sum_outputs(v.where(hit, shifted, 0.0))
+        if not self.label_smoothing:
+            return v.log(total) - right, e / total - v.where(hit, v.ones_like(e), 0.0)
+        spread, kept = self.label_smoothing, 1.0 - self.label_smoothing
+        loss = v.log(total) - (kept * right + spread * v.mean_outputs(shifted))
+        return loss, e / total - (v.where(hit, kept * v.ones_like(e), 0.0) + spread / v.n_outputs(raw))
+
+    def score_formula(self, raw: Any, target: Any) -> Any:
+        found = v.argmax_outputs(raw)
+        return v.where(found == target, v.ones_like(found), 0.0)
+
+    def link(self, raw: Any) -> Any:
+        e = v.exp(raw - v.max_outputs(raw))
+        return e / v.sum_outputs(e)
+
+
+@dataclass(frozen=True)
+class AbsoluteError(ByOutput):
+    """|raw - target|, mean over outputs; slope 0 where they are equal. Score: mae. Source: torch.nn.L1Loss."""
+
+    name = "absolute_error"
+    score_name = "mae"
+
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        error = raw - target
+        return v.absolute(error), v.where(error > 0.0, 1.0, v.where(error < 0.0, -1.0, error))
+
+
+@dataclass(frozen=True)
+class Huber(ByOutput):
+    """e² / 2 of an error e = raw - target up to delta, delta (|e| - delta / 2) beyond, mean over outputs. Score: mae.
+
+    delta: above 0. Default 1.0.
+    Source: Huber, Annals of Mathematical Statistics 35 (1964); torch.nn.HuberLoss.
+    """
+
+    delta: float = 1.0
+    name = "huber"
+    score_name = "mae"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "delta", number("delta", self.delta, Range(0.0, open_low=True)))
+
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        error, delta = raw - target, self.delta
+        size = v.absolute(error)
+        loss = v.where(size <= delta, 0.5 * (error * error), delta * (size - 0.5 * delta))
+        return loss, v.where(error > delta, delta, v.where(error < -delta, -delta, error))
+
+    def score_formula(self, raw: Any, target: Any) -> Any:
+        return v.mean_outputs(v.absolute(raw - target))
+
+
+@dataclass(frozen=True)
+class Quantile(ByOutput):
+    """The pinball loss max(q (t - raw), (q - 1) (t - raw)) of each level q, mean over levels and outputs; slope 0 where
+    raw equals the target t. Score: pinball, the same mean.
+
+    levels: numbers between 0 and 1, growing; each is a head of every output. Default (0.1, 0.5, 0.9). Predictions are
+        those of the level nearest 0.5 (the lower of two); `predict_quantiles` gives all. They may cross.
+    Source: Koenker and Bassett, Econometrica 46 (1978).
+    """
+
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+    name = "quantile"
+    score_name = "pinball"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = (self.levels,) if isinstance(self.levels, Real) else self.levels
+        levels = numbers("levels", given, Range(0.0, 1.0, open_low=True))
+        if any(later <= earlier for earlier, later in zip(levels, levels[1:], strict=False)):
+            raise DataError(compose("levels", "numbers that grow", show(levels)))
+        object.__setattr__(self, "levels", levels)
 
     @property
-    def has_probabilities(self) -> bool:
-        """Whether raw outputs stand for probabilities."""
-        return self.targets != "values"
+    def heads(self) -> int:
+        return len(self.levels)
 
-    def probabilities(self, raw: np.ndarray) -> np.ndarray:
-        """Probabilities from raw outputs (..., outputs) on NumPy arrays, in their shape. DataError if there are
-        none."""
-        if not self.has_probabilities:
-            mend = "Use predict, or a loss on classes (cross_entropy, binary_cross_entropy)."
-            raise DataError(compose("loss", "one that defines probabilities", repr(self.name), mend))
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        loss, gradients, share = None, [], 1.0 / self.heads
+        for level, head in zip(self.levels, raw if self.heads > 1 else (raw,), strict=True):
+            above, below = share * level, share * (level - 1.0)
+            error = target - head
+            part = v.where(error > 0.0, above * error, below * error)
+            loss = part if loss is None else loss + part
+            gradients.append(v.where(error > 0.0, -above, v.where(error < 0.0, -below, error)))
+        return loss, tuple(gradients) if self.heads > 1 else gradients[0]
+
+    def values(self, raw: np.ndarray) -> np.ndarray:
+        middle = int(np.argmin(np.round(np.abs(np.array(self.levels) - 0.5), 12)))
+        return np.ascontiguousarray(raw[..., middle :: self.heads])
+
+    def quantiles(self, raw: np.ndarray) -> np.ndarray:
+        found = raw.reshape(*raw.shape[:-1], -1, self.heads)
+        return found[..., 0, :] if found.shape[-2] == 1 else found
+
+
+@dataclass(frozen=True)
+class Poisson(ByOutput):
+    """exp(raw) - target * raw, mean over outputs: raw outputs are logarithms of rates, predictions are rates; targets
+    are at least 0. Score: nll, the same. Source: torch.nn.PoissonNLLLoss(log_input=True, full=False)."""
+
+    name = "poisson"
+    score_name = "nll"
+    least_target = 0.0
+
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        rate = v.exp(raw)
+        return rate - target * raw, rate - target
+
+    def values(self, raw: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return np.moveaxis(self.link(np.moveaxis(raw, -1, 0)), 0, -1)
+            return np.exp(raw)
 
-    def predictions(self, raw: np.ndarray) -> np.ndarray:
-        """Predictions in the target's own space from raw outputs (..., outputs) on NumPy arrays.
 
-        Labels are int64. One output: its axis is dropped.
-        """
-        if self.targets == "labels":
-            return np.argmax(raw, axis=-1)
-        found = raw if self.targets == "values" else (raw > 0.0).astype(np.int64)
+@dataclass(frozen=True)
+class GaussianNLL(ByOutput):
+    """(log_variance + (mean - target)² / variance) / 2, mean over outputs. Each output has two heads, mean and
+    log_variance; predictions are means, `predict_std` gives the square roots of variances. Score: nll, the same.
+
+    Source: Nix and Weigend, ICNN 1994; torch.nn.GaussianNLLLoss(full=False), without its lower bound of variances.
+    """
+
+    name = "gaussian_nll"
+    score_name = "nll"
+
+    @property
+    def heads(self) -> int:
+        return 2
+
+    def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
+        mean, log_variance = raw
+        error = mean - target
+        scaled = error * v.exp(-log_variance)
+        square = error * scaled
+        return 0.5 * (log_variance + square), (scaled, 0.5 - 0.5 * square)
+
+    def values(self, raw: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(raw[..., ::2])
+
+    def standard_deviations(self, raw: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            found = np.exp(0.5 * raw[..., 1::2])
         return found[..., 0] if found.shape[-1] == 1 else found
-
-
-def squared_error(raw, target):
-    """(raw - target)², mean over outputs. torch.nn.MSELoss."""
-    error = raw - target
-    return v.mean_outputs(error * error), 2.0 * error / v.n_outputs(raw)
-
-
-def binary_cross_entropy(raw, target):
-    """-t log σ(raw) - (1 - t) log(1 - σ(raw)), mean over outputs. torch.nn.BCEWithLogitsLoss, in its stable form."""
-    e = v.exp(-v.absolute(raw))
-    zero = 0.0 * target
-    loss = v.where(raw > 0.0, raw, zero * raw) - raw * target + v.log1p(e)
-    return v.mean_outputs(loss), (v.sigmoid(raw) - target) / v.n_outputs(raw)
-
-
-def cross_entropy(raw, target):
-    """-log softmax(raw)[target]. torch.nn.CrossEntropyLoss, by log-sum-exp."""
-    shifted = raw - v.max_outputs(raw)
-    e = v.exp(shifted)
-    total = v.sum_outputs(e)
-    hit = v.output_index(raw) == target
-    loss = v.log(total) - v.sum_outputs(v.where(hit, shifted, 0.0))
-    return loss, e / total - v.where(hit, v.ones_like(e), 0.0)
-
-
-def _squared_score(raw, target):
-    error = raw - target
-    return v.mean_outputs(error * error)
-
-
-def _accuracy(raw, target):
-    found = v.argmax_outputs(raw)
-    return v.where(found == target, v.ones_like(found), 0.0)
-
-
-def _label_accuracy(raw, target):
-    found = v.where(raw > 0.0, v.ones_like(raw), 0.0)
-    return v.mean_outputs(v.where(v.absolute(found - target) < 0.5, v.ones_like(raw), 0.0))
-
-
-def _identity_link(raw):
-    return raw
-
-
-def _softmax_link(raw):
-    e = v.exp(raw - v.max_outputs(raw))
-    return e / v.sum_outputs(e)
-
-
-def _unchanged(mean: np.ndarray) -> np.ndarray:
-    return mean
 
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
     for loss in (
-        Loss("squared_error", squared_error, "values", _identity_link, "rmse", _squared_score, np.sqrt, False),
-        Loss(
-            "binary_cross_entropy",
-            binary_cross_entropy,
-            "probabilities",
-            v.sigmoid,
-            "accuracy",
-            _label_accuracy,
-            _unchanged,
-            True,
-        ),
-        Loss("cross_entropy", cross_entropy, "labels", _softmax_link, "accuracy", _accuracy, _unchanged, True),
+        SquaredError(),
+        BinaryCrossEntropy(),
+        CrossEntropy(),
+        AbsoluteError(),
+        Huber(),
+        Quantile(),
+        Poisson(),
+        GaussianNLL(),
     )
 }
 LOSS_ALIASES = {
@@ -137,4 +259,36 @@ LOSS_ALIASES = {
     "bce": "binary_cross_entropy",
     "log_loss": "cross_entropy",
     "softmax": "cross_entropy",
+    "mae": "absolute_error",
+    "l1": "absolute_error",
+    "mean_absolute_error": "absolute_error",
+    "pinball": "quantile",
+    "poisson_nll": "poisson",
+    "gaussian": "gaussian_nll",
 }
+
+
+def as_loss(value: Any) -> Loss:
+    """A loss from itself or its name (with default parameters). DataError for anything else."""
+    if isinstance(value, Loss):
+        return value
+    name = LOSS_ALIASES.get(value, value) if isinstance(value, str) else None
+    if isinstance(value, type) and issubclass(value, Loss):
+        raise DataError(compose("loss", "a name or an object", show(value), f"Make one: pm.{value.__name__}()."))
+    if name not in LOSSES:
+        raise DataError(unknown_name("loss", value, LOSSES, LOSS_ALIASES))
+    return LOSSES[name]
+
+
+def to_plain(loss: Loss) -> str | dict[str, Any]:
+    """A loss as headers of files hold it: its name, or a dictionary with its parameters beside."""
+    given = parameters(loss)
+    return {"name": loss.name, **given} if given else loss.name
+
+
+def from_plain(plain: Any) -> Loss:
+    """The inverse of `to_plain`. DataError for a loss that is not known here."""
+    if not isinstance(plain, dict):
+        return as_loss(plain)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return type(as_loss(given.pop("name")))(**given)

@@ -88,6 +88,16 @@ def tanh(x):
     return _words(x).tanh(x)
 
 
+def sin(x):
+    """Sine. In compiled code for |x| <= 1e5 (float64: 1e9), beyond which it is not a number."""
+    return _words(x).sin(x)
+
+
+def cos(x):
+    """Cosine, with the range of `sin`."""
+    return _words(x).cos(x)
+
+
 def sqrt(x):
     """Square root of x >= 0, correctly rounded."""
     return _words(x).sqrt(x)
@@ -162,6 +172,32 @@ def output_index(raw):
     if not _array_only(raw):
         return raw.vocabulary.output_index(raw)
     return namespace(raw).arange(raw.shape[0], dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
+
+
+def split_heads(raw, heads):
+    """The raw outputs of each head, a tuple of per-output values; of one head, as they are.
+
+    Raw output o * heads + h is head h of output o.
+    """
+    if heads == 1:
+        return raw
+    if not _array_only(raw):
+        return raw.vocabulary.split_heads(raw, heads)
+    return tuple(raw[h::heads] for h in range(heads))
+
+
+def join_heads(values):
+    """The inverse of `split_heads`, on arrays."""
+    if len(values) == 1:
+        return values[0]
+    return namespace(values[0]).stack(values, axis=1).reshape(-1, *values[0].shape[1:])
+
+
+def output_constants(raw, numbers):
+    """Numbers that differ between outputs, a tuple of Python floats: a per-output value."""
+    if not _array_only(raw):
+        return raw.vocabulary.output_constants(raw, numbers)
+    return namespace(raw).asarray(numbers, dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
 
 
 def sum_outputs(x):

@@ -16,21 +16,23 @@ import numba
 import numpy as np
 
 from pmlp_np.arrays import address, allocate
-from pmlp_np.backends.base import MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.numba import driver
+from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
+from pmlp_np.backends.numba import driver, views
 from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
-from pmlp_np.backends.numba.drawing import shuffle as shuffle_rows
 from pmlp_np.backends.numba.job import (
     DONE_STRIDE,
     EVALUATE,
     FORWARD,
     INITIALIZE,
     TRAIN,
+    VIEW_WORDS,
     JobBuilder,
     known,
     place_of,
     scratch_bytes,
 )
+from pmlp_np.backends.numba.passes.layers import layer_pass
+from pmlp_np.backends.numba.passes.losses import loss_pass
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -83,8 +85,6 @@ def _after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-# A reordered copy of the rows is made once per epoch up to this size; larger tables are read through the order.
-_REORDER_BYTES = 1 << 30
 _POLL_SECONDS = 0.05
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helpers would still be waking up.
 # One member keeps no more than one thread busy, so that it is worth it up to what a user does not notice: some
@@ -102,6 +102,8 @@ _LAYOUT_TABLES = (
 )  # fmt: skip
 _COMPUTING = (TRAIN, EVALUATE, FORWARD)
 _ALL_DEPTHS, _NO_DEPTHS = frozenset((0, 1, 2)), frozenset[int]()
+# What is needed where rows are not read as they lie.
+_GATHERING = ("gather_rows", "gather_targets")
 # The tasks that need a pass, and for members of which depths (2: two and more).
 _PASS_NEEDS: dict[str, dict[int, AbstractSet[int]]] = {
     "outputs": dict.fromkeys(_COMPUTING, {1, 2}),
@@ -109,8 +111,6 @@ _PASS_NEEDS: dict[str, dict[int, AbstractSet[int]]] = {
     "by_row": {FORWARD: _ALL_DEPTHS, TRAIN: {0}},
     "hidden_backward": {TRAIN: {2}},
     "column_sums": {TRAIN: {2}},
-    "gather_rows": {TRAIN: _ALL_DEPTHS},
-    "gather_targets": {TRAIN: _ALL_DEPTHS},
     "fill": dict.fromkeys((INITIALIZE, *_COMPUTING), _ALL_DEPTHS),
     "scale": {INITIALIZE: _ALL_DEPTHS},
     "finite": {TRAIN: _ALL_DEPTHS},
@@ -123,7 +123,7 @@ class NumbaBackend:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._kind = KINDS[plan.dtype.name]
-        self.layout = layout = PoolLayout(plan.specs, plan.n_features, plan.n_raw_outputs, self._kind.lanes)
+        self.layout = layout = PoolLayout(plan.specs, plan.fan_in, plan.n_raw_outputs, self._kind.lanes)
         rules = list(RULES.values())
         self._n_slots = np.array([rule.slots for rule in rules], np.int64)[plan.specs.rule]
         self._slot_size = layout.block_size * self._n_slots
@@ -145,7 +145,7 @@ class NumbaBackend:
         self._all = np.arange(layout.n_members)
         self._by_size = np.argsort(-layout.block_size, kind="stable")
         self._bases: dict[tuple[int, ...], JobBuilder] = {}
-        self._whole: dict[int, JobBuilder] = {}
+        self._whole: dict[tuple[int, bool, bool], JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
         self._question: _Question | None = None
 
@@ -172,36 +172,35 @@ class NumbaBackend:
         control: Control,
     ) -> None:
         fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
+        n_threads = _slots(control)
         if shuffle == MEMBER_ORDER:
-            fields["orders"] = np.empty(min(_slots(control), len(members)) * data.n, np.int64)
-        if shuffle != SHARED_ORDER:
-            self._execute(TRAIN, members, control, data, **fields)
-            return
-        keys = np.stack([self.plan.order_key[members], progress.epoch[members].astype(np.uint64)], axis=1)
-        shared, group = np.unique(keys, axis=0, return_inverse=True)
-        assert data.y is not None
-        small = data.x.nbytes <= _REORDER_BYTES
-        for i, (key, epoch) in enumerate(shared):
-            order = np.empty(data.n, np.int64)
-            shuffle_rows(int(key.view(np.int64)), int(epoch), order.ctypes.data, data.n)
-            rows = Rows(data.x[order], np.ascontiguousarray(data.y[:, order])) if small else data
-            part = members[group.ravel() == i]
-            self._execute(TRAIN, part, control, rows, **fields, order=None if small else order)
+            most = int(data.counts(self.plan.n_members)[members].max())
+            fields["orders"], fields["most_rows"] = np.empty(min(n_threads, len(members)) * most, np.int64), most
+        for part, seen in views.of_an_epoch(self.plan, data, members, progress, shuffle, n_threads):
+            self._execute(TRAIN, part, control, seen, **fields)
 
     def evaluate(
         self, members: np.ndarray, data: Rows, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
         loss, score = np.full(self.plan.n_members, np.nan), np.full(self.plan.n_members, np.nan)
-        self._execute(EVALUATE, members, control, data, weights, loss=loss, score=score)
+        seen = views.as_they_lie(self.plan, data, members)
+        self._execute(EVALUATE, members, control, seen, weights, loss=loss, score=score)
         return loss[members], score[members]
 
-    def forward(self, members: np.ndarray, x: np.ndarray, out: np.ndarray, weights: str, control: Control) -> None:
+    def forward(
+        self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control
+    ) -> None:
+        if len(x) > 1:
+            seen = views.as_they_lie(self.plan, Rows(x), members)
+            self._execute(FORWARD, members, control, seen, weights, out=out)
+            return
         buffer = self._weights(weights)
         question = self._question
         if question is None or not question.serves(members, buffer):
             self._question = question = _Question(self, members, buffer)
-        if question.parameters * len(x) >= _SMALL_WORK or not question.answer(x, out):
-            self._execute(FORWARD, members, control, Rows(x), weights, out=out)
+        if question.parameters * len(x[0]) >= _SMALL_WORK or not question.answer(x[0], out):
+            seen = views.as_they_lie(self.plan, Rows(x), members)
+            self._execute(FORWARD, members, control, seen, weights, out=out)
 
     def keep_best(self, members: np.ndarray) -> None:
         best = self.parameters.copy() if self.best is None else self.best
@@ -283,13 +282,15 @@ class NumbaBackend:
         weight[last], bias[last] = 0.0, 0.0
         return weight, bias
 
-    def _base(self, task: int, members: np.ndarray) -> JobBuilder:
+    def _base(self, task: int, members: np.ndarray, gathers: bool = False, weighted: bool = False) -> JobBuilder:
         """The part of a job that is the same each time: tables, and the passes that the members need.
 
-        Passes that they don't need are not compiled; what all members need is found once.
+        Passes that they don't need are not compiled; what all members need is found once. gathers: rows are not read as
+        they lie. weighted: rows have weights.
         """
-        if task in self._whole:
-            return self._whole[task]
+        kind = task, gathers, weighted
+        if kind in self._whole:
+            return self._whole[kind]
         plan, layout = self.plan, self.layout
         everything = len(members) == plan.n_members
         layers = slice(None) if everything else spread(layout.first_layer[members], layout.depth[members] + 1)
@@ -299,19 +300,19 @@ class NumbaBackend:
         depths = set(np.minimum(layout.depth[members], 2).tolist())
         schedules = self._schedules(members) if task == TRAIN else set()
         needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths), sorted(schedules))
-        key = (task, *(code for codes in needed for code in (*codes, -1)))
+        key = (*kind, *(code for codes in needed for code in (*codes, -1)))
         if key not in self._bases:
             self._bases[key] = JobBuilder().put(
-                task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
+                task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
                 options=plan.specs.options, input_factors=self._inputs.factors, first_input=self._inputs.first,
                 input_count=self._inputs.count,
                 distribution=self._distribution, vectors=self._vectors,
-                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(task, *needed),
+                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed),
             )  # fmt: skip
         if everything:
-            self._whole[task] = self._bases[key]
+            self._whole[kind] = self._bases[key]
         return self._bases[key]
 
     def _schedules(self, members: np.ndarray) -> set[int]:
@@ -322,30 +323,37 @@ class NumbaBackend:
 
     def _passes(
         self,
-        task: int,
+        what: tuple[int, bool, bool],
         activations: list[int],
         rules: list[int],
         distributions: list[int],
         depths: list[int],
         schedules: list[int],
     ) -> dict[str, Any]:
-        """Addresses of the passes that a task needs, on members that have these codes and depths (2: two and more)."""
-        kind, loss = self._kind.name, self.plan.loss.name
+        """Addresses of the passes that a task (gathering, weighted) needs, on members that have these codes and depths
+        (2: two and more)."""
+        kind, loss = self._kind.name, self.plan.loss
+        task, gathers, weighted = what
 
-        def table(names: list[str], prefix: str, used: list[int], kind: str = kind) -> np.ndarray:
+        def table(
+            names: list[str], prefix: str | Callable[[str], str], used: list[int], kind: str = kind
+        ) -> np.ndarray:
             addresses = np.zeros(len(names), np.int64)
             for code in used:
-                addresses[code] = pass_address(kind, f"{prefix}:{names[code]}")
+                name = names[code]
+                addresses[code] = pass_address(kind, f"{prefix}:{name}" if isinstance(prefix, str) else prefix(name))
             return addresses
 
         prefix = "layer_train" if task == TRAIN else "layer"
         linear = task in _COMPUTING and 0 in depths
         fixed = [name for name, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(depths)]
-        loss_pass = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
+        fixed += _GATHERING if gathers else ()
+        train = "loss_train_weighted" if weighted else "loss_train"
+        loss_task = {TRAIN: train, EVALUATE: "loss_evaluate"}.get(task)
         return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
-            "loss_pass": pass_address(kind, f"{loss_pass}:{loss}") if loss_pass else 0,
-            "layer_pass": table(list(ACTIVATIONS), prefix, activations),
+            "loss_pass": pass_address(kind, loss_pass(loss, loss_task)) if loss_task else 0,
+            "layer_pass": table(list(ACTIVATIONS), partial(layer_pass, task=prefix), activations),
             "schedule_pass": table(list(SCHEDULES), "schedule", schedules, "float64"),
             "scalars_pass": table(list(RULES), "scalars", rules),
             "update_pass": table(list(RULES), "update", rules),
@@ -359,34 +367,34 @@ class NumbaBackend:
         task: int,
         members: np.ndarray,
         control: Control,
-        data: Rows | None = None,
+        seen: views.Seen | None = None,
         weights: str = "last",
         **fields: Any,
     ) -> None:
-        """Run a task on these members; `fields` are the job's fields that this task alone needs."""
+        """Run a task on these members and what they see; `fields` are the job's fields that this task alone needs."""
         if len(members) == 0:
             return
         marker = announce_compilation(self._kind.name)
         weight = self.layout.block_size[members]
         total = int(weight.sum())
-        n_rows = 1 if data is None else data.n
+        n_rows: Any = 1 if seen is None else seen.counts(members)
         if task == TRAIN:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
-        small = int(weight.sum()) * n_rows < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
+        small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
         n_threads = 1 if small else _slots(control)
         place = self._largest_first(members)
         n_together = _too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
         flags = np.zeros((4, DONE_STRIDE), np.int64)  # each on a cache line of its own
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
-        job = JobBuilder(self._base(task, members)).put(
+        gathers = seen is not None and (seen.goes_through_orders or fields.get("shuffle") == MEMBER_ORDER)
+        weighted = seen is not None and seen.weights is not None
+        job = JobBuilder(self._base(task, members, gathers, weighted)).put(
             done=done, counter=flags[0], stop=flags[1], meeting=flags[2], together=flags[3], give_way=_give_way(),
             parameters=self._weights(weights), **fields,
         )  # fmt: skip
-        if data is not None:
-            job.put(x=data.x, x_stride=data.x.strides[0] // self._kind.itemsize, n_rows=data.n)
-            if data.y is not None:
-                job.put(y=data.y, n_targets=data.y.shape[0], y_stride=data.y.shape[1])
+        if seen is not None:
+            job.put(**seen.job_fields())
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             for together, part in ((True, place[:n_together]), (False, place[n_together:])):
@@ -455,9 +463,11 @@ class _Question:
         place = backend._largest_first(self._members)
         self._scratch = backend._new_scratch()
         self._counter, stop, done = (np.zeros(DONE_STRIDE, np.int64) for _ in range(3))
+        self._view = np.zeros(VIEW_WORDS, np.int64)
         self._job = JobBuilder(backend._base(FORWARD, self._members)).put(
             parameters=self._weights, queue=self._members[place], n_queue=len(place), chunk=len(place), place=place,
             counter=self._counter, stop=stop, done=done, scratch=np.array([self._scratch.ctypes.data]),
+            views=self._view,
         )  # fmt: skip
         return self._job.build()
 
@@ -469,9 +479,9 @@ class _Question:
             if self._jobs is None:
                 self._jobs = self._prepare()
                 self._fields = self._jobs.view(np.int64)
-            fields = self._fields
-            fields[_X], fields[_X_STRIDE] = address(x), x.strides[0] // x.itemsize
-            fields[_N_ROWS], fields[_OUT] = len(x), address(out)
+            view = self._view
+            view[0], view[1], view[2] = address(x), x.strides[0] // x.itemsize, len(x)
+            self._fields[_OUT] = address(out)
             self._counter[0] = 0
             driver.work(0, self._jobs)
         finally:
@@ -479,7 +489,7 @@ class _Question:
         return True
 
 
-_X, _X_STRIDE, _N_ROWS, _OUT = (place_of(name) for name in ("x", "x_stride", "n_rows", "out"))
+_OUT = place_of("out")
 
 
 @cache

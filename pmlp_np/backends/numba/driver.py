@@ -29,11 +29,14 @@ from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_
 from pmlp_np.backends.numba.program import (
     PATCHED_AT,
     Team,
+    block_of,
+    in_order,
     meet,
     minibatch,
     patch,
     run_block,
     set_rates,
+    source_of,
     write_program,
 )
 
@@ -62,15 +65,15 @@ def _told_to_stop(job, program):
 @kernel()
 def _train(job, team, m):
     """Finish the member's current epoch, or stop between minibatches when told to or when a loss is not finite."""
-    n, batch = job.n_rows, item(job.batch_size, m)
+    source = source_of(job, m)
+    n, batch = source.n, item(job.batch_size, m)
     batches = (n + batch - 1) // batch
     leads = team.part == 0
     program = write_program(job, team, m, batches)
-    order = job.order
     if job.shuffle == MEMBER_ORDER:
-        order = job.orders + team.slot * n * 8
+        source = in_order(source, job.orders + team.slot * job.most_rows * 8)
         if leads:
-            shuffle(item(job.stream_key, m), item(job.epoch, m), order, n)
+            shuffle(item(job.stream_key, m), item(job.epoch, m), source.order, n)
     # The cursor is kept here and written once: neighbors' cursors share cache lines, and other slots train neighbors.
     epoch, done, step = item(job.epoch, m), item(job.minibatch, m), item(job.step, m)
     loss_sum = float_item(job.loss_sum, m)
@@ -79,7 +82,7 @@ def _train(job, team, m):
     while healthy and done < batches and not _told_to_stop(job, program):
         step += 1
         set_rates(program, epoch, done)
-        loss = minibatch(job, program, done * batch, min(batch, n - done * batch), order, step)
+        loss = minibatch(job, program, source, done * batch, min(batch, n - done * batch), step)
         done += 1
         loss_sum += loss
         if leads:
@@ -105,33 +108,34 @@ def _train(job, team, m):
 
 
 @kernel()
-def _all_rows(job, program, out, out_step):
-    """Run the program on all rows; what its last pass reads (targets) or writes (results) advances by `out_step`
-    elements a row."""
-    done = 0
-    while done < job.n_rows:
-        count = min(program.rows, job.n_rows - done)
-        patch(program.start, job.x + done * job.x_stride * job.itemsize, job.x_stride)
-        set_item(program.judge, PATCHED_AT, out + done * out_step * job.itemsize)
-        run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= job.n_rows else 0)
-        done += count
-
-
-@kernel()
 def _evaluate(job, slot, m):
-    """Mean loss and mean score over all rows."""
-    program = write_program(job, Team(slot, 0, 1), m, 0)
-    set_item(program.judge, PATCHED_AT + 1, job.y_stride)
-    _all_rows(job, program, job.y, 1)
-    set_float_item(job.loss, m, float_item(program.sums, 0) / job.n_rows)
-    set_float_item(job.score, m, float_item(program.sums, 1) / job.n_rows)
+    """Mean loss and mean score over the member's rows."""
+    program, source = write_program(job, Team(slot, 0, 1), m, 0), source_of(job, m)
+    done = 0
+    while done < source.n:
+        count = min(program.rows, source.n - done)
+        block = block_of(job, program, source, done, count)
+        patch(program.start, block.x, block.x_stride)
+        patch(program.judge, block.targets, block.targets_stride)
+        run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= source.n else 0)
+        done += count
+    set_float_item(job.loss, m, float_item(program.sums, 0) / source.n)
+    set_float_item(job.score, m, float_item(program.sums, 1) / source.n)
 
 
 @kernel()
 def _forward(job, slot, m, i):
     """Raw outputs of all rows, to place i of the result."""
-    program = write_program(job, Team(slot, 0, 1), m, 0)
-    _all_rows(job, program, job.out + i * job.n_rows * job.n_outputs * job.itemsize, job.n_outputs)
+    program, source = write_program(job, Team(slot, 0, 1), m, 0), source_of(job, m)
+    out, row = job.out + i * source.n * job.n_outputs * job.itemsize, job.n_outputs * job.itemsize
+    done = 0
+    while done < source.n:
+        count = min(program.rows, source.n - done)
+        block = block_of(job, program, source, done, count)
+        patch(program.start, block.x, block.x_stride)
+        set_item(program.judge, PATCHED_AT, out + done * row)
+        run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= source.n else 0)
+        done += count
 
 
 @kernel()

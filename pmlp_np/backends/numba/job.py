@@ -21,8 +21,9 @@ INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 # or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
 _FIELD_NAMES = """
     task queue n_queue chunk place counter stop meeting together give_way done
-    itemsize lanes n_features n_outputs n_targets
-    parameters slots x x_stride y y_stride n_rows order shuffle out loss score scratch orders
+    itemsize lanes n_outputs n_targets
+    parameters slots views view_of y y_stride targets weights weight_of weight_factor
+    shuffle orders most_rows out loss score scratch
     first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
     block_offset block_size slot_offset
     stream_key hyperparameters options rule distribution weight_scale bias_scale batch_size
@@ -49,6 +50,8 @@ MAX_NUMBERS = max(len(scalar_names(rule)) for rule in RULES)
 DONE_STRIDE = 8
 # Random numbers drawn at a time, and room for the whole vector after them.
 DRAWS = 256
+# A view, in 64-bit words: see `views`.
+VIEW_WORDS = 8
 # Fixed places at the start of a slot's scratch, in bytes. Two sums, and how often the slot has met the others.
 SUMS_AT, MEETINGS_AT, LANE_SUMS_AT = 0, 16, VECTOR_BYTES
 # Two float64 sums for every lane, of which there are 16 at most.
@@ -126,6 +129,8 @@ class Frame(NamedTuple):
     rates: int
     lane_sums: int
     gradient: int
+    places: int
+    weights: int
     x: int
     activations: int
     derivatives: int
@@ -151,7 +156,7 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
     outputs = -(-layout.n_raw_outputs // layout.lanes) * layout.lanes
     elements = (
         activations
-        + _MAX_ROW_BLOCK * (4 * outputs + layout.n_features)
+        + _MAX_ROW_BLOCK * (4 * outputs + layout.most_features + 1)
         + int(layout.block_size.max())
         + 2 * max(layout.widest_row(), outputs)
         + outputs * layout.lanes
@@ -161,7 +166,8 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
         + _program_bytes(int(layout.depth.max()))
         + elements * itemsize
         + input_rows * _ROW_BYTES
-        + 2 * VECTOR_BYTES
+        + 4 * VECTOR_BYTES
+        + 8 * _MAX_ROW_BLOCK
     )
 
 
@@ -192,10 +198,13 @@ def frame(job, slot, m):
     rates = inputs + input_rows * INPUT_BYTES
     lane_sums = numbers + input_rows * _ROW_BYTES
     gradient = lane_sums + outputs * VECTOR_BYTES
-    x = gradient + item(job.block_size, m) * size
-    activations = x + (rows * job.n_features * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
+    places = gradient + item(job.block_size, m) * size
+    weights = places + rows * 8
+    x = weights + rows * size
+    fan_in = item(job.fan_in, first)
+    activations = x + (rows * fan_in * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
     call(job.fill_pass, (zeros, widest))
     block = job.parameters + item(job.block_offset, m) * size
     return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
-                 numbers, inputs, rates, lane_sums, gradient, x, activations, derivatives)  # fmt: skip
+                 numbers, inputs, rates, lane_sums, gradient, places, weights, x, activations, derivatives)  # fmt: skip

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
 
 
@@ -101,3 +103,28 @@ class OutputWords:
 
     def output_index(self, x: PerOutput) -> PerOutput:
         return PerOutput(x.emitter, x.count, x.emitter.splat_integer)
+
+    def split_heads(self, raw: PerOutput, heads: int) -> tuple[PerOutput, ...]:
+        builder, many = raw.emitter.builder, raw.emitter.integer(heads)
+        count = builder.sdiv(raw.count, many)
+
+        def head(h: int) -> PerOutput:
+            place = raw.emitter.integer(h)
+            return PerOutput(raw.emitter, count, lambda o: raw.at(builder.add(builder.mul(o, many), place)))
+
+        return tuple(head(h) for h in range(heads))
+
+    def output_constants(self, x: PerOutput, numbers: tuple[float, ...]) -> PerOutput:
+        """The numbers lie in the compiled code, as a table."""
+        emitter = x.emitter
+        builder, scalar = emitter.builder, emitter.kind.scalar
+        table_type = ir.ArrayType(scalar, len(numbers))
+        table = ir.GlobalVariable(builder.module, table_type, builder.module.get_unique_name("output_constants"))
+        table.linkage, table.global_constant = "internal", True
+        table.initializer = ir.Constant(table_type, list(numbers))
+
+        def number(o: Any) -> Value:
+            place = builder.gep(table, [emitter.integer(0), o], source_etype=table_type)
+            return emitter.splat(builder.load(place, typ=scalar))
+
+        return PerOutput(emitter, x.count, number)

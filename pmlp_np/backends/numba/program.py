@@ -5,7 +5,8 @@ are laid out as instructions in the slot's scratch, and a minibatch patches a fe
 With the arguments worked out anew for every call, small members would spend a third of their time on that.
 
 An instruction is a pass's address and its arguments. Passes over a block of rows take `rows`, `first` and `last` first,
-and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets.
+and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets,
+and with these the loss's scale and the rows' weights.
 
     train:     schedule, scalars |
                          layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
@@ -45,6 +46,7 @@ from pmlp_np.backends.numba.job import (
     PROGRAM_AT,
     SUMS_AT,
     TRAIN,
+    VIEW_WORDS,
     frame,
 )
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
@@ -73,7 +75,8 @@ class Team(NamedTuple):
 class Program(NamedTuple):
     """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
     those of a minibatch (`schedule` is 0 where rates are constant, `update` goes up to `end`); of those that are
-    patched; and of the frame's room for gathered rows and targets."""
+    patched; and of the frame's room for gathered rows (of `fan_in` features), targets and weights, and for their
+    places."""
 
     team: Team
     meetings: int
@@ -85,9 +88,36 @@ class Program(NamedTuple):
     update: int
     end: int
     schedule: int
+    fan_in: int
+    places: int
     x: int
     targets: int
+    weights: int
     sums: int
+
+
+class Source(NamedTuple):
+    """What a member sees of the data: features, how many rows, in which order (0: as they lie), which rows the order's
+    places stand for (0: themselves), targets, weights (0: none), and the factor of weights."""
+
+    x: int
+    x_stride: int
+    n: int
+    order: int
+    chosen: int
+    y: int
+    weights: int
+    scale: float
+
+
+class Block(NamedTuple):
+    """Where a block of rows lies, with its targets and weights (0: none)."""
+
+    x: int
+    x_stride: int
+    targets: int
+    targets_stride: int
+    weights: int
 
 
 @kernel()
@@ -154,7 +184,7 @@ def _put_loss(job, team, frame, at, scratch):
     bias = item(job.bias_offset, frame.first_layer + frame.depth)
     bias_gradient = frame.unused if bias < 0 else frame.gradient + bias * job.itemsize
     return _put(at, _alone(team, job.loss_pass),
-                (0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient, frame.lane_sums,
+                (0, 0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient, frame.lane_sums,
                  scratch + LANE_SUMS_AT, scratch + SUMS_AT))  # fmt: skip
 
 
@@ -307,8 +337,9 @@ def write_program(job, team, m, batches):
                                       scratch + SUMS_AT))  # fmt: skip
     else:
         at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
-    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, end, schedule, place.x,
-                   place.targets, scratch + SUMS_AT)  # fmt: skip
+    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, end, schedule,
+                   item(job.fan_in, place.first_layer), place.places, place.x, place.targets, place.weights,
+                   scratch + SUMS_AT)  # fmt: skip
 
 
 @kernel()
@@ -348,10 +379,16 @@ def run_block(job, program, rows, first, last):
 
 
 @kernel()
-def _gather(job, program, places, rows):
-    """Copy the rows and targets at some places to the frame."""
-    call(job.gather_rows_pass, (program.x, job.x, job.x_stride, places, rows, job.n_features))
-    call(job.gather_targets_pass, (program.targets, program.rows, job.y, job.y_stride, places, rows, job.n_targets))
+def source_of(job, m):
+    """What member m sees of the data."""
+    view = job.views + (0 if job.view_of == 0 else item(job.view_of, m)) * VIEW_WORDS * 8
+    line = job.y_stride * job.itemsize
+    y = job.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
+    weights = 0
+    if job.weights != 0:
+        weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * line
+    scale = 1.0 if job.weight_factor == 0 else float_item(job.weight_factor, m)
+    return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights, scale)
 
 
 @kernel()
@@ -363,35 +400,69 @@ def set_rates(program, epoch, done):
         call_block(item(program.schedule, 0), program.schedule + 8)
 
 
+def in_order(source, order):
+    """The same, read in an order."""
+    return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights, source.scale)
+
+
 @kernel()
-def minibatch(job, program, start, rows, order, step):
-    """Train on rows start ... start + rows of the order (0: as they lie), as the member's step number `step` (from 1).
+def _gather(job, program, source, start, rows):
+    """Copy rows start ... start + rows of the member's order to the frame, with their targets and weights."""
+    places = program.places
+    for i in range(rows):
+        place = start + i
+        if source.order != 0:
+            place = item(source.order, place)
+        if source.chosen != 0:
+            place = item(source.chosen, place)
+        set_item(places, i, place)
+    call(job.gather_rows_pass, (program.x, source.x, source.x_stride, places, rows, program.fan_in))
+    if job.n_targets > 0:
+        call(job.gather_targets_pass,
+             (program.targets, program.rows, source.y, job.y_stride, places, rows, job.n_targets))  # fmt: skip
+    if source.weights != 0:
+        call(job.gather_targets_pass,
+             (program.weights, program.rows, source.weights, job.y_stride, places, rows, 1))  # fmt: skip
+
+
+@kernel()
+def block_of(job, program, source, start, rows):
+    """Rows start ... start + rows as the member sees them: where they lie, or gathered."""
+    size = job.itemsize
+    if source.order == 0 and source.chosen == 0:
+        weights = 0 if source.weights == 0 else source.weights + start * size
+        return Block(source.x + start * source.x_stride * size, source.x_stride, source.y + start * size, job.y_stride,
+                     weights)  # fmt: skip
+    if program.team.part == 0:
+        _gather(job, program, source, start, rows)
+    meet(job, program)
+    weights = 0 if source.weights == 0 else program.weights
+    return Block(program.x, program.fan_in, program.targets, program.rows, weights)
+
+
+@kernel()
+def minibatch(job, program, source, start, rows, step):
+    """Train on rows start ... start + rows of the member's order, as its step number `step` (from 1).
 
     Returns the minibatch's loss before the update.
     """
-    size, leads = job.itemsize, program.team.part == 0
+    leads = program.team.part == 0
     if leads:
         set_item(program.prepare, _STEP_AT, step)
         call_block(item(program.prepare, 0), program.prepare + 8)
-    set_item(program.judge, PATCHED_AT + 2, bits_of(1.0 / rows))
+    set_item(program.judge, PATCHED_AT + 2, bits_of(source.scale / rows))
     done = 0
     while done < rows:
         count = min(program.rows, rows - done)
-        if order == 0:
-            x, x_stride = job.x + (start + done) * job.x_stride * size, job.x_stride
-            targets, targets_stride = job.y + (start + done) * size, job.y_stride
-        else:
-            x, x_stride, targets, targets_stride = program.x, job.n_features, program.targets, program.rows
-            if leads:
-                _gather(job, program, order + (start + done) * 8, count)
-            meet(job, program)
-        patch(program.start, x, x_stride)
-        patch(program.judge, targets, targets_stride)
-        patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
+        block = block_of(job, program, source, start + done, count)
+        patch(program.start, block.x, block.x_stride)
+        patch(program.judge, block.targets, block.targets_stride)
+        set_item(program.judge, PATCHED_AT + 3, block.weights)
+        patch(program.stop - INSTRUCTION_BYTES, block.x, block.x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
     if leads:
         for at in range(program.update, program.end, INSTRUCTION_BYTES):
             call_block(item(at, 0), at + 8)
     meet(job, program)
-    return float_item(program.sums, 0) / rows
+    return source.scale * float_item(program.sums, 0) / rows

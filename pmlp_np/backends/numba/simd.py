@@ -48,6 +48,12 @@ class Kind:
     # Integer from which subtracting the bits of x gives 1/x within 13 %; Newton steps that follow.
     reciprocal_seed: int
     reciprocal_newton_steps: int
+    # pi / 2 in three pieces, each the rest rounded. sin and cos are not a number beyond the limit.
+    half_pi: tuple[float, float, float]
+    sine_limit: float
+    # (sin r - r) / r³ and (cos r - 1 + r² / 2) / r⁴ as polynomials in r² on |r| <= 0.81, lowest power first.
+    sine_series: tuple[float, ...]
+    cosine_series: tuple[float, ...]
 
     @property
     def itemsize(self) -> int:
@@ -63,12 +69,16 @@ class Kind:
 
 
 # The float32 reduction takes ln 2 in one piece: n is at most 127, and the product enters the fma unrounded.
-# The series' relative errors in e^r are below 8e-9 and 2e-19 (mpmath's chebyfit).
+# The series' relative errors in e^r are below 8e-9 and 2e-19, in sin r and cos r below 2e-8 and 2e-17 (mpmath's
+# chebyfit).
 FLOAT32 = Kind(
     "float32", ir.FloatType(), I32, 23, 127,
     exp_low=-87.0, exp_high=88.0, ln2_high=0.6931471805599453, ln2_low=0.0,
     exp_series=(0.5, 0.16666575943917947, 0.041666553310798285, 0.008363352682558865, 0.001392640047984433),
     log_terms=5, tanh_limit=9.1, sigmoid_limit=40.0, reciprocal_seed=0x7EF311C3, reciprocal_newton_steps=0,
+    half_pi=(1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15), sine_limit=1e5,
+    sine_series=(-0.16666664256136596, 0.008332671788493312, -0.0001957187653111038),
+    cosine_series=(0.04166666425253917, -0.0013888226393554423, 2.453189290669784e-05),
 )  # fmt: skip
 FLOAT64 = Kind(
     "float64", ir.DoubleType(), I64, 52, 1023,
@@ -79,6 +89,15 @@ FLOAT64 = Kind(
         2.5105525761140995e-08, 2.091490745304636e-09,
     ),
     log_terms=11, tanh_limit=20.0, sigmoid_limit=40.0, reciprocal_seed=0x7FDE623822FC16E6, reciprocal_newton_steps=1,
+    half_pi=(1.5707963267948966, 6.123233995736766e-17, -1.497384905065873e-33), sine_limit=1e9,
+    sine_series=(
+        -0.16666666666666663, 0.008333333333330088, -0.00019841269835498498, 2.7557315469490136e-06,
+        -2.5051004013548807e-08, 1.590920350380264e-10,
+    ),
+    cosine_series=(
+        0.041666666666666664, -0.001388888888888686, 2.4801587297977393e-05, -2.755731687568584e-07,
+        2.087606629630959e-09, -1.1377048360571915e-11,
+    ),
 )  # fmt: skip
 KINDS = {kind.name: kind for kind in (FLOAT32, FLOAT64)}
 
@@ -460,6 +479,39 @@ class Words:
         large = x > 1.0 / 3.0
         f = Words.where(large, 0.5 * x - 0.5, x)
         return Words._log_of_one_plus(f) + Words.where(large, x.like(math.log(2.0)), 0.0)
+
+    @staticmethod
+    def _quarter_turn(x, quarters):
+        """sin(x + quarters pi / 2): x = n pi / 2 + r with |r| <= pi / 4, and then ±sin r or ±cos r.
+
+        r is exact up to its last piece: x - n P is a multiple of P's last bit and below 1, so that it has no bits more.
+        """
+        kind, b, integers = Words._kind(x), x.emitter.builder, Words._integers(x)
+        x = Words.where(Words.absolute(x) > kind.sine_limit, math.nan, x)
+        # As in `_exp_parts`.
+        magic = 1.5 * 2.0**kind.mantissa_bits
+        shifted = Words.fma(x, 2.0 / math.pi, magic)
+        n = shifted - magic
+        r = x
+        for piece in kind.half_pi:
+            r = Words.fma(n, -piece, r)
+        square = r * r
+        sine = Words.fma(square * r, Words._polynomial(square, kind.sine_series), r)
+        tail = Words.fma(square, Words._polynomial(square, kind.cosine_series), -0.5)
+        cosine = Words.fma(square, tail, 1.0)
+        turns = b.add(b.bitcast(shifted.ir, integers), _constant(quarters, integers))
+        odd = b.icmp_signed("!=", b.and_(turns, _constant(1, integers)), _constant(0, integers))
+        size = b.bitcast(b.select(odd, cosine.ir, sine.ir), integers)
+        sign = b.shl(b.and_(turns, _constant(2, integers)), _constant(kind.integer.width - 2, integers))
+        return Value(x.emitter, b.bitcast(b.xor(size, sign), x.ir.type))
+
+    @staticmethod
+    def sin(x):
+        return Words._quarter_turn(x, 0)
+
+    @staticmethod
+    def cos(x):
+        return Words._quarter_turn(x, 1)
 
     @staticmethod
     def power(base, exponent):

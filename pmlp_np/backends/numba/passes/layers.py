@@ -6,17 +6,41 @@ itself takes 5 instructions a vector, and two stores take 4 cycles on some proce
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pmlp_np.backends.numba.passes.matrices import multiply, row_of
-from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.passes.registry import PASSES, Pass, Tiles, digest, enter
 from pmlp_np.backends.numba.simd import Emitter, Value
-from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.activations import ACTIVATIONS, Activation
 
 
-def _layer_passes(name: str) -> None:
-    function = ACTIVATIONS[name].function
+def layer_pass(name: str, task: str) -> str:
+    """The name of an activation's pass for a task ("layer_train", "layer"), which is entered at first need.
 
+    Of a user's activation a hash of what it compiles to is a part of it: under its name compiled code is kept from one
+    process to the next.
+    """
+    entry = ACTIVATIONS[name]
+    label = _own_label(entry) if entry.registered else name
+    if f"{task}:{label}" not in PASSES:
+        _layer_passes(label, entry)
+    return f"{task}:{label}"
+
+
+@cache
+def _own_label(entry: Activation) -> str:
+    passes = _passes_of(entry.function).values()
+    return f"{entry.name}@{digest(*passes, of=f'activation {entry.name!r}')}"
+
+
+def _layer_passes(label: str, entry: Activation) -> None:
+    for task, function in _passes_of(entry.function).items():
+        enter(f"{task}:{label}")(function)
+
+
+def _passes_of(function: Callable[[Any], tuple[Any, Any]]) -> dict[str, Pass]:
     def layer(e: Emitter, tiles: Tiles, stores, stride, x, x_stride, w, start, rows, width, vectors, fan_in) -> None:
         """The activation of x W + start, and where wanted its derivative: what stores[i] is an address for."""
         bld, lanes = e.builder, e.kind.lanes
@@ -34,7 +58,6 @@ def _layer_passes(name: str) -> None:
 
         multiply(e, tiles.layer, row_of(e, start), x, x_stride, e.integer(1), w, stride, rows, vectors, fan_in, finish)
 
-    @enter(f"layer_train:{name}")
     def train(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, d, stride, w, start, width, vectors, fan_in
     ) -> None:
@@ -44,13 +67,15 @@ def _layer_passes(name: str) -> None:
         """
         layer(e, tiles, (a, d), stride, x, x_stride, w, start, rows, width, vectors, fan_in)
 
-    @enter(f"layer:{name}")
     def forward(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, stride, w, start, width, vectors, fan_in
     ) -> None:
         """a[r] = activation of x[r] W + start; the pre-activations stay in registers."""
         layer(e, tiles, (a,), stride, x, x_stride, w, start, rows, width, vectors, fan_in)
 
+    return {"layer_train": train, "layer": forward}
 
-for _name in ACTIVATIONS:
-    _layer_passes(_name)
+
+for _entry in ACTIVATIONS.values():
+    if not _entry.registered:
+        _layer_passes(_entry.name, _entry)
