@@ -400,6 +400,7 @@ def set_rates(program, epoch, done):
         call_block(item(program.schedule, 0), program.schedule + 8)
 
 
+@kernel()
 def in_order(source, order):
     """The same, read in an order."""
     return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights, source.scale)
