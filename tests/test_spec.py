@@ -168,7 +168,8 @@ def test_a_member_is_frozen_hashable_and_readable():
 
 @given(members())
 def test_the_repr_is_the_member(member):
-    assert eval(repr(member), {"Member": Member, "SGD": SGD, "Adam": Adam, "AdamW": AdamW}) == member
+    names = {cls.__name__: cls for cls in (Member, *OPTIMIZERS.values())}
+    assert eval(repr(member), names) == member
 
 
 NAN, INF = float("nan"), float("inf")
