@@ -40,8 +40,9 @@ class Member:
     batch_size: rows per minibatch, at least 1. Default None: that of `fit`.
     seed: from 0 to 2**64 - 1; members with the same seed and architecture start with the same weights, in every pool.
         Default None: the numbers come from the pool's seed and the member's id.
-    hyperparameters: any of the optimizer's (learning_rate, momentum, weight_decay, ...); they override it. Also any
-        option of formulas.options (schedule, l1, zero_last, ...), which reads as an attribute.
+    hyperparameters: any of the optimizer's (learning_rate, momentum, nesterov, beta1, beta2, eps, weight_decay, alpha,
+        momentum_decay); they override it. Also any option of formulas.options (zero_last, schedule, ...), which reads
+        as an attribute.
 
     Raises SpecError, which names the argument, for whatever could not be trained.
 

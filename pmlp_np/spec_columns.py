@@ -171,7 +171,7 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
                 raise FileFormatError(compose("options", f"one of {', '.join(OPTIONS)}", show(name), _OTHER_VERSION))
             continue
         if option.choices:
-            whole = np.array([_whole_or_none(number) for number in column])
+            whole = np.array([_whole_or_none(number) for number in column], np.int64)
             table = dict.fromkeys(option.choices)
             column = _recode(whole, _names(columns, f"{name}_names"), table, name).astype(np.float64)
         elif option.limits is None:

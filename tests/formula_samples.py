@@ -40,9 +40,7 @@ RULE_SETTINGS |= {
 
 def hyperparameters(rule, weight_decay):
     return (
-        dict.fromkeys(STEP_INPUTS, 0.0)
-        | {"learning_rate": 0.1, "weight_decay": weight_decay}
-        | RULE_SETTINGS[rule][2]
+        dict.fromkeys(STEP_INPUTS, 0.0) | {"learning_rate": 0.1, "weight_decay": weight_decay} | RULE_SETTINGS[rule][2]
     )
 
 

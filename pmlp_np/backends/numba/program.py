@@ -8,7 +8,8 @@ An instruction is a pass's address and its arguments. Passes over a block of row
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets,
 and with these the loss's scale and the rows' weights.
 
-    train:     schedule, scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
+    train:     schedule, scalars |
+                         layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
