@@ -178,7 +178,7 @@ they cost nothing: what a pool doesn't use isn't compiled.
 
 ## Losses
 
-A pool has one. Source and derivation of each: [derivations](derivations.md#losses); one of your own: `pm.register_loss`.
+A pool has one. Derivations: [there](derivations.md#losses); one of your own: `pm.register_loss`.
 
 {losses()}
 
