@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 import pmlp_np as pm
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.losses import LOSSES
 
 settings.register_profile("default", derandomize=False, deadline=None, max_examples=25, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
@@ -24,6 +27,15 @@ BACKENDS = tuple(name for name in os.environ.get("PMLP_TEST_BACKENDS", "numba,re
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend that PMLP_TEST_BACKENDS names, by default all that need nothing but the core dependencies."""
     return str(request.param)
+
+
+@pytest.fixture
+def own_formulas() -> Iterator[None]:
+    """Activations and losses that a test registers are forgotten after it."""
+    yield
+    for table in (ACTIVATIONS, LOSSES):
+        for name in [name for name, entry in table.items() if entry.registered]:
+            del table[name]
 
 
 def requires(module_name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from loss_variants import heads, random_targets
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.optimizers import STEP_INPUTS, shrinking_name
 
@@ -67,10 +68,7 @@ def apply(name, z):
         return ACTIVATIONS[name].function(z)
 
 
-def loss_problem(draw, name, outputs, rows, scale=1.0):
-    """Raw outputs (outputs, rows) and targets of a loss."""
-    raw = draw.normal(size=(outputs, rows)) * scale
-    if name == "cross_entropy":
-        return raw, draw.integers(0, outputs, rows).astype(float)
-    target = draw.normal(size=raw.shape) if name == "squared_error" else draw.uniform(size=raw.shape).round(1)
-    return raw, target
+def loss_problem(draw, label, outputs, rows, scale=1.0):
+    """Raw outputs (outputs * heads, rows) and targets of a loss, by its label in loss_variants."""
+    raw = draw.normal(size=(outputs * heads(label), rows)) * scale
+    return raw, random_targets(label, draw, rows, outputs).astype(float).T

@@ -50,7 +50,7 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
         features = pool._plan.features
         fan_in = pool.n_features if features is None else int(features.lengths[i])
-        sizes = [fan_in, *member.hidden, pool.n_outputs]
+        sizes = [fan_in, *member.hidden, pool._plan.n_raw_outputs]
         weights, biases = parameters.take(sizes, member.bias)
         names = slot_names(member.optimizer)
         taken = {name: dict(zip(("weights", "biases"), slots.take(sizes, member.bias), strict=True)) for name in names}

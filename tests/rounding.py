@@ -50,8 +50,13 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float) -> Rounding:
     raw, raw_error = z[-1], z_errors[-1]
     loss, slope = net.loss_function(raw, y)
     loss_error = unit * (abs(loss) + float(np.abs(raw).mean())) + float(np.sum(np.abs(slope) * raw_error))
-    # A slope may be the difference of a probability and a target: numbers up to one, over the rows.
-    slope_error = unit * np.abs(slope) + (unit + LOSS_CURVATURE * raw_error) / len(raw)
+    if net.loss_name in ("poisson", "gaussian_nll"):
+        loss_terms, slope_terms = exponential_terms(net, raw, y)
+        loss_error += unit * loss_terms
+        slope_error = unit * slope_terms + moved_slopes(net, raw, y, raw_error)
+    else:
+        # A slope may be the difference of a probability and a target: numbers up to one, over the rows.
+        slope_error = unit * np.abs(slope) + (unit + LOSS_CURVATURE * raw_error) / len(raw)
 
     weight_errors: list[Array] = []
     bias_errors: list[Array] = []
@@ -68,14 +73,49 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float) -> Rounding:
             slope = back * derivative
             slope_error = np.abs(derivative) * back_error + np.abs(back) * derivative_error
     weight_errors = [error / net.scale(k) for k, error in enumerate(weight_errors)]
-    return Rounding(raw_error, loss_error, weight_errors, bias_errors, _kink_distance(names, z, z_errors))
+    return Rounding(raw_error, loss_error, weight_errors, bias_errors, _kink_distance(net, y, z, z_errors))
 
 
-def _kink_distance(names: list[str], z: list[Array], z_errors: list[Array]) -> float:
-    """A unit exactly at a kink does not count: nothing but dead units feeds it, and sums of zeros are not rounded."""
+def exponential_terms(net: OracleMLP, raw: Array, y: Any) -> tuple[float, Array]:
+    """Sizes of the terms of losses that take an exponential: of the mean loss, and of the slopes, like raw."""
+    targets = np.asarray(y, np.float64).reshape(len(raw), -1)
+    weights = np.array(net.loss_parameters.get("output_weight", (1.0,) * targets.shape[1]))
+    weights = weights / weights.mean() / targets.size
+    if net.loss_name == "poisson":
+        # The exponential of r errs by r roundings relative to itself.
+        rates = np.exp(raw) * (1.0 + np.abs(raw))
+        return float((weights * (rates + np.abs(targets * raw))).sum()), weights * (rates + np.abs(targets))
+    mean, log_variance = raw[:, ::2], raw[:, 1::2]
+    precision, size = np.exp(-log_variance) * (1.0 + np.abs(log_variance)), np.abs(mean) + np.abs(targets)
+    square = np.abs(mean - targets) * size * precision
+    slopes = np.stack([weights * precision * size, weights * (1.0 + square)], axis=2).reshape(raw.shape)
+    return float((weights * (np.abs(log_variance) + square)).sum()), slopes
+
+
+def moved_slopes(net: OracleMLP, raw: Array, y: Any, raw_error: Array) -> Array:
+    """How far slopes move when raw outputs move by their errors, one head after the other."""
+    _, slope = net.loss_function(raw, y)
+    heads = 2 if net.loss_name == "gaussian_nll" else 1
+    total = np.zeros_like(raw)
+    for head in range(heads):
+        step = np.where(np.arange(raw.shape[1]) % heads == head, raw_error, 0.0)
+        total += np.max([np.abs(net.loss_function(raw + s, y)[1] - slope) for s in (step, -step)], axis=0)
+    return total
+
+
+def _kink_distance(net: OracleMLP, y: Any, z: list[Array], z_errors: list[Array]) -> float:
+    """A unit exactly at a kink does not count: nothing but dead units feeds it, and sums of zeros are not rounded.
+
+    Absolute error and quantile loss have a kink where a raw output is the target.
+    """
+    names = net.activations
     distances = [
         float(np.where(z[k] == kink, np.inf, np.abs(z[k] - kink) / z_errors[k]).min())
         for k, name in enumerate(names)
         for kink in KINKS.get(name, ())
     ]
+    if net.loss_name in ("absolute_error", "quantile"):
+        targets = np.asarray(y, np.float64).reshape(len(z[-1]), -1)
+        heads = z[-1].shape[1] // targets.shape[1]
+        distances.append(float((np.abs(z[-1] - np.repeat(targets, heads, axis=1)) / z_errors[-1]).min()))
     return min(distances, default=np.inf)

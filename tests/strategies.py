@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 import pmlp_np as pm
+from loss_variants import VARIANTS, heads, library_loss, random_targets
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
-from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.options import SCHEDULE_NAMES
 
 MAX_WIDTH, MAX_DEPTH, MAX_FEATURES, MAX_OUTPUTS, MAX_ROWS = 130, 4, 70, 12, 80
@@ -27,7 +27,7 @@ DECAYS = st.sampled_from([0.0, 1e-4, 1e-2, 0.1])
 
 @dataclass(frozen=True)
 class Case:
-    """A pool, data for it and a way to train it."""
+    """A pool, data for it and a way to train it. loss: a label of loss_variants."""
 
     members: list[pm.Member]
     ids: list[int]
@@ -46,12 +46,16 @@ class Case:
             self.members,
             self.n_features,
             self.n_outputs,
-            self.loss,
+            library_loss(self.loss, self.n_outputs),
             self.seed,
             backend=backend,
             dtype=dtype,
             ids=self.ids,
         )
+
+    @property
+    def n_raw_outputs(self) -> int:
+        return self.n_outputs * heads(self.loss)
 
     def data(self, dtype: str, n_rows: int | None = None, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Features and targets in the dtype; other parts hold other numbers."""
@@ -69,14 +73,8 @@ def random_data(
     """Features and targets that a loss takes."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_rows, n_features)).astype(dtype)
-    if loss == "cross_entropy":
-        return X, rng.integers(0, n_outputs, n_rows)
-    if loss == "binary_cross_entropy":
-        # Labels, and probabilities between them.
-        y = np.clip(rng.normal(0.5, 1.0, size=(n_rows, n_outputs)), 0.0, 1.0)
-    else:
-        y = rng.normal(size=(n_rows, n_outputs))
-    return X, y.astype(dtype)
+    y = random_targets(loss, rng, n_rows, n_outputs)
+    return X, y if y.dtype.kind == "i" else y.astype(dtype)
 
 
 def widths() -> st.SearchStrategy[int]:
@@ -161,13 +159,13 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
 def cases(draw: st.DrawFn, max_members: int = 5, own_batches: bool = True) -> Case:
     pool_members = draw(st.lists(members(own_batches=own_batches), min_size=1, max_size=max_members))
     n = len(pool_members)
-    loss = draw(st.sampled_from(list(LOSSES)))
+    loss = draw(st.sampled_from(list(VARIANTS)))
     return Case(
         members=pool_members,
         ids=draw(st.just(list(range(n))) | st.lists(st.integers(0, 2**63 - 1), min_size=n, max_size=n, unique=True)),
         seed=draw(st.integers(0, 2**64 - 1)),
         n_features=draw(st.integers(1, MAX_FEATURES)),
-        n_outputs=draw(st.integers(2 if loss == "cross_entropy" else 1, MAX_OUTPUTS)),
+        n_outputs=draw(st.integers(2 if VARIANTS[loss][0] == "cross_entropy" else 1, MAX_OUTPUTS)),
         loss=loss,
         n_rows=draw(ROWS | st.integers(1, MAX_ROWS)),
         data_seed=draw(st.integers(0, 2**32 - 1)),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import BACKENDS, run_python
+from loss_variants import VARIANTS, library_loss
 from member_state import member_states
 from pmlp_np import training
 from pmlp_np.backends.numba import backend as numba_backend
@@ -63,7 +64,7 @@ def test_the_varied_pool_holds_everything() -> None:
     step_options = ("l1", "decay_biases", "bias_rate_factor", "first_layer_rate_factor", "last_layer_rate_factor",
                     "parametrization", "warmup_epochs", "plateau_patience")  # fmt: skip
     assert all(len(set(specs.option(name))) > 1 for name in step_options)
-    assert {setting.loss for setting in SETTINGS} == set(LOSSES)
+    assert {VARIANTS[setting.loss][0] for setting in SETTINGS} == set(LOSSES)
     assert len(set(IDS)) == len(IDS)
     stopping = next(setting for setting in SETTINGS if setting.early_stopping)
     assert set(trained(stopping).status_) == {"ok", "stopped early"}
@@ -174,7 +175,8 @@ def test_drawn_pools(case: Case, dtype: str, data: st.DataObject) -> None:
     order = data.draw(st.permutations(case.ids))
     assert_same_bits(case.pool(dtype).subset(order).fit(X, y, **case.training(), n_threads=2), pool)
     for member, id in zip(case.members, case.ids, strict=True):
-        alone = pm.Pool([member], case.n_features, case.n_outputs, case.loss, case.seed, dtype=dtype, ids=[id])
+        loss = library_loss(case.loss, case.n_outputs)
+        alone = pm.Pool([member], case.n_features, case.n_outputs, loss, case.seed, dtype=dtype, ids=[id])
         assert_same_bits(alone.fit(X, y, **case.training()), pool, [id])
 
 
@@ -389,7 +391,7 @@ WRITE_BITS = "import sys, test_bits; test_bits.write_bits(sys.argv[1])"
 def all_bits() -> dict[str, np.ndarray]:
     """All that the varied pool comes to in every setting, by name."""
     found = {}
-    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in LOSSES)]:
+    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]:
         pool, (X, y) = setting.fit(setting.pool()), setting.data()
         outputs = {"raw": pool.forward(X), "loss": pool.evaluate(X, y)}
         found |= {f"{setting} {name}": values for name, values in outputs.items()}

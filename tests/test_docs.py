@@ -94,6 +94,7 @@ def unknown_names(page: str, sources: str) -> list[str]:
 BLOCKS = [b for path in PAGES for b in python_blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))]
 
 
+@pytest.mark.usefixtures("own_formulas")
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
 def test_a_block_runs_and_prints_what_the_page_says(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

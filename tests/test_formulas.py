@@ -12,6 +12,7 @@ import oracle
 import pmlp_np as pm
 from conftest import requires
 from formula_samples import DTYPES, RULE_SETTINGS, apply, assert_within, hyperparameters, loss_problem, wide
+from loss_variants import VARIANTS, library_loss, named
 from pmlp_np.backends.numba import drawing
 from pmlp_np.formulas import random as random_formulas
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
@@ -109,33 +110,56 @@ def test_activation_of_nan_is_nan_and_shapes_stay(name, dtype):
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 7])
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_gradient_is_the_slope(name, outputs, draw):
-    raw, target = loss_problem(draw, name, outputs, 20)
-    _, gradient = LOSSES[name].function(raw, target)
+@pytest.mark.parametrize("label", VARIANTS)
+def test_loss_gradient_is_the_slope(label, outputs, draw):
+    raw, target = loss_problem(draw, label, outputs, 20)
+    function = library_loss(label, outputs).function
+    _, gradient = function(raw, target)
+    assert gradient.shape == raw.shape
     step = 1e-5
-    for o in range(outputs):
-        shift = np.zeros((outputs, 1))
+    for o in range(len(raw)):
+        shift = np.zeros((len(raw), 1))
         shift[o] = step
-        upper, lower = LOSSES[name].function(raw + shift, target)[0], LOSSES[name].function(raw - shift, target)[0]
+        upper, lower = function(raw + shift, target)[0], function(raw - shift, target)[0]
         np.testing.assert_allclose(gradient[o], (upper - lower) / (2 * step), rtol=1e-7, atol=1e-9)
+
+
+def torch_loss(torch, label, outputs, raw, target):
+    """PyTorch's mean loss; what it lacks is done to targets and results. Raw outputs and targets: (rows, outputs)."""
+    name, parameters = named(label, outputs)
+    target, functional = torch.tensor(target), torch.nn.functional
+    smoothing = parameters.get("label_smoothing", 0.0)
+    if name == "cross_entropy":
+        return functional.cross_entropy(raw, target.long(), label_smoothing=smoothing)
+    head = raw.reshape(len(raw), outputs, -1)
+    each = {
+        "squared_error": functional.mse_loss,
+        "absolute_error": functional.l1_loss,
+        "huber": lambda r, t, reduction: functional.huber_loss(r, t, reduction, parameters.get("delta", 1.0)),
+        "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+        "poisson": lambda r, t, reduction: functional.poisson_nll_loss(r, t, reduction=reduction),
+        "gaussian_nll": lambda r, t, reduction: functional.gaussian_nll_loss(
+            head[..., 0], t, torch.exp(head[..., 1]), reduction=reduction, eps=1e-300
+        ),
+        "quantile": lambda r, t, reduction: sum(
+            torch.maximum(q * (t - head[..., h]), (q - 1) * (t - head[..., h])) / head.shape[2]
+            for h, q in enumerate(parameters.get("levels", (0.1, 0.5, 0.9)))
+        ),
+    }[name](raw, (1 - smoothing) * target + smoothing / 2, reduction="none")
+    weight = torch.tensor(parameters.get("output_weight", [1.0] * outputs), dtype=raw.dtype)
+    return (weight / weight.mean() * each).mean()
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 @pytest.mark.parametrize("outputs", [1, 2, 7])
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_is_pytorchs(name, outputs, scale, draw):
+@pytest.mark.parametrize("label", VARIANTS)
+def test_loss_is_pytorchs(label, outputs, scale, draw):
     torch = requires("torch")
-    raw, target = loss_problem(draw, name, outputs, 50, scale)
+    raw, target = loss_problem(draw, label, outputs, 50, scale)
     tensor = torch.tensor(raw.T.copy(), requires_grad=True)
-    if name == "cross_entropy":
-        mean = torch.nn.functional.cross_entropy(tensor, torch.tensor(target).long())
-    elif name == "squared_error":
-        mean = torch.nn.functional.mse_loss(tensor, torch.tensor(target.T.copy()))
-    else:
-        mean = torch.nn.functional.binary_cross_entropy_with_logits(tensor, torch.tensor(target.T.copy()))
+    mean = torch_loss(torch, label, outputs, tensor, target.T.copy())
     mean.backward()
-    loss, gradient = LOSSES[name].function(raw, target)
+    loss, gradient = library_loss(label, outputs).function(raw, target)
     assert loss.shape == (50,)
     np.testing.assert_allclose(loss.mean(), mean.item(), rtol=1e-13)
     np.testing.assert_allclose(gradient / 50, tensor.grad.numpy().T, rtol=1e-10, atol=1e-15)
@@ -144,14 +168,26 @@ def test_loss_is_pytorchs(name, outputs, scale, draw):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_of_nan_is_nan_and_of_large_outputs_finite(name, dtype):
-    raw = np.array([[np.nan, 1e4, -1e4], [0.0, -1e4, 1e4]], dtype)
+    heads = LOSSES[name].heads
+    raw = np.repeat(np.array([[np.nan, 1e4, -1e4], [0.0, -1e4, 1e4]], dtype), heads, axis=0)
     target = np.array([1, 0, 0] if name == "cross_entropy" else [[1, 1, 0], [0, 0, 1]], dtype)
-    loss, gradient = LOSSES[name].function(raw, target)
+    with np.errstate(over="ignore"):
+        loss, gradient = LOSSES[name].function(raw, target)
     assert loss.dtype == gradient.dtype == dtype
     assert np.array_equal(np.isnan(loss), [True, False, False])
-    assert np.isnan(gradient[0, 0]) and np.isfinite(gradient[:, 1:]).all()
+    # Where outputs compete it reaches all of a row.
+    others = np.isfinite(gradient[heads:, 0]).all() or name == "cross_entropy"
+    assert np.isnan(gradient[:heads, 0]).all() and others
+    if name in ("poisson", "gaussian_nll"):
+        # A rate or a precision of e^10000.
+        assert np.isposinf(loss[1:]).all()
+        return
+    assert np.isfinite(gradient[:, 1:]).all()
     # The last row is as wrong as can be: right answers cost nothing, wrong ones their distance.
-    expected = {"squared_error": [1e8, 1e8], "binary_cross_entropy": [0.0, 0.0], "cross_entropy": [0.0, 2e4]}[name]
+    expected = {
+        "squared_error": [1e8, 1e8], "binary_cross_entropy": [0.0, 0.0], "cross_entropy": [0.0, 2e4],
+        "absolute_error": [1e4, 1e4], "huber": [1e4, 1e4], "quantile": [5e3, 5e3],
+    }[name]  # fmt: skip
     np.testing.assert_allclose(loss[1:], expected, rtol=1e-3)
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 
 import pmlp_np as pm
 from conftest import BACKENDS, run_python
+from loss_variants import library_loss
 from member_state import MemberState, member_states
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -233,19 +234,19 @@ def test_poisoned_memory_in_drawn_pools(dtype: str, case: Case) -> None:
 
 
 @numba_only
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"absolute_error", "quantile"}))
 @both_dtypes
 def test_adam_without_eps_keeps_padding_zero(dtype: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In padding its step is 0 / 0."""
     poison(monkeypatch)
-    # Every gradient is other than zero, so that each step is a number.
+    # Every gradient is other than zero, so that each step is a number: two losses have a few slopes only, which cancel.
     members = [
         pm.Member(hidden=hidden, activation="sigmoid", optimizer=optimizer)
         for hidden in [(), (5,), (17, 3)]
         for optimizer in (pm.Adam(eps=0.0), pm.AdamW(eps=0.0))
     ]
     X, y = random_data(loss, 40, 5, 3, dtype=dtype)
-    pool = pm.Pool(members, 5, 3, loss, dtype=dtype).fit(X, y, epochs=3, progress=False)
+    pool = pm.Pool(members, 5, 3, library_loss(loss, 3), dtype=dtype).fit(X, y, epochs=3, progress=False)
     assert_padding_is_zero(pool)
     assert set(pool.status_) == {"ok"}
     assert all(np.isfinite(w).all() for state in member_states(pool).values() for w in state.weights)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from formula_samples import DTYPES, apply, assert_within, hyperparameters, loss_problem, wide
+from loss_variants import VARIANTS, library_loss
 from pmlp_np.backends.numba.passes import PASSES
+from pmlp_np.backends.numba.passes.losses import loss_pass
 from pmlp_np.formulas import vocabulary
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS
@@ -130,51 +132,59 @@ def test_activation_of_nan_and_infinity(name, kind):
 
 @pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.parametrize("outputs", [1, 5])
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_agrees_with_arrays(name, outputs, kind, draw):
-    rows = 5 * LANES[kind] + 3
-    raw, target = loss_problem(draw, name, outputs, rows)
+@pytest.mark.parametrize("label", VARIANTS)
+def test_loss_agrees_with_arrays(label, outputs, kind, draw):
+    rows, name, reference = 5 * LANES[kind] + 3, VARIANTS[label][0], library_loss(label, outputs)
+    raw, target = loss_problem(draw, label, outputs, rows)
     raw *= 10.0 ** draw.uniform(-3, 3, rows)
     # A sure answer and a surely wrong one, and an overflow of everything but the loss itself.
     raw[:, :2] = [1e4, -1e4]
+    exponential = name in ("poisson", "gaussian_nll")
+    if exponential:
+        raw = np.clip(raw, -20.0, 20.0)
     raw, target = raw.astype(kind), np.atleast_2d(target.astype(kind))
     ld = padded(rows, kind) + LANES[kind]
-    raws, gradient = (sentinel((outputs, ld), kind) for _ in range(2))
-    targets, bias_gradient = sentinel(target.shape, kind), sentinel(outputs + 1, kind)
+    raw_outputs = len(raw)
+    raws, gradient = (sentinel((raw_outputs, ld), kind) for _ in range(2))
+    targets, bias_gradient = sentinel(target.shape, kind), sentinel(raw_outputs + 1, kind)
     raws[:, :rows], targets[...] = raw, target
     # Two blocks, the first of whole vectors.
     some = 2 * LANES[kind]
-    sums, lane_sums, bias_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan), sentinel((outputs, 16), kind)
-    both = {"ld": ld, "ldt": rows, "outputs": outputs}
+    sums, lane_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan)
+    bias_sums = sentinel((raw_outputs, 16), kind)
+    both = {"ld": ld, "ldt": rows, "outputs": raw_outputs}
     train = {"scale": bits(0.125), "weights": 0, "bias_gradient": bias_gradient, "bias_sums": bias_sums}
     for begin, end in ((0, some), (some, rows)):
         block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
                  "target": targets[:, begin:]}  # fmt: skip
-        run_pass(kind, f"loss_train:{name}", **both, **train, **block, gradient=gradient[:, begin:],
+        run_pass(kind, loss_pass(reference, "loss_train"), **both, **train, **block, gradient=gradient[:, begin:],
                  loss_sums=lane_sums, total=sums)  # fmt: skip
     loss_sum = sums[0]
     for begin, end in ((0, some), (some, rows)):
         block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
                  "target": targets[:, begin:]}  # fmt: skip
-        run_pass(kind, f"loss_evaluate:{name}", **both, **block, sums=lane_sums, totals=sums)
+        run_pass(kind, loss_pass(reference, "loss_evaluate"), **both, **block, sums=lane_sums, totals=sums)
 
     exact_raw, exact_target = raw.astype(np.float64), target.astype(np.float64)
     exact_target = exact_target[0] if name == "cross_entropy" else exact_target
-    loss, slope = LOSSES[name].function(exact_raw, exact_target)
+    loss, slope = reference.function(exact_raw, exact_target)
     eps = float(np.finfo(kind).eps)
     # Each row's loss is rounded to the dtype; their sum is not.
     tolerance = 8 * eps * (np.abs(loss).sum() + np.abs(raw).max(axis=0).astype(np.float64).sum())
     assert abs(loss_sum - loss.sum()) <= tolerance
     assert sums[0] == loss_sum
-    score = LOSSES[name].score(exact_raw, exact_target).sum()
-    assert sums[1] == pytest.approx(score, rel=16 * eps, abs=16 * eps)
+    score = reference.score(exact_raw, exact_target).sum()
+    assert sums[1] == pytest.approx(score, rel=16 * eps, abs=16 * eps * np.abs(score))
     # Softmax: the difference to the largest output is rounded before its exponential is taken.
     sizes = 1.0 + np.abs(exact_raw).max(axis=0)
-    unit = 8 * eps * np.maximum(np.abs(slope), sizes if name == "squared_error" else np.minimum(sizes, 30))
+    unit = 8 * eps * np.maximum(np.abs(slope), sizes if "squared" in name else np.minimum(sizes, 30))
+    if exponential:
+        # The exponential's argument r is rounded, by r roundings of the result; a difference is multiplied by it.
+        unit = 8 * eps * sizes**2 * np.exp(np.abs(exact_raw).max(axis=0))
     assert (np.abs(gradient[:, :rows] - 0.125 * slope) <= 0.125 * unit).all()
     exact_sums = gradient[:, :rows].sum(axis=1, dtype=np.float64)
     rounding = rows * eps * np.abs(gradient[:, :rows]).sum(axis=1, dtype=np.float64)
-    assert (np.abs(bias_gradient[:outputs] - exact_sums) <= rounding).all() and np.isnan(bias_gradient[outputs])
+    assert (np.abs(bias_gradient[:raw_outputs] - exact_sums) <= rounding).all() and np.isnan(bias_gradient[raw_outputs])
     assert not gradient[:, rows : padded(rows, kind)].any(), "padding is not zero"
     assert np.isnan(gradient[:, padded(rows, kind) :]).all(), "written beyond the padding"
 
@@ -184,20 +194,22 @@ def test_loss_agrees_with_arrays(name, outputs, kind, draw):
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_of_nan_is_nan_and_stays_in_its_row(name, place, kind):
     """Whichever output it is in, the right one, one before or one after it."""
-    rows, ld = 3, LANES[kind]
-    raw, target, gradient = (sentinel((3, ld), kind) for _ in range(3))
-    raw[:, :rows] = [[1.0, 0.5, 2.0], [0.0, 1.0, 2.0], [0.1, 0.7, 1.0]]
-    raw[place, 1] = np.nan
+    rows, ld, heads = 3, LANES[kind], LOSSES[name].heads
+    raw, gradient = (sentinel((3 * heads, ld), kind) for _ in range(2))
+    target = sentinel((3, ld), kind)
+    raw[:, :rows] = np.repeat([[1.0, 0.5, 2.0], [0.0, 1.0, 2.0], [0.1, 0.7, 1.0]], heads, axis=0)
+    raw[place * heads, 1] = np.nan
     target[:, :rows] = 1.0
     loss_sum, sums, lane_sums = np.zeros(1), np.zeros(2), np.zeros((2, 16))
-    settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3, "first": 1, "last": 1}
+    settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3 * heads}
+    settings |= {"first": 1, "last": 1}
     run_pass(
         kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), weights=0, loss_sums=lane_sums,
-        total=loss_sum, bias_gradient=sentinel(3, kind), bias_sums=sentinel((3, ld), kind),
+        total=loss_sum, bias_gradient=sentinel(3 * heads, kind), bias_sums=sentinel((3 * heads, ld), kind),
     )  # fmt: skip
     run_pass(kind, f"loss_evaluate:{name}", **settings, sums=lane_sums, totals=sums)
     assert np.isnan(loss_sum[0]) and np.isnan(sums[0])
-    assert np.isnan(gradient[place, 1]) and np.isfinite(gradient[:, [0, 2]]).all()
+    assert np.isnan(gradient[place * heads, 1]) and np.isfinite(gradient[:, [0, 2]]).all()
 
 
 @pytest.mark.parametrize("kind", DTYPES)

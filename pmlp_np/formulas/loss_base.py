@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class Loss:
         """Predicted quantiles (..., outputs, levels); one output: its axis is dropped. DataError if there are none."""
         self._lacks("quantiles", "Use a loss with them: quantile, or pm.Quantile(levels=...).")
 
-    def _lacks(self, what: str, mend: str) -> Any:
+    def _lacks(self, what: str, mend: str) -> NoReturn:
         raise DataError(compose("loss", f"one that defines {what}", repr(str(self)), mend))
 
     def __str__(self) -> str:
@@ -118,7 +118,9 @@ class Loss:
 
 def parameters(loss: Loss) -> dict[str, Any]:
     """The parameters that are not at their default, by name."""
-    by_own_first = sorted(fields(loss), key=lambda each: each.kw_only)  # type: ignore[arg-type]
+    if loss.registered:
+        return {}
+    by_own_first = sorted(fields(loss), key=lambda each: bool(each.kw_only))  # type: ignore[arg-type]
     pairs = ((each, getattr(loss, each.name)) for each in by_own_first)
     return {each.name: value for each, value in pairs if value != each.default}
 

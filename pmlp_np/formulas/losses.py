@@ -16,7 +16,8 @@ import numpy as np
 
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas import vocabulary as v
-from pmlp_np.formulas.loss_base import ByOutput, Loss, number, numbers, parameters
+from pmlp_np.formulas.loss_base import ByOutput, number, numbers, parameters
+from pmlp_np.formulas.loss_base import Loss as Loss
 from pmlp_np.formulas.options import Range
 
 

@@ -23,9 +23,7 @@ _STEP, _TOLERANCE = 1e-5, 1e-6
 _POINTS = np.concatenate([np.linspace(-6.0, 6.0, 4001) + 1e-4, np.linspace(-30.0, 30.0, 601) + 1e-4])
 
 
-def register_activation(
-    name: str, function: Callable[[Any], tuple[Any, Any]], kinks: Iterable[float] = ()
-) -> None:
+def register_activation(name: str, function: Callable[[Any], tuple[Any, Any]], kinks: Iterable[float] = ()) -> None:
     """Enter an activation of your own, which members may then name.
 
     name: how it is called; small letters, digits and underscores. Each process that uses it or reads files of it must
@@ -160,9 +158,6 @@ class RegisteredLoss(Loss):
         with np.errstate(all="ignore"):
             return np.moveaxis(self.own_link(heads), 0, -1)
 
-    def __str__(self) -> str:
-        return self.name
-
 
 def _check_name(kind: str, name: Any, function: Any) -> None:
     if not isinstance(name, str) or not _NAME.match(name):
@@ -232,12 +227,12 @@ def _check_activation(what: str, entry: Activation) -> None:
         _like(what, "derivative", derivative, z.shape, dtype)
         _keep_nan(what, a, np.isnan(z))
     far = [np.abs(_POINTS - kink) > 2 * _STEP for kink in entry.kinks]
-    z = _POINTS[np.all(far, axis=0)] if far else _POINTS
-    a, derivative = _called(what, entry.function, (z,))
-    above, below = (_called(what, entry.function, (z + step,))[0] for step in (_STEP, -_STEP))
+    places: np.ndarray = _POINTS[np.all(far, axis=0)] if far else _POINTS
+    a, derivative = _called(what, entry.function, (places,))
+    above, below = (_called(what, entry.function, (places + step,))[0] for step in (_STEP, -_STEP))
     slope = (above - below) / (2.0 * _STEP)
     scale = np.maximum(np.abs(a), np.abs(slope))
-    _compare(f"derivative of {what}", derivative, slope, scale, lambda i: f"z = {z[i]:.6g}")
+    _compare(f"derivative of {what}", derivative, slope, scale, lambda i: f"z = {places[i]:.6g}")
 
 
 def _loss_problem(entry: Loss, dtype: str, outputs: int = 3, rows: int = 40) -> tuple[Any, Any]:

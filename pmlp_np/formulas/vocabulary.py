@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pmlp_np.arrays import namespace
 
 # exp(x²) erfc(x) on x >= 0 as t (c0 + c1 t + ...), t = K / (K + x): Chebyshev interpolation at 40 digits.
@@ -190,14 +192,18 @@ def join_heads(values):
     """The inverse of `split_heads`, on arrays."""
     if len(values) == 1:
         return values[0]
-    return namespace(values[0]).stack(values, axis=1).reshape(-1, *values[0].shape[1:])
+    first, heads = values[0], len(values)
+    joined = namespace(first).zeros((heads * len(first), *first.shape[1:]), first.dtype)
+    for h, value in enumerate(values):
+        joined[h::heads] = value
+    return joined
 
 
 def output_constants(raw, numbers):
     """Numbers that differ between outputs, a tuple of Python floats: a per-output value."""
     if not _array_only(raw):
         return raw.vocabulary.output_constants(raw, numbers)
-    return namespace(raw).asarray(numbers, dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
+    return namespace(raw).asarray(np.array(numbers, raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1)))
 
 
 def sum_outputs(x):
