@@ -72,7 +72,8 @@ def test_activation_is_pytorchs(name, draw):
         "softplus": lambda x: functional.softplus(x, threshold=100),
     }
     theirs = other_names.get(name) or getattr(functional, name.replace("hard_", "hard"))
-    z = np.concatenate([draw.uniform(-30, 30, 2000), [0.0, -0.0, 0.5, -0.5, 1e4, -1e4, 700.0, -700.0]])
+    z = np.concatenate([draw.uniform(-30, 30, 2000), [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0],
+                        [1e4, -1e4, 700.0, -700.0]])  # fmt: skip
     tensor = torch.tensor(z, requires_grad=True)
     expected = theirs(tensor)
     expected.sum().backward()
