@@ -40,8 +40,9 @@ class Member:
     batch_size: rows per minibatch, at least 1. Default None: that of `fit`.
     seed: from 0 to 2**64 - 1; members with the same seed and architecture start with the same weights, in every pool.
         Default None: the numbers come from the pool's seed and the member's id.
-    hyperparameters: any of the optimizer's (learning_rate, momentum, weight_decay, ...); they override it. Also any
-        option of formulas.options (schedule, l1, zero_last, ...), which reads as an attribute.
+    hyperparameters: any of the optimizer's (learning_rate, momentum, nesterov, beta1, beta2, eps, weight_decay, alpha,
+        momentum_decay); they override it. Also any option of formulas.options (zero_last, schedule, ...), which reads
+        as an attribute.
 
     Raises SpecError, which names the argument, for whatever could not be trained.
 
@@ -125,6 +126,10 @@ class Specs(Sequence[Member]):
     has_seed: np.ndarray
 
     def __post_init__(self) -> None:
+        # Where nobody uses an option, one row stands for all.
+        defaults = np.array(default_row())
+        if self.options.strides[0] and (self.options == defaults).all():
+            object.__setattr__(self, "options", np.broadcast_to(defaults, self.options.shape))
         for column in COLUMNS:
             getattr(self, column).setflags(write=False)
 
@@ -237,7 +242,8 @@ class Specs(Sequence[Member]):
     @property
     def nbytes(self) -> int:
         """Bytes that the columns take."""
-        return sum(getattr(self, name).nbytes for name in COLUMNS)
+        columns = (getattr(self, name) for name in COLUMNS)
+        return sum(column.nbytes if column.strides[0] else column[:1].nbytes for column in columns)
 
     @property
     def depths(self) -> np.ndarray:

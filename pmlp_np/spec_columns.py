@@ -132,7 +132,9 @@ def _recode(codes: np.ndarray, names: list[str], table: Mapping[str, Any], colum
     numbers = {name: number for number, name in enumerate(table)}
     for code in np.unique(codes):
         if names[code] not in numbers:
-            raise FileFormatError(compose(column, f"one of {', '.join(table)}", show(names[code]), _OTHER_VERSION))
+            own = " If it is your own, enter it first: pm.register_activation." if column == "activations" else ""
+            expected = f"one of {', '.join(table)}"
+            raise FileFormatError(compose(column, expected, show(names[code]), _OTHER_VERSION + own))
     return np.array([numbers.get(name, 0) for name in names], codes.dtype)[codes]
 
 
@@ -171,7 +173,7 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
                 raise FileFormatError(compose("options", f"one of {', '.join(OPTIONS)}", show(name), _OTHER_VERSION))
             continue
         if option.choices:
-            whole = np.array([_whole_or_none(number) for number in column])
+            whole = np.array([_whole_or_none(number) for number in column], np.int64)
             table = dict.fromkeys(option.choices)
             column = _recode(whole, _names(columns, f"{name}_names"), table, name).astype(np.float64)
         elif option.limits is None:

@@ -40,9 +40,7 @@ RULE_SETTINGS |= {
 
 def hyperparameters(rule, weight_decay):
     return (
-        dict.fromkeys(STEP_INPUTS, 0.0)
-        | {"learning_rate": 0.1, "weight_decay": weight_decay}
-        | RULE_SETTINGS[rule][2]
+        dict.fromkeys(STEP_INPUTS, 0.0) | {"learning_rate": 0.1, "weight_decay": weight_decay} | RULE_SETTINGS[rule][2]
     )
 
 
@@ -51,7 +49,8 @@ def wide(dtype, n=4096):
     draw = np.random.default_rng(20)
     info = np.finfo(dtype)
     sizes = 10.0 ** draw.uniform(np.log10(float(info.smallest_normal)), np.log10(HUGE[dtype]), n)
-    special = [0.0, -0.0, 0.5, -0.5, info.smallest_normal, -info.smallest_subnormal, HUGE[dtype], -HUGE[dtype]]
+    special = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0]
+    special += [info.smallest_normal, -info.smallest_subnormal, HUGE[dtype], -HUGE[dtype]]
     parts = [draw.uniform(-8, 8, n), draw.uniform(-1000, 1000, n), sizes * draw.choice([-1, 1], n), special]
     return np.concatenate(parts).astype(dtype)
 

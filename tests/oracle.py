@@ -560,8 +560,8 @@ class OracleMLP:
     - `slots[name]["weights"][k]` and `slots[name]["biases"][k]`, shaped like the parameters: "m" and "v" for "adam" and
       "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
     - `step_count`, the number of updates done, on which Adam's bias correction depends;
-    - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of the
-      learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since.
+    - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of
+      the learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since.
 
     With parametrization "ntk" a layer divides its weights by the root of their number of rows; `effective_weights` are
     those divided. Options are those of a member, by name; what is left out has its default.
@@ -690,8 +690,8 @@ class OracleMLP:
         return weight_gradients, bias_gradients
 
     def hyperparameters_of(self, kind: str, k: int, rate: float = 1.0) -> dict[str, Any]:
-        """What the step of a layer's weights or biases goes by, with l1 and decoupled decay; decay spares biases, unless
-        an option says otherwise. rate: what the schedule makes of the learning rate."""
+        """What the step of a layer's weights or biases goes by, with l1 and decoupled decay; decay spares biases,
+        unless an option says otherwise. rate: what the schedule makes of the learning rate."""
         o = self.options
         h = {**self.hyperparameters, **{name: o[name] for name in ("l1", "decoupled_weight_decay")}}
         h["learning_rate"] *= rate * self.rate_factor

@@ -72,7 +72,8 @@ def test_activation_is_pytorchs(name, draw):
         "softplus": lambda x: functional.softplus(x, threshold=100),
     }
     theirs = other_names.get(name) or getattr(functional, name.replace("hard_", "hard"))
-    z = np.concatenate([draw.uniform(-30, 30, 2000), [0.0, -0.0, 0.5, -0.5, 1e4, -1e4, 700.0, -700.0]])
+    z = np.concatenate([draw.uniform(-30, 30, 2000), [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0],
+                        [1e4, -1e4, 700.0, -700.0]])  # fmt: skip
     tensor = torch.tensor(z, requires_grad=True)
     expected = theirs(tensor)
     expected.sum().backward()
@@ -343,7 +344,8 @@ def test_initializers_spread_as_pytorchs_do(name, theirs):
     fan_in, fan_out = 300, 500
     layer = torch.nn.Linear(fan_in, fan_out)
     if theirs:
-        getattr(torch.nn.init, theirs)(layer.weight, **({"nonlinearity": "linear" if name == "lecun_normal" else "relu"} if "kaiming" in theirs else {}))
+        gain = {"nonlinearity": "linear" if name == "lecun_normal" else "relu"}
+        getattr(torch.nn.init, theirs)(layer.weight, **(gain if "kaiming" in theirs else {}))
     pool = pm.Pool([pm.Member(hidden=fan_out, initializer=name)], n_features=fan_in, dtype="float64")
     mlp = pool.extract(0)
     # 150,000 draws: their standard deviation is known to 0.2 %.

@@ -69,6 +69,9 @@ class Problem:
         rng = np.random.default_rng(self.seed)
         # Larger than usual initial weights, so that deep networks of units that shrink keep a signal.
         weights = [rng.normal(0.0, 1.5 / math.sqrt(len(w)), w.shape) for w in mlp.weights]
+        if mlp.loss_name in ("poisson", "gaussian_nll"):
+            # Exponentials of large raw outputs bend more than central differences can follow.
+            weights[-1] *= 0.2
         mlp.set_state(weights, [rng.normal(0.0, 0.5, b.shape) * self.bias for b in mlp.biases])
         return mlp
 

@@ -119,6 +119,7 @@ FULLY_DOCUMENTED = {
     "Member": pm.Member,
     "grid": pm.grid,
     "sample": pm.sample,
+    "register_loss": pm.register_loss,
 }
 # What a finished object has, beside what it was made from.
 ATTRIBUTES = {"Pool": {"ids_", "history_", "ended_"}}
@@ -137,7 +138,9 @@ CALLABLES = {
     name: value for name, value in (METHODS | FUNCTIONS).items() if callable(value) and not name.startswith("Specs.")
 }
 # These take the arguments of another, to which their docstrings point.
-SHARED = {"Pool.partial_fit": "Pool.fit", "Pool.predict": "Pool.forward", "Pool.predict_proba": "Pool.forward"}
+SHARED = {"Pool.partial_fit": "Pool.fit"} | dict.fromkeys(
+    ("Pool.predict", "Pool.predict_proba", "Pool.predict_std", "Pool.predict_quantiles"), "Pool.forward"
+)
 
 
 @pytest.mark.parametrize("name", CALLABLES)

@@ -101,6 +101,7 @@ class Case:
             member.optimizer.name,
             hyperparameters,
             member.bias,
+            dict(member.options),
             loss_parameters,
         )
         key = oracle.stream_key(self.seed, i, member.seed)

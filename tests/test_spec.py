@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pmlp_np.errors import SpecError
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZER_ALIASES, INITIALIZERS
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, SGD, Adam, AdamW, rule_name
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, SGD, Adam, AdamW, NAdam, RMSprop, rule_name
 from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.spec import Member, Specs, as_specs
 from pmlp_np.spec_columns import COLUMNS
@@ -28,6 +28,8 @@ OPTIMIZER = st.one_of(
     st.builds(SGD, POSITIVE, st.just(0.0) | BELOW_ONE, st.booleans(), NOT_NEGATIVE),
     st.builds(Adam, *ADAMS),
     st.builds(AdamW, *ADAMS),
+    st.builds(RMSprop, POSITIVE, BELOW_ONE, NOT_NEGATIVE, st.just(0.0) | BELOW_ONE, NOT_NEGATIVE),
+    st.builds(NAdam, *ADAMS, NOT_NEGATIVE),
 )
 
 
@@ -166,7 +168,8 @@ def test_a_member_is_frozen_hashable_and_readable():
 
 @given(members())
 def test_the_repr_is_the_member(member):
-    assert eval(repr(member), {"Member": Member, "SGD": SGD, "Adam": Adam, "AdamW": AdamW}) == member
+    names = {cls.__name__: cls for cls in (Member, *OPTIMIZERS.values())}
+    assert eval(repr(member), names) == member
 
 
 NAN, INF = float("nan"), float("inf")
@@ -203,11 +206,13 @@ REFUSED = [
     ({"bias": 1}, "bias: expected True or False, got 1."),
     ({"bias": None}, "bias: expected True or False, got None."),
     ({"initializer": "he_unifrom"}, "initializer: expected one of pytorch, glorot_uniform, glorot_normal, he_uniform, "
-     "he_normal, got 'he_unifrom'. Did you mean 'he_uniform'?"),
+     "he_normal, lecun_normal, got 'he_unifrom'. Did you mean 'he_uniform'?"),
     ({"initializer": 3}, "initializer: expected a name, one of pytorch, "),
-    ({"optimizer": "adm"}, "optimizer: expected one of sgd, adam, adamw, got 'adm'. Did you mean 'adam'?"),
-    ({"optimizer": ""}, "optimizer: expected one of sgd, adam, adamw, got ''."),
-    ({"optimizer": SGD}, "optimizer: expected an optimizer (SGD, Adam, AdamW) or its name, got <class "),
+    ({"optimizer": "adm"},
+     "optimizer: expected one of sgd, adam, adamw, rmsprop, nadam, got 'adm'. Did you mean 'adam'?"),
+    ({"optimizer": ""}, "optimizer: expected one of sgd, adam, adamw, rmsprop, nadam, got ''."),
+    ({"optimizer": SGD},
+     "optimizer: expected an optimizer (SGD, Adam, AdamW, RMSprop, NAdam) or its name, got <class "),
     ({"optimizer": SGD}, "Call it: pm.SGD()."),
     ({"optimizer": 0.1}, "or its name, got 0.1. For example pm.SGD()."),
     ({"optimizer": [SGD()]}, CHOICES),
@@ -233,9 +238,9 @@ REFUSED = [
     ({"weight_decay": -1.0}, "weight_decay: expected a finite number, at least 0, got -1.0."),
     ({"optimizer": "sgd", "nesterov": 0.5}, "nesterov: expected True or False, got 0.5."),
     ({"momentum": 0.9}, "momentum: expected a hyperparameter of Adam (learning_rate, beta1, beta2, eps, weight_decay), "
-     "got 'momentum'. Optimizers with momentum: pm.SGD."),
+     "got 'momentum'. Optimizers with momentum: pm.SGD, pm.RMSprop."),
     ({"optimizer": SGD(), "beta1": 0.9}, "beta1: expected a hyperparameter of SGD (learning_rate, momentum, nesterov, "
-     "weight_decay), got 'beta1'. Optimizers with beta1: pm.Adam, pm.AdamW."),
+     "weight_decay), got 'beta1'. Optimizers with beta1: pm.Adam, pm.AdamW, pm.NAdam."),
     ({"hiden": 3}, "hiden: expected a hyperparameter of Adam (learning_rate, "),
     ({"hiden": 3}, "got 'hiden'. Did you mean 'hidden'?"),
     ({"learningrate": 0.1}, "got 'learningrate'. Did you mean 'learning_rate'?"),
@@ -311,7 +316,12 @@ def test_columns_hold_what_the_members_say():
 @given(MEMBERS)
 def test_rules_are_those_of_the_formulas(given_members):
     expected = [
-        rule_name(m.optimizer.name, getattr(m.optimizer, "momentum", 0.0), getattr(m.optimizer, "nesterov", False))
+        rule_name(
+            m.optimizer.name,
+            getattr(m.optimizer, "momentum", 0.0),
+            getattr(m.optimizer, "nesterov", False),
+            m.l1 > 0.0 or m.decoupled_weight_decay > 0.0,
+        )
         for m in given_members
     ]
     assert [list(RULES)[code] for code in Specs.from_members(given_members).rule] == expected

@@ -77,7 +77,7 @@ def test_options_may_come_in_another_order_or_be_newer_than_the_file():
     [
         ({"options": np.full((3, len(OPTIONS)), 0.5)}, "zero_last: expected 0 or 1"),
         ({"options": np.zeros((3, 0))}, f"options: expected {len(OPTIONS)} columns, got 0."),
-        ({"options": np.ones((3, len(OPTIONS) + 1)), "option_names": [*OPTIONS, "rho"]}, "got 'rho'."),
+        ({"options": np.tile([*default_row(), 1.0], (3, 1)), "option_names": [*OPTIONS, "rho"]}, "got 'rho'."),
     ],
 )
 def test_damaged_options_are_refused_by_name(columns, message):
@@ -147,12 +147,12 @@ OTHER_VERSION = "It was written by a version of pmlp_np that has other formulas"
         ({"widths": [3, 2, 2**24 + 1]}, "member 2: hidden: expected widths from 1 to 16777216"),
         ({"batch_size": [0, 0, -1]}, "member 2: batch_size: expected at least 0, got another value."),
         ({"activations": [0, 1, len(ACTIVATIONS)]}, f"activations: expected numbers from 0 to {len(ACTIVATIONS) - 1}"),
-        ({"optimizer": [0, -1, 0]}, "optimizer: expected numbers from 0 to 2, got others."),
+        ({"optimizer": [0, -1, 0]}, "optimizer: expected numbers from 0 to 4, got others."),
         (with_entry("hyperparameters", (2, RATE), np.nan),
          "member 2: learning_rate: expected a finite number, above 0"),
         (with_entry("hyperparameters", (0, RATE), 0.0), "member 0: learning_rate: expected a finite number, above 0"),
         (with_entry("hyperparameters", (1, NESTEROV), 0.5), "member 1: nesterov: expected 0 or 1"),
-        (with_entry("initializer_names", 0, "pytorc"), f"he_normal, got 'pytorc'. {OTHER_VERSION}"),
+        (with_entry("initializer_names", 0, "pytorc"), f"lecun_normal, got 'pytorc'. {OTHER_VERSION}"),
         ({"activation_names": ["swish"] * len(ACTIVATIONS)}, f"got 'swish'. {OTHER_VERSION}"),
         ({"hyperparameter_names": ["rho", *HYPERPARAMETERS[1:]]}, f"got 'rho'. {OTHER_VERSION}"),
     ],

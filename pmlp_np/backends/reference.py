@@ -384,7 +384,8 @@ class ReferenceBackend:
             step = 2 * (at - at[0]) if layered else np.zeros_like(at)
             # Weights lie before biases, both layer by layer.
             rows += [first + step, first + step + 1]
-            sizes += [layout.fan_in[at] * layout.fan_out[at], np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)]
+            biases = np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)
+            sizes += [layout.fan_in[at] * layout.fan_out[at], biases]
         return np.repeat(np.concatenate(rows), np.concatenate(sizes))
 
     # Buffers.

@@ -43,11 +43,11 @@ class Loss:
         return 1
 
     def formula(self, raw: Any, target: Any) -> tuple[Any, Any]:
-        """(loss of the row, gradient)."""
+        """(loss of the row, gradient) from `raw` and `target`."""
         raise NotImplementedError
 
     def score_formula(self, raw: Any, target: Any) -> Any:
-        """The row's score."""
+        """The row's score from `raw` and `target`."""
         raise NotImplementedError
 
     def finish(self, mean: Any) -> Any:
@@ -148,15 +148,16 @@ class ByOutput(Loss):
             raise DataError(compose("output_weight", expected, str(given)))
 
     def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
-        """(loss, gradient) of each output by itself."""
+        """(loss, gradient) of each output by itself, from `raw` and `target`."""
         raise NotImplementedError
 
     def formula(self, raw: Any, target: Any) -> tuple[Any, Any]:
         loss, gradient = self.elements(raw, target)
         gradients = gradient if self.heads > 1 else (gradient,)
         if self.output_weight is not None:
-            scale = len(self.output_weight) / sum(self.output_weight)
-            weight = v.output_constants(loss, tuple(scale * each for each in self.output_weight))
+            # By the largest first: a sum must not overflow.
+            shares = [each / max(self.output_weight) for each in self.output_weight]
+            weight = v.output_constants(loss, tuple(len(shares) * each / sum(shares) for each in shares))
             loss, gradients = weight * loss, tuple(weight * each for each in gradients)
         n = v.n_outputs(loss)
         gradients = tuple(each / n for each in gradients)

@@ -118,8 +118,8 @@ OPTIONS: dict[str, Option] = {
         Option(
             "parametrization",
             "standard",
-            "What is trained: the weights themselves, or weights that a layer divides by sqrt(fan_in). The latter start "
-            "as draws from N(0, 1) (biases: 0), whatever the initializer. Extracted weights are those divided.",
+            "What is trained: the weights themselves, or weights that a layer divides by sqrt(fan_in). These start as "
+            "draws from N(0, 1) (biases: 0), whatever the initializer. Extracted weights are those divided.",
             "standard: z = W x + b. ntk: z = W x / sqrt(fan_in) + b",
             "Jacot, Gabriel, Hongler, NeurIPS 2018, section 3 (with beta = 1); RealMLP, arXiv 2407.04491, section 3",
             choices=("standard", "ntk"),

@@ -30,7 +30,7 @@ def register_activation(name: str, function: Callable[[Any], tuple[Any, Any]], k
         enter it first.
     function: function(z) -> (a, da/dz), element by element, written with operators, Python floats and the words of
         `pm.formulas.vocabulary`, so that it can be compiled: no NumPy functions, no `if` on values. NaN must stay NaN.
-    kinks: the z where the derivative jumps.
+    kinks: the z where the derivative jumps. Default ().
 
     The derivative is compared with finite differences from -30 to 30, away from kinks. Raises DataError where it is
     another one, with the place and the size of the error; where NaN gets lost, or types change; and where the name is
@@ -75,13 +75,15 @@ def register_loss(
     function: function(raw, target) -> (loss of the row, gradient by raw), written with operators, Python floats and the
         words of `pm.formulas.vocabulary`: `raw` holds a value per output (on arrays: axis 0), which `mean_outputs` and
         the like reduce. NaN must stay NaN.
-    targets: "values" (default), "probabilities" (numbers from 0 to 1, a label per output) or "labels" (class numbers).
+    targets: "values", "probabilities" (numbers from 0 to 1, a label per output) or "labels" (class numbers). Default
+        "values".
     heads: raw outputs per output, for losses on values. With several, `raw` is a tuple of them, and so must the
         gradient be. Default 1.
     link: what makes predictions of `raw` (losses on values; default: raw itself, or its first head), or probabilities
         (default: sigmoid of probabilities, softmax of labels).
     score: score(raw, target) -> a number per row, of which people read the mean. Default: the loss.
-    score_name, score_grows: how it is called, and whether more is better. Default "loss", False.
+    score_name: how the score is called. Default "loss".
+    score_grows: whether more of it is better. Default False.
 
     The gradient is compared with finite differences. Raises DataError where it is another one, with the place and the
     size of the error; where NaN gets lost, or types change; and where the name is taken by another function (the same

@@ -8,7 +8,8 @@ An instruction is a pass's address and its arguments. Passes over a block of row
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets,
 and with these the loss's scale and the rows' weights.
 
-    train:     schedule, scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
+    train:     schedule, scalars |
+                         layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -277,6 +278,8 @@ def _fill_inputs(job, frame):
 def _put_schedule(job, frame, at, batches):
     """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
     m = frame.member
+    if job.options == 0:
+        return at
     options = job.options + m * _N_OPTIONS * 8
     schedule = float_item(options, SCHEDULE_AT)
     if schedule == 0.0 and float_item(options, WARMUP_AT) == 0.0:

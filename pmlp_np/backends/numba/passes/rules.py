@@ -234,15 +234,14 @@ def _schedule_pass(name: str) -> None:
         """The learning rates of a step, into each of `count` rows of STEP_INPUTS, from the rates before any schedule;
         options: a member's row of all OPTIONS, float64."""
         places = list(OPTIONS)
-        o = {
-            key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS
-        }
+        o = {key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS}
         factor = rate_factor(name, _Fields(o), epoch, minibatch, minibatches, fit_epochs)
 
         def row(i: Any) -> None:
             rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
-            at = e.builder.add(e.builder.mul(i, e.integer(len(STEP_INPUTS))), e.integer(STEP_INPUTS.index("learning_rate")))
-            e.store_scalar(rate.ir, e.offset(inputs, at, 8))
+            place = e.builder.mul(i, e.integer(len(STEP_INPUTS)))
+            own = e.offset(inputs, e.builder.add(place, e.integer(STEP_INPUTS.index("learning_rate"))), 8)
+            e.store_scalar(rate.ir, own)
 
         e.loop(count, row)
 
