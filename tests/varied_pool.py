@@ -108,6 +108,7 @@ class Setting:
         if self.early_stopping:
             validation = self.some_data(40, seed=2)
             arguments |= {"validation_data": validation, "early_stopping": True, "patience": 1}
+            arguments |= {"metrics": ["f1", "roc_auc"], "monitor": "f1"}
         return arguments
 
     def fit(self, pool: pm.Pool, epochs: int = EPOCHS, **changes: Any) -> pm.Pool:
