@@ -25,7 +25,7 @@ PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 # Last counter word: what the random words are for.
-FOR_MEMBER_ID, FOR_MEMBER_SEED, FOR_ORDER_KEY, FOR_WEIGHTS, FOR_SHUFFLE = 1, 2, 3, 4, 5
+FOR_MEMBER_ID, FOR_MEMBER_SEED, FOR_ORDER_KEY, FOR_WEIGHTS, FOR_SHUFFLE, FOR_DROPOUT = 1, 2, 3, 4, 5, 6
 
 
 def low(value: int) -> int:
@@ -91,6 +91,17 @@ def shuffled_order(key: int, epoch: int, n: int) -> NDArray[np.intp]:
         j = words[n - 1 - i] * (i + 1) >> 32
         order[i], order[j] = order[j], order[i]
     return np.array(order, dtype=np.intp)
+
+
+def dropout_mask(share: float, key: int, epoch: int, layer: int, place: int, shape: tuple[int, int]) -> Array:
+    """What dropout multiplies a layer's (rows, units) by, 0 or 1 / (1 - share).
+
+    The first row is the one at this place of the epoch's order; layer 0 are the features. Four rows share a counter.
+    """
+    rows, units = np.arange(place, place + shape[0], dtype=np.uint64)[:, None], np.arange(shape[1], dtype=np.uint64)
+    words = philox4x32((rows // 4, epoch, units, FOR_DROPOUT ^ (layer << 8)), key_words(key))
+    of_row = np.choose((rows % 4).astype(np.intp), [np.broadcast_to(word, shape) for word in words])
+    return np.where(of_row < math.floor(share * 2**32), 0.0, 1.0 / (1.0 - share))
 
 
 def open_uniform(count: int, layer: int, tensor: int, key: int) -> Array:
@@ -351,6 +362,9 @@ class OracleMLP:
         optimizer: str,
         hyperparameters: Mapping[str, Any],
         bias: bool = True,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        key: int = 0,
     ) -> None:
         names = [activation] * len(hidden) if isinstance(activation, str) else list(activation)
         if len(names) != len(hidden):
@@ -363,6 +377,9 @@ class OracleMLP:
         self.update = update
         self.hyperparameters = {**defaults, **hyperparameters}
         self.bias = bias
+        # Shares of the units of each layer that drop out in training, features first; key: the member's stream.
+        self.dropout = [input_dropout] + [dropout] * len(hidden)
+        self.key = key
         sizes = [n_features, *hidden, n_outputs]
         self.weights = [np.zeros(shape) for shape in zip(sizes[:-1], sizes[1:], strict=True)]
         self.biases = [np.zeros(size) for size in sizes[1:]]
@@ -392,18 +409,34 @@ class OracleMLP:
         if step_count is not None:
             self.step_count = step_count
 
-    def _forward(self, X: ArrayLike) -> tuple[list[Array], list[Array]]:
+    def masks(self, rows: int, epoch: int, place: int) -> list[Array] | None:
+        """What the features and each hidden layer's activations of these rows are multiplied by in training."""
+        if not any(self.dropout):
+            return None
+        units = [len(w) for w in self.weights]
+        return [
+            dropout_mask(share, self.key, epoch, layer, place, (rows, units[layer]))
+            for layer, share in enumerate(self.dropout)
+        ]
+
+    def _forward(self, X: ArrayLike, masks: list[Array] | None = None) -> tuple[list[Array], list[Array]]:
         """The input of each layer and its pre-activation; the output layer's pre-activation is the raw output."""
         inputs, pre_activations = [np.asarray(X, dtype=np.float64)], []
+        if masks is not None:
+            inputs[0] = inputs[0] * masks[0]
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             pre_activations.append(inputs[k] @ w + b)
             if k < len(self.activations):
                 function, _ = ACTIVATIONS[self.activations[k]]
                 inputs.append(function(pre_activations[k]))
+                if masks is not None:
+                    inputs[-1] = inputs[-1] * masks[k + 1]
         return inputs, pre_activations
 
-    def _loss_and_gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[float, list[Array], list[Array]]:
-        inputs, pre_activations = self._forward(X)
+    def _loss_and_gradients(
+        self, X: ArrayLike, y: ArrayLike, masks: list[Array] | None = None
+    ) -> tuple[float, list[Array], list[Array]]:
+        inputs, pre_activations = self._forward(X, masks)
         loss, delta = self.loss_function(pre_activations[-1], y)
         weight_gradients: list[Array] = []
         bias_gradients: list[Array] = []
@@ -412,7 +445,10 @@ class OracleMLP:
             bias_gradients.insert(0, delta.sum(axis=0) if self.bias else np.zeros_like(self.biases[k]))
             if k > 0:
                 _, derivative = ACTIVATIONS[self.activations[k - 1]]
-                delta = (delta @ self.weights[k].T) * derivative(pre_activations[k - 1])
+                delta = delta @ self.weights[k].T
+                if masks is not None:
+                    delta = delta * masks[k]
+                delta = delta * derivative(pre_activations[k - 1])
         return loss, weight_gradients, bias_gradients
 
     @np.errstate(all="ignore")
@@ -422,21 +458,27 @@ class OracleMLP:
         return pre_activations[-1]
 
     @np.errstate(all="ignore")
-    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
+    def loss(self, X: ArrayLike, y: ArrayLike, masks: list[Array] | None = None) -> float:
         """Mean loss over these rows."""
-        _, pre_activations = self._forward(X)
+        _, pre_activations = self._forward(X, masks)
         return self.loss_function(pre_activations[-1], y)[0]
 
     @np.errstate(all="ignore")
-    def gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[list[Array], list[Array]]:
+    def gradients(
+        self, X: ArrayLike, y: ArrayLike, masks: list[Array] | None = None
+    ) -> tuple[list[Array], list[Array]]:
         """Gradients of `loss` with respect to weights and biases (zeros where there are none), without weight decay."""
-        _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
+        _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, masks)
         return weight_gradients, bias_gradients
 
     @np.errstate(all="ignore")
-    def step(self, X: ArrayLike, y: ArrayLike) -> float:
-        """One update on one minibatch; returns the loss before it. Weight decay spares the biases."""
-        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
+    def step(self, X: ArrayLike, y: ArrayLike, epoch: int = 0, place: int = 0) -> float:
+        """One update on one minibatch; returns the loss before it. Weight decay spares the biases.
+
+        For dropout: the first row is the one at this place of the epoch's order.
+        """
+        masks = self.masks(len(np.asarray(X)), epoch, place)
+        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, masks)
         self.step_count += 1
         without_decay = {**self.hyperparameters, "weight_decay": 0.0}
         for k in range(len(self.weights)):
@@ -469,15 +511,15 @@ class OracleMLP:
         history = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = np.arange(n) if shuffle_key is None else shuffled_order(shuffle_key, epoch, n)
-            batches = [order[start : start + batch_size] for start in range(0, n, batch_size)]
-            losses = [self.step(X[batch], y[batch]) for batch in batches]
+            batches = {start: order[start : start + batch_size] for start in range(0, n, batch_size)}
+            losses = [self.step(X[batch], y[batch], epoch, start) for start, batch in batches.items()]
             history.append(sum(losses) / len(losses))
         return history
 
     @np.errstate(all="ignore")
-    def smallest_kink_distance(self, X: ArrayLike) -> float:
+    def smallest_kink_distance(self, X: ArrayLike, masks: list[Array] | None = None) -> float:
         """The smallest distance of a hidden pre-activation to a kink of its activation; inf where there is none."""
-        _, pre_activations = self._forward(X)
+        _, pre_activations = self._forward(X, masks)
         distances = [
             float(np.abs(z - kink).min())
             for name, z in zip(self.activations, pre_activations[:-1], strict=True)

@@ -21,6 +21,8 @@ ROWS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 31, 32, 33, 48, 64, 65])
 LEARNING_RATES = st.floats(1e-4, 1e-2)
 # beta1² stays below beta2: otherwise a step has no bound where gradients vanish, and no two ways of rounding agree.
 BETAS = st.sampled_from([(0.9, 0.999), (0.9, 0.99), (0.5, 0.9), (0.0, 0.9)])
+# Half of all members without.
+SHARES = st.just(0.0) | st.sampled_from([0.0, 0.1, 0.5, 0.8])
 DECAYS = st.sampled_from([0.0, 1e-4, 1e-2, 0.1])
 
 
@@ -106,6 +108,8 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         batch_size=draw(st.none() | st.integers(1, MAX_ROWS + 20)) if own_batches else None,
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
         zero_last=draw(st.sampled_from([False, False, True])),
+        dropout=draw(SHARES),
+        input_dropout=draw(SHARES),
     )
 
 

@@ -29,6 +29,7 @@ BOUNDED = 1e3
 CURVE_TOLERANCE = 2.0**-23
 
 FLOAT32_ROUNDING = 2.0**-24
+FLOAT32_SMALLEST = float(np.finfo(np.float32).smallest_normal)
 # Float32, after one step, in the roundings that the running error analysis counts: of 20,000 steps of members half were
 # below 1, the worst was between 4 and 8.
 ROUNDINGS = 32
@@ -43,11 +44,12 @@ MANY = settings(max_examples=3 * settings.default.max_examples)
 def lone_network(case: Case, i: int, state: MemberState | None = None) -> tuple[OracleMLP, int]:
     """The oracle's network for member i, and its stream key: with its own initial weights, or in a given state."""
     member = case.members[i]
+    key = oracle.stream_key(case.seed, case.ids[i], member.seed)
     net = OracleMLP(
         member.hidden, member.activation, case.n_features, case.n_outputs, case.loss,
         member.optimizer.name, asdict(member.optimizer), member.bias,
+        dropout=member.dropout, input_dropout=member.input_dropout, key=key,
     )  # fmt: skip
-    key = oracle.stream_key(case.seed, case.ids[i], member.seed)
     if state is None:
         net.set_state(*oracle.initial_weights(member, case.n_features, case.n_outputs, key))
         return net, key
@@ -57,6 +59,11 @@ def lone_network(case: Case, i: int, state: MemberState | None = None) -> tuple[
     }
     net.set_state(state.weights, state.biases or None, slots, int(state.progress["step"]))
     return net, key
+
+
+def order_key(case: Case, key: int) -> int | None:
+    """The key of the order in which the member of a stream key takes the rows; None: as they lie."""
+    return {"shared": oracle.order_key(case.seed), "member": key, None: None}[case.shuffle]
 
 
 def in_float64(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +98,7 @@ def train_alone(case: Case, i: int, dtype: str, nudge: float = 0.0) -> tuple[Ora
     net, key = lone_network(case, i)
     rng = np.random.default_rng(0)
     net.weights = [w * (1.0 + nudge * rng.uniform(-1.0, 1.0, w.shape)) for w in net.weights]
-    order_key = {"shared": oracle.order_key(case.seed), "member": key, None: None}[case.shuffle]
-    return net, net.train(X, y, case.epochs, member.batch_size or case.batch_size, order_key)
+    return net, net.train(X, y, case.epochs, member.batch_size or case.batch_size, order_key(case, key))
 
 
 def tame(case: Case, i: int, net: OracleMLP, history: list[float]) -> bool:
@@ -183,23 +189,28 @@ def check_steps(backend: str, case: Case, share: Share, steps: int = 3) -> None:
         pool.partial_fit(X, y, batch_size=len(X) + step, shuffle=case.shuffle, progress=False)
         after = member_states(pool)
         for i, id in enumerate(case.ids):
-            net, _ = lone_network(case, i, before[id])
-            check_step(net, *in_float64(X, y), raw[i], after[id], step, share)
+            net, key = lone_network(case, i, before[id])
+            # One minibatch is all of an epoch.
+            order_of = order_key(case, key)
+            order = np.arange(len(X)) if order_of is None else oracle.shuffled_order(order_of, step, len(X))
+            check_step(net, *in_float64(X[order], y[order]), raw[i][order], after[id], step, share)
         before = after
 
 
 def check_step(net: OracleMLP, X: Array, y: Array, raw: Array, after: MemberState, step: int, share: Share) -> None:
     """Compare a member, and its raw outputs before, with a step of the oracle; the oracle's network takes the step."""
-    errors = rounding(net, X, y, FLOAT32_ROUNDING)
+    raw_error = rounding(net, X, y, FLOAT32_ROUNDING).raw
+    masks = net.masks(len(X), step, 0)
+    errors = rounding(net, X, y, FLOAT32_ROUNDING, masks)
     if not errors.loss < BOUNDED:
         return
     if errors.kink_distance < KINK_ROUNDINGS:
         share.left_out += 1
         return
     share.compared += 1
-    assert (np.abs(raw - net.forward(X)) <= ROUNDINGS * errors.raw).all(), "raw outputs"
-    assert abs(after.curves["loss"][step] - net.loss(X, y)) <= ROUNDINGS * errors.loss, "loss"
-    weight_gradients, bias_gradients = net.gradients(X, y)
+    assert (np.abs(raw - net.forward(X)) <= ROUNDINGS * raw_error).all(), "raw outputs"
+    assert abs(after.curves["loss"][step] - net.loss(X, y, masks)) <= ROUNDINGS * errors.loss, "loss"
+    weight_gradients, bias_gradients = net.gradients(X, y, masks)
     step_count = net.step_count + 1
     kinds = [("weights", after.weights, net.weights, weight_gradients, errors.weights)]
     if net.bias:
@@ -244,7 +255,8 @@ def check_update(
     for name, values in new_slots.items():
         results[f"{name} of "] = values, slots[name], np.array([new[name] for _, new in updated])
     for name, (got, before, range_) in results.items():
-        own = ROUNDINGS * FLOAT32_ROUNDING * (np.abs(before) + np.abs(range_[0]))
+        # What falls below the normal range may be lost whole.
+        own = ROUNDINGS * FLOAT32_ROUNDING * (np.abs(before) + np.abs(range_[0])) + FLOAT32_SMALLEST
         # Adam's step peaks between the gradients tried, at up to sqrt 2 times its values there.
         reach = 1.5 * np.abs(range_ - range_[0]).max(axis=0) + own
         assert got.shape == before.shape

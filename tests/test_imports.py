@@ -34,7 +34,7 @@ ORDER = [
 ORDER_INSIDE = {
     "formulas": [
         ["vocabulary", "random", "options"],
-        ["activations", "losses", "optimizers", "initializers"],
+        ["activations", "losses", "optimizers", "initializers", "regularizers"],
         [""],
     ],
     "backends.numba": [

@@ -44,6 +44,8 @@ def varied_members() -> list[pm.Member]:
                     optimizer=optimizer,
                     batch_size=(None, 7, N_ROWS + 1)[(i + j // 2) % 3],
                     seed=i if j == 4 else None,
+                    dropout=(0.0, 0.0, 0.3)[(i + 2 * j) % 3],
+                    input_dropout=(0.0, 0.0, 0.0, 0.2)[(2 * i + j) % 4],
                 )
             )
     return members

@@ -16,10 +16,11 @@ import numpy as np
 
 from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.m3 import Chunk, SameRule, first_of
+from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
 from pmlp_np.formulas.random import shuffled_order, uniforms
+from pmlp_np.formulas.regularizers import dropout_factors
 from pmlp_np.layout import PoolLayout, spread
 
 MEMORY_CAP = 256 * 2**20
@@ -29,6 +30,8 @@ _ROWS_AT_ONCE = 512
 # all parameters. Per row: arrays of all units, of the widest layer's units, and of the layer with the most pairs.
 _TABLE_BYTES, _UPDATE_ARRAYS = 96, 18
 _UNIT_ARRAYS, _WIDEST_ARRAYS, _PAIR_ARRAYS = 3, 10, 3
+# Bytes that drawing dropout takes per row and unit of the widest layer: of four words for four rows, eight arrays.
+_DROPOUT_BYTES = 48
 
 _without_warnings = np.errstate(all="ignore")
 
@@ -71,7 +74,6 @@ class ReferenceBackend:
     def train_epoch(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray, shuffle: int,
                     loss: np.ndarray, control: Control) -> None:  # fmt: skip
         data = Rows(self.xp.asarray(data.x), self.xp.asarray(data.y))
-        own_rows = shuffle == MEMBER_ORDER
         weight, done = self.layout.block_size, 0
         left = (weight * (-(-data.n // batch_size) - progress.minibatch))[members].sum()
 
@@ -82,9 +84,14 @@ class ReferenceBackend:
 
         for group in self._in_step(members, progress, batch_size, shuffle):
             batch = min(int(batch_size[group[0]]), data.n)
-            order = None if own_rows else self._orders(group[:1], progress, data.n, shuffle)
+            # Where features drop out, each member reads a copy of its own.
+            own_inputs = bool(self.plan.specs.option("input_dropout")[group[0]])
+            own_rows = shuffle == MEMBER_ORDER or own_inputs
+            order = None if shuffle == MEMBER_ORDER else self._orders(group[:1], progress, data.n, shuffle)
             for part, rows in self._parts(group, batch, data.n if own_rows else 0):
                 orders = self._orders(group[part], progress, data.n, shuffle) if order is None else order
+                if own_inputs and order is not None:
+                    orders = order.take(self.xp.zeros(len(group[part]), np.int64), axis=1)
                 if self._train(group[part], rows, data, orders, batch, progress, loss, tick):
                     return
 
@@ -160,10 +167,12 @@ class ReferenceBackend:
 
     def _in_step(self, members: np.ndarray, progress: Progress, batch_size: np.ndarray,
                  shuffle: int) -> list[np.ndarray]:  # fmt: skip
-        """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows."""
+        """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows, all of
+        them with dropout of features or none."""
         if not len(members):
             return []
         columns = [self.layout.depth[members], batch_size[members], progress.minibatch[members]]
+        columns.append(self.plan.specs.option("input_dropout")[members] > 0.0)
         if shuffle == SHARED_ORDER:
             columns += [self.plan.order_key[members], progress.epoch[members]]
         table = np.stack([column.astype(np.uint64) for column in columns], axis=1)
@@ -187,7 +196,7 @@ class ReferenceBackend:
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
-            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress)
+            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], i * batch, progress)
             progress.loss_sum[members] += found
             progress.minibatch[members] += 1
             stop = tick(members)
@@ -210,13 +219,17 @@ class ReferenceBackend:
         progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
         return stop
 
-    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress) -> np.ndarray:
-        """One step of each member on the rows `index`, (batch, 1 or members). Returns the mean losses before it."""
+    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, place: int, progress: Progress) -> np.ndarray:
+        """One step of each member on the rows `index`, (batch, 1 or members), from this place of its epoch on.
+
+        Returns the mean losses before it.
+        """
         w = self.parameters[chunk.place]
         gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
         for start in range(0, len(index), chunk.rows):
             block = index[start : start + chunk.rows]
-            raw, inputs, derivatives = chunk.forward(w, data.x.take(block, axis=0).reshape(len(block), -1))
+            drop = self._dropout(chunk, place + start, len(block), progress)
+            raw, inputs, derivatives = chunk.forward(w, data.x.take(block, axis=0).reshape(len(block), -1), drop)
             losses, slope = self.plan.loss.function(raw, self._targets(data.y, block))
             total += losses.sum(axis=0, dtype=np.float64)
             chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
@@ -225,6 +238,26 @@ class ReferenceBackend:
             self._update(group, w, gradient, progress.step[group.members])
         self.parameters[chunk.place] = w
         return to_numpy(total) / len(index)
+
+    def _dropout(self, chunk: Chunk, place: int, rows: int, progress: Progress) -> Drop | None:
+        """Dropout of the chunk's members in some rows, from this place of their epoch on; None where nobody uses it."""
+        members, specs = chunk.members, self.plan.specs
+        features, hidden = (specs.option(name)[members] for name in ("input_dropout", "dropout"))
+        if not features.any() and not hidden.any():
+            return None
+
+        def drop(layer: int, arrays: tuple[Any, ...]) -> None:
+            shares = hidden if layer else features
+            for i in np.flatnonzero(shares).tolist():
+                own, m = chunk.units_of(i, layer), members[i]
+                key, epoch = self.plan.stream_key[m], int(progress.epoch[m])
+                factors = self.xp.asarray(
+                    dropout_factors(key, epoch, layer, place, rows, own.stop - own.start, shares[i], self.plan.dtype)
+                )
+                for array in arrays:
+                    array[:, own] *= factors
+
+        return drop
 
     def _update(self, group: SameRule, w: Any, gradient: Any, step: np.ndarray) -> None:
         """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
@@ -278,6 +311,8 @@ class ReferenceBackend:
         per_row = _UNIT_ARRAYS * units.sum(axis=1) + _WIDEST_ARRAYS * units.max(axis=1)
         per_row += _PAIR_ARRAYS * pairs.max(axis=1) + 2 * features * (order_rows > 0)
         per_row *= size
+        for name, widest in (("dropout", units.max(axis=1)), ("input_dropout", features)):
+            per_row += _DROPOUT_BYTES * widest * (self.plan.specs.option(name)[members] > 0.0)
         row = size * 2 * (features + self.plan.n_outputs)
         rows = max(1, min(rows, _ROWS_AT_ONCE, self.memory_cap // 4 // row))
         room = self.memory_cap - rows * row

@@ -68,6 +68,23 @@ OPTIONS: dict[str, Option] = {
             "W_out = 0, b_out = 0 before the first step",
             "Zhang, Dauphin, Ma, ICLR 2019; RealMLP, arXiv 2407.04491",
         ),
+        Option(
+            "dropout",
+            0.0,
+            "The share of hidden activations that are zero in training, drawn anew for each row and epoch; the others "
+            "are scaled up. Predictions and evaluations use all.",
+            "a <- a * m, m = 1 / (1 - dropout) with probability 1 - dropout, else 0",
+            "Srivastava et al., JMLR 2014; torch.nn.Dropout",
+            Range(0.0, 1.0),
+        ),
+        Option(
+            "input_dropout",
+            0.0,
+            "The share of features that are zero in training, as dropout of hidden activations.",
+            "x <- x * m, m = 1 / (1 - input_dropout) with probability 1 - input_dropout, else 0",
+            "Srivastava et al., JMLR 2014; torch.nn.Dropout",
+            Range(0.0, 1.0),
+        ),
     )
 }
 

@@ -139,7 +139,7 @@ class NumbaBackend:
         self._vectors = layout.vectors
         self._all = np.arange(layout.n_members)
         self._by_size = np.argsort(-layout.block_size, kind="stable")
-        self._bases: dict[tuple[int, ...], JobBuilder] = {}
+        self._bases: dict[tuple[int | str, ...], JobBuilder] = {}
         self._whole: dict[int, JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
         self._question: _Question | None = None
@@ -293,18 +293,26 @@ class NumbaBackend:
         distributions = set(self._distribution[members].tolist()) if task == INITIALIZE else set()
         depths = set(np.minimum(layout.depth[members], 2).tolist())
         needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths))
-        key = (task, *(code for codes in needed for code in (*codes, -1)))
+        used = self._regularizers(members) if task == TRAIN else {}
+        key = (task, *(code for codes in needed for code in (*codes, -1)), *used)
         if key not in self._bases:
             self._bases[key] = JobBuilder().put(
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes, n_features=plan.n_features,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
                 distribution=self._distribution, vectors=self._vectors,
-                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(task, *needed),
+                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(task, *needed), **used,
             )  # fmt: skip
         if everything:
             self._whole[task] = self._bases[key]
         return self._bases[key]
+
+    def _regularizers(self, members: np.ndarray) -> dict[str, Any]:
+        """The tables of options that some of these members train with, and the addresses of passes for them."""
+        specs, kind = self.plan.specs, self._kind.name
+        used = [name for name in ("dropout", "input_dropout") if specs.option(name)[members].any()]
+        tables = {name: np.ascontiguousarray(specs.option(name)) for name in used}
+        return tables | {f"{name}_pass": pass_address(kind, name) for name in used}
 
     def _passes(
         self, task: int, activations: list[int], rules: list[int], distributions: list[int], depths: list[int]

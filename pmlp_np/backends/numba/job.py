@@ -26,9 +26,11 @@ _FIELD_NAMES = """
     block_offset block_size slot_offset
     stream_key hyperparameters rule distribution weight_scale bias_scale batch_size
     epoch minibatch loss_sum step status
+    dropout input_dropout
     linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
     gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
     layer_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
+    dropout_pass input_dropout_pass
 """
 _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
@@ -47,8 +49,9 @@ MAX_NUMBERS = max(len(scalar_names(rule)) for rule in RULES)
 DONE_STRIDE = 8
 # Random numbers drawn at a time, and room for the whole vector after them.
 DRAWS = 256
-# Fixed places at the start of a slot's scratch, in bytes. Two sums, and how often the slot has met the others.
-SUMS_AT, MEETINGS_AT, LANE_SUMS_AT = 0, 16, VECTOR_BYTES
+# Fixed places at the start of a slot's scratch, in bytes. Two sums, how often the slot has met the others, and the place
+# of a row block in the epoch's order, where a pass asks for it.
+SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 16, 24, VECTOR_BYTES
 # Two float64 sums for every lane, of which there are 16 at most.
 HYPERPARAMETERS_AT = LANE_SUMS_AT + 2 * 16 * 8
 DRAWS_AT = HYPERPARAMETERS_AT + 2 * 8 * -(-len(HYPERPARAMETERS) // 8) * 8
@@ -59,8 +62,8 @@ INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
 
 
 def _program_bytes(depth):
-    """Forward one pass per layer, backward at most three, and what comes before, between and after."""
-    return (4 * depth + 8) * INSTRUCTION_BYTES
+    """Forward at most two passes per layer, backward at most three, and what comes before, between and after."""
+    return (5 * depth + 9) * INSTRUCTION_BYTES
 
 
 _compiled_program_bytes = kernel()(_program_bytes)

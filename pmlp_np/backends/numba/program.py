@@ -8,6 +8,7 @@ An instruction is a pass's address and its arguments. Passes over a block of row
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets.
 
     train:     scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
+               (with dropout: input_dropout before the layers, dropout behind each hidden one)
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -40,13 +41,17 @@ from pmlp_np.backends.numba.job import (
     INSTRUCTION_BYTES,
     LANE_SUMS_AT,
     MEETINGS_AT,
+    PLACE_AT,
     PROGRAM_AT,
     SUMS_AT,
     TRAIN,
     frame,
 )
+from pmlp_np.formulas import regularizers
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS
 
+_dropout_threshold = kernel()(regularizers.dropout_threshold)
+_dropout_scale = kernel()(regularizers.dropout_scale)
 _N_HYPERPARAMETERS = len(HYPERPARAMETERS)
 _WEIGHT_DECAY = HYPERPARAMETERS.index("weight_decay")
 
@@ -67,7 +72,9 @@ class Team(NamedTuple):
 
 class Program(NamedTuple):
     """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
-    those of a minibatch; of those that are patched; and of the frame's room for gathered rows and targets."""
+    those of a minibatch; of those that are patched; of the frame's room for gathered rows and targets; and where
+    dropout looks for a block's place in the epoch's order, and the first layer for what it left of the features (0: no
+    dropout)."""
 
     team: Team
     meetings: int
@@ -80,6 +87,8 @@ class Program(NamedTuple):
     x: int
     targets: int
     sums: int
+    place: int
+    inputs: int
 
 
 @kernel()
@@ -108,10 +117,36 @@ def _share(job, team, width):
 
 
 @kernel()
-def _put_forward(job, team, frame, at):
-    """Layers, and raw outputs (outputs, rows); returns where the next instruction goes."""
+def _uses(job, table, m):
+    """Whether member m trains with an option, given the address of its values (0: nobody does)."""
+    return job.task == TRAIN and table != 0 and float_item(table, m) > 0.0
+
+
+@kernel()
+def _put_input_dropout(job, team, frame, at, place):
+    """What dropout leaves of the features, in the frame's room for gathered rows."""
+    m = frame.member
+    share, features = float_item(job.input_dropout, m), item(job.fan_in, frame.first_layer)
+    return _put(at, _alone(team, job.input_dropout_pass),
+                (0, 0, frame.x, features, _dropout_threshold(share), bits_of(_dropout_scale(share)),
+                 item(job.stream_key, m), item(job.epoch, m), place))  # fmt: skip
+
+
+@kernel()
+def _put_dropout(job, frame, at, a, d, stride, vectors, unit, layer, place):
+    """Dropout of a hidden layer's units from number `unit` on."""
+    m = frame.member
+    share = float_item(job.dropout, m)
+    return _put(at, job.dropout_pass,
+                (a, d, stride, vectors, unit, _dropout_threshold(share), bits_of(_dropout_scale(share)),
+                 item(job.stream_key, m), item(job.epoch, m), layer, place))  # fmt: skip
+
+
+@kernel()
+def _put_forward(job, team, frame, at, x, x_stride, place):
+    """Layers, from x, and raw outputs (outputs, rows); returns where the next instruction goes."""
     size = job.itemsize
-    a, d, x, x_stride = frame.activations, frame.derivatives, 0, 0
+    a, d, drops = frame.activations, frame.derivatives, _uses(job, job.dropout, frame.member)
     for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1):
         padded, fan_in = item(job.row_stride, layer), item(job.fan_in, layer)
         before, width, vectors = _share(job, team, item(job.fan_out, layer))
@@ -126,6 +161,9 @@ def _put_forward(job, team, frame, at):
             else:
                 at = _put(at, layer_pass, (x, x_stride, a + part, padded, weights + part, start + part, width, vectors,
                                            fan_in))  # fmt: skip
+            if drops:
+                at = _put_dropout(job, frame, at, a + part, d + part, padded, vectors, before,
+                                  layer - frame.first_layer + 1, place)  # fmt: skip
             x, x_stride = a, padded
             a += frame.rows * padded * size
             d += frame.rows * padded * size
@@ -254,7 +292,13 @@ def write_program(job, team, m):
     if job.task == TRAIN:
         at = _put_scalars(job, place, at, scratch)
     start = at
-    judge = at = _put_forward(job, team, place, at)
+    inputs = order_place = 0
+    if _uses(job, job.input_dropout, m):
+        inputs = place.x
+        at = _put_input_dropout(job, team, place, at, own + PLACE_AT)
+    if inputs != 0 or _uses(job, job.dropout, m):
+        order_place = own + PLACE_AT
+    judge = at = _put_forward(job, team, place, at, inputs, item(job.fan_in, place.first_layer), order_place)
     if job.task == TRAIN:
         at = _put_backward(job, team, place, _put_loss(job, team, place, at, scratch))
         if item(job.bias_offset, place.first_layer) >= 0:
@@ -266,7 +310,7 @@ def write_program(job, team, m):
     else:
         at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
     return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, place.x, place.targets,
-                   scratch + SUMS_AT)  # fmt: skip
+                   scratch + SUMS_AT, order_place, inputs)  # fmt: skip
 
 
 @kernel()
@@ -336,6 +380,10 @@ def minibatch(job, program, start, rows, order, step):
             meet(job, program)
         patch(program.start, x, x_stride)
         patch(program.judge, targets, targets_stride)
+        if program.place != 0:
+            set_item(program.place, 0, start + done)
+        if program.inputs != 0:
+            x, x_stride = program.inputs, job.n_features
         patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count

@@ -200,6 +200,14 @@ class Emitter:
     def store(self, value: Value, address: Any) -> None:
         self.builder.store(value.ir, self.pointer(address), align=self.kind.itemsize)
 
+    def store_masked(self, value: Value, address: Any, mask: Any) -> None:
+        """The mask's lanes to memory; what the other lanes lie on is not touched."""
+        vector = self.kind.vector
+        name = f"llvm.masked.store.v{vector.count}{vector.element.intrinsic_name}.p0"
+        function = self.declared(name, ir.VoidType(), [vector, POINTER, I32, mask.type])
+        alignment = ir.Constant(I32, self.kind.itemsize)
+        self.builder.call(function, [value.ir, self.pointer(address), alignment, mask])
+
     def load_scalar(self, address: Any, scalar: ir.Type | None = None) -> Any:
         scalar = self.kind.scalar if scalar is None else scalar
         return self.builder.load(self.pointer(address), typ=scalar, align=8 if scalar is DOUBLE else self.kind.itemsize)

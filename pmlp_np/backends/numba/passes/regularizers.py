@@ -1,0 +1,128 @@
+"""Passes of regularizers: dropout between layers and of features. Members that use none have none in their program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value
+from pmlp_np.formulas.random import dropout_words
+
+
+class Whole:
+    """Traced whole numbers of 64 bits, one or one per lane, with the operators in which random numbers are written.
+
+    Products of two 32-bit words are what processors multiply fast: the compiler sees that the upper halves are zero.
+    """
+
+    # NumPy's scalars must leave binary operators to this class.
+    __array_ufunc__ = None
+
+    def __init__(self, emitter: Emitter, value: Any) -> None:
+        self.emitter, self.ir = emitter, value
+
+    def spread(self) -> Whole:
+        """One number in every lane."""
+        if isinstance(self.ir.type, ir.VectorType):
+            return self
+        e, b = self.emitter, self.emitter.builder
+        vector, index = ir.VectorType(I64, e.kind.lanes), ir.IntType(32)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = b.insert_element(undefined, self.ir, ir.Constant(index, 0))
+        return Whole(e, b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, e.kind.lanes), None)))
+
+    def _operate(self, name: str, other: Any, swapped: bool = False) -> Whole:
+        if isinstance(other, int | np.uint64):
+            other = Whole(self.emitter, self.emitter.integer(int(other)))
+        a, b = (other, self) if swapped else (self, other)
+        if a.ir.type != b.ir.type:
+            a, b = a.spread(), b.spread()
+        return Whole(self.emitter, getattr(self.emitter.builder, name)(a.ir, b.ir))
+
+    # fmt: off
+    def __add__(self, other): return self._operate("add", other)
+    def __mul__(self, other): return self._operate("mul", other)
+    def __rmul__(self, other): return self._operate("mul", other, swapped=True)
+    def __and__(self, other): return self._operate("and_", other)
+    def __xor__(self, other): return self._operate("xor", other)
+    def __rxor__(self, other): return self._operate("xor", other, swapped=True)
+    def __lshift__(self, other): return self._operate("shl", other)
+    def __rshift__(self, other): return self._operate("lshr", other)
+    # fmt: on
+
+
+def _factors(
+    e: Emitter, rows, unit, threshold, scale, key, epoch, layer, place, use: Callable[[Any, Value], None]
+) -> None:
+    """use(row, factors) for each of `rows` rows, from the place in the epoch's order that the int64 at `place` holds:
+    0 or `scale` for the units from number `unit` on, one per lane."""
+    bld, lanes = e.builder, e.kind.lanes
+    first = e.load_scalar(place, I64)
+    number = bld.bitcast(scale, DOUBLE)
+    kept = e.splat(number if e.kind.scalar is DOUBLE else bld.fptrunc(number, e.kind.scalar))
+    lane = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+    units = Whole(e, bld.add(Whole(e, unit).spread().ir, lane))
+    bound = Whole(e, threshold).spread().ir
+    stop = bld.ashr(bld.add(bld.add(first, rows), e.integer(3)), e.integer(2))
+
+    def four(n: Any) -> None:
+        words = dropout_words(Whole(e, n), Whole(e, epoch), Whole(e, layer), units, Whole(e, key))
+        row = bld.sub(bld.mul(n, e.integer(4)), first)
+        for i, word in enumerate(words):
+            r = bld.add(row, e.integer(i))
+            keep = bld.icmp_unsigned(">=", word.ir, bound)
+            inside = bld.and_(bld.icmp_signed(">=", r, e.integer(0)), bld.icmp_signed("<", r, rows))
+
+            def one(r: Any = r, keep: Any = keep) -> None:
+                use(r, e.masked(keep, kept))
+
+            e.when(inside, one)
+
+    e.loop(stop, four, start=bld.ashr(first, e.integer(2)))
+
+
+@enter("dropout")
+def _dropout(
+    e: Emitter, tiles: Tiles, rows, first, last, a, d, stride, vectors, unit, threshold, scale, key, epoch, layer, place
+) -> None:
+    """a[r] and d[r], activations and derivatives of the units from number `unit` on, times 0 or `scale`.
+
+    `scale` holds the bits of a float64; `place` is the address of the first row's place in the epoch's order.
+    """
+    bld, lanes = e.builder, e.kind.lanes
+
+    def vector(v: Any) -> None:
+        column = bld.mul(v, e.integer(lanes))
+
+        def use(r: Any, factors: Value) -> None:
+            at = bld.add(bld.mul(r, stride), column)
+            for block in (a, d):
+                here = e.offset(block, at)
+                e.store(e.load(here) * factors, here)
+
+        _factors(e, rows, bld.add(unit, column), threshold, scale, key, epoch, layer, place, use)
+
+    e.loop(vectors, vector)
+
+
+@enter("input_dropout")
+def _input_dropout(
+    e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, out, features, threshold, scale, key, epoch, place
+) -> None:
+    """out[r] = x[r] times 0 or `scale`; out is dense, and may be x. Arguments as those of `dropout`."""
+    bld, lanes = e.builder, e.kind.lanes
+
+    def vector(column: Any) -> None:
+        mask = e.first_lanes(bld.sub(features, column))
+
+        def use(r: Any, factors: Value) -> None:
+            values = e.load_masked(e.offset(x, bld.add(bld.mul(r, x_stride), column)), mask)
+            e.store_masked(values * factors, e.offset(out, bld.add(bld.mul(r, features), column)), mask)
+
+        _factors(e, rows, column, threshold, scale, key, epoch, e.integer(0), place, use)
+
+    e.loop(features, vector, step=lanes)
