@@ -349,7 +349,8 @@ class OracleMLP:
       (bias=False) they are zeros that no step touches;
     - `slots[name]["weights"][k]` and `slots[name]["biases"][k]`, shaped like the parameters: "m" and "v" for "adam" and
       "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
-    - `step_count`, the number of updates done, on which Adam's bias correction depends.
+    - `step_count`, the number of updates done, on which Adam's bias correction depends;
+    - `averages`, averaged weights, then biases, after the first step; without averaging the last ones.
     """
 
     def __init__(
@@ -365,6 +366,8 @@ class OracleMLP:
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         key: int = 0,
+        clip_norm: float = 0.0,
+        average: float = 0.0,
     ) -> None:
         names = [activation] * len(hidden) if isinstance(activation, str) else list(activation)
         if len(names) != len(hidden):
@@ -380,6 +383,8 @@ class OracleMLP:
         # Shares of the units of each layer that drop out in training, features first; key: the member's stream.
         self.dropout = [input_dropout] + [dropout] * len(hidden)
         self.key = key
+        self.clip_norm = clip_norm
+        self.decay = average
         sizes = [n_features, *hidden, n_outputs]
         self.weights = [np.zeros(shape) for shape in zip(sizes[:-1], sizes[1:], strict=True)]
         self.biases = [np.zeros(size) for size in sizes[1:]]
@@ -391,6 +396,7 @@ class OracleMLP:
             for name in slot_names
         }
         self.step_count = 0
+        self.averages: list[Array] = []
 
     def set_state(
         self,
@@ -478,14 +484,30 @@ class OracleMLP:
         For dropout: the first row is the one at this place of the epoch's order.
         """
         masks = self.masks(len(np.asarray(X)), epoch, place)
-        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, masks)
+        loss, *gradients = self._loss_and_gradients(X, y, masks)
+        weight_gradients, bias_gradients = self.clipped(*gradients)
         self.step_count += 1
         without_decay = {**self.hyperparameters, "weight_decay": 0.0}
         for k in range(len(self.weights)):
             self._update("weights", self.weights, weight_gradients, k, self.hyperparameters)
             if self.bias:
                 self._update("biases", self.biases, bias_gradients, k, without_decay)
+        now = self.weights + self.biases
+        if self.step_count == 1 or not self.averages:
+            self.averages = now
+        self.averages = [self.decay * a + (1.0 - self.decay) * w for a, w in zip(self.averages, now, strict=True)]
         return loss
+
+    def clip_factor(self, gradients: Iterable[Array]) -> float:
+        """What all gradients are multiplied by, so that together they are no longer than `clip_norm`."""
+        norm = math.sqrt(sum(float(np.sum(g * g)) for g in gradients))
+        if self.clip_norm == 0.0 or not math.isfinite(norm):
+            return 1.0
+        return min(1.0, self.clip_norm / (norm + 1e-6))
+
+    def clipped(self, weight_gradients: list[Array], bias_gradients: list[Array]) -> tuple[list[Array], list[Array]]:
+        factor = self.clip_factor(weight_gradients + bias_gradients)
+        return [factor * g for g in weight_gradients], [factor * g for g in bias_gradients]
 
     def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, h: Mapping[str, Any]) -> None:
         slots = {name: slot[kind][k] for name, slot in self.slots.items()}

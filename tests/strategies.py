@@ -110,6 +110,7 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         zero_last=draw(st.sampled_from([False, False, True])),
         dropout=draw(SHARES),
         input_dropout=draw(SHARES),
+        clip_norm=draw(st.just(0.0) | st.sampled_from([0.0, 0.01, 0.3, 3.0, 1e4])),
     )
 
 

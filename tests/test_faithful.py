@@ -14,7 +14,7 @@ import pmlp_np as pm
 from member_state import MemberState, member_states
 from oracle import Array, OracleMLP
 from pmlp_np.formulas.losses import LOSSES
-from rounding import rounding
+from rounding import Rounding, rounding
 from strategies import Case, cases
 
 # Float64, after all epochs, relative to the largest element of a tensor. Each step rounds (1e-16) and stretches what
@@ -48,7 +48,7 @@ def lone_network(case: Case, i: int, state: MemberState | None = None) -> tuple[
     net = OracleMLP(
         member.hidden, member.activation, case.n_features, case.n_outputs, case.loss,
         member.optimizer.name, asdict(member.optimizer), member.bias,
-        dropout=member.dropout, input_dropout=member.input_dropout, key=key,
+        dropout=member.dropout, input_dropout=member.input_dropout, key=key, clip_norm=member.clip_norm,
     )  # fmt: skip
     if state is None:
         net.set_state(*oracle.initial_weights(member, case.n_features, case.n_outputs, key))
@@ -211,6 +211,8 @@ def check_step(net: OracleMLP, X: Array, y: Array, raw: Array, after: MemberStat
     assert (np.abs(raw - net.forward(X)) <= ROUNDINGS * raw_error).all(), "raw outputs"
     assert abs(after.curves["loss"][step] - net.loss(X, y, masks)) <= ROUNDINGS * errors.loss, "loss"
     weight_gradients, bias_gradients = net.gradients(X, y, masks)
+    clipped_errors(net, weight_gradients, bias_gradients, errors)
+    weight_gradients, bias_gradients = net.clipped(weight_gradients, bias_gradients)
     step_count = net.step_count + 1
     kinds = [("weights", after.weights, net.weights, weight_gradients, errors.weights)]
     if net.bias:
@@ -223,6 +225,21 @@ def check_step(net: OracleMLP, X: Array, y: Array, raw: Array, after: MemberStat
             new_slots = {name: after.slots[name][kind][k] for name in after.slots}
             check_update(net, h, step_count, old, slots, gradient, error, result, new_slots, f"{kind} {k}")
     assert after.progress["step"] == step_count
+
+
+def clipped_errors(net: OracleMLP, weights: list[Array], biases: list[Array], errors: Rounding) -> None:
+    """Replace the errors of gradients by those of clipped ones: their norm errs, and so all are scaled by as much."""
+    if net.clip_norm == 0.0:
+        return
+    gradients = weights + biases
+    factor = net.clip_factor(gradients)
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradients))
+    norm_error = np.sqrt(sum(np.sum(error**2) for error in errors.weights + errors.biases))
+    relative = 2.0 * FLOAT32_ROUNDING + min(1.0, norm_error / max(norm, FLOAT32_SMALLEST))
+    for kind, own in (("weights", weights), ("biases", biases)):
+        old = getattr(errors, kind)
+        new = [factor * (error + relative * np.abs(g)) for error, g in zip(old, own, strict=True)]
+        setattr(errors, kind, new)
 
 
 def check_update(

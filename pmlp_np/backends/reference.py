@@ -20,7 +20,7 @@ from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
 from pmlp_np.formulas.random import shuffled_order, uniforms
-from pmlp_np.formulas.regularizers import dropout_factors
+from pmlp_np.formulas.regularizers import clip_factor, dropout_factors
 from pmlp_np.layout import PoolLayout, spread
 
 MEMORY_CAP = 256 * 2**20
@@ -233,6 +233,7 @@ class ReferenceBackend:
             losses, slope = self.plan.loss.function(raw, self._targets(data.y, block))
             total += losses.sum(axis=0, dtype=np.float64)
             chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
+        gradient = self._clipped(chunk, gradient)
         progress.step[chunk.members] += 1
         for group in chunk.rules:
             self._update(group, w, gradient, progress.step[group.members])
@@ -258,6 +259,17 @@ class ReferenceBackend:
                     array[:, own] *= factors
 
         return drop
+
+    def _clipped(self, chunk: Chunk, gradient: Any) -> Any:
+        """The gradient, scaled down for members whose own is longer than they allow."""
+        xp, limits = self.xp, self.plan.specs.option("clip_norm")[chunk.members]
+        if not limits.any():
+            return gradient
+        square = gradient.astype(np.float64)
+        norm = xp.sqrt(segment_sum((square * square).reshape(1, -1), chunk.starts))[0]
+        factor = clip_factor(norm, xp.asarray(np.where(limits > 0.0, limits, np.inf)))
+        own = xp.asarray(np.repeat(np.arange(len(limits)), chunk.layout.block_size))
+        return gradient * factor.astype(self.plan.dtype)[own]
 
     def _update(self, group: SameRule, w: Any, gradient: Any, step: np.ndarray) -> None:
         """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""

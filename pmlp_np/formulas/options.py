@@ -85,6 +85,15 @@ OPTIONS: dict[str, Option] = {
             "Srivastava et al., JMLR 2014; torch.nn.Dropout",
             Range(0.0, 1.0),
         ),
+        Option(
+            "clip_norm",
+            0.0,
+            "The largest L2 norm that the gradient of all weights and biases together may have; a longer one is "
+            "scaled down before weight decay and the optimizer. 0: no limit.",
+            "g <- g * min(1, clip_norm / (norm(g) + 1e-6)), where the norm is finite",
+            "Pascanu, Mikolov, Bengio, ICML 2013; torch.nn.utils.clip_grad_norm_",
+            Range(0.0),
+        ),
     )
 }
 

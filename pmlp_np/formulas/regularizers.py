@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.formulas.random import dropout_words
+from pmlp_np.formulas.vocabulary import where
+
+# As torch.nn.utils.clip_grad_norm_ adds to the norm before it divides.
+_CLIP_EPS = 1e-6
 
 
 def dropout_threshold(share):
@@ -35,3 +39,13 @@ def dropout_factors(
     words = dropout_words(fours, np.uint64(epoch), np.uint64(layer), np.arange(units, dtype=np.uint64), np.uint64(key))
     kept = np.stack([word >= np.uint64(dropout_threshold(share)) for word in words], axis=1).reshape(-1, units)
     return kept[first - 4 * before :][:rows] * np.dtype(dtype).type(dropout_scale(share))
+
+
+def clip_factor(norm, limit):
+    """What a gradient of this L2 norm (float64) is multiplied by, so that it is no longer than `limit`: at most 1.
+
+    A norm that is not finite clips nothing: the member is to diverge as it would without, and not to stand still.
+    """
+    factor = limit / (norm + _CLIP_EPS)
+    factor = where(factor < 1.0, factor, 1.0)
+    return where(norm - norm == 0.0, factor, 1.0)

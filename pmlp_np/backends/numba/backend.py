@@ -310,9 +310,16 @@ class NumbaBackend:
     def _regularizers(self, members: np.ndarray) -> dict[str, Any]:
         """The tables of options that some of these members train with, and the addresses of passes for them."""
         specs, kind = self.plan.specs, self._kind.name
-        used = [name for name in ("dropout", "input_dropout") if specs.option(name)[members].any()]
-        tables = {name: np.ascontiguousarray(specs.option(name)) for name in used}
-        return tables | {f"{name}_pass": pass_address(kind, name) for name in used}
+        passes = {"dropout": "dropout", "input_dropout": "input_dropout", "clip_norm": "clip"}
+        used = [name for name in passes if specs.option(name)[members].any()]
+        fields: dict[str, Any] = {name: np.ascontiguousarray(specs.option(name)) for name in used}
+        fields |= {f"{name}_pass": pass_address(kind, passes[name]) for name in used}
+        if "clip_norm" in used:
+            rules = np.zeros(len(RULES), np.int64)
+            for code in np.unique(self._rule[members[specs.option("clip_norm")[members] > 0.0]]):
+                rules[code] = pass_address(kind, f"update_rows:{list(RULES)[code]}")
+            fields["update_rows_pass"] = rules
+        return fields
 
     def _passes(
         self, task: int, activations: list[int], rules: list[int], distributions: list[int], depths: list[int]

@@ -8,7 +8,8 @@ An instruction is a pass's address and its arguments. Passes over a block of row
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets.
 
     train:     scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
-               (with dropout: input_dropout before the layers, dropout behind each hidden one)
+               (with dropout: input_dropout before the layers, dropout behind each hidden one; where gradients are
+               clipped, no weights take their step in passing: | clip, update_rows ..., update)
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -47,6 +48,7 @@ from pmlp_np.backends.numba.job import (
     TRAIN,
     frame,
 )
+from pmlp_np.backends.numba.passes.regularizers import TENSOR_WORDS
 from pmlp_np.formulas import regularizers
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS
 
@@ -71,8 +73,9 @@ class Team(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
-    those of a minibatch; of those that are patched; of the frame's room for gathered rows and targets; and where
+    """Addresses: of the instructions for a block, from the first to behind the last, and from which on no weights may
+    take their step in passing (0: they do); of what comes before those of a minibatch and, from `stop` to `end`, after
+    them; of those that are patched; of the frame's room for gathered rows and targets; and where
     dropout looks for a block's place in the epoch's order, and the first layer for what it left of the features (0: no
     dropout)."""
 
@@ -82,8 +85,9 @@ class Program(NamedTuple):
     prepare: int
     start: int
     stop: int
+    keep: int
+    end: int
     judge: int
-    update: int
     x: int
     targets: int
     sums: int
@@ -280,6 +284,39 @@ def _put_update(job, frame, at):
     slots = job.slots + item(job.slot_offset, m) * size + offset
     set_items(at, (update, frame.block + offset, frame.gradient + offset, slots, item(job.block_size, m),
                    job.fan_out + frame.first_layer * 8, frame.depth + 1, frame.bias_numbers))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
+def _put_tensor(at, offset, stride, rows, width):
+    """A line of the table that the pass `clip` reads."""
+    set_items(at, (offset, stride, rows, width))
+    return at + 8 * TENSOR_WORDS
+
+
+@kernel()
+def _put_clipped(job, frame, at):
+    """Clipping of the whole gradient, and the step of all weights."""
+    m, size, layers = frame.member, job.itemsize, frame.depth + 1
+    # The table lies behind all instructions: these, and two more.
+    table = to = at + (layers + 3) * INSTRUCTION_BYTES
+    clip, at = at, at + INSTRUCTION_BYTES
+    for layer in range(frame.first_layer, frame.first_layer + layers):
+        offset, stride, width = item(job.weight_offset, layer), item(job.row_stride, layer), item(job.fan_out, layer)
+        rows = item(job.fan_in, layer)
+        if frame.depth > 0 and layer == frame.first_layer + frame.depth:
+            rows, width = width, rows
+        to = _put_tensor(to, offset, stride, rows, width)
+        slots = job.slots + (item(job.slot_offset, m) + offset) * size
+        update = item(job.update_rows_pass, item(job.rule, m))
+        set_items(at, (update, frame.block + offset * size, frame.gradient + offset * size, slots,
+                       item(job.block_size, m), stride, rows, width, frame.numbers))  # fmt: skip
+        at += INSTRUCTION_BYTES
+        if item(job.bias_offset, layer) >= 0:
+            to = _put_tensor(to, item(job.bias_offset, layer), 0, 1, item(job.fan_out, layer))
+    set_items(clip, (job.clip_norm_pass, frame.gradient, table, (to - table) // (8 * TENSOR_WORDS),
+                     bits_of(float_item(job.clip_norm, m))))  # fmt: skip
+    return at
 
 
 @kernel()
@@ -288,7 +325,7 @@ def write_program(job, team, m):
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
     own = item(job.scratch, team.slot + team.part)
     at = prepare = own + PROGRAM_AT
-    update = 0
+    keep = 0
     if job.task == TRAIN:
         at = _put_scalars(job, place, at, scratch)
     start = at
@@ -300,16 +337,22 @@ def write_program(job, team, m):
         order_place = own + PLACE_AT
     judge = at = _put_forward(job, team, place, at, inputs, item(job.fan_in, place.first_layer), order_place)
     if job.task == TRAIN:
-        at = _put_backward(job, team, place, _put_loss(job, team, place, at, scratch))
+        at = _put_loss(job, team, place, at, scratch)
+        clips = _uses(job, job.clip_norm, m)
+        if clips:
+            keep = at
+        stop = at = _put_backward(job, team, place, at)
+        if clips:
+            at = _put_clipped(job, place, at)
         if item(job.bias_offset, place.first_layer) >= 0:
-            update = at
-            _put_update(job, place, at)
+            at = _put_update(job, place, at)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
                                       scratch + SUMS_AT))  # fmt: skip
+        stop = at
     else:
-        at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
-    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, place.x, place.targets,
+        stop = at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
+    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, stop, keep, at, judge, place.x, place.targets,
                    scratch + SUMS_AT, order_place, inputs)  # fmt: skip
 
 
@@ -342,6 +385,8 @@ def run_block(job, program, rows, first, last):
     """Run the instructions for a block of rows."""
     at = program.start
     while at < program.stop:
+        if at == program.keep:
+            last = 0
         if item(at, 0) != 0:
             set_items(at + 8 * _ROWS_AT, (rows, first, last))
             call_block(item(at, 0), at + 8)
@@ -387,7 +432,10 @@ def minibatch(job, program, start, rows, order, step):
         patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
-    if leads and program.update != 0:
-        call_block(item(program.update, 0), program.update + 8)
+    if leads:
+        at = program.stop
+        while at < program.end:
+            call_block(item(at, 0), at + 8)
+            at += INSTRUCTION_BYTES
     meet(job, program)
     return float_item(program.sums, 0) / rows

@@ -1,4 +1,7 @@
-"""Passes of regularizers: dropout between layers and of features. Members that use none have none in their program."""
+"""Passes of regularizers: dropout between layers and of features, clipping of gradients.
+
+Members that use none have none in their program.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import numpy as np
 from llvmlite import ir
 
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
-from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value
+from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
 from pmlp_np.formulas.random import dropout_words
+from pmlp_np.formulas.regularizers import clip_factor
+from pmlp_np.formulas.vocabulary import sqrt
 
 
 class Whole:
@@ -126,3 +131,52 @@ def _input_dropout(
         _factors(e, rows, column, threshold, scale, key, epoch, e.integer(0), place, use)
 
     e.loop(features, vector, step=lanes)
+
+
+# Words of an entry of the table that `clip` goes through: offset, stride, rows, width.
+TENSOR_WORDS = 4
+
+
+@enter("clip")
+def _clip(e: Emitter, tiles: Tiles, gradient, tensors, count, limit) -> None:
+    """Scales a gradient whose L2 norm is above `limit`, which holds the bits of a float64.
+
+    It lies in `count` tensors; `tensors` is an int64 table of where each starts, how far its rows are apart, how many
+    they are, and how wide. Squares are added up in float64, one sum per lane, tensor after tensor and row after row;
+    then a halving tree.
+    """
+    bld, lanes, scalar = e.builder, e.kind.lanes, e.kind.scalar
+    wide = ir.VectorType(DOUBLE, lanes)
+
+    def over_vectors(body: Callable[..., Any], *initial: Any) -> list[Any]:
+        """body(address, mask, *carried) for every vector of the gradient."""
+
+        def tensor(i: Any, *carried: Any) -> list[Any]:
+            entry = [e.offset(tensors, bld.add(bld.mul(i, e.integer(TENSOR_WORDS)), e.integer(k)), 8) for k in range(4)]
+            offset, stride, rows, width = (e.load_scalar(place, I64) for place in entry)
+
+            def row(r: Any, *carried: Any) -> list[Any]:
+                start = e.offset(gradient, bld.add(offset, bld.mul(r, stride)))
+
+                def vector(n: Any, *carried: Any) -> Any:
+                    return body(e.offset(start, n), e.first_lanes(bld.sub(width, n)), *carried)
+
+                return e.loop(width, vector, *carried, step=lanes)
+
+            return e.loop(rows, row, *carried)
+
+        return e.loop(count, tensor, *initial)
+
+    def add_square(address: Any, mask: Any, total: Any) -> list[Any]:
+        x = e.masked(mask, e.load(address))
+        x = x if scalar is DOUBLE else Value(e, bld.fpext(x.ir, wide))
+        return [Words.fma(x, x, Value(e, total)).ir]
+
+    (total,) = over_vectors(add_square, e.constant(0.0, wide).ir)
+    factor = clip_factor(sqrt(Value(e, e.folded(Value(e, total)))), Value(e, bld.bitcast(limit, DOUBLE)))
+    factors = e.splat(factor.ir if scalar is DOUBLE else bld.fptrunc(factor.ir, scalar))
+
+    def scale(address: Any, mask: Any) -> None:
+        e.store(e.masked(mask, e.load(address) * factors), address)
+
+    e.when((factor < 1.0).ir, lambda: over_vectors(scale))
