@@ -22,7 +22,7 @@ LEARNING_RATES = st.floats(1e-4, 1e-2)
 # beta1² stays below beta2: otherwise a step has no bound where gradients vanish, and no two ways of rounding agree.
 BETAS = st.sampled_from([(0.9, 0.999), (0.9, 0.99), (0.5, 0.9), (0.0, 0.9)])
 # Half of all members without.
-SHARES = st.just(0.0) | st.sampled_from([0.0, 0.1, 0.5, 0.8])
+SHARES = st.just(0.0) | st.sampled_from([0.0, 0.1, 0.3, 0.5])
 DECAYS = st.sampled_from([0.0, 1e-4, 1e-2, 0.1])
 
 
@@ -110,6 +110,7 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         zero_last=draw(st.sampled_from([False, False, True])),
         dropout=draw(SHARES),
         input_dropout=draw(SHARES),
+        average=draw(st.just(0.0) | st.sampled_from([0.0, 0.3, 0.9, 0.999])),
         clip_norm=draw(st.just(0.0) | st.sampled_from([0.0, 0.01, 0.3, 3.0, 1e4])),
     )
 

@@ -49,6 +49,7 @@ def lone_network(case: Case, i: int, state: MemberState | None = None) -> tuple[
         member.hidden, member.activation, case.n_features, case.n_outputs, case.loss,
         member.optimizer.name, asdict(member.optimizer), member.bias,
         dropout=member.dropout, input_dropout=member.input_dropout, key=key, clip_norm=member.clip_norm,
+        average=member.average,
     )  # fmt: skip
     if state is None:
         net.set_state(*oracle.initial_weights(member, case.n_features, case.n_outputs, key))
@@ -130,6 +131,9 @@ def check_epochs(backend: str, case: Case, share: Share) -> None:
             assert all(close(*pair) for pair in zip(got, net.weights, strict=True)), "weights"
         assert all(close(*pair) for pair in zip(mlp.biases, net.biases, strict=True)), "biases"
         assert len(state.biases) == len(net.biases) * member.bias
+        if state.average:
+            expected = net.averages if member.bias else net.averages[: len(net.weights)]
+            assert all(close(*pair) for pair in zip(state.average, expected, strict=True)), "averaged weights"
         for name, slot in state.slots.items():
             for kind, tensors in slot.items():
                 assert all(close(got, net.slots[name][kind][k]) for k, got in enumerate(tensors)), f"{name} of {kind}"
@@ -194,6 +198,7 @@ def check_steps(backend: str, case: Case, share: Share, steps: int = 3) -> None:
             order_of = order_key(case, key)
             order = np.arange(len(X)) if order_of is None else oracle.shuffled_order(order_of, step, len(X))
             check_step(net, *in_float64(X[order], y[order]), raw[i][order], after[id], step, share)
+            check_average(case.members[i].average, before[id], after[id])
         before = after
 
 
@@ -225,6 +230,16 @@ def check_step(net: OracleMLP, X: Array, y: Array, raw: Array, after: MemberStat
             new_slots = {name: after.slots[name][kind][k] for name in after.slots}
             check_update(net, h, step_count, old, slots, gradient, error, result, new_slots, f"{kind} {k}")
     assert after.progress["step"] == step_count
+
+
+def check_average(decay: float, before: MemberState, after: MemberState) -> None:
+    """Averaged weights after a step, from those before it; after the first step they are the weights themselves."""
+    step, now = after.progress["step"], after.weights + after.biases
+    if not after.average or step == before.progress["step"] or not all(np.isfinite(w).all() for w in now):
+        return
+    for got, w, old in zip(after.average, now, before.average, strict=True):
+        expected = w if step == 1 else decay * old.astype(np.float64) + (1.0 - decay) * w
+        assert (np.abs(got - expected) <= 4 * FLOAT32_ROUNDING * (np.abs(old) + np.abs(w)) + FLOAT32_SMALLEST).all()
 
 
 def clipped_errors(net: OracleMLP, weights: list[Array], biases: list[Array], errors: Rounding) -> None:

@@ -20,7 +20,7 @@ from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES
 from pmlp_np.formulas.random import shuffled_order, uniforms
-from pmlp_np.formulas.regularizers import clip_factor, dropout_factors
+from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors
 from pmlp_np.layout import PoolLayout, spread
 
 MEMORY_CAP = 256 * 2**20
@@ -51,6 +51,7 @@ class ReferenceBackend:
         self.parameters = self.xp.zeros(self.layout.size, plan.dtype)
         self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
         self.best: Any = None
+        self.average: Any = self.xp.zeros(self.layout.size, plan.dtype) if plan.keeps_average else None
 
     # The contract.
 
@@ -141,6 +142,8 @@ class ReferenceBackend:
         }
         if self.best is not None:
             buffers["best"] = self._on_host(self.best, positions)
+        if self.average is not None:
+            buffers["average"] = self._on_host(self._buffer("average"), positions)
         return buffers
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -153,6 +156,8 @@ class ReferenceBackend:
         if "best" in state:
             self.best = self.xp.empty_like(self.parameters)
             self.best[positions] = self.xp.asarray(state["best"])
+        if self.average is not None:
+            self.average[positions] = self.xp.asarray(state["average"])
 
     def take(self, plan: Plan, positions: np.ndarray) -> ReferenceBackend:
         part = ReferenceBackend(plan, self.device, self.memory_cap)
@@ -161,6 +166,7 @@ class ReferenceBackend:
         sizes = self.layout.block_size[positions] * self._n_slots[positions]
         part.slots = self.slots[self.xp.asarray(spread(self._slot_offset[positions], sizes))]
         part.best = None if self.best is None else self.best[blocks]
+        part.average = self.average[blocks] if part.average is not None else None
         return part
 
     # Training.
@@ -238,6 +244,7 @@ class ReferenceBackend:
         for group in chunk.rules:
             self._update(group, w, gradient, progress.step[group.members])
         self.parameters[chunk.place] = w
+        self._add_to_average(chunk, w, progress.step[chunk.members])
         return to_numpy(total) / len(index)
 
     def _dropout(self, chunk: Chunk, place: int, rows: int, progress: Progress) -> Drop | None:
@@ -270,6 +277,20 @@ class ReferenceBackend:
         factor = clip_factor(norm, xp.asarray(np.where(limits > 0.0, limits, np.inf)))
         own = xp.asarray(np.repeat(np.arange(len(limits)), chunk.layout.block_size))
         return gradient * factor.astype(self.plan.dtype)[own]
+
+    def _add_to_average(self, chunk: Chunk, w: Any, step: np.ndarray) -> None:
+        """Averaged weights of the members that keep them, after these steps that led to w."""
+        decays = self.plan.specs.option("average")[chunk.members]
+        chosen = np.flatnonzero(decays)
+        if not len(chosen):
+            return
+        sizes, dtype = chunk.layout.block_size[chosen], self.plan.dtype
+        own = self.xp.asarray(spread(chunk.layout.block_offset[chosen], sizes))
+        place = self.xp.asarray(self._blocks(chunk.members[chosen]))
+        # The first average is the weights themselves.
+        decay = np.where(step[chosen] == 1, 0.0, decays[chosen])
+        numbers = [self.xp.asarray(np.repeat(x.astype(dtype), sizes)) for x in (decay, 1.0 - decay)]
+        self.average[place] = averaged(self.average[place], w[own], *numbers)
 
     def _update(self, group: SameRule, w: Any, gradient: Any, step: np.ndarray) -> None:
         """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
@@ -363,6 +384,10 @@ class ReferenceBackend:
     # Buffers.
 
     def _buffer(self, weights: str) -> Any:
+        if weights == "average" and self.average is not None:
+            place = self.xp.asarray(self._blocks(np.flatnonzero(self.plan.specs.option("average") == 0.0)))
+            self.average[place] = self.parameters[place]
+            return self.average
         return self.best if weights == "best" and self.best is not None else self.parameters
 
     def _blocks(self, members: np.ndarray) -> np.ndarray:
@@ -375,6 +400,9 @@ class ReferenceBackend:
     def _replace(self, member: int, tensors: list[np.ndarray]) -> None:
         """Replace a member's parameters by these, in canonical order, and clear its slots."""
         values = np.concatenate([np.ravel(tensor) for tensor in tensors]).astype(self.plan.dtype)
-        self.parameters[self.xp.asarray(self.layout.canonical(np.array([member])))] = self.xp.asarray(values)
+        place = self.xp.asarray(self.layout.canonical(np.array([member])))
+        self.parameters[place] = self.xp.asarray(values)
+        if self.average is not None:
+            self.average[place] = self.parameters[place]
         start = int(self._slot_offset[member])
         self.slots[start : start + int(self.layout.block_size[member] * self._n_slots[member])] = 0

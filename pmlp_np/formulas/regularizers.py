@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.formulas.random import dropout_words
-from pmlp_np.formulas.vocabulary import where
+from pmlp_np.formulas.vocabulary import fma, where
 
 # As torch.nn.utils.clip_grad_norm_ adds to the norm before it divides.
 _CLIP_EPS = 1e-6
@@ -49,3 +49,8 @@ def clip_factor(norm, limit):
     factor = limit / (norm + _CLIP_EPS)
     factor = where(factor < 1.0, factor, 1.0)
     return where(norm - norm == 0.0, factor, 1.0)
+
+
+def averaged(average, w, decay, rest):
+    """The average after a step that led to w; rest is 1 - decay. The first step's average is w itself."""
+    return fma(decay, average, rest * w)

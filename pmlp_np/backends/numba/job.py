@@ -26,11 +26,11 @@ _FIELD_NAMES = """
     block_offset block_size slot_offset
     stream_key hyperparameters rule distribution weight_scale bias_scale batch_size
     epoch minibatch loss_sum step status
-    dropout input_dropout clip_norm
+    dropout input_dropout clip_norm average averages
     linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
     gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
     layer_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
-    dropout_pass input_dropout_pass clip_norm_pass update_rows_pass
+    dropout_pass input_dropout_pass clip_norm_pass average_pass update_rows_pass
 """
 _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])

@@ -9,7 +9,8 @@ and next what else may change from block to block (PATCHED_AT): rows and stride 
 
     train:     scalars | layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | update
                (with dropout: input_dropout before the layers, dropout behind each hidden one; where gradients are
-               clipped, no weights take their step in passing: | clip, update_rows ..., update)
+               clipped, no weights take their step in passing: | clip, update_rows ..., update; where weights are
+               averaged: average at the end)
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -320,6 +321,16 @@ def _put_clipped(job, frame, at):
 
 
 @kernel()
+def _put_average(job, frame, at, step):
+    """Averaged weights after the step whose number lies at an address."""
+    m = frame.member
+    averages = job.averages + item(job.block_offset, m) * job.itemsize
+    set_items(at, (job.average_pass, averages, frame.block, item(job.block_size, m),
+                   bits_of(float_item(job.average, m)), step))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
 def write_program(job, team, m):
     """The program of the job's task on member m, in the scratch of the slot that runs it."""
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
@@ -346,6 +357,8 @@ def write_program(job, team, m):
             at = _put_clipped(job, place, at)
         if item(job.bias_offset, place.first_layer) >= 0:
             at = _put_update(job, place, at)
+        if _uses(job, job.average, m):
+            at = _put_average(job, place, at, prepare + 8 * _STEP_AT)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
                                       scratch + SUMS_AT))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Passes of regularizers: dropout between layers and of features, clipping of gradients.
+"""Passes of regularizers: dropout between layers and of features, clipping of gradients, averaged weights.
 
 Members that use none have none in their program.
 """
@@ -14,7 +14,7 @@ from llvmlite import ir
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
 from pmlp_np.formulas.random import dropout_words
-from pmlp_np.formulas.regularizers import clip_factor
+from pmlp_np.formulas.regularizers import averaged, clip_factor
 from pmlp_np.formulas.vocabulary import sqrt
 
 
@@ -180,3 +180,25 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, count, limit) -> None:
         e.store(e.masked(mask, e.load(address) * factors), address)
 
     e.when((factor < 1.0).ir, lambda: over_vectors(scale))
+
+
+@enter("average")
+def _average(e: Emitter, tiles: Tiles, average, w, count, decay, step) -> None:
+    """Averaged weights after the step whose number (from 1) is the int64 at `step`; count is whole vectors.
+
+    `decay` holds the bits of a float64.
+    """
+    bld, scalar = e.builder, e.kind.scalar
+    number = bld.bitcast(decay, DOUBLE)
+
+    def spread(x: Any) -> Value:
+        return e.splat(x if scalar is DOUBLE else bld.fptrunc(x, scalar))
+
+    kept, rest = spread(number), spread(bld.fsub(ir.Constant(DOUBLE, 1.0), number))
+    starts = bld.icmp_signed("==", e.load_scalar(step, I64), e.integer(1))
+
+    def vector(i: Any) -> None:
+        here, new = e.offset(average, i), e.load(e.offset(w, i))
+        e.store(Value(e, bld.select(starts, new.ir, averaged(e.load(here), new, kept, rest).ir)), here)
+
+    e.loop(count, vector, step=e.kind.lanes)
