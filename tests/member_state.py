@@ -13,7 +13,10 @@ SLOT_NAMES = {"sgd": ("momentum",), "adam": ("m", "v"), "adamw": ("m", "v")}
 
 @dataclass
 class MemberState:
-    """Parameters and slots as arrays (biases are left out where the member has none), curves and progress."""
+    """Parameters and slots as arrays (biases are left out where the member has none), curves and progress.
+
+    average: none of a member that keeps none, whatever its pool does.
+    """
 
     weights: list[np.ndarray]
     biases: list[np.ndarray]
@@ -50,6 +53,7 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
             sum(reader.take(sizes, member.bias), []) if name in state else []
             for name, reader in (("best", best), ("average", average))
         )
+        averages = averages if member.average else []
         curves = {name: curve[i] for name, curve in pool.history_.items()}
         progress = {name: values[i] for name, values in vars(pool._progress).items()}
         states[id] = MemberState(weights, biases, kept, averages, taken, curves, progress)
