@@ -38,9 +38,7 @@ class MemberState:
 def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     """The state of every member by id."""
     state = pool._ready().state()
-    parameters, slots, best, average = (
-        _Reader(state.get(name)) for name in ("parameters", "slots", "best", "average")
-    )
+    parameters, slots, best, average = (_Reader(state.get(name)) for name in ("parameters", "slots", "best", "average"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
         sizes = [pool.n_features, *member.hidden, pool.n_outputs]

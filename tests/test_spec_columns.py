@@ -77,7 +77,7 @@ def test_options_may_come_in_another_order_or_be_newer_than_the_file():
     [
         ({"options": np.full((3, len(OPTIONS)), 0.5)}, "zero_last: expected 0 or 1"),
         ({"options": np.zeros((3, 0))}, f"options: expected {len(OPTIONS)} columns, got 0."),
-        ({"options": np.ones((3, len(OPTIONS) + 1)), "option_names": [*OPTIONS, "rho"]}, "got 'rho'."),
+        ({"options": np.column_stack([SPECS.options, np.ones(3)]), "option_names": [*OPTIONS, "rho"]}, "got 'rho'."),
     ],
 )
 def test_damaged_options_are_refused_by_name(columns, message):

@@ -1,9 +1,9 @@
 """The contract between a pool and a backend: a few coarse operations on flat buffers and columnar tables.
 
-A backend owns parameters, optimizer slots and the snapshots of best and averaged parameters. All else that a member is lives in
-`Plan` (what it is) and `Progress` (how far it has come), plain NumPy tables that a backend reads and advances. No
-operation is finer than an epoch of all given members, so that a backend behind a slow connection serves the contract as
-well.
+A backend owns parameters, optimizer slots and the snapshots of best and averaged parameters. All else that a member is
+lives in `Plan` (what it is) and `Progress` (how far it has come), plain NumPy tables that a backend reads and advances.
+No operation is finer than an epoch of all given members, so that a backend behind a slow connection serves the contract
+as well.
 """
 
 from __future__ import annotations

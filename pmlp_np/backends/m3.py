@@ -33,7 +33,6 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.optimizers import Rule
 from pmlp_np.layout import PoolLayout, spread
 
-
 # Called with a layer's number and arrays (rows, units) of it.
 Drop = Callable[[int, tuple[Any, ...]], None]
 

@@ -97,7 +97,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "average",
             0.0,
-            "The decay of averaged weights, which are kept beside the last ones; weights=\"average\" asks for them. "
+            'The decay of averaged weights, which are kept beside the last ones; weights="average" asks for them. '
             "0: none are kept.",
             "average <- average * average_before + (1 - average) * w after each step; w after the first",
             "Polyak, Juditsky, SIAM 1992; torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn",

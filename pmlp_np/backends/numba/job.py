@@ -49,8 +49,8 @@ MAX_NUMBERS = max(len(scalar_names(rule)) for rule in RULES)
 DONE_STRIDE = 8
 # Random numbers drawn at a time, and room for the whole vector after them.
 DRAWS = 256
-# Fixed places at the start of a slot's scratch, in bytes. Two sums, how often the slot has met the others, and the place
-# of a row block in the epoch's order, where a pass asks for it.
+# Fixed places at the start of a slot's scratch, in bytes. Two sums, how often the slot has met the others, and a row
+# block's place in the epoch's order, where a pass asks for it.
 SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 16, 24, VECTOR_BYTES
 # Two float64 sums for every lane, of which there are 16 at most.
 HYPERPARAMETERS_AT = LANE_SUMS_AT + 2 * 16 * 8
