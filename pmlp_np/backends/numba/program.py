@@ -440,8 +440,8 @@ def minibatch(job, program, start, rows, order, step):
         patch(program.judge, targets, targets_stride)
         if program.place != 0:
             set_item(program.place, 0, start + done)
-        if program.inputs != 0:
-            x, x_stride = program.inputs, job.n_features
+            if program.inputs != 0:
+                x, x_stride = program.inputs, job.n_features
         patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
