@@ -126,6 +126,10 @@ class Specs(Sequence[Member]):
     has_seed: np.ndarray
 
     def __post_init__(self) -> None:
+        # Where nobody uses an option, one row stands for all.
+        defaults = np.array(default_row())
+        if self.options.strides[0] and (self.options == defaults).all():
+            object.__setattr__(self, "options", np.broadcast_to(defaults, self.options.shape))
         for column in COLUMNS:
             getattr(self, column).setflags(write=False)
 
@@ -238,7 +242,8 @@ class Specs(Sequence[Member]):
     @property
     def nbytes(self) -> int:
         """Bytes that the columns take."""
-        return sum(getattr(self, name).nbytes for name in COLUMNS)
+        columns = (getattr(self, name) for name in COLUMNS)
+        return sum(column.nbytes if column.strides[0] else column[:1].nbytes for column in columns)
 
     @property
     def depths(self) -> np.ndarray:

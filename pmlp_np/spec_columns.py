@@ -132,7 +132,9 @@ def _recode(codes: np.ndarray, names: list[str], table: Mapping[str, Any], colum
     numbers = {name: number for number, name in enumerate(table)}
     for code in np.unique(codes):
         if names[code] not in numbers:
-            raise FileFormatError(compose(column, f"one of {', '.join(table)}", show(names[code]), _OTHER_VERSION))
+            own = " If it is your own, enter it first: pm.register_activation." if column == "activations" else ""
+            expected = f"one of {', '.join(table)}"
+            raise FileFormatError(compose(column, expected, show(names[code]), _OTHER_VERSION + own))
     return np.array([numbers.get(name, 0) for name in names], codes.dtype)[codes]
 
 

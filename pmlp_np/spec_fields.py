@@ -91,7 +91,9 @@ def assemble(
     hyperparameters = pick("optimizer", optimizer_rows)
     for name in given_flat:
         hyperparameters[:, HYPERPARAMETERS.index(name)] = pick(name, hyperparameter_of(name, choices[name]))
-    options = np.tile(default_row(), (n, 1))
+    options = np.broadcast_to(np.array(default_row()), (n, len(OPTIONS)))
+    if not OPTIONS.keys().isdisjoint(choices):
+        options = options.copy()
     for i, (name, option) in enumerate(OPTIONS.items()):
         if name in choices:
             options[:, i] = pick(name, option_values(option, choices[name]))

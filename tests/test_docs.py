@@ -4,6 +4,7 @@ mention exist; the figures are those of the committed results."""
 import ast
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -112,6 +113,13 @@ def test_the_pictures_of_data_of_its_own_can_be_drawn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for name in ("cross_validation.png", "replicas.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_the_page_of_knobs_is_drawn_from_the_code(tmp_path: Path) -> None:
+    """In a process of its own: other tests register formulas."""
+    draw = [sys.executable, ROOT / "docs" / "draw_knobs.py", "--check"]
+    done = subprocess.run(draw, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
 
 
 def test_wrong_blocks_are_noticed() -> None:

@@ -155,8 +155,9 @@ class ByOutput(Loss):
         loss, gradient = self.elements(raw, target)
         gradients = gradient if self.heads > 1 else (gradient,)
         if self.output_weight is not None:
-            scale = len(self.output_weight) / sum(self.output_weight)
-            weight = v.output_constants(loss, tuple(scale * each for each in self.output_weight))
+            # By the largest first: a sum must not overflow.
+            shares = [each / max(self.output_weight) for each in self.output_weight]
+            weight = v.output_constants(loss, tuple(len(shares) * each / sum(shares) for each in shares))
             loss, gradients = weight * loss, tuple(weight * each for each in gradients)
         n = v.n_outputs(loss)
         gradients = tuple(each / n for each in gradients)

@@ -338,8 +338,8 @@ class NumbaBackend:
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
-                options=plan.specs.options, input_factors=self._inputs.factors, first_input=self._inputs.first,
-                input_count=self._inputs.count,
+                options=plan.specs.options if schedules else None, input_factors=self._inputs.factors,
+                first_input=self._inputs.first, input_count=self._inputs.count,
                 distribution=self._distribution, vectors=self._vectors,
                 **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed), **used,
             )  # fmt: skip

@@ -321,6 +321,8 @@ def _fill_inputs(job, frame):
 def _put_schedule(job, frame, at, batches):
     """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
     m = frame.member
+    if job.options == 0:
+        return at
     options = job.options + m * _N_OPTIONS * 8
     schedule = float_item(options, SCHEDULE_AT)
     if schedule == 0.0 and float_item(options, WARMUP_AT) == 0.0:
