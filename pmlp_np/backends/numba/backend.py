@@ -338,7 +338,7 @@ class NumbaBackend:
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
-                options=plan.specs.options if schedules else None, input_factors=self._inputs.factors,
+                options=plan.specs.options if schedules or clipped else None, input_factors=self._inputs.factors,
                 first_input=self._inputs.first, input_count=self._inputs.count,
                 distribution=self._distribution, vectors=self._vectors,
                 **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed), **used,
