@@ -326,7 +326,7 @@ class ReferenceBackend:
         xp, limits = self.xp, self.plan.specs.option("clip_norm")[chunk.members]
         if not limits.any():
             return gradient
-        trained = gradient * self._gradient_factors(chunk)
+        trained = gradient.astype(np.float64) * self._gradient_factors(chunk)
         norm = xp.sqrt(segment_sum((trained * trained).reshape(1, -1), chunk.starts))[0]
         factor = clip_factor(norm, xp.asarray(np.where(limits > 0.0, limits, np.inf)))
         own = xp.asarray(np.repeat(np.arange(len(limits)), chunk.layout.block_size))
