@@ -391,7 +391,7 @@ class Pool:
     def _buffer_bytes(self) -> int:
         counts = self._plan.parameter_counts()
         slots = np.array([rule.slots for rule in RULES.values()])[self.specs.rule]
-        return int((counts * (1 + slots)).sum()) * self.dtype.itemsize
+        return int((counts * (1 + slots + self._plan.keeps_average)).sum()) * self.dtype.itemsize
 
     # Predicting.
 
@@ -402,7 +402,8 @@ class Pool:
         members: ids to ask, in this order. Default: all.
         out: an array of the result's shape and dtype to write to.
         reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs).
-        weights: "last" or "best"; default "best" after early stopping, else "last".
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". "average" of members
+            that keep none are their last.
 
         Raises MemoryNeededError where the result would not fit.
         """
@@ -631,8 +632,9 @@ class Pool:
             raise DataError(unknown_name("weights", weights, _WEIGHTS))
         if weights == "best" and not self._kept_best:
             raise DataError(compose("weights", "'last'", "'best'", "Best weights are kept where early_stopping=True."))
-        if weights == "average":
-            raise DataError(compose("weights", "'last' or 'best'", "'average'", "Averaged weights are not kept yet."))
+        if weights == "average" and not self._plan.keeps_average:
+            mend = "Averaged weights are kept of members that say so: pm.Member(average=0.999)."
+            raise DataError(compose("weights", "'last' or 'best'", "'average'", mend))
         return weights
 
     # Looking.
@@ -814,7 +816,8 @@ def concat(pools: Sequence[Pool]) -> Pool:
     records, states = joined([pool._records for pool in pools]), []
     for pool in pools:
         state = pool._ready().state()
-        states.append(state | {"best": state.get("best", state["parameters"])} if whole._kept_best else state)
+        kept = {"best": whole._kept_best, "average": whole._plan.keeps_average}
+        states.append(state | {name: state.get(name, state["parameters"]) for name, is_kept in kept.items() if is_kept})
     arrays = {f"state/{name}": np.concatenate([state[name] for state in states]) for name in states[0]}
     for name in vars(first._progress):
         arrays[f"progress/{name}"] = np.concatenate([getattr(pool._progress, name) for pool in pools])

@@ -36,7 +36,7 @@ ORDER_INSIDE = {
     "formulas": [
         ["vocabulary", "random", "options"],
         ["loss_base"],
-        ["activations", "losses", "optimizers", "schedules", "initializers"],
+        ["activations", "losses", "optimizers", "schedules", "initializers", "regularizers"],
         ["registration"],
         [""],
     ],
