@@ -409,7 +409,7 @@ CASES = {
         [
             pm.Member(hidden=h, activation="tanh", optimizer=o, **regularizers)
             for h in [(), (3,), (130, 70)]
-            for o in (pm.SGD(0.01, weight_decay=0.1), pm.Adam(0.01))
+            for o in (pm.SGD(0.01, weight_decay=0.1), pm.Adam(0.01, eps=1e-5))
             for regularizers in REGULARIZERS
         ],
         n_rows=310,
