@@ -409,7 +409,7 @@ CASES = {
         [
             pm.Member(hidden=h, activation="tanh", optimizer=o, **regularizers)
             for h in [(), (3,), (130, 70)]
-            for o in (pm.SGD(0.01, weight_decay=0.1), pm.Adam(0.01))
+            for o in (pm.SGD(0.01, weight_decay=0.1), pm.Adam(0.01, eps=1e-5))
             for regularizers in REGULARIZERS
         ],
         n_rows=310,
@@ -419,6 +419,17 @@ CASES = {
         [
             pm.Member(hidden=(9, 20), activation="elu", bias=bias, batch_size=7, **regularizers)
             for bias in (True, False)
+            for regularizers in REGULARIZERS
+        ]
+    ),
+    "regularizers, each layer with its own numbers": plain(
+        [
+            pm.Member(
+                hidden=h, activation="tanh", optimizer=o, parametrization="ntk", bias_rate_factor=0.1, l1=1e-3,
+                schedule="cosine", **regularizers,
+            )
+            for h in [(), (3,), (20, 9)]
+            for o in (pm.SGD(0.01, momentum=0.9), pm.Adam(0.01, eps=1e-5), pm.NAdam(0.01, eps=1e-5))
             for regularizers in REGULARIZERS
         ]
     ),

@@ -12,6 +12,7 @@ import oracle
 import pmlp_np as pm
 from conftest import BACKENDS
 from member_state import member_states
+from pmlp_np.backends.numba.job import TRAIN
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors, dropout_scale, dropout_threshold
 from running_passes import LANES, bits, padded, run_pass, sentinel
@@ -388,6 +389,16 @@ def test_members_without_need_no_passes_and_no_memory() -> None:
     }  # fmt: skip
     assert np.count_nonzero(used["update_rows_pass"]) == 1
     assert pool_of([pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0)])._ready().average is None
+
+
+@numba_only
+def test_other_rules_that_clip_are_other_passes() -> None:
+    """What members need is kept by what they use: of two that clip, each brings its own rule's pass."""
+    rules = [(pm.SGD(0.01), 0.1), (pm.Adam(), 0.0), (pm.SGD(0.01), 0.0), (pm.Adam(), 0.1)]
+    pool = pool_of([pm.Member(hidden=(5,), optimizer=rule, clip_norm=limit) for rule, limit in rules])
+    backend = pool._ready()
+    first, second, again = (backend._base(TRAIN, np.array(members)) for members in ([0, 1], [2, 3], [0, 1]))
+    assert first is again and first is not second
 
 
 @pytest.mark.parametrize("name", ["dropout", "input_dropout", "average"])
