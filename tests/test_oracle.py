@@ -385,14 +385,16 @@ def central_differences(
     return slopes
 
 
-def is_clear_of_kinks(problem: Problem) -> bool:
+def differences_are_slopes(problem: Problem) -> bool:
     X, y = problem.data()
     mlp = problem.network()
     distance = mlp.smallest_kink_distance(X)
     if mlp.loss_name in ("absolute_error", "quantile"):
         split, targets = oracle.in_heads(mlp.forward(X), y, heads(problem.loss))
         distance = min(distance, np.abs(split - targets).min())
-    return bool(distance > CLEAR_OF_KINKS)
+    # A loss of exp(10) is rounded by more than small gradients are.
+    tame = mlp.loss_name not in ("poisson", "gaussian_nll") or np.abs(mlp.forward(X)).max() < 3.0
+    return bool(distance > CLEAR_OF_KINKS and tame)
 
 
 def assert_gradients_are_slopes(problem: Problem) -> None:
@@ -409,13 +411,13 @@ def assert_gradients_are_slopes(problem: Problem) -> None:
 @pytest.mark.parametrize("name", oracle.ACTIVATIONS)
 @given(data=st.data())
 def test_gradients_are_slopes_with_every_activation(name: str, data: st.DataObject) -> None:
-    assert_gradients_are_slopes(data.draw(problems(activations=[name]).filter(is_clear_of_kinks)))
+    assert_gradients_are_slopes(data.draw(problems(activations=[name]).filter(differences_are_slopes)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 @given(data=st.data())
 def test_gradients_are_slopes_with_every_loss(name: str, data: st.DataObject) -> None:
-    assert_gradients_are_slopes(data.draw(problems(losses=[name]).filter(is_clear_of_kinks)))
+    assert_gradients_are_slopes(data.draw(problems(losses=[name]).filter(differences_are_slopes)))
 
 
 def test_smallest_kink_distance() -> None:
