@@ -443,7 +443,7 @@ def central_differences(
     return slopes
 
 
-def is_clear_of_kinks(problem: Problem, **options: float) -> bool:
+def differences_are_slopes(problem: Problem, **options: float) -> bool:
     X, y = problem.data()
     mlp = problem.network(options=options)
     masks = mlp.masks(len(X), 0, 0)
@@ -452,7 +452,9 @@ def is_clear_of_kinks(problem: Problem, **options: float) -> bool:
         _, pre_activations = mlp._forward(X, masks)
         split, targets = oracle.in_heads(pre_activations[-1], y, heads(problem.loss))
         distance = min(distance, np.abs(split - targets).min())
-    return bool(distance > CLEAR_OF_KINKS)
+    # A loss of exp(10) is rounded by more than small gradients are.
+    tame = mlp.loss_name not in ("poisson", "gaussian_nll") or np.abs(mlp.forward(X)).max() < 3.0
+    return bool(distance > CLEAR_OF_KINKS and tame)
 
 
 def assert_gradients_are_slopes(problem: Problem, **options: float) -> None:
@@ -470,19 +472,19 @@ def assert_gradients_are_slopes(problem: Problem, **options: float) -> None:
 @pytest.mark.parametrize("name", oracle.ACTIVATIONS)
 @given(data=st.data())
 def test_gradients_are_slopes_with_every_activation(name: str, data: st.DataObject) -> None:
-    assert_gradients_are_slopes(data.draw(problems(activations=[name]).filter(is_clear_of_kinks)))
+    assert_gradients_are_slopes(data.draw(problems(activations=[name]).filter(differences_are_slopes)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 @given(data=st.data())
 def test_gradients_are_slopes_with_every_loss(name: str, data: st.DataObject) -> None:
-    assert_gradients_are_slopes(data.draw(problems(losses=[name]).filter(is_clear_of_kinks)))
+    assert_gradients_are_slopes(data.draw(problems(losses=[name]).filter(differences_are_slopes)))
 
 
 @given(problem=problems(), share=st.sampled_from([0.2, 0.6]), of_features=st.sampled_from([0.0, 0.3]))
 def test_gradients_are_slopes_with_dropout(problem: Problem, share: float, of_features: float) -> None:
     options = {"dropout": share, "input_dropout": of_features}
-    assume(is_clear_of_kinks(problem, **options))
+    assume(differences_are_slopes(problem, **options))
     assert_gradients_are_slopes(problem, **options)
 
 

@@ -122,7 +122,8 @@ def test_files_name_it_and_need_it(tmp_path):
         with pytest.raises(pm.DataError, match="loss: expected one of squared_error, .* got 'own_squares'"):
             load()
     del ACTIVATIONS["own_softsign"]
-    with pytest.raises(pm.FileFormatError, match="expected one of identity, .* got 'own_softsign'.*pm.register_act"):
+    message = "activations: expected one of identity, .* got 'own_softsign'.*pm.register_act"
+    with pytest.raises(pm.FileFormatError, match=message):
         pm.load(tmp_path / "pool")
 
 
