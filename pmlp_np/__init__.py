@@ -14,6 +14,7 @@ from pmlp_np.formulas.losses import (
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
 from pmlp_np.mlp import MLP
+from pmlp_np.monitoring import EpochEnd
 from pmlp_np.pool import Pool, concat, load
 from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
 from pmlp_np.spec import Member, Specs
@@ -30,6 +31,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DataError",
+    "EpochEnd",
     "FileFormatError",
     "GaussianNLL",
     "Huber",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.checks import is_whole
 from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
@@ -105,15 +106,30 @@ class MLP:
     def forward(self, X: Any) -> np.ndarray:
         """Raw outputs, before any link: (n_samples, n_raw_outputs) of the network's dtype. X: (n_samples,
         n_features)."""
+        a = self._activations(X, len(self.hidden))
+        with np.errstate(all="ignore"):
+            return a @ self.weights[-1] + self.biases[-1]
+
+    def hidden_activations(self, X: Any, layer: int = -1) -> np.ndarray:
+        """Activations of a hidden layer: (n_samples, width) of the network's dtype. X: (n_samples, n_features).
+
+        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
+
+        Raises DataError where there is no such layer.
+        """
+        return self._activations(X, hidden_layer(self.hidden, layer, "layer") + 1)
+
+    def _activations(self, X: Any, depth: int) -> np.ndarray:
+        """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
         a = np.asarray(X, self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
         if self.features is not None:
             a = a[:, self.features]
         with np.errstate(all="ignore"):
-            for w, b, name in zip(self.weights[:-1], self.biases[:-1], self.activation, strict=True):
+            for w, b, name in zip(self.weights[:depth], self.biases[:depth], self.activation[:depth], strict=True):
                 a, _ = ACTIVATIONS[name].function(a @ w + b)
-            return a @ self.weights[-1] + self.biases[-1]
+        return a
 
     def predict(self, X: Any) -> np.ndarray:
         """Predictions in the target's own space.
@@ -172,6 +188,17 @@ class MLP:
         names = sorted(set(self.activation), key=self.activation.index)
         shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
         return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
+
+
+def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
+    """The number, from 0, of a hidden layer that is counted from the first or from -1 backward. DataError, which speaks
+    of `name`, where a network with these hidden layers has none such."""
+    depth = len(hidden)
+    if not depth:
+        raise DataError(compose(name, "a network with hidden layers", "one without"))
+    if not is_whole(layer) or not -depth <= layer < depth:
+        raise DataError(compose(name, f"a whole number from {-depth} to {depth - 1}", show(layer)))
+    return int(layer) % depth
 
 
 def _known(argument: str, name: Any, table: dict[str, Any], aliases: dict[str, str]) -> str:

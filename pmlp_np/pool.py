@@ -17,12 +17,15 @@ from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, 
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
-from pmlp_np.mlp import MLP
+from pmlp_np.measuring import measured, require_measurable
+from pmlp_np.metrics import canonical
+from pmlp_np.mlp import MLP, hidden_layer
+from pmlp_np.monitoring import MONITORS, Callback, Records, Watch, joined
 from pmlp_np.persistence import read_archive, write_archive
 from pmlp_np.report import Table, leaderboard
 from pmlp_np.sets import Sets, sets_of
 from pmlp_np.spec import Member, Specs, as_specs
-from pmlp_np.training import Records, Settings, train
+from pmlp_np.training import Settings, train
 
 _DTYPES = ("float32", "float64")
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
@@ -66,8 +69,9 @@ class Pool:
 
     ids_: (n_members,) int64, the id at each place of axis 0.
     history_: curves (n_members, n_epochs) float32 by name, NaN where untrained: "loss" (mean minibatch loss before each
-        update), "validation_loss", "validation_score".
-    ended_: how the last training ended: "done", "time budget", "interrupted", or "" before any.
+        update), "validation_loss", "validation_score", and "validation_r2" for metric "r2".
+    ended_: how the last training ended: "done", "stopped" (by a callback), "time budget", "interrupted", or "" before
+        any.
     """
 
     def __init__(
@@ -171,6 +175,9 @@ class Pool:
         progress: bool | str = "auto",
         n_threads: int | None = None,
         *,
+        metrics: str | Sequence[str] = (),
+        monitor: str | None = None,
+        callbacks: Sequence[Callback] = (),
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -189,13 +196,19 @@ class Pool:
         shuffle: the order of rows in each epoch: "shared" (default), one for all members; "member", each its own; None,
             as the rows lie.
         validation_data: (X, y), evaluated after each epoch.
-        early_stopping: whether a member leaves when its validation loss no longer falls; its best weights are kept
-            beside its last, and are what predictions use by default. Default False.
-        patience: epochs without a validation loss lower than the best, after which a member leaves. Default 10.
-        min_delta: by how much more than this a loss must be lower. Default 0.0.
+        early_stopping: whether a member leaves when its validation loss (or `monitor`) no longer improves; its best
+            weights are kept beside its last, and are what predictions use by default. Default False.
+        patience: epochs without a value better than the best, after which a member leaves. Default 10.
+        min_delta: by how much more than this a value must be better. Default 0.0.
         time_budget: seconds after which training ends, between minibatches. Default None.
         progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
         n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
+        metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
+            "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
+        monitor: what decides: "loss", "score" or one of `metrics`. Best epochs and early stopping follow it, and the
+            leaderboard ranks by it. Default None: they follow the validation loss, and the loss's own score ranks.
+        callbacks: functions that are called with a `pm.EpochEnd` after each epoch, and may stop members or training.
+            One that raises ends training like Ctrl-C, and its exception goes on. Default: none.
 
         Each member may see data of its own; nothing is copied per member, and what members share is kept once.
 
@@ -215,8 +228,9 @@ class Pool:
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
-            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads
-        )
+            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
+            metrics, monitor, callbacks,
+        )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         plan = replace(self._plan, features=self._feature_sets(features))
         self._refuse_given_that_do_not_fit(plan)
@@ -246,6 +260,9 @@ class Pool:
         progress: bool | str = "auto",
         n_threads: int | None = None,
         *,
+        metrics: str | Sequence[str] = (),
+        monitor: str | None = None,
+        callbacks: Sequence[Callback] = (),
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -259,8 +276,9 @@ class Pool:
         Members that stopped early go on unless `early_stopping` is on; diverged ones don't.
         """
         settings = Settings(
-            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads
-        )
+            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
+            metrics, monitor, callbacks,
+        )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
@@ -300,10 +318,23 @@ class Pool:
         elif settings.early_stopping:
             mend = "Pass validation_data=(X, y) or validation_rows: early stopping watches the loss on them."
             raise DataError(compose("validation_data", "data to stop early on", "None", mend))
-        curves = 1 if validation is None else 3
+        elif settings.metrics or settings.monitor:
+            mend = "Pass validation_data=(X, y) or validation_rows: metrics and monitor are about them."
+            raise DataError(compose("validation_data", "data to compute metrics on", "None", mend))
+        curves = 1
+        if validation is not None:
+            watch = self._watch(settings)
+            curves += len(watch.curves)
+            own_rows = validation.rows is not None
+            source = "validation_rows" if own_rows else "validation_data[1]"
+            ids = self.ids_ if own_rows else None
+            require_measurable(watch.metrics, plan, self._everyone, validation, "metrics", source, ids)
         mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
         require_memory("epochs", 4 * len(self) * curves * int(settings.epochs), mend)
         return data, validation
+
+    def _watch(self, settings: Settings) -> Watch:
+        return Watch(self._plan.loss, tuple(settings.metrics), settings.monitor or "")
 
     def _rows(self, plan: Plan, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> Rows:
         found = as_rows(X, y, plan.n_features, plan.n_outputs, plan.loss, plan.dtype, names)
@@ -334,12 +365,16 @@ class Pool:
         batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
         backend = self._ready()
         self._kept_best = self._kept_best or settings.early_stopping
-        self.ended_ = train(
-            backend, self._progress, self._records, self._plan.loss, batch_size, rows, validation, settings
-        )
-        if self._kept_best:
-            # Who has no validated epoch to be best at is at its best where it stands.
-            backend.keep_best(np.flatnonzero(self._records.best_epoch < 0))
+        self.ended_ = "interrupted"
+        try:
+            self.ended_ = train(
+                backend, self._progress, self._records, self._watch(settings), batch_size, rows, validation, settings,
+                self.ids_,
+            )  # fmt: skip
+        finally:
+            if self._kept_best:
+                # Who has no validated epoch to be best at is at its best where it stands.
+                backend.keep_best(np.flatnonzero(self._records.best_epoch < 0))
         return self
 
     def _ready(self) -> Backend:
@@ -356,7 +391,7 @@ class Pool:
     def _buffer_bytes(self) -> int:
         counts = self._plan.parameter_counts()
         slots = np.array([rule.slots for rule in RULES.values()])[self.specs.rule]
-        return int((counts * (1 + slots)).sum()) * self.dtype.itemsize
+        return int((counts * (1 + slots + self._plan.keeps_average)).sum()) * self.dtype.itemsize
 
     # Predicting.
 
@@ -367,7 +402,8 @@ class Pool:
         members: ids to ask, in this order. Default: all.
         out: an array of the result's shape and dtype to write to.
         reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs).
-        weights: "last" or "best"; default "best" after early stopping, else "last".
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". "average" of members
+            that keep none are their last.
 
         Raises MemoryNeededError where the result would not fit.
         """
@@ -430,13 +466,18 @@ class Pool:
         rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
+        data = self._asked_rows(X, y, positions, rows)
+        return self._ready().evaluate(positions, data, weights, _UNWATCHED)[0]
+
+    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any) -> Rows:
+        """X and y, of which each of these members is asked about its own rows, if any are given."""
         data = self._rows(self._plan, X, y)
         if rows is not None:
             found = sets_of(rows, self.ids_[positions], data.n, "rows", "row")
             of = np.zeros(len(self), np.int64)
             of[positions] = found.of
             data.rows = Sets(found.arrays, of)
-        return self._ready().evaluate(positions, data, weights, _UNWATCHED)[0]
+        return data
 
     def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -473,6 +514,42 @@ class Pool:
             result[of[positions][:, None], own] = part
         assert result is not None
         return result
+
+    def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
+              weights: str | None = None, rows: Any = None) -> np.ndarray:  # fmt: skip
+        """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
+
+        metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
+        members, weights: as for `forward`. rows: as for `evaluate`.
+
+        Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
+        """
+        positions, weights = self._positions(members), self._checked_weights(weights)
+        names = [] if metric is None else [canonical("metric", metric)]
+        data = self._asked_rows(X, y, positions, rows)
+        source = ("y", None) if rows is None else ("rows", self.ids_)
+        require_measurable(names, self._plan, positions, data, "metric", *source)
+        backend = self._ready()
+        means = backend.evaluate(positions, data, weights, _UNWATCHED)
+        if not names:
+            return self._plan.loss.finish(means[1])
+        return measured(names, self._plan.loss, backend, positions, data, weights, _UNWATCHED, means)[names[0]]
+
+    def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
+        """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.
+
+        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
+        weights: as for `forward`.
+
+        By NumPy, from the extracted member: they agree with what training computed up to rounding.
+        Raises DataError where there is no such member or layer.
+        """
+        (position,) = self._positions([id])
+        widths = self.specs[position].hidden
+        width = widths[hidden_layer(widths, layer, f"layer of member {id}")]
+        x = as_features(X, self.n_features, self.dtype)
+        require_memory("result", len(x) * width * self.dtype.itemsize, "Ask for fewer rows at a time.")
+        return self.extract(id, weights).hidden_activations(x, layer)
 
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
@@ -555,8 +632,9 @@ class Pool:
             raise DataError(unknown_name("weights", weights, _WEIGHTS))
         if weights == "best" and not self._kept_best:
             raise DataError(compose("weights", "'last'", "'best'", "Best weights are kept where early_stopping=True."))
-        if weights == "average":
-            raise DataError(compose("weights", "'last' or 'best'", "'average'", "Averaged weights are not kept yet."))
+        if weights == "average" and not self._plan.keeps_average:
+            mend = "Averaged weights are kept of members that say so: pm.Member(average=0.999)."
+            raise DataError(compose("weights", "'last' or 'best'", "'average'", mend))
         return weights
 
     # Looking.
@@ -564,12 +642,13 @@ class Pool:
     def leaderboard(self) -> Table:
         """Members from best to worst, as a list of plain records; `to_pandas()` makes a data frame, printing a table.
 
-        Ranked by the validation score (ties: validation loss), where there is one, else by the training loss; members
-        without are last, in pool order. Figures are those of the best epoch where early stopping kept it, else of the
-        last.
+        Ranked by the validation score or what `fit` was told to monitor (ties: validation loss), where there is one,
+        else by the training loss; members without are last, in pool order. Figures are those of the best epoch where
+        early stopping kept it, else of the last.
 
         Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
-        of the epoch under way), status, loss, validation_loss, metric (the score's name), validation_score, best_epoch.
+        of the epoch under way), status, loss, validation_loss, metric (what ranks: the score's name, or the monitored),
+        validation_score (its value), best_epoch; then one for each metric that was computed, as "validation_r2".
         """
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
 
@@ -617,9 +696,7 @@ class Pool:
         if self._kept_best:
             self._ready().keep_best(np.array([position]))
         self._progress.restart(int(position))
-        for curve in self._records.curves.values():
-            curve[position] = np.nan
-        self._records.best_loss[position], self._records.best_epoch[position] = np.inf, -1
+        self._records.forget(int(position))
 
     def subset(self, ids: Any) -> Pool:
         """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
@@ -646,13 +723,13 @@ class Pool:
         header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
         header |= {"loss": to_plain(plan.loss)}
         header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
+        header |= {"monitor": self._records.monitor}
         arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
         if plan.features is not None:
             arrays |= {f"features/{name}": column for name, column in plan.features.columns().items()}
         arrays |= {"ids": self.ids_, "stream_key": plan.stream_key, "order_key": plan.order_key}
         arrays |= {f"progress/{name}": column for name, column in vars(self._progress).items()}
-        arrays |= {f"curves/{name}": curve for name, curve in self._records.curves.items()}
-        arrays |= {"best_loss": self._records.best_loss, "best_epoch": self._records.best_epoch}
+        arrays |= self._records.state()
         arrays |= {f"state/{name}": values for name, values in self._ready().state().items()}
         for position, (weights, biases) in self._given.items():
             arrays |= {f"given/{position}/weights/{k}": w for k, w in enumerate(weights)}
@@ -663,7 +740,7 @@ class Pool:
         """Take over progress, records and buffers from arrays named as in a file."""
         self._progress = Progress(**_named(arrays, "progress/"))
         self._records = Records(len(self), _named(arrays, "curves/"))
-        self._records.best_loss, self._records.best_epoch = arrays["best_loss"], arrays["best_epoch"]
+        self._records.best_value, self._records.best_epoch = arrays["best_value"], arrays["best_epoch"]
         for name, values in _named(arrays, "given/").items():
             position, kind, _ = name.split("/")
             given = self._given.setdefault(int(position), ([], []))
@@ -684,6 +761,12 @@ def load(path: str | os.PathLike[str]) -> Pool:
         if features := _named(arrays, "features/"):
             pool._plan.features = Sets.from_columns(features)
         pool._join(arrays)
+        if head["monitor"] not in MONITORS:
+            mend = "Open it with the version of pmlp_np that wrote it."
+            raise FileFormatError(
+                compose(f"file {os.fspath(path)}", "a metric to monitor", show(head["monitor"]), mend)
+            )
+        pool._records.monitor = head["monitor"]
         pool._kept_best, pool.ended_ = bool(head["kept_best"]), head["ended"]
         return pool
     except (KeyError, TypeError) as error:
@@ -730,21 +813,16 @@ def concat(pools: Sequence[Pool]) -> Pool:
     whole._kept_best = any(pool._kept_best for pool in pools)
     if all(pool._backend is None for pool in pools):
         return whole
-    names = sorted({name for pool in pools for name in pool.history_})
-    n_epochs = max((curve.shape[1] for pool in pools for curve in pool.history_.values()), default=0)
-    states, records = [], []
+    records, states = joined([pool._records for pool in pools]), []
     for pool in pools:
-        records.append(pool._records.take(np.arange(len(pool))))
-        records[-1].make_room(names, n_epochs)
         state = pool._ready().state()
-        states.append(state | {"best": state.get("best", state["parameters"])} if whole._kept_best else state)
+        kept = {"best": whole._kept_best, "average": whole._plan.keeps_average}
+        states.append(state | {name: state.get(name, state["parameters"]) for name, is_kept in kept.items() if is_kept})
     arrays = {f"state/{name}": np.concatenate([state[name] for state in states]) for name in states[0]}
     for name in vars(first._progress):
         arrays[f"progress/{name}"] = np.concatenate([getattr(pool._progress, name) for pool in pools])
-    arrays |= {f"curves/{name}": np.concatenate([each.curves[name] for each in records]) for name in names}
-    for name in ("best_loss", "best_epoch"):
-        arrays[name] = np.concatenate([getattr(each, name) for each in records])
-    whole._join(arrays)
+    whole._join(arrays | records.state())
+    whole._records.monitor = records.monitor
     return whole
 
 

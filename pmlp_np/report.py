@@ -10,11 +10,12 @@ import numpy as np
 
 from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, Plan, Progress
 from pmlp_np.formulas.optimizers import OPTIMIZERS
-from pmlp_np.training import Records
+from pmlp_np.monitoring import Records, grows, ranker
 
 _ROWS_SHOWN = 20
 # Columns that a glance needs; the records hold more.
 _LEFT = {"architecture", "optimizer", "status", "metric"}
+_OWN_CURVES = ("loss", "validation_loss", "validation_score")
 
 
 class Table(list[dict[str, Any]]):
@@ -81,8 +82,10 @@ def leaderboard(plan: Plan, progress: Progress, records: Records, ids: np.ndarra
     latest = last + ((progress.minibatch > 0) & (progress.status != READY))
     loss = _at(records.curves.get("loss"), np.where(has_best, best, latest), n)
     validation = _at(records.curves.get("validation_loss"), best, n)
-    score = _at(records.curves.get("validation_score"), best, n)
-    keys = [-score if plan.loss.score_grows else score, validation] if np.isfinite(score).any() else [loss]
+    ranks = ranker(records.monitor)
+    score = _at(records.curves.get(f"validation_{ranks}"), best, n)
+    keys = [-score if grows(ranks, plan.loss) else score, validation] if np.isfinite(score).any() else [loss]
+    metrics = {name: _at(curve, best, n) for name, curve in records.curves.items() if name not in _OWN_CURVES}
     # A diverged member is of use only where its best weights were kept.
     useless = (progress.status == DIVERGED) & ~(kept_best & (records.best_epoch >= 0))
     order = np.lexsort([np.where(np.isfinite(key) & ~useless, key, np.inf) for key in reversed(keys)])
@@ -105,14 +108,16 @@ def leaderboard(plan: Plan, progress: Progress, records: Records, ids: np.ndarra
             "status": "untrained" if progress.step[i] == 0 else STATUS_NAMES[progress.status[i]],
             "loss": float(loss[i]),
             "validation_loss": float(validation[i]),
-            "metric": plan.loss.score_name,
+            "metric": plan.loss.score_name if ranks == "score" else ranks,
             "validation_score": float(score[i]),
             "best_epoch": int(records.best_epoch[i]) if kept_best else None,
         }
+        record |= {name: float(values[i]) for name, values in metrics.items()}
         records_of_members.append(record)
     shown = ["rank", "id", "architecture", "optimizer", "learning_rate", "parameters", "epochs", "status", "loss"]
     if "validation_loss" in records.curves:
-        shown += ["validation_loss", "validation_score"]
+        # What ranks is shown once, under its own name.
+        shown += ["validation_loss", *(["validation_score"] if ranks == "score" else []), *metrics]
     return Table(records_of_members, tuple(shown))
 
 

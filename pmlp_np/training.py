@@ -1,4 +1,5 @@
-"""Training: epochs, validation, early stopping, budgets and interrupts. It knows no backend, only the contract.
+"""Training: epochs, validation, early stopping, callbacks, budgets and interrupts. It knows no backend, only the
+contract.
 
 Each member trains for the given number of epochs from where it stands. An epoch of all members that are still in is one
 call of the backend; after it, members are validated, compared with their best, and leave when they have stopped or
@@ -12,8 +13,8 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ import numpy as np
 from pmlp_np import checks
 from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED_EARLY, Backend, Control, Progress, Rows
 from pmlp_np.errors import DataError, compose, show
-from pmlp_np.formulas.losses import Loss
 from pmlp_np.formulas.schedules import needs_fit_epochs
+from pmlp_np.monitoring import Callback, Records, Watch, call_back, measure_best, metric_names, monitor_name
 from pmlp_np.progress import ProgressBar
 
 
@@ -39,6 +40,10 @@ class Settings:
     time_budget: float | None
     progress: bool | str
     n_threads: int | None
+    # Given as `fit` takes them; kept as tuples, with the metrics' own names, and "" for no monitor.
+    metrics: str | Sequence[str] = ()
+    monitor: str | None = None
+    callbacks: Sequence[Callback] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "n_threads"):
@@ -55,38 +60,14 @@ class Settings:
             raise DataError(compose("early_stopping", "True or False", show(self.early_stopping)))
         if self.progress not in (True, False, "auto"):
             raise DataError(compose("progress", "True, False or 'auto'", show(self.progress)))
-
-
-@dataclass
-class Records:
-    """What training leaves behind, by position: curves (n_members, n_epochs) float32, and each member's best so far."""
-
-    n_members: int
-    curves: dict[str, np.ndarray] = field(default_factory=dict)
-    best_loss: np.ndarray = field(init=False)
-    best_epoch: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.best_loss = np.full(self.n_members, np.inf)
-        self.best_epoch = np.full(self.n_members, -1, np.int64)
-
-    def make_room(self, names: list[str], n_epochs: int) -> None:
-        """Curves of these names, at least n_epochs long, NaN where nothing is known."""
-        n_epochs = max([n_epochs, *(curve.shape[1] for curve in self.curves.values())])
-        for name in {*names, *self.curves}:
-            curve = self.curves.get(name, np.zeros((self.n_members, 0), np.float32))
-            room = np.full((self.n_members, n_epochs - curve.shape[1]), np.nan, np.float32)
-            self.curves[name] = np.concatenate([curve, room], axis=1)
-
-    def enter(self, name: str, members: np.ndarray, epoch: np.ndarray, values: np.ndarray) -> None:
-        """Note one value of each of these members; one too large for float32 becomes infinity."""
-        with np.errstate(over="ignore"):
-            self.curves[name][members, epoch] = values
-
-    def take(self, positions: np.ndarray) -> Records:
-        part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
-        part.best_loss, part.best_epoch = self.best_loss[positions], self.best_epoch[positions]
-        return part
+        metrics = metric_names(self.metrics)
+        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "monitor", monitor_name(self.monitor, metrics))
+        callbacks = () if self.callbacks is None else self.callbacks
+        if not isinstance(callbacks, (tuple, list)) or not all(callable(each) for each in callbacks):
+            mend = "Each is called with a pm.EpochEnd."
+            raise DataError(compose("callbacks", "a list of functions", show(callbacks), mend))
+        object.__setattr__(self, "callbacks", tuple(callbacks))
 
 
 @contextlib.contextmanager
@@ -114,17 +95,20 @@ def train(
     backend: Backend,
     progress: Progress,
     records: Records,
-    loss: Loss,
+    watch: Watch,
     batch_size: np.ndarray,
     data: Rows,
     validation: Rows | None,
     settings: Settings,
+    ids: np.ndarray,
 ) -> str:
-    """Train every member that is READY for `settings.epochs` epochs more. Returns "done", "time budget" or
+    """Train every member that is READY for `settings.epochs` epochs more. Returns "done", "stopped", "time budget" or
     "interrupted"."""
+    began = time.monotonic()
     target = progress.epoch + settings.epochs
     _fix_schedules(backend, progress, settings.epochs)
-    names = ["loss"] + (["validation_loss", "validation_score"] if validation is not None else [])
+    names = ["loss"] + (watch.curves if validation is not None else [])
+    shown = "loss" if validation is None else watch.shown
     records.make_room(names, int(target[progress.status == READY].max(initial=0)))
     counts = data.counts(len(batch_size))
     batches = -(-counts // batch_size)
@@ -132,14 +116,14 @@ def train(
     # A cursor within an epoch of other data means nothing here: such an epoch starts again.
     stale = (progress.status == READY) & (progress.minibatch >= batches)
     progress.minibatch[stale], progress.loss_sum[stale] = 0, 0.0
-    deadline = None if settings.time_budget is None else time.monotonic() + settings.time_budget
+    deadline = None if settings.time_budget is None else began + settings.time_budget
 
     def work_left() -> float:
         """Multiply-adds, roughly, up to the target of every member that is still in."""
         epochs = np.maximum(target - progress.epoch, 0) - progress.minibatch / batches
         return float((epochs * parameters * counts)[progress.status == READY].sum())
 
-    left, finished = work_left(), 0.0
+    left, finished, rounds, stopped = work_left(), 0.0, 0, False
     with _interrupts() as pressed, contextlib.closing(ProgressBar(settings.progress)) as bar:
         this_epoch, note = 0.0, ""
 
@@ -153,7 +137,11 @@ def train(
         control = Control(tick, settings.n_threads)
         # Never cut short, so that where training is interrupted changes nothing: neither curves, nor who stops early.
         whole = Control(n_threads=settings.n_threads)
-        while not over():
+        if validation is not None:
+            records.follow(watch.monitor)
+            if settings.early_stopping:
+                measure_best(records, watch, backend, validation, whole)
+        while not (stopped or over()):
             members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
             if not len(members):
                 break
@@ -167,14 +155,25 @@ def train(
             watched = epoch_loss[members[healthy]]
             if validation is not None:
                 watched = _validate(
-                    backend, progress, records, loss, members[healthy], epoch[healthy], validation, settings, whole
+                    backend, progress, records, watch, members[healthy], epoch[healthy], validation, settings, whole
                 )
             _reduce_rates(backend, progress, members[healthy], watched)
+            # Not after an epoch that was cut short: it is told of when it is finished.
+            if settings.callbacks and not (~done & (progress.status[members] == READY)).any():
+                rounds += 1
+                still_in = members[progress.status[members] == READY]
+                leaving, stopped = call_back(
+                    settings.callbacks, records, ids, still_in, progress.epoch[still_in], rounds,
+                    time.monotonic() - began,
+                )  # fmt: skip
+                progress.status[leaving & (progress.status == READY)] = STOPPED_EARLY
             finished, left = finished + this_epoch, work_left()
-            note = _note(progress, records, target, names[-1]) if bar.wanted else ""
+            note = _note(progress, records, target, shown) if bar.wanted else ""
             bar.show(finished / max(finished + left, 1.0), note)
         if pressed.is_set():
             return "interrupted"
+        if stopped:
+            return "stopped"
         return "time budget" if work_left() else "done"
 
 
@@ -182,7 +181,7 @@ def _validate(
     backend: Backend,
     progress: Progress,
     records: Records,
-    loss: Loss,
+    watch: Watch,
     members: np.ndarray,
     epoch: np.ndarray,
     validation: Rows,
@@ -191,19 +190,20 @@ def _validate(
 ) -> np.ndarray:
     """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved.
     Returns their losses."""
-    found, score = backend.evaluate(members, validation, "last", control)
-    records.enter("validation_loss", members, epoch, found)
-    records.enter("validation_score", members, epoch, loss.finish(score))
+    values = watch.measure(backend, members, validation, "last", control)
+    for curve, found in zip(watch.curves, values.values(), strict=True):
+        records.enter(curve, members, epoch, found)
     if not settings.early_stopping:
-        return found
-    better = found < records.best_loss[members] - settings.min_delta
+        return values["loss"]
+    found = watch.oriented(values)
+    better = found < records.best_value[members] - settings.min_delta
     backend.keep_best(members[better])
-    records.best_loss[members[better]] = found[better]
+    records.best_value[members[better]] = found[better]
     records.best_epoch[members[better]] = epoch[better]
-    # Counted from the first validated epoch where no loss was ever a number.
+    # Counted from the first validated epoch where no value was ever a number.
     waited = epoch - np.maximum(records.best_epoch[members], 0)
     progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
-    return found
+    return values["loss"]
 
 
 def _fix_schedules(backend: Backend, progress: Progress, epochs: int) -> None:

@@ -25,11 +25,15 @@ def slot_names(optimizer: pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam) -
 
 @dataclass
 class MemberState:
-    """Parameters and slots as arrays (biases are left out where the member has none), curves and progress."""
+    """Parameters and slots as arrays (biases are left out where the member has none), curves and progress.
+
+    average: none of a member that keeps none, whatever its pool does.
+    """
 
     weights: list[np.ndarray]
     biases: list[np.ndarray]
     best: list[np.ndarray]
+    average: list[np.ndarray]
     slots: dict[str, dict[str, list[np.ndarray]]]
     curves: dict[str, np.ndarray]
     progress: dict[str, np.ndarray]
@@ -37,6 +41,7 @@ class MemberState:
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name."""
         groups = {"weights": self.weights, "biases": self.biases, "best": self.best}
+        groups["average"] = self.average
         groups |= {f"{name} of {kind}": values for name, slot in self.slots.items() for kind, values in slot.items()}
         found = {f"{name} {k}": values for name, group in groups.items() for k, values in enumerate(group)}
         return found | self.curves | self.progress
@@ -45,7 +50,7 @@ class MemberState:
 def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     """The state of every member by id."""
     state = pool._ready().state()
-    parameters, slots, best = (_Reader(state.get(name)) for name in ("parameters", "slots", "best"))
+    parameters, slots, best, average = (_Reader(state.get(name)) for name in ("parameters", "slots", "best", "average"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):
         features = pool._plan.features
@@ -54,11 +59,15 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
         weights, biases = parameters.take(sizes, member.bias)
         names = slot_names(member.optimizer)
         taken = {name: dict(zip(("weights", "biases"), slots.take(sizes, member.bias), strict=True)) for name in names}
-        kept = sum(best.take(sizes, member.bias), []) if "best" in state else []
+        kept, averages = (
+            sum(reader.take(sizes, member.bias), []) if name in state else []
+            for name, reader in (("best", best), ("average", average))
+        )
+        averages = averages if member.average else []
         curves = {name: curve[i] for name, curve in pool.history_.items()}
         progress = {name: values[i] for name, values in vars(pool._progress).items()}
-        states[id] = MemberState(weights, biases, kept, taken, curves, progress)
-    assert parameters.exhausted() and slots.exhausted() and best.exhausted()
+        states[id] = MemberState(weights, biases, kept, averages, taken, curves, progress)
+    assert all(reader.exhausted() for reader in (parameters, slots, best, average))
     return states
 
 

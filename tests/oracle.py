@@ -25,7 +25,7 @@ PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 # Last counter word: what the random words are for.
-FOR_MEMBER_ID, FOR_MEMBER_SEED, FOR_ORDER_KEY, FOR_WEIGHTS, FOR_SHUFFLE = 1, 2, 3, 4, 5
+FOR_MEMBER_ID, FOR_MEMBER_SEED, FOR_ORDER_KEY, FOR_WEIGHTS, FOR_SHUFFLE, FOR_DROPOUT = 1, 2, 3, 4, 5, 6
 
 
 def low(value: int) -> int:
@@ -91,6 +91,17 @@ def shuffled_order(key: int, epoch: int, n: int) -> NDArray[np.intp]:
         j = words[n - 1 - i] * (i + 1) >> 32
         order[i], order[j] = order[j], order[i]
     return np.array(order, dtype=np.intp)
+
+
+def dropout_mask(share: float, key: int, epoch: int, layer: int, place: int, shape: tuple[int, int]) -> Array:
+    """What dropout multiplies a layer's (rows, units) by, 0 or 1 / (1 - share).
+
+    The first row is the one at this place of the epoch's order; layer 0 are the features. Four rows share a counter.
+    """
+    rows, units = np.arange(place, place + shape[0], dtype=np.uint64)[:, None], np.arange(shape[1], dtype=np.uint64)
+    words = philox4x32((rows // 4, epoch, units, FOR_DROPOUT ^ (layer << 8)), key_words(key))
+    of_row = np.choose((rows % 4).astype(np.intp), [np.broadcast_to(word, shape) for word in words])
+    return np.where(of_row < math.floor(share * 2**32), 0.0, 1.0 / (1.0 - share))
 
 
 def open_uniform(count: int, layer: int, tensor: int, key: int) -> Array:
@@ -501,6 +512,10 @@ OPTION_DEFAULTS: dict[str, Any] = {
     "warmup_epochs": 0.0,
     "plateau_patience": 0.0,
     "plateau_factor": 0.1,
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "clip_norm": 0.0,
+    "average": 0.0,
 }
 
 
@@ -561,10 +576,12 @@ class OracleMLP:
       "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
     - `step_count`, the number of updates done, on which Adam's bias correction depends;
     - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of
-      the learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since.
+      the learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since;
+    - `averages`, averaged weights, then biases, after the first step; without averaging the last ones.
 
-    With parametrization "ntk" a layer divides its weights by the root of their number of rows; `effective_weights` are
-    those divided. Options are those of a member, by name; what is left out has its default.
+    With parametrization "ntk" a layer divides its weights by the root of their number of rows; `effective_weights` and
+    `effective_averages` are those divided. Options are those of a member, by name; what is left out has its default.
+    key: the member's stream, from which dropout is drawn.
     """
 
     def __init__(
@@ -579,6 +596,7 @@ class OracleMLP:
         bias: bool = True,
         options: Mapping[str, Any] | None = None,
         loss_parameters: Mapping[str, Any] | None = None,
+        key: int = 0,
     ) -> None:
         names = [activation] * len(hidden) if isinstance(activation, str) else list(activation)
         if len(names) != len(hidden):
@@ -594,6 +612,7 @@ class OracleMLP:
         self.update = update
         self.hyperparameters = {**defaults, **hyperparameters}
         self.bias = bias
+        self.key = key
         sizes = [n_features, *hidden, n_outputs]
         self.weights = [np.zeros(shape) for shape in zip(sizes[:-1], sizes[1:], strict=True)]
         self.biases = [np.zeros(size) for size in sizes[1:]]
@@ -607,6 +626,7 @@ class OracleMLP:
         self.step_count = 0
         self.fit_epochs = 0
         self.rate_factor, self.plateau_loss, self.plateau_wait = 1.0, math.inf, 0
+        self.averages: list[Array] = []
 
     def scale(self, k: int) -> float:
         """What the weights of layer k are divided by."""
@@ -621,6 +641,11 @@ class OracleMLP:
         """What a slot would be multiplied by, were the effective weights trained."""
         normalized = self.update is rmsprop and name == "momentum"
         return 1.0 if kind == "biases" or normalized else self.scale(k) ** SLOT_POWERS[name]
+
+    @property
+    def effective_averages(self) -> list[Array]:
+        """Averages as they would multiply inputs, and of the biases."""
+        return [a / self.scale(k) if k < len(self.weights) else a for k, a in enumerate(self.averages)]
 
     def set_state(
         self,
@@ -643,20 +668,35 @@ class OracleMLP:
         """Mean loss of raw outputs, and its gradient."""
         return LOSSES[self.loss_name](raw, y, **self.loss_parameters)
 
-    def _forward(self, X: ArrayLike) -> tuple[list[Array], list[Array]]:
+    def masks(self, rows: int, epoch: int, place: int) -> list[Array] | None:
+        """What the features and each hidden layer's activations of these rows are multiplied by in training."""
+        shares = [self.options["input_dropout"]] + [self.options["dropout"]] * len(self.activations)
+        if not any(shares):
+            return None
+        units = [len(w) for w in self.weights]
+        return [
+            dropout_mask(share, self.key, epoch, layer, place, (rows, units[layer]))
+            for layer, share in enumerate(shares)
+        ]
+
+    def _forward(self, X: ArrayLike, masks: list[Array] | None = None) -> tuple[list[Array], list[Array]]:
         """The input of each layer and its pre-activation; the output layer's pre-activation is the raw output."""
         inputs, pre_activations = [np.asarray(X, dtype=np.float64)], []
+        if masks is not None:
+            inputs[0] = inputs[0] * masks[0]
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             pre_activations.append(inputs[k] @ w / self.scale(k) + b)
             if k < len(self.activations):
                 function, _ = ACTIVATIONS[self.activations[k]]
                 inputs.append(function(pre_activations[k]))
+                if masks is not None:
+                    inputs[-1] = inputs[-1] * masks[k + 1]
         return inputs, pre_activations
 
     def _loss_and_gradients(
-        self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None
+        self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None, masks: list[Array] | None = None
     ) -> tuple[float, list[Array], list[Array]]:
-        inputs, pre_activations = self._forward(X)
+        inputs, pre_activations = self._forward(X, masks)
         if row_weights is None:
             loss, delta = self.loss_function(pre_activations[-1], y)
         else:
@@ -668,7 +708,10 @@ class OracleMLP:
             bias_gradients.insert(0, delta.sum(axis=0) if self.bias else np.zeros_like(self.biases[k]))
             if k > 0:
                 _, derivative = ACTIVATIONS[self.activations[k - 1]]
-                delta = (delta @ self.weights[k].T / self.scale(k)) * derivative(pre_activations[k - 1])
+                delta = delta @ self.weights[k].T / self.scale(k)
+                if masks is not None:
+                    delta = delta * masks[k]
+                delta = delta * derivative(pre_activations[k - 1])
         return loss, weight_gradients, bias_gradients
 
     @np.errstate(all="ignore")
@@ -678,15 +721,17 @@ class OracleMLP:
         return pre_activations[-1]
 
     @np.errstate(all="ignore")
-    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
+    def loss(self, X: ArrayLike, y: ArrayLike, masks: list[Array] | None = None) -> float:
         """Mean loss over these rows."""
-        _, pre_activations = self._forward(X)
+        _, pre_activations = self._forward(X, masks)
         return self.loss_function(pre_activations[-1], y)[0]
 
     @np.errstate(all="ignore")
-    def gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[list[Array], list[Array]]:
+    def gradients(
+        self, X: ArrayLike, y: ArrayLike, masks: list[Array] | None = None
+    ) -> tuple[list[Array], list[Array]]:
         """Gradients of `loss` with respect to weights and biases (zeros where there are none), without weight decay."""
-        _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y)
+        _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, masks=masks)
         return weight_gradients, bias_gradients
 
     def hyperparameters_of(self, kind: str, k: int, rate: float = 1.0) -> dict[str, Any]:
@@ -711,15 +756,37 @@ class OracleMLP:
         return moved - h["learning_rate"] * h["decoupled_weight_decay"] * w, slots
 
     @np.errstate(all="ignore")
-    def step(self, X: ArrayLike, y: ArrayLike, rate: float = 1.0, row_weights: Array | None = None) -> float:
-        """One update on one minibatch, with a learning rate multiplied by `rate`; returns the loss before it."""
-        loss, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, row_weights)
+    def step(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        rate: float = 1.0,
+        row_weights: Array | None = None,
+        masks: list[Array] | None = None,
+    ) -> float:
+        """One update on one minibatch, with a learning rate multiplied by `rate` and dropout by masks; returns the loss
+        before it."""
+        loss, *gradients = self._loss_and_gradients(X, y, row_weights, masks)
+        weight_gradients, bias_gradients = self.clipped(*gradients)
         self.step_count += 1
         for k in range(len(self.weights)):
             self._update("weights", self.weights, weight_gradients, k, rate)
             if self.bias:
                 self._update("biases", self.biases, bias_gradients, k, rate)
+        now, decay = self.weights + self.biases, self.options["average"]
+        if self.step_count == 1 or not self.averages:
+            self.averages = now
+        self.averages = [decay * a + (1.0 - decay) * w for a, w in zip(self.averages, now, strict=True)]
         return loss
+
+    def clip_factor(self, gradients: Iterable[Array]) -> float:
+        """What all gradients are multiplied by, so that together they are no longer than `clip_norm`."""
+        norm, limit = math.sqrt(sum(float(np.sum(g * g)) for g in gradients)), self.options["clip_norm"]
+        return min(1.0, limit / (norm + 1e-6)) if limit > 0.0 and math.isfinite(norm) else 1.0
+
+    def clipped(self, weight_gradients: list[Array], bias_gradients: list[Array]) -> tuple[list[Array], list[Array]]:
+        factor = self.clip_factor(weight_gradients + bias_gradients)
+        return [factor * g for g in weight_gradients], [factor * g for g in bias_gradients]
 
     def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, rate: float) -> None:
         slots = {name: slot[kind][k] for name, slot in self.slots.items()}
@@ -765,20 +832,21 @@ class OracleMLP:
         history = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = np.arange(n) if shuffle_key is None else shuffled_order(shuffle_key, epoch, n)
-            batches = [order[start : start + batch_size] for start in range(0, n, batch_size)]
+            batches = {start: order[start : start + batch_size] for start in range(0, n, batch_size)}
             losses = []
-            for i, batch in enumerate(batches):
+            for i, (start, batch) in enumerate(batches.items()):
                 rate = rate_factor(self.options, epoch, i, len(batches), self.fit_epochs)
                 counted = None if sample_weight is None else sample_weight[batch]
-                losses.append(self.step(X[batch], y[batch], rate, counted))
+                masks = self.masks(len(batch), epoch, start)
+                losses.append(self.step(X[batch], y[batch], rate, counted, masks))
             history.append(sum(losses) / len(losses))
             self.watch(history[-1] if validation is None else self.loss(*validation))
         return history
 
     @np.errstate(all="ignore")
-    def smallest_kink_distance(self, X: ArrayLike) -> float:
+    def smallest_kink_distance(self, X: ArrayLike, masks: list[Array] | None = None) -> float:
         """The smallest distance of a hidden pre-activation to a kink of its activation; inf where there is none."""
-        _, pre_activations = self._forward(X)
+        _, pre_activations = self._forward(X, masks)
         distances = [
             float(np.abs(z - kink).min())
             for name, z in zip(self.activations, pre_activations[:-1], strict=True)

@@ -35,17 +35,20 @@ def carried(errors: Array, factors: Array) -> Array:
 
 
 @np.errstate(all="ignore")
-def rounding(net: OracleMLP, X: Array, y: Any, unit: float) -> Rounding:
-    """What one rounding per operation does to a step on these rows."""
-    inputs, z = net._forward(X)
+def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] | None = None) -> Rounding:
+    """What one rounding per operation does to a step on these rows, with these masks of dropout."""
+    inputs, z = net._forward(X, masks)
     names = net.activations
-    derivatives = [ACTIVATIONS[name][1](z[k]) for k, name in enumerate(names)]
-    input_errors, z_errors = [np.zeros_like(inputs[0])], []
+    # A mask's factor is rounded, and so is the product with it.
+    factors = [np.ones(1)] * len(inputs) if masks is None else masks
+    masking = 0.0 if masks is None else 2.0 * unit
+    derivatives = [factors[k + 1] * ACTIVATIONS[name][1](z[k]) for k, name in enumerate(names)]
+    input_errors, z_errors = [masking * np.abs(inputs[0])], []
     weights = net.effective_weights
     for k, (w, b) in enumerate(zip(weights, net.biases, strict=True)):
         z_errors.append(unit * (np.abs(inputs[k]) @ np.abs(w) + np.abs(b)) + carried(input_errors[k], w))
         if k < len(names):
-            input_errors.append(unit * np.abs(inputs[k + 1]) + np.abs(derivatives[k]) * z_errors[k])
+            input_errors.append((unit + masking) * np.abs(inputs[k + 1]) + np.abs(derivatives[k]) * z_errors[k])
 
     raw, raw_error = z[-1], z_errors[-1]
     loss, slope = net.loss_function(raw, y)
@@ -69,7 +72,7 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float) -> Rounding:
             back = slope @ w
             back_error = unit * (np.abs(slope) @ np.abs(w)) + carried(slope_error, w)
             # Derivatives are differences of numbers up to one.
-            derivative_error = unit + ACTIVATION_CURVATURE * z_errors[k - 1]
+            derivative_error = factors[k] * (unit + ACTIVATION_CURVATURE * z_errors[k - 1]) + masking * derivative
             slope = back * derivative
             slope_error = np.abs(derivative) * back_error + np.abs(back) * derivative_error
     weight_errors = [error / net.scale(k) for k, error in enumerate(weight_errors)]

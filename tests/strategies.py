@@ -135,6 +135,18 @@ SCHEDULE_OPTIONS = st.one_of(
     ),
     st.fixed_dictionaries({"plateau_patience": st.just(1.0), "plateau_factor": st.sampled_from([0.1, 0.5])}),
 )
+REGULARIZER_OPTIONS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "dropout": st.sampled_from([0.1, 0.3, 0.5]),
+            "input_dropout": st.sampled_from([0.1, 0.3, 0.5]),
+            "average": st.sampled_from([0.3, 0.9, 0.999]),
+            "clip_norm": st.sampled_from([0.01, 0.3, 3.0, 1e4]),
+        },
+    ),
+)
 
 
 @st.composite
@@ -152,6 +164,7 @@ def members(draw: st.DrawFn, max_depth: int = MAX_DEPTH, own_batches: bool = Tru
         zero_last=draw(st.sampled_from([False, False, True])),
         **draw(STEP_OPTIONS),
         **draw(SCHEDULE_OPTIONS),
+        **draw(REGULARIZER_OPTIONS),
     )
 
 

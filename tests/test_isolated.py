@@ -183,8 +183,9 @@ def assert_padding_is_zero(pool: pm.Pool) -> None:
     assert unused.any()
     assert not backend.parameters[: layout.size][unused].any()
     assert not backend.parameters[layout.size :].any()
-    if backend.best is not None:
-        assert not backend.best[: layout.size][unused].any()
+    for snapshot in (backend.best, backend.average):
+        if snapshot is not None:
+            assert not snapshot[: layout.size][unused].any()
     used_slots = 0
     for member in range(len(pool)):
         start, size = int(backend._slot_offset[member]), int(layout.block_size[member])
@@ -204,7 +205,8 @@ def test_poisoned_memory_changes_no_bit_and_padding_ends_zero(
     outputs = expected.forward(X), expected.evaluate(X, y)
     handed_out = poison(monkeypatch)
     pool = setting.fit(setting.pool(), 1, n_threads=2)
-    assert len(handed_out) == 4  # parameters, slots, and the scratch of two threads
+    # Parameters, slots, averages, the scratch of two threads, and of the forward from which metrics are taken.
+    assert len(handed_out) == 5 + setting.early_stopping
     setting.go_on(pool, 2, n_threads=3)
     assert_same_bits(pool, expected)
     assert_padding_is_zero(pool)

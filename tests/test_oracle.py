@@ -54,7 +54,9 @@ class Problem:
     rows: int
     seed: int
 
-    def network(self, optimizer: str = "sgd", **hyperparameters: Any) -> oracle.OracleMLP:
+    def network(
+        self, optimizer: str = "sgd", options: dict[str, Any] | None = None, **hyperparameters: Any
+    ) -> oracle.OracleMLP:
         mlp = oracle.OracleMLP(
             self.hidden,
             self.activation,
@@ -64,6 +66,7 @@ class Problem:
             optimizer,
             hyperparameters,
             bias=self.bias,
+            options=options,
             loss_parameters=named(self.loss, self.n_outputs)[1],
         )
         rng = np.random.default_rng(self.seed)
@@ -178,6 +181,43 @@ def test_all_orders_are_equally_likely() -> None:
     assert len(counts) == 24
     # The 99.9 % quantile with 23 degrees of freedom; the keys are fixed, so this never changes by chance.
     assert chi_squared < 49.7
+
+
+@given(
+    st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 9), st.integers(0, 2**34), st.floats(0.0, 0.99)
+)
+def test_dropout_masks_follow_their_definition(key: int, epoch: int, layer: int, place: int, share: float) -> None:
+    mask = oracle.dropout_mask(share, key, epoch, layer, place, (6, 3))
+    assert mask.shape == (6, 3)
+    for (row, unit), factor in np.ndenumerate(mask):
+        four, i = divmod(place + row, 4)
+        word = oracle.philox4x32((four, epoch, unit, 6 + 256 * layer), oracle.key_words(key))[i]
+        assert factor == (0.0 if word < int(share * 2**32) else 1.0 / (1.0 - share))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_equals_pytorchs_in_distribution(torch: ModuleType, share: float) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torch.nn.Dropout(share)(torch.ones(200, 100, dtype=torch.float64)).numpy()
+    ours = oracle.dropout_mask(share, 3, 4, 1, 5, theirs.shape)
+    np.testing.assert_allclose(np.unique(ours), np.unique(theirs), rtol=1e-15)
+    # Of 20,000 draws; rows, columns and neighbors say nothing about each other.
+    assert np.mean(ours == 0.0) == pytest.approx(share, abs=0.015)
+    assert ours.mean() == pytest.approx(1.0, abs=0.15)
+    if share:
+        for a, b in ((ours[1:], ours[:-1]), (ours[:, 1:], ours[:, :-1])):
+            assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.03
+
+
+def test_dropout_draws_anew_in_each_row_layer_and_epoch() -> None:
+    """And a row has the same mask wherever a minibatch begins."""
+    whole = oracle.dropout_mask(0.5, 1, 2, 1, 0, (40, 30))
+    for start in (0, 1, 2, 3, 7, 20):
+        assert np.array_equal(oracle.dropout_mask(0.5, 1, 2, 1, start, (20, 30)), whole[start : start + 20])
+    for key, epoch, layer in ((2, 2, 1), (1, 3, 1), (1, 2, 2), (1, 2, 0)):
+        other = oracle.dropout_mask(0.5, key, epoch, layer, 0, (40, 30))
+        assert 0.4 < np.mean(other == whole) < 0.6
 
 
 @pytest.mark.parametrize("initializer", oracle.INITIALIZERS)
@@ -387,39 +427,42 @@ def test_losses_refuse_targets_that_do_not_fit() -> None:
 
 
 def central_differences(
-    mlp: oracle.OracleMLP, X: np.ndarray, y: np.ndarray, parameters: list[np.ndarray]
+    mlp: oracle.OracleMLP, X: np.ndarray, y: np.ndarray, parameters: list[np.ndarray], masks: Any = None
 ) -> list[np.ndarray]:
     slopes = []
     for parameter in parameters:
         slope = np.empty_like(parameter)
         for index, value in np.ndenumerate(parameter):
             parameter[index] = value + STEP
-            above = mlp.loss(X, y)
+            above = mlp.loss(X, y, masks)
             parameter[index] = value - STEP
-            below = mlp.loss(X, y)
+            below = mlp.loss(X, y, masks)
             parameter[index] = value
             slope[index] = (above - below) / (2.0 * STEP)
         slopes.append(slope)
     return slopes
 
 
-def is_clear_of_kinks(problem: Problem) -> bool:
+def is_clear_of_kinks(problem: Problem, **options: float) -> bool:
     X, y = problem.data()
-    mlp = problem.network()
-    distance = mlp.smallest_kink_distance(X)
+    mlp = problem.network(options=options)
+    masks = mlp.masks(len(X), 0, 0)
+    distance = mlp.smallest_kink_distance(X, masks)
     if mlp.loss_name in ("absolute_error", "quantile"):
-        split, targets = oracle.in_heads(mlp.forward(X), y, heads(problem.loss))
+        _, pre_activations = mlp._forward(X, masks)
+        split, targets = oracle.in_heads(pre_activations[-1], y, heads(problem.loss))
         distance = min(distance, np.abs(split - targets).min())
     return bool(distance > CLEAR_OF_KINKS)
 
 
-def assert_gradients_are_slopes(problem: Problem) -> None:
-    mlp = problem.network()
+def assert_gradients_are_slopes(problem: Problem, **options: float) -> None:
+    mlp = problem.network(options=options)
     X, y = problem.data()
-    weight_gradients, bias_gradients = mlp.gradients(X, y)
-    assert_same_arrays(weight_gradients, central_differences(mlp, X, y, mlp.weights), **NEARLY)
+    masks = mlp.masks(len(X), 0, 0)
+    weight_gradients, bias_gradients = mlp.gradients(X, y, masks)
+    assert_same_arrays(weight_gradients, central_differences(mlp, X, y, mlp.weights, masks), **NEARLY)
     if problem.bias:
-        assert_same_arrays(bias_gradients, central_differences(mlp, X, y, mlp.biases), **NEARLY)
+        assert_same_arrays(bias_gradients, central_differences(mlp, X, y, mlp.biases, masks), **NEARLY)
     else:
         assert not any(gradient.any() for gradient in bias_gradients)
 
@@ -434,6 +477,13 @@ def test_gradients_are_slopes_with_every_activation(name: str, data: st.DataObje
 @given(data=st.data())
 def test_gradients_are_slopes_with_every_loss(name: str, data: st.DataObject) -> None:
     assert_gradients_are_slopes(data.draw(problems(losses=[name]).filter(is_clear_of_kinks)))
+
+
+@given(problem=problems(), share=st.sampled_from([0.2, 0.6]), of_features=st.sampled_from([0.0, 0.3]))
+def test_gradients_are_slopes_with_dropout(problem: Problem, share: float, of_features: float) -> None:
+    options = {"dropout": share, "input_dropout": of_features}
+    assume(is_clear_of_kinks(problem, **options))
+    assert_gradients_are_slopes(problem, **options)
 
 
 def test_smallest_kink_distance() -> None:
@@ -583,14 +633,20 @@ class Divided:
 
 
 @pytest.mark.parametrize("optimizer", oracle.OPTIMIZERS)
-@given(seed=st.integers(0, 2**32 - 1), decay_biases=st.booleans(), depth=st.integers(0, 2))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    decay_biases=st.booleans(),
+    depth=st.integers(0, 2),
+    limit=st.sampled_from([0.0, 0.3, 3.0]),
+)
 def test_options_of_steps_by_autograd(
-    torch: ModuleType, optimizer: str, seed: int, decay_biases: bool, depth: int
+    torch: ModuleType, optimizer: str, seed: int, decay_biases: bool, depth: int, limit: float
 ) -> None:
-    """Penalties as terms of the loss, divided weights in the forward pass, learning rates in parameter groups."""
+    """Penalties as terms of the loss, divided weights in the forward pass, learning rates in parameter groups; what is
+    clipped is the gradient without penalties, by the weights that are trained."""
     options = {
         "l1": 0.05, "decoupled_weight_decay": 0.3, "decay_biases": decay_biases, "bias_rate_factor": 0.5,
-        "first_layer_rate_factor": 3.0, "last_layer_rate_factor": 0.25, "parametrization": "ntk",
+        "first_layer_rate_factor": 3.0, "last_layer_rate_factor": 0.25, "parametrization": "ntk", "clip_norm": limit,
     }  # fmt: skip
     rate, l2 = 0.01, 0.1
     hyperparameters = {"learning_rate": rate} | ({} if optimizer == "adamw" else {"weight_decay": l2})
@@ -614,12 +670,14 @@ def test_options_of_steps_by_autograd(
         out = torch.tensor(X)
         for k, layer in enumerate(layers):
             out = layer(out) if k == depth else torch.tanh(layer(out))
-        loss = torch.nn.functional.mse_loss(out, torch.tensor(y))
-        loss = loss + sum(0.05 * p.abs().sum() for p in decaying)
-        if optimizer != "adamw":
-            loss = loss + sum(0.5 * l2 * (p**2).sum() for p in decaying)
         steps.zero_grad()
-        loss.backward()
+        torch.nn.functional.mse_loss(out, torch.tensor(y)).backward()
+        if limit:
+            torch.nn.utils.clip_grad_norm_([p for layer in layers for p in (layer.weight, layer.bias)], limit)
+        penalty = sum(0.05 * p.abs().sum() for p in decaying)
+        if optimizer != "adamw":
+            penalty = penalty + sum(0.5 * l2 * (p**2).sum() for p in decaying)
+        penalty.backward()
         before = [p.detach().clone() for p in decaying]
         steps.step()
         with torch.no_grad():
@@ -640,6 +698,67 @@ def test_learning_rates_fall_on_a_plateau() -> None:
         mlp.watch(loss)
         seen.append(mlp.rate_factor)
     assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+
+
+REGULARIZED: dict[str, dict[str, float]] = {
+    "dropout": {"dropout": 0.3, "input_dropout": 0.2},
+    "clipping": {"clip_norm": 0.2},
+    "averages": {"average": 0.7},
+    "all": {"dropout": 0.5, "input_dropout": 0.1, "clip_norm": 1.0, "average": 0.9},
+}
+
+
+def torch_raw(torch: ModuleType, twin: Any, inputs: Any, masks: Any) -> Any:
+    """The twin's raw outputs with given masks in the place of torch.nn.Dropout, which draws its own."""
+    factors = [torch.from_numpy(mask) for mask in masks or []]
+    a = inputs * factors[0] if factors else inputs
+    layer = 0
+    for module in twin:
+        a = module(a)
+        if factors and not isinstance(module, torch.nn.Linear):
+            layer += 1
+            a = a * factors[layer]
+    return a
+
+
+@pytest.mark.parametrize("name", REGULARIZED)
+@pytest.mark.parametrize("optimizer", ["sgd with decay", "adam with decay"])
+@given(problem=problems(), batch_size=st.integers(1, 9))
+def test_regularized_training_equals_pytorchs(
+    torch: ModuleType, optimizer: str, name: str, problem: Problem, batch_size: int
+) -> None:
+    kind, hyperparameters = OPTIMIZERS[optimizer]
+    mlp = problem.network(kind, REGULARIZED[name], **hyperparameters)
+    twin = torch_twin(torch, problem, mlp)
+    steps = torch_optimizer(torch, twin, kind, hyperparameters)
+    decay, limit = (REGULARIZED[name].get(option, 0.0) for option in ("average", "clip_norm"))
+    averaged = torch.optim.swa_utils.AveragedModel(twin, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay))
+    X, y = problem.data()
+    inputs = torch.tensor(X)
+    history = mlp.train(X, y, epochs=3, batch_size=batch_size, shuffle_key=problem.seed)
+    assume(all(loss < DIVERGING for loss in history))
+    for epoch, loss in enumerate(history):
+        losses = []
+        order = oracle.shuffled_order(problem.seed, epoch, len(X))
+        for place in range(0, len(X), batch_size):
+            rows = order[place : place + batch_size]
+            masks = mlp.masks(len(rows), epoch, place)
+            steps.zero_grad()
+            batch_loss = torch_loss(torch, problem, torch_raw(torch, twin, inputs[rows], masks), y[rows])
+            batch_loss.backward()
+            if limit:
+                torch.nn.utils.clip_grad_norm_(twin.parameters(), limit)
+            steps.step()
+            averaged.update_parameters(twin)
+            losses.append(batch_loss.item())
+        assert loss == pytest.approx(float(np.mean(losses)), rel=1e-8, abs=1e-10)
+    assert_same_as_twin(torch, mlp, twin, steps)
+    linears = [module for module in averaged.module if isinstance(module, torch.nn.Linear)]
+    theirs = [linear.weight for linear in linears] + [linear.bias for linear in linears if problem.bias]
+    ours = mlp.averages if problem.bias else mlp.averages[: len(linears)]
+    assert_same_arrays(ours, [parameter.detach().numpy().T for parameter in theirs], **SAME)
+    # Without dropout.
+    assert mlp.loss(X, y) == pytest.approx(torch_loss(torch, problem, twin(inputs), y).item(), rel=1e-8, abs=1e-10)
 
 
 SKLEARN_ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}

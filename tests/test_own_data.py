@@ -183,7 +183,10 @@ def test_the_oracles_weights_are_repeats() -> None:
 
 
 N, F = 60, 6
-SPECS = pm.grid(hidden=[(8,), (20, 3), ()], activation=["tanh", "relu"], learning_rate=[1e-2, 1e-3], repeats=5)
+CHOICES: dict[str, Any] = {
+    "hidden": [(8,), (20, 3), ()], "activation": ["tanh", "relu"], "learning_rate": [1e-2, 1e-3], "repeats": 5
+}  # fmt: skip
+SPECS = pm.grid(**CHOICES)
 FOLDS = [np.arange(N)[np.arange(N) % 5 == k] for k in range(5)]
 REST = [np.setdiff1d(np.arange(N), fold) for fold in FOLDS]
 
@@ -272,14 +275,15 @@ def test_out_of_fold_probabilities() -> None:
 @pytest.mark.parametrize("backend_name", ["numba", "reference"])
 def test_everything_at_once_survives_files_subsets_and_more_epochs(backend_name: str, tmp_path: Path) -> None:
     X, _ = table()
+    specs = pm.grid(**CHOICES, dropout=0.1, input_dropout=0.2, clip_norm=0.5, average=0.9)
     rng = np.random.default_rng(1)
     targets, weights = rng.normal(size=(len(SPECS), N)), rng.uniform(size=(len(SPECS), N))
     bootstraps = [rng.integers(0, N, N) for _ in range(len(SPECS))]
     blocks = [np.arange(0, 3), np.arange(2, 6), np.array([0, 5])]
     features = [blocks[i % 3] for i in range(len(SPECS))]
     own = {"rows": bootstraps, "targets": targets, "sample_weight": weights}
-    whole = pm.Pool(SPECS, F, backend=backend_name).fit(X, epochs=4, features=features, **own)
-    part = pm.Pool(SPECS, F, backend=backend_name).fit(X, epochs=2, features=features, **own)
+    whole = pm.Pool(specs, F, backend=backend_name).fit(X, epochs=4, features=features, **own)
+    part = pm.Pool(specs, F, backend=backend_name).fit(X, epochs=2, features=features, **own)
     part.save(tmp_path / "pool.pmlp")
     loaded = pm.load(tmp_path / "pool.pmlp").partial_fit(X, epochs=2, **own)
     some = part.subset([8, 1, 30])
@@ -292,11 +296,13 @@ def test_everything_at_once_survives_files_subsets_and_more_epochs(backend_name:
     assert all(learned(joined, id) == learned(whole, id) for id in (3, 8, 1))
     everything = pm.Pool(SPECS[:2], F, backend=backend_name, ids=[100, 101]).fit(X, targets[0], epochs=1)
     mixed = pm.concat([part.subset([8]), everything])
+    averaged = np.concatenate([part.forward(X, weights="average")[8:9], everything.forward(X)])
+    np.testing.assert_allclose(mixed.forward(X, weights="average"), averaged, rtol=1e-5, atol=1e-6)
     assert mixed.extract(8).features.tolist() == blocks[2].tolist() and len(mixed.extract(100).weights[0]) == F
     mlp = whole.extract(7)
     mlp.save(tmp_path / "one.pmlp")
     assert np.array_equal(pm.MLP.load(tmp_path / "one.pmlp").forward(X), mlp.forward(X))
-    afresh = pm.Pool(SPECS, F, backend=backend_name).fit(X, epochs=1, features=features, **own)
+    afresh = pm.Pool(specs, F, backend=backend_name).fit(X, epochs=1, features=features, **own)
     afresh.set_weights(7, mlp)
     assert np.allclose(afresh.forward(X)[7], mlp.forward(X), atol=1e-5)
     with pytest.raises(pm.DataError, match="^features of member 7: expected 4, as the weights that set_weights gave"):

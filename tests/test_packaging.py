@@ -182,13 +182,13 @@ def test_the_public_face_is_the_documented_one():
     ]  # fmt: skip
     assert list(signature(pm.Pool.fit).parameters) == [
         "self", "X", "y", "epochs", "batch_size", "shuffle", "validation_data", "early_stopping", "patience",
-        "min_delta", "time_budget", "progress", "n_threads", *OWN_DATA,
+        "min_delta", "time_budget", "progress", "n_threads", "metrics", "monitor", "callbacks", *OWN_DATA,
     ]  # fmt: skip
     defaults = {name: p.default for name, p in signature(pm.Pool.fit).parameters.items() if p.default is not p.empty}
     assert defaults == {
         "epochs": 1, "batch_size": 32, "shuffle": "shared", "validation_data": None, "early_stopping": False,
         "patience": 10, "min_delta": 0.0, "time_budget": None, "progress": "auto", "n_threads": None,
-        "y": None, **dict.fromkeys(OWN_DATA),
+        "metrics": (), "monitor": None, "callbacks": (), "y": None, **dict.fromkeys(OWN_DATA),
     }  # fmt: skip
     assert len(pm.PAPER_ACTIVATIONS) == 10
     for name, cls in OPTIMIZERS.items():

@@ -103,8 +103,8 @@ class Case:
             member.bias,
             dict(member.options),
             loss_parameters,
+            key=(key := oracle.stream_key(self.seed, i, member.seed)),
         )
-        key = oracle.stream_key(self.seed, i, member.seed)
         mlp.set_state(*oracle.initial_weights(member, self.n_features, self.n_raw_outputs, key))
         return mlp
 
@@ -145,6 +145,9 @@ def canonical(mlp: oracle.OracleMLP, tensors: dict[str, list[np.ndarray]]) -> li
     return [tensor.ravel() for w, b in layers for tensor in ((w, b) if mlp.bias else (w,))]
 
 
+REGULARIZERS = ("dropout", "input_dropout", "clip_norm", "average")
+
+
 def rates(low: float, high: float) -> st.SearchStrategy[float]:
     return st.floats(low, high).map(lambda rate: float(f"{rate:.3g}"))
 
@@ -168,6 +171,7 @@ def members(draw: st.DrawFn) -> Member:
         optimizer=draw(optimizers),
         batch_size=draw(st.none() | st.integers(1, 20)),
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
+        **{name: draw(st.just(0.0) | st.sampled_from([0.0, 0.2, 0.5])) for name in REGULARIZERS},
     )
 
 
@@ -414,6 +418,7 @@ def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
         np.testing.assert_allclose(np.ravel(one), np.array(several)[:, i], **REORDERED)
 
 
+@pytest.mark.parametrize("options", [{}, dict.fromkeys(REGULARIZERS, 0.5)], ids=["plain", "regularized"])
 @pytest.mark.parametrize("shuffle", ["shared", "member"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
@@ -428,10 +433,17 @@ def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
     ],
 )
 def test_memory_stays_under_the_cap(
-    n_members: int, hidden: tuple[int, ...], n_features: int, n_outputs: int, n_rows: int, dtype: str, shuffle: str
+    n_members: int,
+    hidden: tuple[int, ...],
+    n_features: int,
+    n_outputs: int,
+    n_rows: int,
+    dtype: str,
+    shuffle: str,
+    options: dict[str, float],
 ) -> None:
     cap = 4_000_000
-    member = Member(hidden, "mish" if hidden else "identity", optimizer=Adam())
+    member = Member(hidden, "mish" if hidden else "identity", optimizer=Adam(), **options)
     case = Case([member] * n_members, n_features, n_outputs, "cross_entropy", n_rows, shuffle, n_rows, 1, dtype)
     backend, rows, everybody = case.backend(memory_cap=cap), case.rows(), np.arange(n_members)
     for operation in ("train", "evaluate"):

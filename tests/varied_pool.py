@@ -68,6 +68,10 @@ def varied_members() -> list[pm.Member]:
                     seed=i if j == 4 else None,
                     **options[k % len(options)],
                     **(shrinking if k // len(optimizers) % 2 else {}),
+                    dropout=(0.0, 0.0, 0.3)[(i + 2 * j) % 3],
+                    input_dropout=(0.0, 0.0, 0.0, 0.2)[(2 * i + j) % 4],
+                    average=(0.0, 0.9)[(i + j // 3) % 2],
+                    clip_norm=(0.0, 0.0, 0.2)[(i + j // 2) % 3],
                 )
             )
     return members
@@ -108,6 +112,7 @@ class Setting:
         if self.early_stopping:
             validation = self.some_data(40, seed=2)
             arguments |= {"validation_data": validation, "early_stopping": True, "patience": 1}
+            arguments |= {"metrics": ["f1", "roc_auc"], "monitor": "f1"}
         return arguments
 
     def fit(self, pool: pm.Pool, epochs: int = EPOCHS, **changes: Any) -> pm.Pool:

@@ -1,9 +1,9 @@
 """The contract between a pool and a backend: a few coarse operations on flat buffers and columnar tables.
 
-A backend owns parameters, optimizer slots and the snapshot of best parameters. All else that a member is lives in
-`Plan` (what it is) and `Progress` (how far it has come), plain NumPy tables that a backend reads and advances. No
-operation is finer than an epoch of all given members, so that a backend behind a slow connection serves the contract as
-well.
+A backend owns parameters, optimizer slots and the snapshots of best and averaged parameters. All else that a member is
+lives in `Plan` (what it is) and `Progress` (how far it has come), plain NumPy tables that a backend reads and advances.
+No operation is finer than an epoch of all given members, so that a backend behind a slow connection serves the contract
+as well.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ class Plan:
     @property
     def n_members(self) -> int:
         return len(self.specs)
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether any member averages its weights."""
+        return bool(self.specs.option("average").any())
 
     def parameter_counts(self) -> np.ndarray:
         """Weights and biases of each member, int64."""
@@ -186,11 +191,11 @@ class Backend(Protocol):
         """Copies of the member's (weights, biases), weights as (fan_in, fan_out); no biases where it has none."""
 
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
-        """Replace a member's parameters and clear its slots."""
+        """Replace a member's parameters, and its average by them, and clear its slots."""
 
     def state(self) -> dict[str, np.ndarray]:
         """All buffers in canonical order (layout.PoolLayout.canonical), for files: "parameters", "slots", maybe
-        "best"."""
+        "best", and "average" where a member averages; that of members that don't are their parameters."""
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """The inverse of `state`."""

@@ -23,6 +23,7 @@ Where every member has its own order of rows, each reads its own copy of the fea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ from pmlp_np.arrays import segment_sum
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.optimizers import Rule
 from pmlp_np.layout import PoolLayout, spread
+
+# Called with a layer's number and arrays (rows, units) of it.
+Drop = Callable[[int, tuple[Any, ...]], None]
 
 
 class Pairs(NamedTuple):
@@ -153,16 +157,29 @@ class Chunk:
         used = [(functions[code], units(np.flatnonzero(codes == code))) for code in np.unique(codes[codes >= 0])]
         return Layer(product, units(biased), xp.asarray(bias), used)
 
-    def forward(self, w: Any, x: Any) -> tuple[Any, list[Any], list[Any]]:
-        """Raw outputs (outputs, rows, members); each layer's inputs; the derivatives of each hidden layer's units."""
+    def units_of(self, i: int, k: int) -> slice:
+        """Where the i-th member's units lie among those of layer k; 0: its features, each member having its own."""
+        counts = self.layout.fan_in[self.layout.first_layer[:-1] + k]
+        start = int(counts[:i].sum())
+        return slice(start, start + int(counts[i]))
+
+    def forward(self, w: Any, x: Any, drop: Drop | None = None) -> tuple[Any, list[Any], list[Any]]:
+        """Raw outputs (outputs, rows, members); each layer's inputs; the derivatives of each hidden layer's units.
+
+        drop: multiplies what leaves the features (0) or hidden layer k by factors, in place.
+        """
+        if drop is not None:
+            drop(0, (x,))
         inputs, derivatives = [x], []
-        for layer in self.layers:
+        for k, layer in enumerate(self.layers):
             z = layer.product.forward(inputs[-1], w)
             z[:, layer.biased] += w[layer.bias]
             if layer.activations:
                 a, derivative = self.xp.empty_like(z), self.xp.empty_like(z)
                 for function, units in layer.activations:
                     a[:, units], derivative[:, units] = function(z.take(units, axis=1))
+                if drop is not None:
+                    drop(k + 1, (a, derivative))
                 inputs.append(a)
                 derivatives.append(derivative)
         return z.reshape(len(x), len(self.members), -1).transpose(2, 0, 1), inputs, derivatives

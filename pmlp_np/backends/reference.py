@@ -16,11 +16,12 @@ import numpy as np
 
 from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.m3 import Chunk, SameRule, first_of
+from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
 from pmlp_np.formulas.random import shuffled_order, uniforms
+from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors
 from pmlp_np.formulas.schedules import rate_factor
 from pmlp_np.layout import PoolLayout, spread
 from pmlp_np.step_inputs import StepInputs, step_inputs
@@ -32,6 +33,8 @@ _ROWS_AT_ONCE = 512
 # all parameters. Per row: arrays of all units, of the widest layer's units, and of the layer with the most pairs.
 _TABLE_BYTES, _UPDATE_ARRAYS = 96, 18
 _UNIT_ARRAYS, _WIDEST_ARRAYS, _PAIR_ARRAYS = 3, 10, 3
+# Bytes that drawing dropout takes per row and unit of the widest layer: of four words for four rows, eight arrays.
+_DROPOUT_BYTES = 48
 
 _without_warnings = np.errstate(all="ignore")
 
@@ -52,6 +55,7 @@ class ReferenceBackend:
         self.parameters = self.xp.zeros(self.layout.size, plan.dtype)
         self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
         self.best: Any = None
+        self.average: Any = self.xp.zeros(self.layout.size, plan.dtype) if plan.keeps_average else None
 
     # The contract.
 
@@ -74,7 +78,6 @@ class ReferenceBackend:
     @_without_warnings
     def train_epoch(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray, shuffle: int,
                     loss: np.ndarray, control: Control) -> None:  # fmt: skip
-        own_rows = shuffle == MEMBER_ORDER
         weight, done = self.layout.block_size, 0
         left = (weight * (-(-data.counts(len(weight)) // batch_size) - progress.minibatch))[members].sum()
 
@@ -86,9 +89,14 @@ class ReferenceBackend:
         for group in self._in_step(members, progress, data, batch_size, shuffle):
             table = self._seen_by(group[0], data)
             batch = min(int(batch_size[group[0]]), table.n)
-            order = None if own_rows else self._orders(group[:1], progress, table.n, shuffle)
+            # Where features drop out, each member reads a copy of its own.
+            own_inputs = bool(self.plan.specs.option("input_dropout")[group[0]])
+            own_rows = shuffle == MEMBER_ORDER or own_inputs
+            order = None if shuffle == MEMBER_ORDER else self._orders(group[:1], progress, table.n, shuffle)
             for part, rows in self._parts(group, batch, table.n if own_rows else 0):
                 orders = self._orders(group[part], progress, table.n, shuffle) if order is None else order
+                if own_inputs and order is not None:
+                    orders = order.take(self.xp.zeros(len(group[part]), np.int64), axis=1)
                 if self._train(group[part], rows, table, orders, batch, progress, loss, tick):
                     return
 
@@ -144,6 +152,8 @@ class ReferenceBackend:
         }
         if self.best is not None:
             buffers["best"] = self._on_host(self.best, positions)
+        if self.average is not None:
+            buffers["average"] = self._on_host(self._buffer("average"), positions)
         return buffers
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -156,6 +166,8 @@ class ReferenceBackend:
         if "best" in state:
             self.best = self.xp.empty_like(self.parameters)
             self.best[positions] = self.xp.asarray(state["best"])
+        if self.average is not None:
+            self.average[positions] = self.xp.asarray(state["average"])
 
     def take(self, plan: Plan, positions: np.ndarray) -> ReferenceBackend:
         part = ReferenceBackend(plan, self.device, self.memory_cap)
@@ -164,6 +176,7 @@ class ReferenceBackend:
         sizes = self.layout.block_size[positions] * self._n_slots[positions]
         part.slots = self.slots[self.xp.asarray(spread(self._slot_offset[positions], sizes))]
         part.best = None if self.best is None else self.best[blocks]
+        part.average = self.average[blocks] if part.average is not None else None
         return part
 
     # What members see.
@@ -210,11 +223,13 @@ class ReferenceBackend:
 
     def _in_step(self, members: np.ndarray, progress: Progress, data: Rows, batch_size: np.ndarray,
                  shuffle: int) -> list[np.ndarray]:  # fmt: skip
-        """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows."""
+        """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows, all of
+        them with dropout of features or none."""
         if not len(members):
             return []
         columns = [self.layout.depth[members], batch_size[members], progress.minibatch[members]]
         columns += self._sets(members, data)
+        columns.append(self.plan.specs.option("input_dropout")[members] > 0.0)
         if shuffle == SHARED_ORDER:
             columns += [self.plan.order_key[members], progress.epoch[members]]
         table = np.stack([column.astype(np.uint64) for column in columns], axis=1)
@@ -238,7 +253,8 @@ class ReferenceBackend:
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
-            found = self._minibatch(chunk, data, orders[i * batch : (i + 1) * batch], progress, batches)
+            place = i * batch
+            found = self._minibatch(chunk, data, orders[place : place + batch], place, progress, batches)
             progress.loss_sum[members] += found
             progress.minibatch[members] += 1
             stop = tick(members)
@@ -261,25 +277,85 @@ class ReferenceBackend:
         progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
         return stop
 
-    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, progress: Progress, batches: int) -> np.ndarray:
-        """One step of each member on the rows `index`, (batch, 1 or members), one of `batches` of its epoch. Returns
-        the mean losses before it."""
+    def _minibatch(self, chunk: Chunk, data: Rows, index: Any, place: int, progress: Progress,
+                   batches: int) -> np.ndarray:  # fmt: skip
+        """One step of each member on the rows `index`, (batch, 1 or members), from this place of its epoch of `batches`
+        on. Returns the mean losses before it."""
         w = self.parameters[chunk.place]
         gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
         for start in range(0, len(index), chunk.rows):
             block = index[start : start + chunk.rows]
-            raw, inputs, derivatives = chunk.forward(w, data.x[0].take(block, axis=0).reshape(len(block), -1))
+            drop = self._dropout(chunk, place + start, len(block), progress)
+            raw, inputs, derivatives = chunk.forward(w, data.x[0].take(block, axis=0).reshape(len(block), -1), drop)
             losses, slope = self.plan.loss.function(raw, self._targets(data, chunk.members, block))
             if data.weights is not None:
                 counted = self._weights(data, chunk.members, block)
                 losses, slope = losses * counted, slope * counted
             total += losses.sum(axis=0, dtype=np.float64)
             chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
+        gradient = self._clipped(chunk, gradient)
         progress.step[chunk.members] += 1
         for group in chunk.rules:
             self._update(group, w, gradient, progress, batches)
         self.parameters[chunk.place] = w
+        self._add_to_average(chunk, w, progress.step[chunk.members])
         return to_numpy(total) / len(index)
+
+    def _dropout(self, chunk: Chunk, place: int, rows: int, progress: Progress) -> Drop | None:
+        """Dropout of the chunk's members in some rows, from this place of their epoch on; None where nobody uses it."""
+        members, specs = chunk.members, self.plan.specs
+        features, hidden = (specs.option(name)[members] for name in ("input_dropout", "dropout"))
+        if not features.any() and not hidden.any():
+            return None
+
+        def drop(layer: int, arrays: tuple[Any, ...]) -> None:
+            shares = hidden if layer else features
+            for i in np.flatnonzero(shares).tolist():
+                own, m = chunk.units_of(i, layer), members[i]
+                key, epoch = self.plan.stream_key[m], int(progress.epoch[m])
+                factors = self.xp.asarray(
+                    dropout_factors(key, epoch, layer, place, rows, own.stop - own.start, shares[i], self.plan.dtype)
+                )
+                for array in arrays:
+                    array[:, own] *= factors
+
+        return drop
+
+    def _clipped(self, chunk: Chunk, gradient: Any) -> Any:
+        """The gradient, scaled down for members whose own is longer than they allow."""
+        xp, limits = self.xp, self.plan.specs.option("clip_norm")[chunk.members]
+        if not limits.any():
+            return gradient
+        trained = gradient.astype(np.float64) * self._gradient_factors(chunk)
+        norm = xp.sqrt(segment_sum((trained * trained).reshape(1, -1), chunk.starts))[0]
+        factor = clip_factor(norm, xp.asarray(np.where(limits > 0.0, limits, np.inf)))
+        own = xp.asarray(np.repeat(np.arange(len(limits)), chunk.layout.block_size))
+        return gradient * factor.astype(self.plan.dtype)[own]
+
+    def _gradient_factors(self, chunk: Chunk) -> Any:
+        """What the gradient by each of the chunk's parameters is multiplied by to be that by what is trained, float64:
+        1 / scale for weights w = W / scale that stand for W."""
+        layout = chunk.layout
+        divided = np.repeat(self.plan.specs.option("parametrization")[chunk.members] != 0.0, layout.depth + 1)
+        sizes = (layout.fan_in * layout.fan_out)[divided]
+        start = (np.repeat(layout.block_offset, layout.depth + 1) + layout.weight_offset)[divided]
+        factors = np.ones(layout.size)
+        factors[spread(start, sizes)] = np.repeat(1.0 / np.sqrt(layout.fan_in[divided].astype(np.float64)), sizes)
+        return self.xp.asarray(factors)
+
+    def _add_to_average(self, chunk: Chunk, w: Any, step: np.ndarray) -> None:
+        """Averaged weights of the members that keep them, after these steps that led to w."""
+        decays = self.plan.specs.option("average")[chunk.members]
+        chosen = np.flatnonzero(decays)
+        if not len(chosen):
+            return
+        sizes, dtype = chunk.layout.block_size[chosen], self.plan.dtype
+        own = self.xp.asarray(spread(chunk.layout.block_offset[chosen], sizes))
+        place = self.xp.asarray(self._blocks(chunk.members[chosen]))
+        # The first average is the weights themselves.
+        decay = np.where(step[chosen] == 1, 0.0, decays[chosen])
+        numbers = [self.xp.asarray(np.repeat(x.astype(dtype), sizes)) for x in (decay, 1.0 - decay)]
+        self.average[place] = averaged(self.average[place], w[own], *numbers)
 
     def _update(self, group: SameRule, w: Any, gradient: Any, progress: Progress, batches: int) -> None:
         """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
@@ -341,6 +417,8 @@ class ReferenceBackend:
         per_row = _UNIT_ARRAYS * units.sum(axis=1) + _WIDEST_ARRAYS * units.max(axis=1)
         per_row += _PAIR_ARRAYS * pairs.max(axis=1) + 2 * features * (order_rows > 0)
         per_row *= size
+        for name, widest in (("dropout", units.max(axis=1)), ("input_dropout", features)):
+            per_row += _DROPOUT_BYTES * widest * (self.plan.specs.option(name)[members] > 0.0)
         row = size * 2 * (features + self.plan.n_outputs)
         rows = max(1, min(rows, _ROWS_AT_ONCE, self.memory_cap // 4 // row))
         room = self.memory_cap - rows * row
@@ -391,6 +469,10 @@ class ReferenceBackend:
     # Buffers.
 
     def _buffer(self, weights: str) -> Any:
+        if weights == "average" and self.average is not None:
+            place = self.xp.asarray(self._blocks(np.flatnonzero(self.plan.specs.option("average") == 0.0)))
+            self.average[place] = self.parameters[place]
+            return self.average
         return self.best if weights == "best" and self.best is not None else self.parameters
 
     def _blocks(self, members: np.ndarray) -> np.ndarray:
@@ -403,6 +485,9 @@ class ReferenceBackend:
     def _replace(self, member: int, tensors: list[np.ndarray]) -> None:
         """Replace a member's parameters by these, in canonical order, and clear its slots."""
         values = np.concatenate([np.ravel(tensor) for tensor in tensors]).astype(self.plan.dtype)
-        self.parameters[self.xp.asarray(self.layout.canonical(np.array([member])))] = self.xp.asarray(values)
+        place = self.xp.asarray(self.layout.canonical(np.array([member])))
+        self.parameters[place] = self.xp.asarray(values)
+        if self.average is not None:
+            self.average[place] = self.parameters[place]
         start = int(self._slot_offset[member])
         self.slots[start : start + int(self.layout.block_size[member] * self._n_slots[member])] = 0

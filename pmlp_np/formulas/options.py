@@ -192,6 +192,41 @@ OPTIONS: dict[str, Option] = {
             "What the rate is multiplied by where the loss has stopped falling, see plateau_patience.",
             limits=Range(0.0, 1.0, open_low=True),
         ),
+        Option(
+            "dropout",
+            0.0,
+            "The share of hidden activations that are zero in training, drawn anew for each row and epoch; the others "
+            "are scaled up. Predictions and evaluations use all.",
+            "a <- a * m, m = 1 / (1 - dropout) with probability 1 - dropout, else 0",
+            "Srivastava et al., JMLR 2014; torch.nn.Dropout",
+            Range(0.0, 1.0),
+        ),
+        Option(
+            "input_dropout",
+            0.0,
+            "The share of features that are zero in training, as dropout of hidden activations.",
+            "x <- x * m, m = 1 / (1 - input_dropout) with probability 1 - input_dropout, else 0",
+            "Srivastava et al., JMLR 2014; torch.nn.Dropout",
+            Range(0.0, 1.0),
+        ),
+        Option(
+            "clip_norm",
+            0.0,
+            "The largest L2 norm that the gradient of all weights and biases together may have; a longer one is "
+            "scaled down before weight decay and the optimizer. 0: no limit.",
+            "g <- g * min(1, clip_norm / (norm(g) + 1e-6)), where the norm is finite",
+            "Pascanu, Mikolov, Bengio, ICML 2013; torch.nn.utils.clip_grad_norm_",
+            Range(0.0),
+        ),
+        Option(
+            "average",
+            0.0,
+            'The decay of averaged weights, which are kept beside the last ones; weights="average" asks for them. '
+            "0: none are kept.",
+            "average <- average * average_before + (1 - average) * w after each step; w after the first",
+            "Polyak, Juditsky, SIAM 1992; torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn",
+            Range(0.0, 1.0),
+        ),
     )
 }
 

@@ -11,10 +11,12 @@ import numpy as np
 
 # What a stream is for: the last counter word, so that no two purposes ever share a draw.
 PURPOSE_MEMBER_ID, PURPOSE_MEMBER_SEED, PURPOSE_ORDER_KEY, PURPOSE_WEIGHTS, PURPOSE_SHUFFLE = range(1, 6)
+PURPOSE_DROPOUT = 6
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
+_DROPOUT, _LAYER_SHIFT, _HIGH_SHIFT = np.uint64(PURPOSE_DROPOUT), np.uint64(8), np.uint64(24)
 
 
 def philox(c0, c1, c2, c3, key):
@@ -69,6 +71,15 @@ def uniforms(key, layer: int, tensor: int, n: int) -> np.ndarray:
     )
     bits = np.stack(words, axis=1).reshape(-1)[:n]
     return (bits.astype(np.float64) + 0.5) * 2.0**-32
+
+
+def dropout_words(four, epoch, layer, unit, key):
+    """Four random words that decide over one unit in the rows 4 `four` ... 4 `four` + 3 of an epoch's order.
+
+    layer: 0 for the features, k for the k-th hidden layer. All uint64, scalars, arrays, or compiled code's.
+    """
+    purpose = _DROPOUT ^ (layer << _LAYER_SHIFT) ^ ((four >> _BITS) << _HIGH_SHIFT)
+    return philox(four & _LOW, epoch & _LOW, unit & _LOW, purpose & _LOW, key)
 
 
 def shuffled_order(key, epoch: int, n: int) -> np.ndarray:

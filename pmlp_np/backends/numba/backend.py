@@ -128,13 +128,16 @@ class NumbaBackend:
         self._n_slots = np.array([rule.slots for rule in rules], np.int64)[plan.specs.rule]
         self._slot_size = layout.block_size * self._n_slots
         self._slot_offset = np.cumsum(self._slot_size) - self._slot_size
-        needed = (layout.size + int(self._slot_size.sum())) * plan.dtype.itemsize
+        copies = 2 if plan.keeps_average else 1
+        needed = (copies * layout.size + int(self._slot_size.sum())) * plan.dtype.itemsize
         require_memory("specs", needed, "Train fewer or smaller members, or float32.")
         # `dots` reads whole groups of weight rows: what lies behind the last block must be readable.
         self._slack = self._kind.lanes * layout.widest_row()
         self.parameters = self._buffer(layout.size)
         self.slots = self._buffer(int(self._slot_size.sum()), zero=True)
         self.best: np.ndarray | None = None
+        self.average = self._buffer(layout.size) if plan.keeps_average else None
+        self._average_lags = True
         self._rule = plan.specs.rule.astype(np.int64)
         names = list(DISTRIBUTIONS)
         by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
@@ -144,7 +147,7 @@ class NumbaBackend:
         self._vectors = layout.vectors
         self._all = np.arange(layout.n_members)
         self._by_size = np.argsort(-layout.block_size, kind="stable")
-        self._bases: dict[tuple[int, ...], JobBuilder] = {}
+        self._bases: dict[tuple[int | str, ...], JobBuilder] = {}
         self._whole: dict[tuple[int, bool, bool], JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
         self._question: _Question | None = None
@@ -160,6 +163,7 @@ class NumbaBackend:
         self._clear_slots(members)
         weight_scale, bias_scale = self._initial_scales()
         self._execute(INITIALIZE, members, Control(), weight_scale=weight_scale, bias_scale=bias_scale)
+        self._start_average(members)
 
     def train_epoch(
         self,
@@ -171,6 +175,7 @@ class NumbaBackend:
         loss: np.ndarray,
         control: Control,
     ) -> None:
+        self._average_lags = True
         fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
         n_threads = _slots(control)
         if shuffle == MEMBER_ORDER:
@@ -219,6 +224,7 @@ class NumbaBackend:
         for view, values in zip(matrices + vectors, weights + biases, strict=True):
             view[...] = values
         self._clear_slots(np.array([member]))
+        self._start_average(np.array([member]))
 
     def state(self) -> dict[str, np.ndarray]:
         positions = self.layout.canonical(np.arange(self.plan.n_members))
@@ -228,6 +234,8 @@ class NumbaBackend:
         }
         if self.best is not None:
             buffers["best"] = self.best[positions]
+        if self.average is not None:
+            buffers["average"] = self._weights("average")[positions]
         return buffers
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -240,6 +248,10 @@ class NumbaBackend:
         if "best" in state:
             self.best = self._buffer(self.layout.size, zero=True)
             self.best[positions] = state["best"]
+        if self.average is not None:
+            self.average[:] = 0
+            self.average[positions] = state["average"]
+            self._average_lags = True
 
     def take(self, plan: Plan, positions: np.ndarray) -> NumbaBackend:
         part = NumbaBackend(plan)
@@ -250,6 +262,8 @@ class NumbaBackend:
         if self.best is not None:
             part.best = part._buffer(part.layout.size)
             part.best[: part.layout.size] = self.best[blocks]
+        if part.average is not None and self.average is not None:
+            part.average[: part.layout.size] = self.average[blocks]
         return part
 
     # Buffers.
@@ -258,7 +272,23 @@ class NumbaBackend:
         start = int(self.layout.block_offset[member])
         return slice(start, start + int(self.layout.block_size[member]))
 
+    def _start_average(self, members: np.ndarray) -> None:
+        """Before the first step the average is the initial parameters."""
+        self._average_lags = True
+        if self.average is not None:
+            for m in members.tolist():
+                place = self._block(m)
+                self.average[place] = self.parameters[place]
+
     def _weights(self, which: str) -> np.ndarray:
+        if which == "average" and self.average is not None:
+            if self._average_lags:
+                # Training leaves out the members that keep none: theirs are their parameters.
+                for run in _runs(self.plan.specs.option("average") == 0.0):
+                    place = slice(self._block(run.start).start, self._block(run.stop - 1).stop)
+                    self.average[place] = self.parameters[place]
+                self._average_lags = False
+            return self.average
         return self.best if which == "best" and self.best is not None else self.parameters
 
     def _clear_slots(self, members: np.ndarray) -> None:
@@ -300,16 +330,18 @@ class NumbaBackend:
         depths = set(np.minimum(layout.depth[members], 2).tolist())
         schedules = self._schedules(members) if task == TRAIN else set()
         needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths), sorted(schedules))
-        key = (*kind, *(code for codes in needed for code in (*codes, -1)))
+        used = self._regularizers(members) if task == TRAIN else {}
+        clipped = np.flatnonzero(used["update_rows_pass"]).tolist() if "clip_norm" in used else []
+        key = (*kind, *(code for codes in (*needed, clipped) for code in (*codes, -1)), *used)
         if key not in self._bases:
             self._bases[key] = JobBuilder().put(
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
-                options=plan.specs.options if schedules else None, input_factors=self._inputs.factors,
+                options=plan.specs.options if schedules or clipped else None, input_factors=self._inputs.factors,
                 first_input=self._inputs.first, input_count=self._inputs.count,
                 distribution=self._distribution, vectors=self._vectors,
-                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed),
+                **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed), **used,
             )  # fmt: skip
         if everything:
             self._whole[kind] = self._bases[key]
@@ -320,6 +352,22 @@ class NumbaBackend:
         specs = self.plan.specs
         codes, warmup = specs.option("schedule")[members], specs.option("warmup_epochs")[members]
         return set(codes[(codes != 0.0) | (warmup != 0.0)].astype(np.int64).tolist())
+
+    def _regularizers(self, members: np.ndarray) -> dict[str, Any]:
+        """The tables of options that some of these members train with, and the addresses of passes for them."""
+        specs, kind = self.plan.specs, self._kind.name
+        passes = {"dropout": "dropout", "input_dropout": "input_dropout", "clip_norm": "clip", "average": "average"}
+        used = [name for name in passes if specs.option(name)[members].any()]
+        fields: dict[str, Any] = {name: np.ascontiguousarray(specs.option(name)) for name in used}
+        fields |= {f"{name}_pass": pass_address(kind, passes[name]) for name in used}
+        if "clip_norm" in used:
+            rules = np.zeros(len(RULES), np.int64)
+            for code in np.unique(self._rule[members[specs.option("clip_norm")[members] > 0.0]]):
+                rules[code] = pass_address(kind, f"update_rows:{list(RULES)[code]}")
+            fields["update_rows_pass"] = rules
+        if "average" in used:
+            fields["averages"] = self.average
+        return fields
 
     def _passes(
         self,
@@ -499,6 +547,12 @@ def _give_way() -> int:
         return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):
         return 0
+
+
+def _runs(chosen: np.ndarray) -> list[slice]:
+    """The neighbors among the chosen (a mask), run by run."""
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
 
 
 def _slots(control: Control) -> int:

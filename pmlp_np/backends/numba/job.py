@@ -29,9 +29,11 @@ _FIELD_NAMES = """
     stream_key hyperparameters options rule distribution weight_scale bias_scale batch_size
     input_factors first_input input_count
     epoch minibatch loss_sum step status fit_epochs rate_factor
+    dropout input_dropout clip_norm average averages
     linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
     gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
     layer_pass schedule_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
+    dropout_pass input_dropout_pass clip_norm_pass average_pass update_rows_pass
 """
 _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
@@ -52,8 +54,9 @@ DONE_STRIDE = 8
 DRAWS = 256
 # A view, in 64-bit words: see `views`.
 VIEW_WORDS = 8
-# Fixed places at the start of a slot's scratch, in bytes. Two sums, and how often the slot has met the others.
-SUMS_AT, MEETINGS_AT, LANE_SUMS_AT = 0, 16, VECTOR_BYTES
+# Fixed places at the start of a slot's scratch, in bytes. Two sums, how often the slot has met the others, and a row
+# block's place in the epoch's order, where a pass asks for it.
+SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 16, 24, VECTOR_BYTES
 # Two float64 sums for every lane, of which there are 16 at most.
 DRAWS_AT = LANE_SUMS_AT + 2 * 16 * 8
 PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
@@ -68,9 +71,9 @@ INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
 
 
 def _program_bytes(depth):
-    """Forward one pass per layer, backward at most three, biases at most one, and what comes before, between and
-    after."""
-    return (5 * depth + 9) * INSTRUCTION_BYTES
+    """Forward at most two passes per layer, backward at most three, biases at most one, and what comes before, between
+    and after; for clipped gradients a pass and two lines of a table per layer."""
+    return (8 * depth + 13) * INSTRUCTION_BYTES
 
 
 _compiled_program_bytes = kernel()(_program_bytes)

@@ -10,6 +10,9 @@ and with these the loss's scale and the rows' weights.
 
     train:     schedule, scalars |
                          layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
+               (with dropout: input_dropout before the layers, dropout behind each hidden one; where gradients are
+               clipped, no weights take their step in passing: | clip, update_rows ..., updates; where weights are
+               averaged: average at the end)
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -21,6 +24,8 @@ does alone. Every number is computed by the same instructions as before, only el
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import numpy as np
 
 from pmlp_np.backends.numba.compiling import (
     bits_of,
@@ -43,18 +48,24 @@ from pmlp_np.backends.numba.job import (
     LANE_SUMS_AT,
     MEETINGS_AT,
     NUMBERS_BYTES,
+    PLACE_AT,
     PROGRAM_AT,
     SUMS_AT,
     TRAIN,
     VIEW_WORDS,
     frame,
 )
+from pmlp_np.backends.numba.passes.regularizers import TENSOR_WORDS
+from pmlp_np.formulas import regularizers
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.formulas.schedules import SCHEDULE_AT, WARMUP_AT
 from pmlp_np.step_inputs import RATE
 
+_dropout_threshold = kernel()(regularizers.dropout_threshold)
+_dropout_scale = kernel()(regularizers.dropout_scale)
 _N_HYPERPARAMETERS, _N_INPUTS, _N_OPTIONS = len(HYPERPARAMETERS), len(STEP_INPUTS), len(OPTIONS)
+_PARAMETRIZATION_AT = list(OPTIONS).index("parametrization")
 
 # Words of an instruction: its pass, then rows, first and last, then what is patched. The step is the last argument of
 # `scalars`, which is not over rows, and the minibatch the last of `schedule`, after the epoch.
@@ -73,10 +84,11 @@ class Team(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Addresses: of the instructions for a block, from the first to behind the last; of what comes before and after
-    those of a minibatch (`schedule` is 0 where rates are constant, `update` goes up to `end`); of those that are
-    patched; and of the frame's room for gathered rows (of `fan_in` features), targets and weights, and for their
-    places."""
+    """Addresses: of the instructions for a block, from the first to behind the last, and from which on no weights may
+    take their step in passing (0: they do); of what comes before those of a minibatch and, from `stop` to `end`, after
+    them (`schedule` is 0 where rates are constant); of those that are patched; of the frame's room for gathered rows
+    (of `fan_in` features), targets and weights, and for their places; and where dropout looks for a block's place in
+    the epoch's order, and the first layer for what it left of the features (0: no dropout)."""
 
     team: Team
     meetings: int
@@ -84,9 +96,9 @@ class Program(NamedTuple):
     prepare: int
     start: int
     stop: int
-    judge: int
-    update: int
+    keep: int
     end: int
+    judge: int
     schedule: int
     fan_in: int
     places: int
@@ -94,6 +106,8 @@ class Program(NamedTuple):
     targets: int
     weights: int
     sums: int
+    place: int
+    inputs: int
 
 
 class Source(NamedTuple):
@@ -146,10 +160,36 @@ def _share(job, team, width):
 
 
 @kernel()
-def _put_forward(job, team, frame, at):
-    """Layers, and raw outputs (outputs, rows); returns where the next instruction goes."""
+def _uses(job, table, m):
+    """Whether member m trains with an option, given the address of its values (0: nobody does)."""
+    return job.task == TRAIN and table != 0 and float_item(table, m) > 0.0
+
+
+@kernel()
+def _put_input_dropout(job, team, frame, at, place):
+    """What dropout leaves of the features, in the frame's room for gathered rows."""
+    m = frame.member
+    share, features = float_item(job.input_dropout, m), item(job.fan_in, frame.first_layer)
+    return _put(at, _alone(team, job.input_dropout_pass),
+                (0, 0, frame.x, features, _dropout_threshold(share), bits_of(_dropout_scale(share)),
+                 item(job.stream_key, m), item(job.epoch, m), place))  # fmt: skip
+
+
+@kernel()
+def _put_dropout(job, frame, at, a, d, stride, vectors, unit, layer, place):
+    """Dropout of a hidden layer's units from number `unit` on."""
+    m = frame.member
+    share = float_item(job.dropout, m)
+    return _put(at, job.dropout_pass,
+                (a, d, stride, vectors, unit, _dropout_threshold(share), bits_of(_dropout_scale(share)),
+                 item(job.stream_key, m), item(job.epoch, m), layer, place))  # fmt: skip
+
+
+@kernel()
+def _put_forward(job, team, frame, at, x, x_stride, place):
+    """Layers, from x, and raw outputs (outputs, rows); returns where the next instruction goes."""
     size = job.itemsize
-    a, d, x, x_stride = frame.activations, frame.derivatives, 0, 0
+    a, d, drops = frame.activations, frame.derivatives, _uses(job, job.dropout, frame.member)
     for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1):
         padded, fan_in = item(job.row_stride, layer), item(job.fan_in, layer)
         before, width, vectors = _share(job, team, item(job.fan_out, layer))
@@ -164,6 +204,9 @@ def _put_forward(job, team, frame, at):
             else:
                 at = _put(at, layer_pass, (x, x_stride, a + part, padded, weights + part, start + part, width, vectors,
                                            fan_in))  # fmt: skip
+            if drops:
+                at = _put_dropout(job, frame, at, a + part, d + part, padded, vectors, before,
+                                  layer - frame.first_layer + 1, place)  # fmt: skip
             x, x_stride = a, padded
             a += frame.rows * padded * size
             d += frame.rows * padded * size
@@ -317,31 +360,91 @@ def _put_update(job, frame, at):
 
 
 @kernel()
+def _put_tensor(at, offset, stride, rows, width, factor):
+    """A line of the table that the pass `clip` reads."""
+    set_items(at, (offset, stride, rows, width, bits_of(factor)))
+    return at + 8 * TENSOR_WORDS
+
+
+@kernel()
+def _put_clipped(job, frame, at):
+    """Clipping of the whole gradient, and the step of all weights."""
+    m, size, layers = frame.member, job.itemsize, frame.depth + 1
+    # The table lies behind all instructions: these, at most as many for biases, and that of averages.
+    table = to = at + (2 * layers + 2) * INSTRUCTION_BYTES
+    clip, at = at, at + INSTRUCTION_BYTES
+    divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
+    update = item(job.update_rows_pass, item(job.rule, m))
+    for layer in range(frame.first_layer, frame.first_layer + layers):
+        offset, stride, width = item(job.weight_offset, layer), item(job.row_stride, layer), item(job.fan_out, layer)
+        rows = item(job.fan_in, layer)
+        # Of weights w = W / scale, which stand for W, the gradient by W is 1 / scale times that by w.
+        factor = 1.0 / np.sqrt(float(rows)) if divided else 1.0
+        if frame.depth > 0 and layer == frame.first_layer + frame.depth:
+            rows, width = width, rows
+        to = _put_tensor(to, offset, stride, rows, width, factor)
+        slots = job.slots + (item(job.slot_offset, m) + offset) * size
+        numbers = frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES
+        set_items(at, (update, frame.block + offset * size, frame.gradient + offset * size, slots,
+                       item(job.block_size, m), stride, rows, width, numbers))  # fmt: skip
+        at += INSTRUCTION_BYTES
+        if item(job.bias_offset, layer) >= 0:
+            to = _put_tensor(to, item(job.bias_offset, layer), 0, 1, item(job.fan_out, layer), 1.0)
+    set_items(clip, (job.clip_norm_pass, frame.gradient, table, (to - table) // (8 * TENSOR_WORDS),
+                     bits_of(float_item(job.clip_norm, m))))  # fmt: skip
+    return at
+
+
+@kernel()
+def _put_average(job, frame, at, step):
+    """Averaged weights after the step whose number lies at an address."""
+    m = frame.member
+    averages = job.averages + item(job.block_offset, m) * job.itemsize
+    set_items(at, (job.average_pass, averages, frame.block, item(job.block_size, m),
+                   bits_of(float_item(job.average, m)), step))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
 def write_program(job, team, m, batches):
     """The program of the job's task on member m, in the scratch of the slot that runs it; `batches` to an epoch."""
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
     own = item(job.scratch, team.slot + team.part)
     at = prepare = own + PROGRAM_AT
-    update = end = schedule = 0
+    keep = schedule = 0
     if job.task == TRAIN:
         prepare = _put_schedule(job, place, at, batches)
         schedule = at if prepare != at else 0
         at = _put_scalars(job, place, prepare)
     start = at
-    judge = at = _put_forward(job, team, place, at)
+    inputs = order_place = 0
+    if _uses(job, job.input_dropout, m):
+        inputs = place.x
+        at = _put_input_dropout(job, team, place, at, own + PLACE_AT)
+    if inputs != 0 or _uses(job, job.dropout, m):
+        order_place = own + PLACE_AT
+    judge = at = _put_forward(job, team, place, at, inputs, item(job.fan_in, place.first_layer), order_place)
     if job.task == TRAIN:
-        at = _put_backward(job, team, place, _put_loss(job, team, place, at, scratch))
+        at = _put_loss(job, team, place, at, scratch)
+        clips = _uses(job, job.clip_norm, m)
+        if clips:
+            keep = at
+        stop = at = _put_backward(job, team, place, at)
+        if clips:
+            at = _put_clipped(job, place, at)
         if item(job.bias_offset, place.first_layer) >= 0:
-            update = at
-            end = _put_update(job, place, at)
+            at = _put_update(job, place, at)
+        if _uses(job, job.average, m):
+            at = _put_average(job, place, at, prepare + 8 * _STEP_AT)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
                                       scratch + SUMS_AT))  # fmt: skip
+        stop = at
     else:
-        at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
-    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, at, judge, update, end, schedule,
+        stop = at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
+    return Program(team, own + MEETINGS_AT, place.rows, prepare, start, stop, keep, at, judge, schedule,
                    item(job.fan_in, place.first_layer), place.places, place.x, place.targets, place.weights,
-                   scratch + SUMS_AT)  # fmt: skip
+                   scratch + SUMS_AT, order_place, inputs)  # fmt: skip
 
 
 @kernel()
@@ -373,6 +476,8 @@ def run_block(job, program, rows, first, last):
     """Run the instructions for a block of rows."""
     at = program.start
     while at < program.stop:
+        if at == program.keep:
+            last = 0
         if item(at, 0) != 0:
             set_items(at + 8 * _ROWS_AT, (rows, first, last))
             call_block(item(at, 0), at + 8)
@@ -461,11 +566,16 @@ def minibatch(job, program, source, start, rows, step):
         patch(program.start, block.x, block.x_stride)
         patch(program.judge, block.targets, block.targets_stride)
         set_item(program.judge, PATCHED_AT + 3, block.weights)
-        patch(program.stop - INSTRUCTION_BYTES, block.x, block.x_stride)
+        x, x_stride = block.x, block.x_stride
+        if program.place != 0:
+            set_item(program.place, 0, start + done)
+            if program.inputs != 0:
+                x, x_stride = program.inputs, program.fan_in
+        patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
     if leads:
-        for at in range(program.update, program.end, INSTRUCTION_BYTES):
+        for at in range(program.stop, program.end, INSTRUCTION_BYTES):
             call_block(item(at, 0), at + 8)
     meet(job, program)
     return source.scale * float_item(program.sums, 0) / rows

@@ -219,6 +219,14 @@ class Emitter:
     def store(self, value: Value, address: Any) -> None:
         self.builder.store(value.ir, self.pointer(address), align=self.kind.itemsize)
 
+    def store_masked(self, value: Value, address: Any, mask: Any) -> None:
+        """The mask's lanes to memory; what the other lanes lie on is not touched."""
+        vector = self.kind.vector
+        name = f"llvm.masked.store.v{vector.count}{vector.element.intrinsic_name}.p0"
+        function = self.declared(name, ir.VoidType(), [vector, POINTER, I32, mask.type])
+        alignment = ir.Constant(I32, self.kind.itemsize)
+        self.builder.call(function, [value.ir, self.pointer(address), alignment, mask])
+
     def load_scalar(self, address: Any, scalar: ir.Type | None = None) -> Any:
         scalar = self.kind.scalar if scalar is None else scalar
         return self.builder.load(self.pointer(address), typ=scalar, align=8 if scalar is DOUBLE else self.kind.itemsize)
@@ -233,8 +241,9 @@ class Emitter:
     # Values.
 
     def splat(self, scalar: Any) -> Value:
+        """A number, of the pool's kind or another, in every lane."""
         b, kind = self.builder, self.kind
-        undefined = ir.Constant(kind.vector, ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(scalar.type, kind.lanes), ir.Undefined)
         first = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         zeros = ir.Constant(ir.VectorType(I32, kind.lanes), [0] * kind.lanes)
         return Value(self, b.shuffle_vector(first, undefined, zeros))

@@ -75,6 +75,25 @@ def _rule_passes(name: str) -> None:
 
         e.loop(count, vector, e.integer(0))
 
+    @enter(f"update_rows:{name}")
+    def update_rows(
+        e: Emitter, tiles: Tiles, w, gradient, slots, slot_stride, stride, rows, width, numbers
+    ) -> None:  # fmt: skip
+        """One step of the rule on a matrix of `rows` rows, `stride` elements apart, of `width` elements each."""
+        bld, lanes = e.builder, e.kind.lanes
+        take = step(e, numbers, w, slots, slot_stride)
+
+        def row(r: Any) -> None:
+            start = bld.mul(r, stride)
+
+            def part(n: Any) -> None:
+                place = bld.add(start, n)
+                take(place, e.load(e.offset(gradient, place)), e.first_lanes(bld.sub(width, n)))
+
+            e.loop(width, part, step=lanes)
+
+        e.loop(rows, row)
+
     @enter(f"weights_backward:{name}")
     def weights_backward(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, slope, w, gradient, stride, slots, slot_stride,

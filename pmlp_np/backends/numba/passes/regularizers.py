@@ -1,0 +1,209 @@
+"""Passes of regularizers: dropout between layers and of features, clipping of gradients, averaged weights.
+
+Members that use none have none in their program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
+from pmlp_np.formulas.random import dropout_words
+from pmlp_np.formulas.regularizers import averaged, clip_factor
+from pmlp_np.formulas.vocabulary import sqrt
+
+
+class Whole:
+    """Traced whole numbers of 64 bits, one or one per lane, with the operators in which random numbers are written.
+
+    Products of two 32-bit words are what processors multiply fast: the compiler sees that the upper halves are zero.
+    """
+
+    # NumPy's scalars must leave binary operators to this class.
+    __array_ufunc__ = None
+
+    def __init__(self, emitter: Emitter, value: Any) -> None:
+        self.emitter, self.ir = emitter, value
+
+    def spread(self) -> Whole:
+        """One number in every lane."""
+        if isinstance(self.ir.type, ir.VectorType):
+            return self
+        e, b = self.emitter, self.emitter.builder
+        vector, index = ir.VectorType(I64, e.kind.lanes), ir.IntType(32)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = b.insert_element(undefined, self.ir, ir.Constant(index, 0))
+        return Whole(e, b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, e.kind.lanes), None)))
+
+    def _operate(self, name: str, other: Any, swapped: bool = False) -> Whole:
+        if isinstance(other, int | np.uint64):
+            other = Whole(self.emitter, self.emitter.integer(int(other)))
+        a, b = (other, self) if swapped else (self, other)
+        if a.ir.type != b.ir.type:
+            a, b = a.spread(), b.spread()
+        return Whole(self.emitter, getattr(self.emitter.builder, name)(a.ir, b.ir))
+
+    # fmt: off
+    def __add__(self, other): return self._operate("add", other)
+    def __mul__(self, other): return self._operate("mul", other)
+    def __rmul__(self, other): return self._operate("mul", other, swapped=True)
+    def __and__(self, other): return self._operate("and_", other)
+    def __xor__(self, other): return self._operate("xor", other)
+    def __rxor__(self, other): return self._operate("xor", other, swapped=True)
+    def __lshift__(self, other): return self._operate("shl", other)
+    def __rshift__(self, other): return self._operate("lshr", other)
+    # fmt: on
+
+
+def _factors(
+    e: Emitter, rows, unit, threshold, scale, key, epoch, layer, place, use: Callable[[Any, Value], None]
+) -> None:
+    """use(row, factors) for each of `rows` rows, from the place in the epoch's order that the int64 at `place` holds:
+    0 or `scale` for the units from number `unit` on, one per lane."""
+    bld, lanes = e.builder, e.kind.lanes
+    first = e.load_scalar(place, I64)
+    number = bld.bitcast(scale, DOUBLE)
+    kept = e.splat(number if e.kind.scalar is DOUBLE else bld.fptrunc(number, e.kind.scalar))
+    lane = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+    units = Whole(e, bld.add(Whole(e, unit).spread().ir, lane))
+    bound = Whole(e, threshold).spread().ir
+    stop = bld.ashr(bld.add(bld.add(first, rows), e.integer(3)), e.integer(2))
+
+    def four(n: Any) -> None:
+        words = dropout_words(Whole(e, n), Whole(e, epoch), Whole(e, layer), units, Whole(e, key))
+        row = bld.sub(bld.mul(n, e.integer(4)), first)
+        for i, word in enumerate(words):
+            r = bld.add(row, e.integer(i))
+            keep = bld.icmp_unsigned(">=", word.ir, bound)
+            inside = bld.and_(bld.icmp_signed(">=", r, e.integer(0)), bld.icmp_signed("<", r, rows))
+
+            def one(r: Any = r, keep: Any = keep) -> None:
+                use(r, e.masked(keep, kept))
+
+            e.when(inside, one)
+
+    e.loop(stop, four, start=bld.ashr(first, e.integer(2)))
+
+
+@enter("dropout")
+def _dropout(
+    e: Emitter, tiles: Tiles, rows, first, last, a, d, stride, vectors, unit, threshold, scale, key, epoch, layer, place
+) -> None:
+    """a[r] and d[r], activations and derivatives of the units from number `unit` on, times 0 or `scale`.
+
+    `scale` holds the bits of a float64; `place` is the address of the first row's place in the epoch's order.
+    """
+    bld, lanes = e.builder, e.kind.lanes
+
+    def vector(v: Any) -> None:
+        column = bld.mul(v, e.integer(lanes))
+
+        def use(r: Any, factors: Value) -> None:
+            at = bld.add(bld.mul(r, stride), column)
+            for block in (a, d):
+                here = e.offset(block, at)
+                e.store(e.load(here) * factors, here)
+
+        _factors(e, rows, bld.add(unit, column), threshold, scale, key, epoch, layer, place, use)
+
+    e.loop(vectors, vector)
+
+
+@enter("input_dropout")
+def _input_dropout(
+    e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, out, features, threshold, scale, key, epoch, place
+) -> None:
+    """out[r] = x[r] times 0 or `scale`; out is dense, and may be x. Arguments as those of `dropout`."""
+    bld, lanes = e.builder, e.kind.lanes
+
+    def vector(column: Any) -> None:
+        mask = e.first_lanes(bld.sub(features, column))
+
+        def use(r: Any, factors: Value) -> None:
+            values = e.load_masked(e.offset(x, bld.add(bld.mul(r, x_stride), column)), mask)
+            e.store_masked(values * factors, e.offset(out, bld.add(bld.mul(r, features), column)), mask)
+
+        _factors(e, rows, column, threshold, scale, key, epoch, e.integer(0), place, use)
+
+    e.loop(features, vector, step=lanes)
+
+
+# Words of an entry of the table that `clip` goes through: offset, stride, rows, width, and bits of a factor.
+TENSOR_WORDS = 5
+
+
+@enter("clip")
+def _clip(e: Emitter, tiles: Tiles, gradient, tensors, count, limit) -> None:
+    """Scales a gradient whose L2 norm is above `limit`, which holds the bits of a float64.
+
+    It lies in `count` tensors; `tensors` is an int64 table of where each starts, how far its rows are apart, how many
+    they are, how wide, and, as the bits of a float64, what its elements are multiplied by for the norm. Squares are
+    added up in float64, one sum per lane, tensor after tensor and row after row; then a halving tree.
+    """
+    bld, lanes, scalar = e.builder, e.kind.lanes, e.kind.scalar
+    wide = ir.VectorType(DOUBLE, lanes)
+
+    def over_vectors(body: Callable[..., Any], *initial: Any) -> list[Any]:
+        """body(address, mask, factor, *carried) for every vector of the gradient."""
+
+        def tensor(i: Any, *carried: Any) -> list[Any]:
+            entry = [
+                e.offset(tensors, bld.add(bld.mul(i, e.integer(TENSOR_WORDS)), e.integer(k)), 8)
+                for k in range(TENSOR_WORDS)
+            ]
+            offset, stride, rows, width, bits = (e.load_scalar(place, I64) for place in entry)
+            factor = e.splat(bld.bitcast(bits, DOUBLE))
+
+            def row(r: Any, *carried: Any) -> list[Any]:
+                start = e.offset(gradient, bld.add(offset, bld.mul(r, stride)))
+
+                def vector(n: Any, *carried: Any) -> Any:
+                    return body(e.offset(start, n), e.first_lanes(bld.sub(width, n)), factor, *carried)
+
+                return e.loop(width, vector, *carried, step=lanes)
+
+            return e.loop(rows, row, *carried)
+
+        return e.loop(count, tensor, *initial)
+
+    def add_square(address: Any, mask: Any, factor: Value, total: Any) -> list[Any]:
+        x = e.masked(mask, e.load(address))
+        x = x if scalar is DOUBLE else Value(e, bld.fpext(x.ir, wide))
+        x = x * factor
+        return [Words.fma(x, x, Value(e, total)).ir]
+
+    (total,) = over_vectors(add_square, e.constant(0.0, wide).ir)
+    factor = clip_factor(sqrt(Value(e, e.folded(Value(e, total)))), Value(e, bld.bitcast(limit, DOUBLE)))
+    factors = e.splat(factor.ir if scalar is DOUBLE else bld.fptrunc(factor.ir, scalar))
+
+    def scale(address: Any, mask: Any, factor: Value) -> None:
+        e.store(e.masked(mask, e.load(address) * factors), address)
+
+    e.when((factor < 1.0).ir, lambda: over_vectors(scale))
+
+
+@enter("average")
+def _average(e: Emitter, tiles: Tiles, average, w, count, decay, step) -> None:
+    """Averaged weights after the step whose number (from 1) is the int64 at `step`; count is whole vectors.
+
+    `decay` holds the bits of a float64.
+    """
+    bld, scalar = e.builder, e.kind.scalar
+    number = bld.bitcast(decay, DOUBLE)
+
+    def spread(x: Any) -> Value:
+        return e.splat(x if scalar is DOUBLE else bld.fptrunc(x, scalar))
+
+    kept, rest = spread(number), spread(bld.fsub(ir.Constant(DOUBLE, 1.0), number))
+    starts = bld.icmp_signed("==", e.load_scalar(step, I64), e.integer(1))
+
+    def vector(i: Any) -> None:
+        here, new = e.offset(average, i), e.load(e.offset(w, i))
+        e.store(Value(e, bld.select(starts, new.ir, averaged(e.load(here), new, kept, rest).ir)), here)
+
+    e.loop(count, vector, step=e.kind.lanes)

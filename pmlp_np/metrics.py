@@ -1,0 +1,332 @@
+"""Metrics: scikit-learn's usual ones by name, of many members at once, and what each may be asked of.
+
+A metric is computed from what `predict` and `predict_proba` return, and has the value that scikit-learn gives it. With
+several labels per row (binary cross-entropy), where scikit-learn knows no balanced accuracy or log-loss, these two are
+the mean over the labels. Rows of weight 0 count as absent.
+
+To add a metric, write its function of an `Outcome` and its entry in METRICS; nothing else needs to change.
+
+Everything but probabilities of several classes is sums and comparisons, and sums run over contiguous rows: a member's
+value has the same bits whoever else is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.formulas.losses import LOSSES, Loss
+
+# Raw outputs of this many bytes are judged at a time, or one member's. With all that is made of them they take up to 24
+# times as much (measured, and held by a test).
+PIECE_BYTES, JUDGING = 4 << 20, 24
+
+
+class Outcome:
+    """Raw outputs of some members on rows that they share, beside the rows' targets.
+
+    raw: (members, rows, raw outputs). targets: (n_targets, rows), a line per output or one line of labels.
+    weight: (rows,) float64, at least 0 and not all 0, or None where all rows weigh the same.
+    """
+
+    def __init__(self, loss: Loss, raw: np.ndarray, targets: np.ndarray, weight: np.ndarray | None = None) -> None:
+        self.loss, self.raw, self.targets, self.weight = loss, raw, targets, weight
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes a label may be."""
+        return self.raw.shape[-1] if self.loss.targets == "labels" else 2
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """The weighted mean over rows, which are the last axis; contiguous, so that each sum has one order."""
+        if self.weight is None:
+            return values.sum(axis=-1) / values.shape[-1]
+        return (values * self.weight).sum(axis=-1) / self.weight.sum()
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """Predictions less targets, (members, outputs, rows) float64."""
+        n_members, n_rows = self.raw.shape[:2]
+        predicted = self.loss.predictions(self.raw).reshape(n_members, n_rows, -1)
+        errors = np.empty((n_members, len(self.targets), n_rows))
+        return np.subtract(predicted.transpose(0, 2, 1), self.targets, out=errors, dtype=np.float64)
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Predicted classes, (members, labels per row, rows) int64."""
+        n_members, n_rows = self.raw.shape[:2]
+        found = self.loss.predictions(self.raw).reshape(n_members, n_rows, -1)
+        return np.ascontiguousarray(found.transpose(0, 2, 1))
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """As `predict_proba` returns them, (members, rows, outputs)."""
+        return self.loss.probabilities(self.raw)
+
+    @cached_property
+    def _counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows (or their weight) that are of a class and predicted as such, predicted, and of it: each (members or 1,
+        labels per row, classes)."""
+        true = self.targets.astype(np.int64)
+        shape = (*self.classes.shape[:2], self.n_classes)
+        place = self.classes + self.n_classes * np.arange(shape[0] * shape[1]).reshape(*shape[:2], 1)
+        true_place = true + self.n_classes * np.arange(len(true))[:, None]
+
+        def count(places: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+            if weight is not None:
+                weight = np.broadcast_to(weight, places.shape).ravel()
+            return np.bincount(places.ravel(), weight, int(np.prod(shape))).reshape(shape).astype(np.float64)
+
+        hit = (self.classes == true) * (1.0 if self.weight is None else self.weight)
+        return (
+            count(place, hit, shape),
+            count(place, self.weight, shape),
+            count(true_place, self.weight, (1, *shape[1:])),
+        )
+
+    def recalls(self) -> np.ndarray:
+        """Share of each class that is found, (members, labels per row, classes); NaN for classes that are absent."""
+        hits, _, true = self._counts
+        return _ratio(hits, true, np.nan)
+
+    def f1_scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """2 TP / (2 TP + FP + FN) of each class, (members, labels per row, classes), 0 where nothing is of the class or
+        predicted to be; and where anything is."""
+        hits, predicted, true = self._counts
+        return _ratio(2.0 * hits, predicted + true, 0.0), predicted + true > 0
+
+
+def _ratio(a: np.ndarray, b: np.ndarray, otherwise: float) -> np.ndarray:
+    """a / b, and `otherwise` where b is 0."""
+    a, b = np.broadcast_arrays(a, b)
+    return np.divide(a, b, out=np.full(a.shape, otherwise), where=b != 0.0)
+
+
+def _mean_over_classes(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """The mean over labels of the mean over classes that count, (members,)."""
+    sums = np.where(counted, values, 0.0).sum(axis=-1)
+    return (sums / np.broadcast_to(counted, values.shape).sum(axis=-1)).mean(axis=-1)
+
+
+def _mean_squares(o: Outcome) -> np.ndarray:
+    return o.mean(o.errors * o.errors)
+
+
+def _r2_of(mean_squares: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """1 - mean squared error / variance of the targets, each output (..., outputs); of constant targets 1 where the
+    error is 0, else 0."""
+    y = targets.astype(np.float64)
+    center = np.average(y, axis=1, weights=weight)[:, None]
+    variance = np.average((y - center) ** 2, axis=1, weights=weight)
+    # Exactly, also where the mean of equal numbers is rounded.
+    counted = y if weight is None else y[:, weight > 0.0]
+    variance = np.where((counted == counted[:, :1]).all(axis=1), 0.0, variance)
+    return np.where(variance != 0.0, 1.0 - _ratio(mean_squares, variance, 0.0), 0.0 + (mean_squares == 0.0))
+
+
+def r2(o: Outcome) -> np.ndarray:
+    """1 - Σ (p - y)² / Σ (y - ȳ)², mean over outputs. sklearn.metrics.r2_score."""
+    return _r2_of(_mean_squares(o), o.targets, o.weight).mean(axis=-1)
+
+
+def rmse(o: Outcome) -> np.ndarray:
+    """√ mean (p - y)², mean over outputs. sklearn.metrics.root_mean_squared_error."""
+    return np.sqrt(_mean_squares(o)).mean(axis=-1)
+
+
+def mae(o: Outcome) -> np.ndarray:
+    """mean |p - y|, mean over outputs. sklearn.metrics.mean_absolute_error."""
+    return o.mean(np.abs(o.errors)).mean(axis=-1)
+
+
+def accuracy(o: Outcome) -> np.ndarray:
+    """Share of rows whose labels are all right. sklearn.metrics.accuracy_score."""
+    return o.mean((np.abs(o.classes - o.targets) < 0.5).all(axis=1))
+
+
+def balanced_accuracy(o: Outcome) -> np.ndarray:
+    """Mean over the classes among the targets of the share that is found. sklearn.metrics.balanced_accuracy_score."""
+    recalls = o.recalls()
+    return _mean_over_classes(recalls, ~np.isnan(recalls))
+
+
+def f1(o: Outcome) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN): of class 1 where there are two; else the mean over classes that are among targets or
+    predictions; of several labels the mean. sklearn.metrics.f1_score, with average="macro" where there are several."""
+    scores, counted = o.f1_scores()
+    return scores[..., 1].mean(axis=-1) if o.n_classes == 2 else _mean_over_classes(scores, counted)
+
+
+def roc_auc(o: Outcome) -> np.ndarray:
+    """The chance that a row of the class gets a higher probability of it than one that is not of it, ties half: of
+    class 1 where there are two; else the mean over classes or labels. sklearn.metrics.roc_auc_score, one-vs-rest."""
+    p = o.probabilities
+    if o.loss.targets == "labels":
+        outputs = [1] if o.n_classes == 2 else list(range(o.n_classes))
+        areas = [_area(p[..., k], o.targets[0] == k, o.weight) for k in outputs]
+    else:
+        areas = [_area(p[..., k], line > 0.5, o.weight) for k, line in enumerate(o.targets)]
+    return np.mean(areas, axis=0)
+
+
+def log_loss(o: Outcome) -> np.ndarray:
+    """-mean log p(target), from raw outputs, so that nothing is clipped; of several labels the mean.
+    sklearn.metrics.log_loss."""
+    loss = LOSSES["cross_entropy" if o.loss.targets == "labels" else "binary_cross_entropy"]
+    raw = np.ascontiguousarray(np.moveaxis(o.raw, -1, 0), np.float64)
+    targets = o.targets[0] if o.loss.targets == "labels" else o.targets[:, None]
+    return o.mean(loss.function(raw, targets.astype(np.float64))[0])
+
+
+def _area(score: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Area under the ROC curve of each member, (members,): score (members, rows), positive (rows,)."""
+    # Sums of weights, unlike counts, depend on the order of ties in their last digit.
+    order = np.argsort(score, axis=1, kind=None if weight is None else "stable")
+    up = positive * (1.0 if weight is None else weight)
+    down = ~positive * (1.0 if weight is None else weight)
+    ranked = np.take_along_axis(score, order, axis=1)
+    begins = np.ones(ranked.shape, bool)
+    begins[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    ends = np.ones(ranked.shape, bool)
+    ends[:, :-1] = begins[:, 1:]
+    up_ranked, down_ranked = up[order], down[order]
+    through = np.cumsum(down_ranked, axis=1)
+    # Of negatives with a lower score, and with a lower or the same: both don't fall, so that a run's value spreads.
+    lower = np.maximum.accumulate(np.where(begins, through - down_ranked, 0.0), axis=1)
+    same = np.minimum.accumulate(np.where(ends, through, np.inf)[:, ::-1], axis=1)[:, ::-1]
+    return (up_ranked * (lower + same)).sum(axis=1) / (2.0 * up.sum() * down.sum())
+
+
+def _two_rows(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
+    if (targets.shape[1] if weight is None else int((weight > 0.0).sum())) < 2:
+        raise DataError(compose(argument, "at least two rows, to compute r2", "one"))
+
+
+def _hard_labels(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
+    if loss.targets == "probabilities" and not ((targets == 0.0) | (targets == 1.0)).all():
+        odd = targets[(targets != 0.0) & (targets != 1.0)][0].item()
+        mend = "accuracy and log_loss take values between them."
+        raise DataError(compose(argument, "labels 0 and 1, to count them in a metric", f"{odd:.6g}", mend))
+
+
+def _every_class(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
+    _hard_labels(argument, loss, n_outputs, targets, weight)
+    counted = targets if weight is None else targets[:, weight > 0.0]
+    for k, line in enumerate(counted):
+        missing = np.setdiff1d(np.arange(n_outputs if loss.targets == "labels" else 2), line)
+        if len(missing):
+            which = f"class {missing[0]}" + (f" of label {k}" if len(counted) > 1 else "")
+            raise DataError(compose(argument, "rows of every class, to compute roc_auc", f"none of {which}"))
+
+
+_Check = Callable[[str, Loss, int, np.ndarray, "np.ndarray | None"], None]
+_VALUES, _CLASSES = ("values",), ("labels", "probabilities")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its function, whether it grows with quality, the kinds of targets it serves, and where it comes from.
+
+    function: from an Outcome to (members,) float64. check: refuses targets of which the metric is not defined.
+    aliases: scikit-learn's names for it; scorers that turn the sign name the metric, whose sign stays.
+    of_score: how it follows from a loss's score of this name, where there is one output or one label:
+        (finished score, targets, weight) -> values. of_losses: losses, with the parameters' defaults, whose mean it
+        is.
+    """
+
+    function: Callable[[Outcome], np.ndarray]
+    grows: bool
+    targets: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    check: _Check = lambda *arguments: None
+    of_score: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+    of_losses: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+
+def _itself(score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return score
+
+
+def _r2_of_rmse(score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return _r2_of(score[:, None] ** 2, targets, weight)[:, 0]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(r2, True, _VALUES, ("r2_score",), _two_rows, {"rmse": _r2_of_rmse}),
+        Metric(
+            rmse,
+            False,
+            _VALUES,
+            ("root_mean_squared_error", "neg_root_mean_squared_error"),
+            of_score={"rmse": _itself},
+        ),
+        Metric(mae, False, _VALUES, ("mean_absolute_error", "neg_mean_absolute_error"), of_score={"mae": _itself}),
+        Metric(accuracy, True, _CLASSES, ("accuracy_score",), of_score={"accuracy": _itself}),
+        Metric(balanced_accuracy, True, _CLASSES, ("balanced_accuracy_score",), _hard_labels),
+        Metric(f1, True, _CLASSES, ("f1_score",), _hard_labels),
+        Metric(roc_auc, True, _CLASSES, ("auc", "roc_auc_score", "roc_auc_ovr"), _every_class),
+        Metric(log_loss, False, _CLASSES, ("neg_log_loss",), of_losses=("cross_entropy", "binary_cross_entropy")),
+    )
+}
+METRIC_ALIASES = {alias: name for name, metric in METRICS.items() for alias in metric.aliases}
+
+
+def canonical(argument: str, name: Any) -> str:
+    """The metric's own name for a name or an alias. DataError where there is none."""
+    known = METRIC_ALIASES.get(name, name) if isinstance(name, str) else None
+    if known not in METRICS:
+        raise DataError(unknown_name(argument, name, METRICS, METRIC_ALIASES))
+    return known
+
+
+def require_fit(argument: str, name: str, loss: Loss, n_outputs: int) -> None:
+    """DataError unless the metric can be computed of what members with this loss predict."""
+    if loss.targets not in METRICS[name].targets:
+        fitting = ", ".join(each for each, metric in METRICS.items() if loss.targets in metric.targets)
+        raise DataError(compose(argument, f"a metric that fits loss {loss.name!r} ({fitting})", repr(name)))
+    predicted = loss.predictions(np.zeros((1, 1, n_outputs * loss.heads)))
+    if loss.targets == "values" and predicted.size != n_outputs:
+        expected = "a loss that predicts one value per output"
+        raise DataError(compose(f"{argument} {name!r}", expected, f"{loss.name!r}, which predicts {predicted.size}"))
+
+
+def follows_from_means(name: str, loss: Loss, n_targets: int) -> bool:
+    """Whether the mean loss and score that an evaluation returns say what the metric is."""
+    metric = METRICS[name]
+    by_score = loss.score_name in metric.of_score and n_targets == 1 and not loss.registered
+    return str(loss) in metric.of_losses or by_score
+
+
+def known_from_means(
+    name: str, loss: Loss, mean_loss: np.ndarray, mean_score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None
+) -> np.ndarray | None:
+    """The metric, (members,) float64, where it follows from the mean loss and score; else None."""
+    if not follows_from_means(name, loss, len(targets)):
+        return None
+    metric = METRICS[name]
+    if str(loss) in metric.of_losses:
+        return mean_loss
+    found = metric.of_score[loss.score_name](loss.finish(mean_score), targets, weight)
+    return np.where(np.isnan(mean_loss), np.nan, found)
+
+
+def judge(
+    names: list[str], loss: Loss, raw: np.ndarray, targets: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Metrics by name, (members,) float64, of raw outputs (members, rows, raw outputs) on rows with these targets
+    (n_targets, rows) and weights (rows,); NaN for members whose outputs are not all numbers."""
+    with np.errstate(all="ignore"):
+        outcome = Outcome(loss, raw, targets, weight)
+        odd = np.isnan(raw).any(axis=(1, 2))
+        return {name: np.where(odd, np.nan, METRICS[name].function(outcome)) for name in names}

@@ -1,0 +1,270 @@
+"""What is watched while members train: curves and each member's best, metrics on validation data, and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from pmlp_np import checks
+from pmlp_np.backends.base import Backend, Control, Rows
+from pmlp_np.errors import DataError, compose, show, unknown_name
+from pmlp_np.formulas.losses import Loss
+from pmlp_np.measuring import measured
+from pmlp_np.metrics import METRIC_ALIASES, METRICS, canonical
+
+# What is measured in any case, and may be monitored as metrics may.
+_OWN = ("loss", "score")
+_PREFIX = "validation_"
+# What `Watch.monitor` may be.
+MONITORS = ("", *_OWN, *METRICS)
+
+
+class Records:
+    """What training leaves behind, by position: curves by name, and each member's best so far.
+
+    best_value: (n_members,) float64, what was best of the monitored curve, negated where it grows: smaller is better,
+        infinity where there is none yet. NaN where another curve chose the best, to be measured when it is needed.
+    best_epoch: (n_members,) int64, -1 where there is none. monitor: as `Watch` has it.
+    """
+
+    def __init__(self, n_members: int, curves: Mapping[str, np.ndarray] | None = None) -> None:
+        self.n_members = n_members
+        self.n_epochs = 0
+        # (room for epochs, n_members): an epoch's values lie side by side, and there may be room for more.
+        self._rooms: dict[str, np.ndarray] = {}
+        self.best_value = np.full(n_members, np.inf)
+        self.best_epoch = np.full(n_members, -1, np.int64)
+        self.monitor = ""
+        for name, curve in (curves or {}).items():
+            self.make_room([name], curve.shape[1])
+            self._rooms[name][: curve.shape[1]] = curve.T
+
+    @property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Curves (n_members, n_epochs) float32 by name, NaN where nothing is known: views of what is kept."""
+        return {name: room[: self.n_epochs].T for name, room in self._rooms.items()}
+
+    def make_room(self, names: Iterable[str], n_epochs: int) -> None:
+        """Curves of these names, and all at least n_epochs long.
+
+        One that grows again and again, as with `partial_fit`, doubles its room, so that few calls copy it.
+        """
+        self.n_epochs = max(self.n_epochs, n_epochs)
+        for name in dict.fromkeys([*self._rooms, *names]):
+            room = self._rooms.get(name, np.zeros((0, self.n_members), np.float32))
+            if len(room) < self.n_epochs or name not in self._rooms:
+                larger = np.full((max(self.n_epochs, 2 * len(room)), self.n_members), np.nan, np.float32)
+                larger[: len(room)] = room
+                self._rooms[name] = larger
+
+    def enter(self, name: str, members: np.ndarray, epoch: np.ndarray, values: np.ndarray) -> None:
+        """Note one value of each of these members; one too large for float32 becomes infinity."""
+        with np.errstate(over="ignore"):
+            self._rooms[name][epoch, members] = values
+
+    def forget(self, member: int) -> None:
+        """A member that starts afresh."""
+        for room in self._rooms.values():
+            room[:, member] = np.nan
+        self.best_value[member], self.best_epoch[member] = np.inf, -1
+
+    def take(self, positions: np.ndarray) -> Records:
+        part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
+        part.best_value, part.best_epoch = self.best_value[positions], self.best_epoch[positions]
+        part.monitor = self.monitor
+        return part
+
+    def follow(self, monitor: str) -> None:
+        """Have another curve decide from now on: what was best by the old one is still, until it is measured anew."""
+        if decider(monitor) != decider(self.monitor):
+            self.best_value[self.best_epoch >= 0] = np.nan
+        self.monitor = monitor
+
+    def state(self) -> dict[str, np.ndarray]:
+        """For files: the arrays from which `restored` makes it again."""
+        arrays = {f"curves/{name}": curve for name, curve in self.curves.items()}
+        return arrays | {"best_value": self.best_value, "best_epoch": self.best_epoch}
+
+
+def joined(parts: list[Records]) -> Records:
+    """The records of all members, one part behind the other. Parts that followed different curves are followed no
+    more."""
+    n_epochs = max(part.n_epochs for part in parts)
+    names = list(dict.fromkeys(name for part in parts for name in part.curves))
+    parts = [part.take(np.arange(part.n_members)) for part in parts]
+    agreed = {part.monitor for part in parts if part.curves}
+    monitor = agreed.pop() if len(agreed) == 1 else ""
+    for part in parts:
+        part.make_room(names, n_epochs)
+        part.follow(monitor)
+    whole = Records(
+        sum(part.n_members for part in parts), {n: np.concatenate([part.curves[n] for part in parts]) for n in names}
+    )
+    whole.best_value = np.concatenate([part.best_value for part in parts])
+    whole.best_epoch = np.concatenate([part.best_epoch for part in parts])
+    whole.monitor = monitor
+    return whole
+
+
+def decider(monitor: str) -> str:
+    """What decides which epoch is best."""
+    return monitor or "loss"
+
+
+def ranker(monitor: str) -> str:
+    """What members are ranked by."""
+    return monitor or "score"
+
+
+def grows(name: str, loss: Loss) -> bool:
+    """Whether larger is better."""
+    return METRICS[name].grows if name in METRICS else name == "score" and loss.score_grows
+
+
+def metric_names(metrics: Any) -> tuple[str, ...]:
+    """The argument `metrics` as the metrics' own names, each once. DataError for unknown ones."""
+    if metrics is None or isinstance(metrics, str):
+        metrics = () if metrics is None else (metrics,)
+    if not isinstance(metrics, (tuple, list)):
+        raise DataError(compose("metrics", "a list of names", show(metrics), f"There are {', '.join(METRICS)}."))
+    return tuple(dict.fromkeys(canonical("metrics", name) for name in metrics))
+
+
+def monitor_name(monitor: Any, metrics: tuple[str, ...]) -> str:
+    """The argument `monitor` as a name of `Watch`. DataError for what is not computed."""
+    if monitor is None:
+        return ""
+    name = monitor.removeprefix(_PREFIX) if isinstance(monitor, str) else monitor
+    name = METRIC_ALIASES.get(name, name) if isinstance(name, str) else name
+    if isinstance(name, str) and name in METRICS and name not in metrics:
+        mend = f"Have it computed: metrics={[*metrics, name]}."
+        raise DataError(compose("monitor", f"one of {', '.join([*_OWN, *metrics])}", show(monitor), mend))
+    if not isinstance(name, str) or name not in (*_OWN, *metrics):
+        raise DataError(unknown_name("monitor", monitor, (*_OWN, *metrics)))
+    return name
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is measured on validation data after each epoch, and which of it decides.
+
+    metrics: names besides the loss and its own score. monitor: "loss", "score" or a metric by which best epochs are
+    found and members are ranked; "" for the loss and the score.
+    """
+
+    loss: Loss
+    metrics: tuple[str, ...] = ()
+    monitor: str = ""
+
+    @property
+    def curves(self) -> list[str]:
+        """Names of what is measured, as in the history."""
+        return [_PREFIX + name for name in (*_OWN, *self.metrics)]
+
+    @property
+    def shown(self) -> str:
+        """The curve that people look at first."""
+        return _PREFIX + ranker(self.monitor)
+
+    def measure(
+        self, backend: Backend, members: np.ndarray, data: Rows, weights: str, control: Control
+    ) -> dict[str, np.ndarray]:
+        """Loss, score and metrics of these members, (len(members),) float64 by name."""
+        means = backend.evaluate(members, data, weights, control)
+        values = {"loss": means[0], "score": self.loss.finish(means[1])}
+        return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means)
+
+    def oriented(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What decides, negated where it grows: smaller is better."""
+        name = decider(self.monitor)
+        return -values[name] if grows(name, self.loss) else values[name]
+
+
+def measure_best(records: Records, watch: Watch, backend: Backend, validation: Rows, control: Control) -> None:
+    """Measure best weights that another monitor chose by the one that is followed now."""
+    members = np.flatnonzero(np.isnan(records.best_value))
+    if len(members):
+        values = watch.oriented(watch.measure(backend, members, validation, "best", control))
+        records.best_value[members] = np.where(np.isnan(values), np.inf, values)
+
+
+@dataclass(frozen=True, eq=False)
+class EpochEnd:
+    """What a callback of `fit` is told after an epoch; nothing in it can be changed.
+
+    epoch: epochs that this call of `fit` or `partial_fit` has trained, from 1.
+    ids: (k,) int64, the ids of the members that trained in this epoch and are still in, in pool order.
+    epochs: (k,) int64, the epochs that each of them has trained in its life.
+    curves: this epoch's values, (k,) float32, by the names of `Pool.history_`.
+    elapsed: seconds since training began.
+
+        def halve(end):
+            if end.epoch == 5:
+                order = np.argsort(end.curves["validation_loss"])
+                end.stop(end.ids[order[len(order) // 2 :]])
+
+        pool.fit(X, y, epochs=20, validation_data=(Xv, yv), callbacks=[halve])
+    """
+
+    epoch: int
+    ids: np.ndarray
+    epochs: np.ndarray
+    curves: Mapping[str, np.ndarray]
+    elapsed: float
+    _pool_ids: np.ndarray = field(repr=False)
+    _wishes: list[np.ndarray | None] = field(repr=False, default_factory=list)
+
+    def stop(self, ids: Any = None) -> None:
+        """Have these members leave, as with early stopping; without ids, end training after this epoch.
+
+        Raises DataError for ids that are none of the pool's.
+        """
+        if ids is not None:
+            if not np.size(ids):
+                return
+            found = checks.whole_array(ids)
+            if found is None or not np.isin(found, self._pool_ids).all():
+                raise DataError(compose("ids", "ids of this pool", show(ids), "See EpochEnd.ids."))
+            ids = found
+        self._wishes.append(ids)
+
+    def _leaving(self) -> tuple[np.ndarray, bool]:
+        """Whom callbacks want to leave, a mask of the pool's members, and whether everything is to end."""
+        leaving = np.zeros(len(self._pool_ids), bool)
+        for ids in self._wishes:
+            if ids is not None:
+                leaving |= np.isin(self._pool_ids, ids)
+        return leaving, any(ids is None for ids in self._wishes)
+
+
+Callback = Callable[[EpochEnd], Any]
+
+
+def call_back(
+    callbacks: Iterable[Callback],
+    records: Records,
+    pool_ids: np.ndarray,
+    members: np.ndarray,
+    epochs: np.ndarray,
+    epoch: int,
+    elapsed: float,
+) -> tuple[np.ndarray, bool]:
+    """Tell callbacks of an epoch of these members, who have now trained for so many `epochs`. Returns (who is to leave,
+    whether all is to end)."""
+
+    def frozen(values: np.ndarray) -> np.ndarray:
+        values = values.view()
+        values.flags.writeable = False
+        return values
+
+    curves = {name: frozen(curve[members, epochs - 1]) for name, curve in records.curves.items()}
+    end = EpochEnd(
+        epoch, frozen(pool_ids[members]), frozen(epochs), MappingProxyType(curves), elapsed, frozen(pool_ids)
+    )
+    for callback in callbacks:
+        callback(end)
+    return end._leaving()
