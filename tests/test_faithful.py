@@ -14,6 +14,7 @@ import pmlp_np as pm
 from loss_variants import VARIANTS, heads, named
 from member_state import MemberState, member_states
 from oracle import Array, OracleMLP
+from pmlp_np.formulas.options import SCHEDULE_NAMES
 from rounding import Rounding, rounding
 from strategies import Case, cases
 
@@ -375,7 +376,14 @@ OPTIMIZERS = [
     pm.Adam(0.01, weight_decay=0.1),
     pm.AdamW(0.01, weight_decay=0.1),
     pm.Adam(0.01, beta1=0.0, beta2=0.0, eps=1e-3),
+    pm.RMSprop(0.01, eps=1e-4, weight_decay=0.1),
+    pm.RMSprop(0.003, momentum=0.8, weight_decay=0.1),
+    pm.NAdam(0.01, weight_decay=0.1),
 ]
+STEP_OPTIONS = {
+    "l1": 0.01, "decoupled_weight_decay": 0.1, "bias_rate_factor": 0.5, "first_layer_rate_factor": 2.0,
+    "last_layer_rate_factor": 0.3, "parametrization": "ntk",
+}  # fmt: skip
 REGULARIZERS: list[dict[str, float]] = [
     {"dropout": 0.3},
     {"input_dropout": 0.3},
@@ -388,6 +396,24 @@ CASES = {
     **{f"the paper's pool, {loss}": plain(PAPER_POOL, loss=loss, n_outputs=4) for loss in VARIANTS},
     "the paper's activations, deep": plain(list(pm.grid(hidden=[(9, 20)], activation=pm.PAPER_ACTIVATIONS))),
     "every optimizer": plain([pm.Member(hidden=(20, 5), activation="tanh", optimizer=o) for o in OPTIMIZERS], epochs=3),
+    "every option of steps": plain(
+        [
+            pm.Member(hidden=h, activation="tanh", optimizer=o, **STEP_OPTIONS, decay_biases=decay_biases)
+            for o, decay_biases in zip(OPTIMIZERS, [False, True] * 5, strict=True)
+            for h in [(), (20, 5)]
+        ]
+    ),
+    "L1 and decoupled decay alone": plain(
+        [pm.Member(hidden=(20, 5), optimizer=o, l1=0.01, decoupled_weight_decay=0.1) for o in OPTIMIZERS]
+    ),
+    "every schedule": plain(
+        [
+            pm.Member(hidden=(6,), activation="tanh", schedule=name, warmup_epochs=w, schedule_epochs=e)
+            for name in SCHEDULE_NAMES
+            for w, e in [(0.0, 0.0), (0.6, 0.0), (0.6, 1.3)]
+        ],
+        epochs=3,
+    ),
     "without biases": plain([pm.Member(hidden=(20, 5), activation="elu", bias=False, optimizer=o) for o in OPTIMIZERS]),
     "wide layers": plain(
         [pm.Member(hidden=(600,)), pm.Member(hidden=(130,) * 4, activation="mish")], n_rows=80, batch_size=70
@@ -470,14 +496,27 @@ def test_float32_epochs_take_the_rows_that_the_oracle_takes(backend: str, shuffl
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "optimizer",
-    [pm.SGD(0.1), pm.SGD(0.1, momentum=0.9), pm.SGD(0.1, momentum=0.9, nesterov=True), pm.Adam(0.1), pm.AdamW(0.1)],
+    [
+        pm.SGD(0.1),
+        pm.SGD(0.1, momentum=0.9),
+        pm.SGD(0.1, momentum=0.9, nesterov=True),
+        pm.Adam(0.1),
+        pm.AdamW(0.1),
+        pm.RMSprop(0.1),
+        pm.NAdam(0.1),
+    ],
 )
-def test_weight_decay_spares_biases(backend: str, dtype: str, optimizer: pm.SGD | pm.Adam | pm.AdamW) -> None:
-    members = [pm.Member(hidden=(6,), optimizer=replace(optimizer, weight_decay=d), seed=3) for d in (0.0, 0.3)]
+def test_weight_decay_spares_biases(backend: str, dtype: str, optimizer: Any) -> None:
+    """All three kinds, unless a member says otherwise."""
+    decays = {"optimizer": replace(optimizer, weight_decay=0.3), "l1": 0.2, "decoupled_weight_decay": 0.1}
+    nothing = {"optimizer": replace(optimizer, weight_decay=0.0)}
+    settings = [nothing, *(nothing | {name: value} for name, value in decays.items())]
+    members = [pm.Member(hidden=(6,), seed=3, **s, decay_biases=d) for d in (False, True) for s in settings]
     case = plain(members)
     X, y = case.data(dtype)
     pool = case.pool(dtype, backend).fit(X, y, epochs=1, batch_size=len(X), progress=False)
-    without, with_decay = (pool.extract(id) for id in case.ids)
-    for k in range(2):
-        assert np.array_equal(without.biases[k], with_decay.biases[k])
-        assert not np.array_equal(without.weights[k], with_decay.weights[k])
+    without, *others = (pool.extract(id) for id in case.ids)
+    for i, other in enumerate(others, 1):
+        decaying = i != len(settings)
+        assert all(map(np.array_equal, without.biases, other.biases)) == (i <= len(settings)), members[i]
+        assert any(map(np.array_equal, without.weights, other.weights)) == (not decaying), members[i]
