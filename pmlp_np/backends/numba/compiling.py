@@ -81,8 +81,14 @@ def _numba_cache() -> Iterator[bool]:
             numba.config.CACHE_DIR = before
 
 
-def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a driver function: without the GIL, cached, and with IEEE division instead of ZeroDivisionError."""
+def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a driver function: without the GIL, cached, and with IEEE division instead of ZeroDivisionError.
+
+    entry: whether Python calls it. What only compiled code calls is spared the code that Python would call it through,
+    a good part of all compilation.
+    """
+    if not entry:
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
     def decorate(function: Callable[..., Any]) -> Any:
         with _numba_cache() as cached:

@@ -8,13 +8,13 @@ from pmlp_np.backends.numba.compiling import bits_of, call, float_item, item, ke
 from pmlp_np.backends.numba.job import DRAWS, DRAWS_AT
 from pmlp_np.formulas import random as random_formulas
 
-_philox = kernel(inline="always")(random_formulas.philox)
+_philox = kernel(entry=True, inline="always")(random_formulas.philox)
 _PURPOSE_WEIGHTS = np.uint64(random_formulas.PURPOSE_WEIGHTS)
 _PURPOSE_SHUFFLE = random_formulas.PURPOSE_SHUFFLE
 _LOW, _BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-@kernel()
+@kernel(entry=True)
 def shuffle(key, epoch, order, n):
     """Fill the int64 table `order` with the epoch's order of n rows, as formulas.random.shuffled_order does."""
     for i in range(n):

@@ -148,7 +148,7 @@ def _fetch(job, m):
         at += VECTOR_BYTES
 
 
-@kernel()
+@kernel(entry=True)
 def work(slot, jobs):
     """Take members from the queue until it is empty or the stop flag is set; jobs is a one-element array of
     `job.JOB`."""
@@ -177,7 +177,7 @@ def work(slot, jobs):
     set_float_mode(mode)
 
 
-@kernel()
+@kernel(entry=True)
 def work_together(slot, slots, jobs):
     """Train the members of the queue one after another, each by all slots."""
     job = jobs[0]
