@@ -34,6 +34,12 @@ def carried(errors: Array, factors: Array) -> Array:
     return np.sqrt(errors**2 @ factors**2)
 
 
+def exponential_roundings(a: Array, z: Array) -> Array:
+    """Roundings of an activation's size, relative to it. Where it is much smaller than z it is an exponential, and that
+    of x errs by x roundings: those of its argument, of which each moves it by as much as it is large."""
+    return 1.0 + np.maximum(np.log(np.abs(z) / a), 0.0)
+
+
 @np.errstate(all="ignore")
 def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] | None = None) -> Rounding:
     """What one rounding per operation does to a step on these rows, with these masks of dropout."""
@@ -48,7 +54,9 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] |
     for k, (w, b) in enumerate(zip(weights, net.biases, strict=True)):
         z_errors.append(unit * (np.abs(inputs[k]) @ np.abs(w) + np.abs(b)) + carried(input_errors[k], w))
         if k < len(names):
-            input_errors.append((unit + masking) * np.abs(inputs[k + 1]) + np.abs(derivatives[k]) * z_errors[k])
+            a = np.abs(inputs[k + 1])
+            own = unit * exponential_roundings(a, z[k]) + masking
+            input_errors.append(np.where(a == 0.0, 0.0, own * a) + np.abs(derivatives[k]) * z_errors[k])
 
     raw, raw_error = z[-1], z_errors[-1]
     loss, slope = net.loss_function(raw, y)

@@ -22,7 +22,7 @@ from loss_variants import VARIANTS, library_loss
 from member_state import member_states
 from pmlp_np import training
 from pmlp_np.backends.numba import backend as numba_backend
-from pmlp_np.backends.numba import compiling, views
+from pmlp_np.backends.numba import compiling, threads, views
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
@@ -120,7 +120,7 @@ def test_threads(setting: Setting, n_threads: int) -> None:
 @pytest.fixture
 def every_member_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As members are trained that are too large to be dealt out."""
-    monkeypatch.setattr(numba_backend, "_too_large_to_deal_out", lambda weight, n_threads: len(weight))
+    monkeypatch.setattr(threads, "too_large_to_deal_out", lambda weight, n_threads: len(weight))
     monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
 
 
@@ -144,7 +144,7 @@ def test_all_threads_on_each_member(setting: Setting, n_threads: int) -> None:
     ],
 )
 def test_members_that_outweigh_the_others_are_trained_by_all(weight: list, n_threads: int, together: int) -> None:
-    assert numba_backend._too_large_to_deal_out(np.array(weight, np.int64), n_threads) == together
+    assert threads.too_large_to_deal_out(np.array(weight, np.int64), n_threads) == together
 
 
 @every_setting
@@ -335,7 +335,7 @@ def cut_in_the_middle_of_epochs(
     pool = setting.pool(chosen)
     cut: list[pm.Pool] = []
     with monkeypatch.context() as patch:
-        patch.setattr(numba_backend, "_POLL_SECONDS", 1e-3)
+        patch.setattr(threads, "_POLL_SECONDS", 1e-3)
         if way == "interrupt":
             patch.setattr(training, "ProgressBar", PressesCtrlC)
         else:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
-from pmlp_np.arrays import address, allocate
+from pmlp_np.arrays import allocate
 from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.numba import driver, views
+from pmlp_np.backends.numba import driver, threads, views
 from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
 from pmlp_np.backends.numba.job import (
     DONE_STRIDE,
@@ -25,14 +20,13 @@ from pmlp_np.backends.numba.job import (
     FORWARD,
     INITIALIZE,
     TRAIN,
-    VIEW_WORDS,
     JobBuilder,
     known,
-    place_of,
     scratch_bytes,
 )
 from pmlp_np.backends.numba.passes.layers import layer_pass
 from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.backends.numba.question import Question
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -42,50 +36,6 @@ from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.layout import PoolLayout, spread
 from pmlp_np.step_inputs import StepInputs
 
-# One job at a time has the helpers.
-_turn = threading.Lock()
-_helpers: list[_Helper] = []
-
-
-class _Helper:
-    """A thread that stays, to compute while the caller watches.
-
-    The driver deals members out by an atomic counter and holds no lock of Python's, so that plain threads serve it as
-    well as Numba's. They wait asleep, where OpenMP's spin: on a machine with other work to do, spinning stalls epochs
-    of a few milliseconds. Waking them costs some 20 microseconds more.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name="pmlp_np", daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            self._tasks.get()()
-
-    def start(self, task: Callable[[], None]) -> threading.Event:
-        """Begin a task, which must not raise. Returns the event of its end."""
-        ended = threading.Event()
-
-        def run() -> None:
-            task()
-            ended.set()
-
-        self._tasks.put(run)
-        return ended
-
-
-def _after_fork() -> None:
-    # The parent's threads do not exist in a forked child.
-    global _turn
-    _turn = threading.Lock()
-    _helpers.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-_POLL_SECONDS = 0.05
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helpers would still be waking up.
 # One member keeps no more than one thread busy, so that it is worth it up to what a user does not notice: some
 # milliseconds, in which Ctrl-C must wait.
@@ -93,9 +43,6 @@ _SMALL_WORK, _SMALL_WORK_OF_ONE = 1 << 22, 1 << 28
 # Members are dealt out up to so many at a time (their entries in a table of 64-bit numbers fill a cache line), but in
 # at least so many shares per thread, so that no thread waits long for the others at the end.
 _MOST_AT_ONCE, _SHARES = 8, 64
-# Elements of a member from which it is worth meeting after every pass.
-_LARGE_MEMBER = 1 << 18
-
 _LAYOUT_TABLES = (
     "first_layer", "fan_in", "fan_out", "row_stride", "stride_in", "stride_out", "weight_offset", "bias_offset",
     "activation", "block_offset", "block_size",
@@ -150,7 +97,7 @@ class NumbaBackend:
         self._bases: dict[tuple[int | str, ...], JobBuilder] = {}
         self._whole: dict[tuple[int, bool, bool], JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
-        self._question: _Question | None = None
+        self._question: Question | None = None
 
     def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
         buffer = allocate(size + self._slack, self.plan.dtype)
@@ -177,7 +124,7 @@ class NumbaBackend:
     ) -> None:
         self._average_lags = True
         fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
-        n_threads = _slots(control)
+        n_threads = threads.slots_of(control)
         if shuffle == MEMBER_ORDER:
             most = int(data.counts(self.plan.n_members)[members].max())
             fields["orders"], fields["most_rows"] = np.empty(min(n_threads, len(members)) * most, np.int64), most
@@ -202,7 +149,7 @@ class NumbaBackend:
         buffer = self._weights(weights)
         question = self._question
         if question is None or not question.serves(members, buffer):
-            self._question = question = _Question(self, members, buffer)
+            self._question = question = Question(self, members, buffer)
         if question.parameters * len(x[0]) >= _SMALL_WORK or not question.answer(x[0], out):
             seen = views.as_they_lie(self.plan, Rows(x), members)
             self._execute(FORWARD, members, control, seen, weights, out=out)
@@ -430,15 +377,16 @@ class NumbaBackend:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
-        n_threads = 1 if small else _slots(control)
+        n_threads = 1 if small else threads.slots_of(control)
         place = self._largest_first(members)
-        n_together = _too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
+        n_together = threads.too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
         flags = np.zeros((4, DONE_STRIDE), np.int64)  # each on a cache line of its own
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
         gathers = seen is not None and (seen.goes_through_orders or fields.get("shuffle") == MEMBER_ORDER)
         weighted = seen is not None and seen.weights is not None
         job = JobBuilder(self._base(task, members, gathers, weighted)).put(
-            done=done, counter=flags[0], stop=flags[1], meeting=flags[2], together=flags[3], give_way=_give_way(),
+            done=done, counter=flags[0], stop=flags[1], meeting=flags[2], together=flags[3],
+            give_way=threads.give_way(),
             parameters=self._weights(weights), **fields,
         )  # fmt: skip
         if seen is not None:
@@ -455,7 +403,7 @@ class NumbaBackend:
                     control.tick(1.0)
                     continue
                 slots = n_threads if together else min(n_threads, len(part))
-                _run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+                threads.run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
         if marker is not None and task == TRAIN:
             marker.touch()
 
@@ -491,115 +439,7 @@ class NumbaBackend:
             self._idle_scratch += blocks
 
 
-class _Question:
-    """A forward of some members, prepared: what is asked of the same members again and again, a few rows at a time,
-    must not pay for working out the job each time. Asking takes some microseconds, the arithmetic of a row less than
-    one."""
-
-    def __init__(self, backend: NumbaBackend, members: np.ndarray, weights: np.ndarray) -> None:
-        self._backend, self._members, self._weights = backend, members, weights
-        self.parameters = int(backend.layout.block_size[members].sum())
-        self._one_at_a_time = threading.Lock()
-        self._jobs: np.ndarray | None = None
-
-    def serves(self, members: np.ndarray, weights: np.ndarray) -> bool:
-        """Whether it asks these members, the very same array, for outputs by these weights."""
-        return members is self._members and weights is self._weights
-
-    def _prepare(self) -> np.ndarray:
-        backend = self._backend
-        place = backend._largest_first(self._members)
-        self._scratch = backend._new_scratch()
-        self._counter, stop, done = (np.zeros(DONE_STRIDE, np.int64) for _ in range(3))
-        self._view = np.zeros(VIEW_WORDS, np.int64)
-        self._job = JobBuilder(backend._base(FORWARD, self._members)).put(
-            parameters=self._weights, queue=self._members[place], n_queue=len(place), chunk=len(place), place=place,
-            counter=self._counter, stop=stop, done=done, scratch=np.array([self._scratch.ctypes.data]),
-            views=self._view,
-        )  # fmt: skip
-        return self._job.build()
-
-    def answer(self, x: np.ndarray, out: np.ndarray) -> bool:
-        """Raw outputs of x into out, on this thread; False, and nothing done, where another thread is asking."""
-        if not self._one_at_a_time.acquire(False):
-            return False
-        try:
-            if self._jobs is None:
-                self._jobs = self._prepare()
-                self._fields = self._jobs.view(np.int64)
-            view = self._view
-            view[0], view[1], view[2] = address(x), x.strides[0] // x.itemsize, len(x)
-            self._fields[_OUT] = address(out)
-            self._counter[0] = 0
-            driver.work(0, self._jobs)
-        finally:
-            self._one_at_a_time.release()
-        return True
-
-
-_OUT = place_of("out")
-
-
-@cache
-def _give_way() -> int:
-    """The address of the system's function that lets another thread have the core; 0 where there is none."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
-    except (AttributeError, OSError, TypeError):
-        return 0
-
-
 def _runs(chosen: np.ndarray) -> list[slice]:
     """The neighbors among the chosen (a mask), run by run."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
     return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
-
-
-def _slots(control: Control) -> int:
-    """Threads to work with: as many as asked for, else as many as the cores."""
-    return numba.config.NUMBA_NUM_THREADS if control.n_threads is None else control.n_threads
-
-
-def _too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
-    """How many of the members, largest first, are trained by all threads together: those after which the others would
-    be done before, however they were dealt out."""
-    left, count = int(weight.sum()), 0
-    while count < len(weight) and weight[count] >= _LARGE_MEMBER and n_threads * int(weight[count]) > left:
-        left -= int(weight[count])
-        count += 1
-    return count if n_threads > 1 else 0
-
-
-def _run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tick: Callable[[], bool]) -> None:
-    """Run a job on helper threads, its members dealt out or each by all threads together, while this one watches:
-    progress, budgets and Ctrl-C set the stop flag."""
-    failure: list[BaseException] = []
-
-    def compute(slot: int) -> None:
-        try:
-            if together:
-                driver.work_together(slot, n_threads, jobs)
-            else:
-                driver.work(slot, jobs)
-        except BaseException as error:
-            failure.append(error)
-
-    with _turn:
-        while len(_helpers) < n_threads:
-            _helpers.append(_Helper())
-        slots = [partial(compute, slot) for slot in range(n_threads)]
-        ended = [helper.start(slot) for helper, slot in zip(_helpers, slots, strict=False)]
-        try:
-            for event in ended:
-                while not event.wait(_POLL_SECONDS):
-                    if tick():
-                        flags[1, 0] = 1
-        finally:
-            # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
-            while not all(event.is_set() for event in ended):
-                flags[1, 0] = 1
-                with contextlib.suppress(KeyboardInterrupt):
-                    next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
-        tick()
-    if failure:
-        raise failure[0]

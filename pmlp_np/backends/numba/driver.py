@@ -26,9 +26,7 @@ from pmlp_np.backends.numba.compiling import (
 )
 from pmlp_np.backends.numba.drawing import initialize, shuffle
 from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN, VECTOR_BYTES
-from pmlp_np.backends.numba.program import (
-    PATCHED_AT,
-    Team,
+from pmlp_np.backends.numba.minibatch import (
     block_of,
     in_order,
     meet,
@@ -37,8 +35,8 @@ from pmlp_np.backends.numba.program import (
     run_block,
     set_rates,
     source_of,
-    write_program,
 )
+from pmlp_np.backends.numba.program import PATCHED_AT, Team, write_program
 
 # As much of a member's parameters is fetched ahead: the processor itself goes on with what follows.
 _FETCH_BYTES = 16 * 1024
