@@ -110,7 +110,7 @@ def _width(axes: Any, cells: Cells) -> None:
     for n, color in zip(sorted({*column(cells, "n_members")}), (OURS, OTHER), strict=False):
         chosen = [cell for cell in cells if cell["n_members"] == n]
         axes.axhline(chosen[0]["peak_gflops"], color=color, linestyle="--", linewidth=1, alpha=0.7)
-        label = "a member on one core" if n == 1 else f"{n} members on {n} cores"
+        label = "one member" if n == 1 else f"{n} members on {n} cores"
         axes.plot(column(chosen, "width"), column(chosen, "gflops"), color=color, label=label, **LINE)
     axes.plot([], [], color=IDEAL, linestyle="--", linewidth=1, label="peak of multiply-adds")
     _logarithmic(axes, sorted({*column(cells, "width")})[::2], lambda value, _: f"{value:,.0f}")
