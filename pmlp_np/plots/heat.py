@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pmlp_np.errors import DataError, compose, unknown_name
-from pmlp_np.plots.looks import INK, PALE, axes_for, label, say_nothing_to_draw, scale_of, short, view
+from pmlp_np.plots.looks import (
+    INK,
+    PALE,
+    axes_for,
+    label,
+    log_odds,
+    name_ticks,
+    say_nothing_to_draw,
+    scale_of,
+    share_of_odds,
+    short,
+    view,
+)
 from pmlp_np.plots.members import Column, Members, Score, brief, capital, counted, number
 
 if TYPE_CHECKING:
@@ -151,13 +164,12 @@ def _cells(
 
 def _draw(ax: Any, across: _Axis, up: _Axis, cells: np.ndarray, diverged: np.ndarray, score: Score) -> None:
     import matplotlib
-    from matplotlib.colors import LogNorm, Normalize
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.colors import FuncNorm, LogNorm, Normalize
 
     finite = cells[np.isfinite(cells)]
-    log = scale_of(finite) == "log" and not score.share
-    limits = view(finite, "log" if log else "linear") or (float(finite.min()), float(finite.max()))
-    norm = LogNorm(*limits) if log else Normalize(*limits)
+    scale = scale_of(finite, score.share)
+    limits = view(finite, scale) or (float(finite.min()), float(finite.max()))
+    norm: Any = {"log": LogNorm, "linear": Normalize}.get(scale, partial(FuncNorm, (log_odds, share_of_odds)))(*limits)
     # Light is good, whichever way the score goes.
     colors = matplotlib.colormaps["viridis_r" if score.grows is False else "viridis"]
     mesh = ax.pcolormesh(np.arange(across.n + 1), np.arange(up.n + 1), np.ma.masked_invalid(cells), cmap=colors,
@@ -169,8 +181,7 @@ def _draw(ax: Any, across: _Axis, up: _Axis, cells: np.ndarray, diverged: np.nda
     bar.set_label(score.axis, color=INK)
     bar.ax.tick_params(colors=INK, labelsize=9)
     bar.outline.set_visible(False)
-    if score.share:
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
+    name_ticks(bar.ax.yaxis, scale, score.share, limits)
     _name_cells(ax.xaxis, across)
     _name_cells(ax.yaxis, up)
     if not up.column.numeric:
@@ -190,8 +201,10 @@ def _draw(ax: Any, across: _Axis, up: _Axis, cells: np.ndarray, diverged: np.nda
 def _name_cells(axis: Any, cells: _Axis) -> None:
     """Ticks in the middle of cells, or at the edges of ranges; of many numbers some."""
     places = np.arange(len(cells.texts)) + (0.0 if cells.are_edges else 0.5)
-    step = -(-len(places) // _MOST_LABELS) if cells.column.numeric else 1
-    texts = cells.texts[::step]
+    step = 1
+    if cells.column.numeric and len(places) > _MOST_LABELS:
+        step = next(step for step in (2, 5, 10, 20) if len(places) <= step * _MOST_LABELS / 2)
+    places, texts = places[step - 1 :: step], cells.texts[step - 1 :: step]
     crowded = axis.axis_name == "x" and sum(len(text) + 2 for text in texts) > 80
     turned = dict(rotation=40, ha="right", rotation_mode="anchor") if crowded else {}
-    axis.set_ticks(places[::step], texts, fontsize=9 if len(texts) <= 20 else 7.5, **turned)
+    axis.set_ticks(places, texts, fontsize=9 if len(texts) <= 20 else 7.5, **turned)

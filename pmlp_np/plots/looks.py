@@ -171,27 +171,40 @@ def size_scale(sizes: np.ndarray) -> str:
     return "symlog" if sizes.min() == 0 and sizes.max() >= _SPAN_FOR_LOG else scale_of(sizes)
 
 
+def log_odds(share: np.ndarray) -> np.ndarray:
+    # A color bar also asks for what lies outside its limits.
+    share = np.clip(share, 1e-9, 1 - 1e-9)
+    return np.log(share / (1 - share))
+
+
+def share_of_odds(logarithm: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logarithm))
+
+
 def set_scale(axis: Any, scale: str, share: bool = False, limits: tuple[float, float] | None = None) -> None:
     """Give the x or y axis (ax.xaxis, ax.yaxis) a scale and limits, with few ticks that read as plain numbers."""
+    across = axis.axis_name == "x"
+    options = dict(linthresh=1) if scale == "symlog" else {}
+    (axis.axes.set_xscale if across else axis.axes.set_yscale)(scale, **options)
+    name_ticks(axis, scale, share, limits or axis.get_data_interval())
+    if limits:
+        (axis.axes.set_xlim if across else axis.axes.set_ylim)(limits)
+
+
+def name_ticks(axis: Any, scale: str, share: bool, limits: Sequence[float]) -> None:
+    """Ticks of an axis between these limits."""
     from matplotlib import ticker
 
-    set_one = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    low, high = limits
+    # Over more than three decades, powers of ten are enough.
+    subs = (1, 2, 5) if high < 3e3 * (1.0 if scale == "symlog" else low) else (1,)
     if scale == "symlog":
-        set_one("symlog", linthresh=1)
-    else:
-        set_one(scale)
-    if scale in ("log", "symlog"):
-        low, high = limits or axis.get_data_interval()
-        subs = (1, 2, 5) if high < 3e3 * max(low, 1.0 if scale == "symlog" else low) else (1,)
-        if scale == "symlog":
-            axis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
-        else:
-            axis.set_major_locator(ticker.LogLocator(base=10, subs=subs, numticks=20))
+        axis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
+    elif scale == "log":
+        axis.set_major_locator(ticker.LogLocator(base=10, subs=subs, numticks=20))
     elif scale == "logit":
-        axis.set_major_locator(ticker.FixedLocator(_LOGIT_TICKS))
+        axis.set_major_locator(ticker.FixedLocator([t for t in _LOGIT_TICKS if low / 2 <= t <= (1 + high) / 2]))
     axis.set_minor_locator(ticker.NullLocator())
-    if limits:
-        (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(limits)
     if share:
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
     elif scale != "linear":
