@@ -12,13 +12,12 @@ from pmlp_np.plots.looks import (
     GRAY,
     Look,
     axes_for,
+    frame,
     label,
     legend,
     looks_of,
     say_nothing_to_draw,
-    scale_of,
     set_scale,
-    view,
     wrapped,
 )
 from pmlp_np.plots.members import Column, Members, capital, counted, loss_words, words
@@ -213,8 +212,7 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
     ends = any(np.isnan(history[everyone.usable]).any() for history in histories)
     are_losses = set(names) <= {"loss", "validation_loss"}
     if points.size:
-        scale = scale_of(points) if are_losses else "linear"
-        limits = view(points, scale)
+        scale, limits = frame(points) if are_losses else ("linear", None)
         if scale == "log":
             middles = points[0]
             limits = max(points.min() / 1.1, middles.min() / _REACH), min(points.max() * 1.1, middles.max() * _REACH)

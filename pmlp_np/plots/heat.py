@@ -13,6 +13,7 @@ from pmlp_np.plots.looks import (
     INK,
     PALE,
     axes_for,
+    frame,
     label,
     log_odds,
     name_ticks,
@@ -20,7 +21,6 @@ from pmlp_np.plots.looks import (
     scale_of,
     share_of_odds,
     short,
-    view,
 )
 from pmlp_np.plots.members import Column, Members, Score, brief, capital, counted, number
 
@@ -167,8 +167,8 @@ def _draw(ax: Any, across: _Axis, up: _Axis, cells: np.ndarray, diverged: np.nda
     from matplotlib.colors import FuncNorm, LogNorm, Normalize
 
     finite = cells[np.isfinite(cells)]
-    scale = scale_of(finite, score.share)
-    limits = view(finite, scale) or (float(finite.min()), float(finite.max()))
+    scale, limits = frame(finite, score.share)
+    limits = limits or (float(finite.min()), float(finite.max()))
     norm: Any = {"log": LogNorm, "linear": Normalize}.get(scale, partial(FuncNorm, (log_odds, share_of_odds)))(*limits)
     # Light is good, whichever way the score goes.
     colors = matplotlib.colormaps["viridis_r" if score.grows is False else "viridis"]

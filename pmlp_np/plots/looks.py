@@ -27,9 +27,10 @@ _SPAN_FOR_LOG = 10.0
 # A share is drawn by its odds where they span this factor: then 98 and 99 % are as far apart as 50 and 67 %.
 _SPAN_FOR_LOGIT = 20.0
 _LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
-# On a linear axis, values beyond this many times the span of the middle 96 % are left outside, and counted.
-_FAR = 4.0
-_MIDDLE = (0.02, 0.98)
+# Values farther from most (from 5 to 95 % of them) than this many times their span are left outside, and counted.
+_FAR = 1.5
+_MOST = (0.05, 0.95)
+_FEWEST_WITH_FAR = 10
 
 
 class Look(NamedTuple):
@@ -201,7 +202,7 @@ def name_ticks(axis: Any, scale: str, share: bool, limits: Sequence[float]) -> N
     if scale == "symlog":
         axis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
     elif scale == "log":
-        axis.set_major_locator(ticker.LogLocator(base=10, subs=subs, numticks=20))
+        axis.set_major_locator(ticker.LogLocator(base=10, subs=subs, numticks=9))
     elif scale == "logit":
         axis.set_major_locator(ticker.FixedLocator([t for t in _LOGIT_TICKS if low / 2 <= t <= (1 + high) / 2]))
     axis.set_minor_locator(ticker.NullLocator())
@@ -220,18 +221,29 @@ def tick_sizes(ax: Axes, sizes: np.ndarray, scale: str) -> None:
         ax.set_xticks(steps, [number(step) for step in steps])
 
 
-def view(values: np.ndarray, scale: str) -> tuple[float, float] | None:
-    """The limits of an axis that leaves out values far from all others; None where there are none such."""
+def frame(values: np.ndarray, share: bool = False) -> tuple[str, tuple[float, float] | None]:
+    """(scale, limits) of an axis for these numbers; limits, where values far from all others are to lie outside.
+
+    What has all but diverged would press everybody else against the axis. Shares have nowhere to go to.
+    """
     values = values[np.isfinite(values)]
-    if scale != "linear" or len(values) < 10:
-        return None
-    low, high = np.quantile(values, _MIDDLE)
-    reach = _FAR * (high - low)
-    if reach == 0 or (values.min() >= low - reach and values.max() <= high + reach):
-        return None
-    inside = values[(values >= low - reach) & (values <= high + reach)]
-    margin = 0.05 * (inside.max() - inside.min())
-    return float(inside.min() - margin), float(inside.max() + margin)
+    if share or len(values) < _FEWEST_WITH_FAR:
+        return scale_of(values, share), None
+    positive = values.min() > 0
+    places = np.log(values) if positive else values
+    low, high = np.quantile(places, _MOST)
+    reach = _FAR * max(high - low, np.log(2.0) if positive else 0.0)
+    near = (places >= low - reach) & (places <= high + reach)
+    if near.all() or reach == 0:
+        return scale_of(values), None
+    scale = scale_of(values[near])
+    ends = values[near].min(), values[near].max()
+    if scale == "log":
+        widened = float(ends[0] / 1.2), float(ends[1] * 1.2)
+    else:
+        margin = 0.05 * (ends[1] - ends[0])
+        widened = float(ends[0] - margin), float(ends[1] + margin)
+    return scale, widened
 
 
 def outside(score: Score, limits: tuple[float, float] | None) -> str:

@@ -101,7 +101,9 @@ class Score:
         if self.share:
             return f"{value:.1%}"
         known = self.values[self.known]
-        return number(value) if abs(value) >= 1000 or (known == known.round()).all() else f"{value:#.3g}"
+        if (known == known.round()).all():
+            return number(value)
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}"
 
 
 class Members:

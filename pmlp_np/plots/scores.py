@@ -12,17 +12,16 @@ from pmlp_np.plots.looks import (
     INK,
     Look,
     axes_for,
+    frame,
     label,
     legend,
     looks_of,
     outside,
     say_nothing_to_draw,
-    scale_of,
     set_scale,
     short,
     size_scale,
     tick_sizes,
-    view,
 )
 from pmlp_np.plots.members import Column, Members, Score, capital, counted
 
@@ -75,7 +74,7 @@ def score_by_size(
     groups = _colored(column, score)
     known_sizes = sizes[score.known]
     scale = size_scale(known_sizes) if len(known_sizes) else "linear"
-    y_scale = scale_of(score.values, score.share)
+    y_scale, limits = frame(score.values, score.share)
     exact = len(np.unique(known_sizes)) <= _MOST_EXACT_SIZES
     n, lines = int(score.known.sum()), []
     dot_size, alpha = (5, 0.2) if n > 2000 else (12, 0.45) if n > 200 else (26, 0.75)
@@ -88,13 +87,10 @@ def score_by_size(
         steps, medians = median_line(x, y, exact)
         lines.append((score.worth(float(medians[-1])), text, medians[-1], look))
         ax.plot(steps, medians, color=look.color, linestyle=look.dash, linewidth=2, gid=f"median of {text}")
-    limits = view(score.values, y_scale)
     if lines:
         set_scale(ax.xaxis, scale)
         tick_sizes(ax, known_sizes, scale)
-        set_scale(ax.yaxis, y_scale, score.share)
-        if limits:
-            ax.set_ylim(limits)
+        set_scale(ax.yaxis, y_scale, score.share, limits)
     else:
         say_nothing_to_draw(ax, "No member has a score.")
     if len(lines) > 1:
@@ -190,12 +186,9 @@ def score_by_activation(
         labels.append(short(name) + ("\n" if roomy else "   ") + _row_counts(everyone, mask, known))
         if len(known):
             _draw_row(ax, place, known, look, dot_size, alpha, name)
-    scale = scale_of(score.values, score.share)
-    limits = view(score.values, scale)
+    scale, limits = frame(score.values, score.share)
     if score.known.any():
-        set_scale(ax.xaxis, scale, score.share)
-        if limits:
-            ax.set_xlim(limits)
+        set_scale(ax.xaxis, scale, score.share, limits)
         ax.set_yticks(range(len(rows)), labels, fontsize=9 if len(rows) <= 18 else 7)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
