@@ -12,7 +12,8 @@ and with these the loss's scale and the rows' weights.
                          layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
                (with dropout: input_dropout before the layers, dropout behind each hidden one; where gradients are
                clipped, no weights take their step in passing: | clip, update_rows ..., updates; where weights are
-               averaged: average at the end)
+               averaged: average at the end; where features have scales, the first layer reads weights times these,
+               made anew at the end, and takes no step in passing: | scales_backward, update_rows, updates)
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -29,6 +30,7 @@ import numpy as np
 
 from pmlp_np.backends.numba.compiling import (
     bits_of,
+    call_block,
     float_item,
     item,
     kernel,
@@ -54,7 +56,7 @@ from pmlp_np.formulas import regularizers
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.formulas.schedules import SCHEDULE_AT, WARMUP_AT
-from pmlp_np.step_inputs import RATE
+from pmlp_np.step_inputs import MOST_SHARED_ROWS, RATE
 
 _dropout_threshold = kernel()(regularizers.dropout_threshold)
 _dropout_scale = kernel()(regularizers.dropout_scale)
@@ -134,6 +136,12 @@ def _uses(job, table, m):
 
 
 @kernel()
+def _scales(job, m):
+    """Whether the features of member m have scales."""
+    return job.scale_offset != 0 and item(job.scale_offset, m) >= 0
+
+
+@kernel()
 def _put_input_dropout(job, team, frame, at, place):
     """What dropout leaves of the features, in the frame's room for gathered rows."""
     m = frame.member
@@ -163,6 +171,8 @@ def _put_forward(job, team, frame, at, x, x_stride, place):
         before, width, vectors = _share(job, team, item(job.fan_out, layer))
         part = before * size
         weights, bias = frame.block + item(job.weight_offset, layer) * size, item(job.bias_offset, layer)
+        if layer == frame.first_layer and _scales(job, frame.member):
+            weights = frame.scaled
         start = frame.zeros if bias < 0 else frame.block + bias * size
         if layer < frame.first_layer + frame.depth:
             layer_pass = item(job.layer_pass, item(job.activation, layer))
@@ -202,7 +212,7 @@ def _put_loss(job, team, frame, at, scratch):
 @kernel()
 def _row_of_inputs(job, frame, layer):
     """The number of the row with the inputs of a layer's weights; that of its biases comes next."""
-    return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > 2 else 0
+    return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > MOST_SHARED_ROWS else 0
 
 
 @kernel()
@@ -316,7 +326,7 @@ def _put_update(job, frame, at):
     """The step of all biases, which lie together at the end of the block, from their whole gradient: at once, or layer
     by layer where their inputs differ. Returns where the next instruction goes."""
     size, m = job.itemsize, frame.member
-    at_once = 1 if item(job.input_count, m) > 2 else frame.depth + 1
+    at_once = 1 if item(job.input_count, m) > MOST_SHARED_ROWS else frame.depth + 1
     update, slots = item(job.update_pass, item(job.rule, m)), job.slots + item(job.slot_offset, m) * size
     for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1, at_once):
         offset = item(job.bias_offset, layer) * size
@@ -335,14 +345,57 @@ def _put_tensor(at, offset, stride, rows, width, factor):
 
 
 @kernel()
+def _put_update_rows(job, frame, at, layer, rows, width):
+    """The step of a layer's weights, stored as so many rows, from their whole gradient."""
+    m, offset, size = frame.member, item(job.weight_offset, layer), job.itemsize
+    slots = job.slots + (item(job.slot_offset, m) + offset) * size
+    numbers = frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES
+    set_items(at, (item(job.update_rows_pass, item(job.rule, m)), frame.block + offset * size,
+                   frame.gradient + offset * size, slots, item(job.block_size, m), item(job.row_stride, layer), rows,
+                   width, numbers))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
+def _put_scales_backward(job, frame, at):
+    """The gradient of feature scales, and that of weights from that of weights times scales."""
+    layer, size, m = frame.first_layer, job.itemsize, frame.member
+    weights, scales = item(job.weight_offset, layer) * size, item(job.scale_offset, m) * size
+    set_items(at, (job.scales_backward_pass, frame.gradient + scales, frame.gradient + weights, frame.block + weights,
+                   frame.block + scales, item(job.row_stride, layer), item(job.fan_in, layer),
+                   item(job.fan_out, layer)))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
+def _put_update_scales(job, frame, at):
+    """The step of feature scales, by the last row of inputs."""
+    m, offset = frame.member, item(job.scale_offset, frame.member) * job.itemsize
+    numbers = frame.numbers + (item(job.input_count, m) - 1) * NUMBERS_BYTES
+    set_items(at, (item(job.update_pass, item(job.rule, m)), frame.block + offset, frame.gradient + offset,
+                   job.slots + item(job.slot_offset, m) * job.itemsize + offset, item(job.block_size, m),
+                   job.fan_in + frame.first_layer * 8, 1, numbers))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
+def _put_scale_features(job, frame, at):
+    """The first layer's weights times feature scales, to where that layer reads them."""
+    layer, size = frame.first_layer, job.itemsize
+    set_items(at, (job.scale_features_pass, frame.scaled, frame.block + item(job.weight_offset, layer) * size,
+                   frame.block + item(job.scale_offset, frame.member) * size, item(job.row_stride, layer),
+                   item(job.fan_in, layer), item(job.fan_out, layer)))  # fmt: skip
+    return at + INSTRUCTION_BYTES
+
+
+@kernel()
 def _put_clipped(job, frame, at):
     """Clipping of the whole gradient, and the step of all weights."""
-    m, size, layers = frame.member, job.itemsize, frame.depth + 1
-    # The table lies behind all instructions: these, at most as many for biases, and that of averages.
-    table = to = at + (2 * layers + 2) * INSTRUCTION_BYTES
+    m, layers = frame.member, frame.depth + 1
+    # The table lies behind all instructions: these, at most as many for biases, and those of scales and averages.
+    table = to = at + (2 * layers + 4) * INSTRUCTION_BYTES
     clip, at = at, at + INSTRUCTION_BYTES
     divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
-    update = item(job.update_rows_pass, item(job.rule, m))
     for layer in range(frame.first_layer, frame.first_layer + layers):
         offset, stride, width = item(job.weight_offset, layer), item(job.row_stride, layer), item(job.fan_out, layer)
         rows = item(job.fan_in, layer)
@@ -351,13 +404,11 @@ def _put_clipped(job, frame, at):
         if frame.depth > 0 and layer == frame.first_layer + frame.depth:
             rows, width = width, rows
         to = _put_tensor(to, offset, stride, rows, width, factor)
-        slots = job.slots + (item(job.slot_offset, m) + offset) * size
-        numbers = frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES
-        set_items(at, (update, frame.block + offset * size, frame.gradient + offset * size, slots,
-                       item(job.block_size, m), stride, rows, width, numbers))  # fmt: skip
-        at += INSTRUCTION_BYTES
+        at = _put_update_rows(job, frame, at, layer, rows, width)
         if item(job.bias_offset, layer) >= 0:
             to = _put_tensor(to, item(job.bias_offset, layer), 0, 1, item(job.fan_out, layer), 1.0)
+    if _scales(job, m):
+        to = _put_tensor(to, item(job.scale_offset, m), 0, 1, item(job.fan_in, frame.first_layer), 1.0)
     set_items(clip, (job.clip_norm_pass, frame.gradient, table, (to - table) // (8 * TENSOR_WORDS),
                      bits_of(float_item(job.clip_norm, m))))  # fmt: skip
     return at
@@ -380,6 +431,7 @@ def write_program(job, team, m, batches):
     own = item(job.scratch, team.slot + team.part)
     at = prepare = own + PROGRAM_AT
     keep = schedule = 0
+    scales = _scales(job, m)
     if job.task == TRAIN:
         prepare = _put_schedule(job, place, at, batches)
         schedule = at if prepare != at else 0
@@ -394,14 +446,22 @@ def write_program(job, team, m, batches):
     judge = at = _put_forward(job, team, place, at, inputs, item(job.fan_in, place.first_layer), order_place)
     if job.task == TRAIN:
         at = _put_loss(job, team, place, at, scratch)
-        clips = _uses(job, job.clip_norm, m)
+        clips, first = _uses(job, job.clip_norm, m), place.first_layer
         if clips:
             keep = at
         stop = at = _put_backward(job, team, place, at)
+        if scales:
+            # The last instruction is the first layer's.
+            keep = keep if clips else stop - INSTRUCTION_BYTES
+            at = _put_scales_backward(job, place, at)
         if clips:
             at = _put_clipped(job, place, at)
-        if item(job.bias_offset, place.first_layer) >= 0:
+        elif scales:
+            at = _put_update_rows(job, place, at, first, item(job.fan_in, first), item(job.fan_out, first))
+        if item(job.bias_offset, first) >= 0:
             at = _put_update(job, place, at)
+        if scales:
+            at = _put_update_scales(job, place, at)
         if _uses(job, job.average, m):
             at = _put_average(job, place, at, prepare + 8 * STEP_AT)
     elif job.task == EVALUATE:
@@ -410,6 +470,11 @@ def write_program(job, team, m, batches):
         stop = at
     else:
         stop = at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
+    if scales:
+        # Once now; a step does it again at its end.
+        scale, at = at, _put_scale_features(job, place, at)
+        if team.part == 0:
+            call_block(item(scale, 0), scale + 8)
     return Program(team, own + MEETINGS_AT, place.rows, prepare, start, stop, keep, at, judge, schedule,
                    item(job.fan_in, place.first_layer), place.places, place.x, place.targets, place.weights,
                    scratch + SUMS_AT, order_place, inputs)  # fmt: skip
