@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from pmlp_np.layout import PoolLayout
+from pmlp_np.backends.layout import PoolLayout
 from strategies import random_data
 
 X, Y = random_data("squared_error", 60, 5, 2, seed=3)
