@@ -399,6 +399,11 @@ def test_cells_are_the_median_or_best_of_their_members(reduce, value):
         assert np.isclose(cells[row, column], expected, rtol=1e-4)
         assert np.isclose(float(texts[column + 0.5, row + 0.5]), expected, rtol=0.01)
     assert "Gray: no members." in notes(ax)
+    (mesh,) = [c for c in ax.collections if type(c).__name__ == "QuadMesh"]
+    light = mesh.to_rgba(mesh.get_array())[..., :3].sum(axis=-1)
+    lightest = np.nanargmax(np.where(np.isnan(cells), np.nan, light))
+    assert lightest == (np.nanargmax if best is max else np.nanargmin)(cells), "light is good"
+    assert ax.get_ylim()[0] < ax.get_ylim()[1], "numbers grow upward"
     assert ax.get_title(loc="left").startswith(f"{reduce.capitalize()} validation ")
 
 
@@ -406,6 +411,7 @@ def test_cells_whose_members_diverged_have_a_cross(half_diverged):
     ax = pm.plots.heat_map(half_diverged, "optimizer", "activation")
     assert [t.get_text() for t in ax.get_yticklabels()] == ["tanh", "relu", "identity"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["adam", "sgd"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "names are read from the top"
     cells = cells_of(ax)
     assert np.isfinite(cells).tolist() == [[True, False], [False, True], [False, False]]
     assert np.isclose(cells[1, 1], rmse(half_diverged.subset([3]))[0], rtol=1e-5)
@@ -514,6 +520,13 @@ def test_nothing_is_cut_off_and_nothing_overlaps(any_pool, drawing):
     ax = DRAWINGS[drawing](any_pool)
     assert_inside_and_apart(ax.figure)
     assert ax.get_title(loc="left") and ax.get_xlabel()
+
+
+def test_long_titles_are_broken(pool):
+    for drawing in DRAWINGS.values():
+        ax = drawing(pool, title="What a long title this is, " * 6)
+        assert ax.get_title(loc="left").count("What") == 6
+        assert_inside_and_apart(ax.figure)
 
 
 def test_a_layout_that_overlaps_is_noticed(pool):
