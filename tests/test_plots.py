@@ -1,8 +1,11 @@
 """Plots: what is drawn is what the pool says, computed here from its history, its specs and its predictions."""
 
+import os
 import re
+import subprocess
 import sys
 from itertools import combinations, pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -570,6 +573,16 @@ assert dict(matplotlib.rcParams) == before
 """
     run_python(code, str(tmp_path / "heat.png"), MPLBACKEND="TkAgg", DISPLAY="")
     assert (tmp_path / "heat.png").stat().st_size > 5_000
+
+
+def test_the_demo_draws_its_picture(tmp_path):
+    requires("sklearn")
+    demo = Path(pm.__file__).parents[1] / "examples" / "digits_demo.py"
+    path = tmp_path / "new folder" / "digits.png"
+    done = subprocess.run([sys.executable, demo, "--members-quick", "--epochs", "2", "--out", path],
+                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(demo.parents[1])})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert path.stat().st_size > 20_000 and str(path) in done.stdout
 
 
 # What is refused.
