@@ -579,8 +579,9 @@ def test_the_demo_draws_its_picture(tmp_path):
     requires("sklearn")
     demo = Path(pm.__file__).parents[1] / "examples" / "digits_demo.py"
     path = tmp_path / "new folder" / "digits.png"
-    done = subprocess.run([sys.executable, demo, "--members-quick", "--epochs", "2", "--out", path],
-                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(demo.parents[1])})  # fmt: skip
+    command = [sys.executable, demo, "--members-quick", "--epochs", "2", "--out", path]
+    environment = os.environ | {"PYTHONPATH": str(demo.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert path.stat().st_size > 20_000 and str(path) in done.stdout
 
