@@ -79,12 +79,14 @@ class Ensemble(Exportable):
         """Raw outputs that one network would need to predict the same, (n_samples, n_raw_outputs). X: (n_samples,
         n_features).
 
-        Where raw outputs are values or quantiles, their mean; else logarithms of mean probabilities (cross-entropy),
+        Of one network that counts, its own. Where raw outputs are values or quantiles, their mean; else logarithms of mean probabilities (cross-entropy),
         log-odds of mean probabilities (binary cross-entropy), logarithms of mean rates (Poisson), mean and logarithm of
         the variance (Gaussian). DataError for a registered loss with a link of its own.
         """
-        reading = reading_of(self._loss)
-        parts = [(w, mlp.forward(X).astype(np.float64)) for w, mlp in self.members()]
+        reading, members = reading_of(self._loss), self.members()
+        if len(members) == 1:
+            return members[0][1].forward(X)
+        parts = [(w, mlp.forward(X).astype(np.float64)) for w, mlp in members]
         with np.errstate(all="ignore"):
             if reading.has_std:
                 raw = np.empty_like(parts[0][1])

@@ -123,8 +123,8 @@ class Model(nn.Module):
 
     networks: the arguments of a Network each. weights: of sum 1, one for each.
     link: "identity" or "exp" from raw outputs to values; "sigmoid" or "softmax" from raw outputs to probabilities.
-    heads: raw outputs per output, of which `value_head` is the prediction; with `has_std` the second is the logarithm of
-        a variance; with `has_quantiles` each is a quantile.
+    heads: raw outputs per output, of which `value_head` is the prediction; with `has_std` the second is the logarithm
+        of a variance; with `has_quantiles` each is a quantile.
     description: what it is, for people. dtype: "float32" or "float64".
     """
 
@@ -206,7 +206,7 @@ class Model(nn.Module):
         if not self.has_quantiles:
             raise ValueError("this model predicts no quantiles: use predict")
         raw = self(x)
-        return raw if raw.shape[1] == self.heads else raw.reshape(len(raw), -1, self.heads)
+        return raw if raw.shape[1] == self.heads else raw.reshape(len(raw), raw.shape[1] // self.heads, self.heads)
 
 
 def _squeezed(values: torch.Tensor) -> torch.Tensor:
