@@ -76,12 +76,12 @@ class Ensemble(Exportable):
         return sum(mlp.n_parameters() for mlp in self.mlps)
 
     def forward(self, X: Any) -> np.ndarray:
-        """Raw outputs that one network would need to predict the same, (n_samples, n_raw_outputs). X: (n_samples,
-        n_features).
+        """Raw outputs (n_samples, n_raw_outputs) that one network would need to predict the same.
 
-        Of one network that counts, its own. Where raw outputs are values or quantiles, their mean; else logarithms of mean probabilities (cross-entropy),
+        Where raw outputs are values or quantiles, their mean; else logarithms of mean probabilities (cross-entropy),
         log-odds of mean probabilities (binary cross-entropy), logarithms of mean rates (Poisson), mean and logarithm of
-        the variance (Gaussian). DataError for a registered loss with a link of its own.
+        the variance (Gaussian). Where one network alone counts, its own. DataError for a registered loss with a link of
+        its own.
         """
         reading, members = reading_of(self._loss), self.members()
         if len(members) == 1:

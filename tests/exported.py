@@ -20,8 +20,8 @@ N_FEATURES = 6
 
 # No activation is steeper (selu is, below zero). The hundredth is for what rounding adds to a slope.
 STEEPEST = 1.01 * oracle.SELU_SCALE * oracle.SELU_ALPHA
-# Roundings of an activation, relative to the larger of z and the activation: a polynomial of 22 terms in float64 gelu, a
-# difference of numbers up to one in others, vendors' approximations of tanh and exp.
+# Roundings of an activation, relative to the larger of z and the activation: a polynomial of 22 terms in float64 gelu,
+# a difference of numbers up to one in others, vendors' approximations of tanh and exp.
 ACTIVATION_ROUNDINGS = 16.0
 
 
@@ -34,15 +34,15 @@ def random_mlp(
     hidden: Any = None,
     bias: bool | None = None,
     chosen: bool | None = None,
-    library: Any = None,
+    loss_object: Any = None,
 ) -> pm.MLP:
-    """A network with random weights of a loss (a label of loss_variants, or `library`'s own); what isn't said is drawn."""
+    """A network with random weights, of a loss (a label of loss_variants, or an object); what isn't said is drawn."""
     hidden = tuple(rng.integers(1, 12, rng.integers(0, 4))) if hidden is None else hidden
     bias = bool(rng.random() < 0.8) if bias is None else bias
     chosen = bool(rng.random() < 0.3) if chosen is None else chosen
     features = rng.choice(N_FEATURES, rng.integers(1, N_FEATURES + 1), replace=False) if chosen else None
     activation = [str(rng.choice(list(ACTIVATIONS))) for _ in hidden] if activation is None else activation
-    n_raw = n_outputs * (heads(loss) if library is None else library.heads)
+    n_raw = n_outputs * (heads(loss) if loss_object is None else loss_object.heads)
     widths = (N_FEATURES if features is None else len(features), *hidden, n_raw)
     # Pre-activations reach the bends of activations, and raw outputs stay small enough for exponentials.
     weights = [rng.normal(size=s) * 1.5 / np.sqrt(s[0]) for s in zip(widths[:-1], widths[1:], strict=True)]
@@ -51,7 +51,7 @@ def random_mlp(
         [w.astype(dtype) for w in weights],
         [b.astype(dtype) for b in biases] if bias else None,
         activation,
-        library_loss(loss, n_outputs) if library is None else library,
+        library_loss(loss, n_outputs) if loss_object is None else loss_object,
         features,
         N_FEATURES if chosen else None,
     )
@@ -177,8 +177,8 @@ def assert_alike(model: Any, X: np.ndarray, found: Answers, expected: Answers | 
             continue
         size = np.abs(values.astype(np.float64)).reshape(len(X), -1).max(axis=1)
         linked = method in ("predict_proba", "predict_std") or model.loss.startswith("poisson")
-        # Links are exponentials: their error is relative, and that of their argument's rounding grows with it. A mixture's
-        # deviation knows the means as well.
+        # Links are exponentials: their error is relative, and that of their argument's rounding grows with it. The
+        # deviation of a mixture knows the means as well.
         allowed = error + 32.0 * unit * size
         if linked:
             allowed = 4.0 * size * (error + 16.0 * unit * (1.0 + raw))

@@ -157,10 +157,10 @@ def test_registered_losses_are_read_by_known_links_only(target):
     pm.register_loss("own_probabilities", known["binary_cross_entropy"].formula, targets="probabilities")
     pm.register_loss("own_labels", known["cross_entropy"].formula, targets="labels")
     for name in ("squares", "own_probabilities", "own_labels"):
-        mlps = [random_mlp(rng, n_outputs=3, library=known[name]) for _ in range(2)]
+        mlps = [random_mlp(rng, n_outputs=3, loss_object=known[name]) for _ in range(2)]
         for model in (mlps[0], pm.Ensemble(mlps)):
             found, expected = RUNNERS[target](model, X), own(model, X)
             np.testing.assert_allclose(found["predict"], expected["predict"], rtol=1e-10, atol=1e-10)
-    mlp = random_mlp(rng, library=known["linked"])
-    with pytest.raises(pm.DataError, match="^loss: expected one with a link that is known here, got 'linked' with its own"):
+    mlp = random_mlp(rng, loss_object=known["linked"])
+    with pytest.raises(pm.DataError, match="^loss: expected one with a link that is known here, got 'linked' with its"):
         RUNNERS[target](mlp, X)
