@@ -8,8 +8,8 @@ from typing import Any
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.export.common import members_of, needed
 from pmlp_np.export.tracing import traced
+from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
-from pmlp_np.reading import reading_of
 
 
 def to_torch(model: MLP | Ensemble) -> Any:
