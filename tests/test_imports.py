@@ -30,6 +30,7 @@ ORDER = [
     ["backends.numba", "backends.cupy", "backends.reference"],
     ["backends"],
     ["pool"],
+    ["plots"],
     [""],
 ]
 ORDER_INSIDE = {
@@ -46,6 +47,12 @@ ORDER_INSIDE = {
         ["methods", "torch_module", "tracing"],
         ["common", "folding", "python_formulas"],
         ["to_onnx", "to_torch", "to_sklearn", "to_python"],
+        [""],
+    ],
+    "plots": [
+        ["members"],
+        ["looks"],
+        ["curves", "heat", "scores"],
         [""],
     ],
     "backends.numba": [
