@@ -1,0 +1,138 @@
+"""`pmlp fit` and `pmlp leaderboard`: what is said while a table is fitted, and of the result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pmlp_np.app import folder, run, scores
+from pmlp_np.app.choices import Choices
+from pmlp_np.app.drawing import draw_all
+from pmlp_np.app.screen import Screen, Watching, leaderboard, table
+from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.metrics import METRICS
+
+_TOP_AFTER_FIT, _TOP = 8, 20
+_ENDINGS = {
+    "done": "all have stopped or done their epochs",
+    "time budget": "the time budget is spent; a longer --time-budget may find better ones",
+    "interrupted": "interrupted: what was learned so far is kept",
+    "stopped": "stopped",
+}
+
+
+def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+    """Do all of `pmlp fit`. Returns how training ended."""
+    folder.check_target(out, overwrite)
+    with screen.busy(f"Reading {source.path}"):
+        problem = run.understand(source, choices.seed)
+    pool, came_about = run.pool_of(problem, choices)
+    folder.check_target(out, overwrite, run.room_needed(pool, choices.epochs_and_patience()[0]))
+    _introduce(problem, choices, len(pool), came_about, screen)
+    with screen.busy("Preparing to train (the first time compiles, some seconds)"):
+        run.warm_up(pool, problem, choices)
+    target = problem.preparation.target
+    metric = run.metric_of(target.task, choices)
+    scale = scores.in_own_units(metric, 1.0, target)
+    epochs, _ = choices.epochs_and_patience()
+    with Watching(screen, pool, epochs, choices.seconds(), metric, scale, METRICS[metric].grows) as watching:
+        trained = run.train(problem, choices, pool, watching)
+    with screen.busy(f"Writing {out}"):
+        before = len(problem.notes)
+        found = run.write(trained, out, overwrite, draw_all)
+    screen.notes(problem.notes[before:])
+    _conclude(trained, out, screen)
+    screen.document(found)
+    return pool.ended_
+
+
+def _introduce(problem: run.Problem, choices: Choices, n_members: int, came_about: str, screen: Screen) -> None:
+    source, task, table = problem.source, problem.task, problem.table
+    kinds: dict[str, int] = {}
+    for column in problem.preparation.columns:
+        kinds[column.kind] = kinds.get(column.kind, 0) + 1
+    words = {"number": "numeric", "category": "categorical", "date": "date"}
+    columns = ", ".join(f"{n} {words[kind]}" for kind, n in kinds.items())
+    if problem.preparation.left_out:
+        columns += f", {len(problem.preparation.left_out)} left out"
+    epochs, patience = choices.epochs_and_patience()
+    seconds = choices.seconds()
+    limit = f", at most {seconds:g} s" if seconds else ""
+    parts = {name: len(rows) for name, rows in problem.parts.items()}
+    hint = "" if source.task else f" (--task {'regression' if task.classes else 'classification'} overrules)"
+    screen.facts([
+        ("Table", f"{source.path}, {len(table):,} rows"),
+        ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
+        ("Columns", f"{columns}: {problem.X.shape[1]} inputs"),
+        ("Rows", f"{parts['training']:,} train, {parts['validation']:,} choose, {parts['test']:,} test"),
+        ("Members", f"{n_members:,}" + ("" if came_about.startswith(f"{n_members:,} ") else f": {came_about}")),
+        ("Training", f"up to {epochs} epochs of {choices.batch(parts['training'])} rows a step, patience {patience}{limit}"),
+    ])  # fmt: skip
+    screen.notes(problem.notes)
+    screen.say()
+
+
+def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
+    pool, metric, found = trained.pool, trained.metric, trained.scores
+    screen.say(f"Trained {len(pool):,} networks in {trained.seconds:.1f} s: {_ENDINGS[pool.ended_]}.", "")
+    screen.say(leaderboard(trained.records[:_TOP_AFTER_FIT], screen.out.width))
+    more = len(trained.records) - _TOP_AFTER_FIT
+    if more > 0:
+        screen.say(f"... {more:,} more: pmlp leaderboard {out}")
+    screen.say()
+    names = [name for name in dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name]))][:3]
+    who = [("best", f"best member, id {trained.best['id']}")]
+    if trained.n_ensemble > 1:
+        who.append(("ensemble", f"mean of the {trained.n_ensemble} best"))
+    classes = trained.problem.preparation.target.classes
+    who.append(("guess", "most frequent class" if classes else "mean of the target"))
+    label = scores.LABELS[metric]
+    columns = [("", "left"), (f"{label}, validation", "right")]
+    columns += [(f"{scores.LABELS[name]}, test", "right") for name in names]
+    lines = [
+        [text, scores.shown(metric, found[key]["validation"][metric])]
+        + [scores.shown(name, found[key]["test"][name]) for name in names]
+        for key, text in who
+    ]  # fmt: skip
+    screen.say(table(columns, lines))
+    n = f"{len(pool):,}"
+    screen.say(f"The validation score is optimistic: it chose the best of {n}. The test score is fair.", "")
+    screen.say(f"Written to {out}: pool, best member, leaderboard, plots.")
+    screen.say(f"Next: pmlp predict {out} TABLE --out predictions.csv; pmlp export {out} --out model.onnx")
+
+
+def show_leaderboard(result: folder.Result, top: int | None, sort: str, csv: bool, screen: Screen) -> None:
+    """Do all of `pmlp leaderboard`."""
+    if csv and screen.json:
+        raise DataError(compose("--csv and --json", "one of them", "both"))
+    records = ordered(result.records, sort)
+    if csv or screen.json:
+        records = records[:top]
+        if csv:
+            sys.stdout.write(folder.as_csv(records))
+        screen.document(records)
+        return
+    top = top or _TOP
+    screen.say(leaderboard(records[:top], screen.out.width))
+    if len(records) > top:
+        screen.say(f"... {len(records) - top:,} more: --top {len(records)}")
+
+
+def ordered(records: Sequence[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
+    """Records by a column; scores best first, all else smallest first, what is not known last."""
+    names = list(records[0])
+    column = sort if sort in names else f"validation_{sort}"
+    if column not in names:
+        raise DataError(unknown_name("--sort", sort, names))
+    metric = METRICS.get(column.removeprefix("validation_")) if column.startswith("validation_") else None
+    sign = -1 if metric is not None and metric.grows else 1
+
+    def key(record: dict[str, Any]) -> tuple[bool, Any]:
+        value = record[column]
+        if isinstance(value, str):
+            return False, value
+        return value != value, sign * value
+
+    return sorted(records, key=key)
