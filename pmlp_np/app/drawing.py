@@ -30,7 +30,11 @@ def _kinds() -> dict[str, Callable[..., Any]]:
 def draw_all(pool: pm.Pool, where: Path) -> list[str]:
     """Draw every kind of picture into a folder. Returns notes: a picture that can't be drawn does not cost the fit."""
     notes = []
-    for name, draw in _kinds().items():
+    try:
+        kinds = _kinds()
+    except ImportError as error:
+        return [f"no plots: {error}"]
+    for name, draw in kinds.items():
         try:
             axes = draw(pool, "width", "learning_rate") if name == "heat-map" else draw(pool)
             axes.figure.savefig(where / f"{name}.png", dpi=_DOTS_PER_INCH)

@@ -97,7 +97,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], tit
 # Columns of a leaderboard by how soon they go where the screen is narrow.
 _DISPENSABLE = ("optimizer", "status", "loss", "best_epoch", "validation_loss", "epochs", "parameters")
 _LEFT = ("architecture", "optimizer", "status")
-_HEADINGS = {"learning_rate": "rate", "best_epoch": "best", "loss": "training loss"}
+_HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
 
 
 def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:

@@ -1,0 +1,220 @@
+"""`pmlp export`: a member, or the mean of several, as a file for another system, and a check that it predicts the same.
+
+The model takes the prepared columns in the table's own units (see `preparation`): what standardizes them and the target
+is folded into its weights. No format needs pmlp_np to run, and none is a pickle: a PyTorch model is a program of
+torch.export, which needs no class of ours; an estimator of scikit-learn is a skops file, which loads nothing but what
+it is trusted with.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.app import folder
+from pmlp_np.app.preparation import Category, Preparation
+from pmlp_np.app.run import raw_mean
+from pmlp_np.app.screen import Screen
+from pmlp_np.app.tables import plain_text
+from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.formulas.losses import LOSSES
+
+_FORMATS = {".onnx": "onnx", ".pt2": "torch", ".skops": "sklearn", ".py": "python"}
+_HOW_TO_LOAD = {
+    "onnx": "onnxruntime.InferenceSession({out!r}).run(None, {{'X': inputs}})",
+    "torch": "torch.export.load({out!r}).module()(inputs)",
+    "sklearn": "skops.io.load({out!r}).predict(inputs)",
+    "python": "from {stem} import predict; predict(inputs)",
+}
+_SKLEARN_ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu")
+_EXAMPLES = 200
+# In units of the target's standard deviation, or of probability: more than this is no rounding of float32.
+_TOLERABLE = 1e-3
+
+
+def export_model(
+    result: folder.Result, format: str | None, out: Path, member: int | None, ensemble: int | None, overwrite: bool,
+    screen: Screen,
+) -> None:  # fmt: skip
+    """Do all of `pmlp export`."""
+    kind = format_of(format, out)
+    folder.check_file(out, overwrite)
+    ids, preparation = result.ids(member, ensemble), result.preparation
+    if kind == "sklearn":
+        _require_expressible(result, ids)
+    with screen.busy(f"Writing {out}"):
+        model = model_of(result, ids)
+        names = preparation.input_names()
+        classes = [plain_text(c) for c in preparation.target.classes] or None
+        if classes and all(isinstance(c, int) for c in preparation.target.classes):
+            classes = list(preparation.target.classes)  # type: ignore[arg-type]
+        with folder.whole_file(out, overwrite) as draft:
+            _WRITERS[kind](model, draft, names, classes)
+            difference = _difference(kind, draft, result, ids)
+    if difference is not None and difference > _TOLERABLE:
+        screen.notes([f"it predicts up to {difference:.2g} standard deviations apart from pmlp predict, because float32 "
+                      "has too few digits for some column: shift or scale that column in the table"])  # fmt: skip
+    who = f"Member {ids[0]}" if len(ids) == 1 else f"The mean of {len(ids)} members"
+    what = "probabilities" if classes else "standard deviations of the target"
+    checked = "" if difference is None else f" Checked: within {difference:.1g} {what} of pmlp predict."
+    screen.say(f"{who} written to {out} ({out.stat().st_size:,} bytes).{checked}")
+    screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
+    how = _HOW_TO_LOAD[kind].format(out=str(out), stem=out.stem)
+    screen.say(f"Use it: {how}")
+    screen.document({"out": str(out), "format": kind, "members": ids, "inputs": names, "classes": classes,
+                     "difference": difference, "use": how})  # fmt: skip
+
+
+def format_of(format: str | None, out: Path) -> str:
+    """The format that is asked for, or that the file's ending tells."""
+    if format is None:
+        if out.suffix.lower() not in _FORMATS:
+            known = ", ".join(f"{end} ({name})" for end, name in _FORMATS.items())
+            mend = "Say --format onnx, torch, sklearn or python."
+            raise DataError(compose("--out", f"a file that ends in {known}", repr(str(out)), mend))
+        return _FORMATS[out.suffix.lower()]
+    if format not in _FORMATS.values():
+        raise DataError(unknown_name("--format", format, _FORMATS.values(), ["pytorch", "scikit-learn", "numpy"]))
+    return format
+
+
+def model_of(result: folder.Result, ids: list[int]) -> Any:
+    """The pm.MLP or pm.Ensemble that takes inputs in the table's units and predicts in the target's."""
+    target, pool = result.preparation.target, result.pool
+    outputs = None if target.classes else (target.mean, target.scale)
+    model: Any = pool.extract(ids[0]) if len(ids) == 1 else pool.ensemble(ids)
+    return model.folded(inputs=result.preparation.affine(), outputs=outputs)
+
+
+def _require_expressible(result: folder.Result, ids: list[int]) -> None:
+    """scikit-learn knows four activations: DataError that names the best member that has one of them."""
+    activation = {record["id"]: str(record["activation"]).split("/") for record in result.records}
+    odd = [i for i in ids if not set(activation[i]) <= set(_SKLEARN_ACTIVATIONS)]
+    if odd:
+        fitting = [i for i, names in activation.items() if set(names) <= set(_SKLEARN_ACTIVATIONS)]
+        mend = f"--member {fitting[0]} is the best of these." if fitting else "Choose another --format."
+        expected = f"one of the activations that scikit-learn knows ({', '.join(_SKLEARN_ACTIVATIONS)})"
+        raise DataError(compose(f"member {odd[0]}", expected, "/".join(activation[odd[0]]), mend))
+
+
+# Writers: (model, path, names of inputs, names of classes).
+
+
+def _write_onnx(model: Any, path: Path, names: list[str], classes: Any) -> None:
+    model.to_onnx(path, input_names=names, class_names=classes)
+
+
+def _write_python(model: Any, path: Path, names: list[str], classes: Any) -> None:
+    # The text speaks of the module by its file's name, which the draft has not yet.
+    text = model.to_python(None, input_names=names, class_names=classes)
+    folder.write_text(path, text)
+
+
+def _write_torch(model: Any, path: Path, names: list[str], classes: Any) -> None:
+    module = model.to_torch().eval()
+    import torch
+
+    example = torch.zeros(2, model.n_features, dtype=getattr(torch, model.dtype.name))
+    # What torch.export says of its own insides concerns nobody here.
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+        extra = {"inputs.json": json.dumps(names), "classes.json": json.dumps(classes)}
+        torch.export.save(program, path, extra_files=extra)
+
+
+def _write_sklearn(model: Any, path: Path, names: list[str], classes: Any) -> None:
+    if importlib.util.find_spec("skops") is None:
+        mend = "Run: pip install 'pmlp_np[app]'."
+        raise ImportError(compose("package skops", "one that is installed, to write scikit-learn's", "none", mend))
+    import skops.io
+
+    skops.io.dump(model.to_sklearn(classes), path)
+
+
+_WRITERS: dict[str, Callable[[Any, Path, list[str], Any], None]] = {
+    "onnx": _write_onnx,
+    "torch": _write_torch,
+    "sklearn": _write_sklearn,
+    "python": _write_python,
+}
+
+
+# The check.
+
+
+def _difference(kind: str, path: Path, result: folder.Result, ids: list[int]) -> float | None:
+    """By how much the written model's predictions of made-up rows differ from pmlp predict's, at most: of probabilities,
+    or in standard deviations of the target. None where what runs it is not installed."""
+    preparation = result.preparation
+    inputs = made_up_inputs(preparation, _EXAMPLES)
+    found = _RUNNERS[kind](path, inputs, bool(preparation.target.classes))
+    if found is None:
+        return None
+    raw = raw_mean(result.pool, preparation.features(inputs.astype(np.float64)), ids)
+    loss = LOSSES["cross_entropy" if preparation.target.classes else "squared_error"]
+    expected = loss.probabilities(raw) if preparation.target.classes else preparation.target.in_own_units(raw[:, 0])
+    return float(np.abs(found - expected).max()) / preparation.target.scale
+
+
+def made_up_inputs(preparation: Preparation, n: int) -> np.ndarray:
+    """Rows that might be the table's, (n, k) float32: normal numbers, one category each."""
+    rng = np.random.default_rng(0)
+    shift, scale = preparation.affine()
+    found = shift + scale * rng.normal(size=(n, len(shift)))
+    place = 0
+    for column in preparation.columns:
+        width = len(column.input_names())
+        if isinstance(column, Category):
+            found[:, place : place + width] = np.eye(width)[rng.integers(width, size=n)]
+        elif width > 1:
+            found[:, place + 1 : place + width] = rng.integers(2, size=(n, width - 1))
+        place += width
+    return found.astype(np.float32)
+
+
+def _run_onnx(path: Path, inputs: np.ndarray, classes: bool) -> Any:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["probabilities" if classes else "prediction"], {session.get_inputs()[0].name: inputs})[0]
+
+
+def _run_torch(path: Path, inputs: np.ndarray, classes: bool) -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        raw = torch.export.load(path).module()(torch.from_numpy(inputs)).detach().numpy()
+    return LOSSES["cross_entropy"].probabilities(raw) if classes else raw[:, 0]
+
+
+def _run_sklearn(path: Path, inputs: np.ndarray, classes: bool) -> Any:
+    import skops.io
+
+    model = skops.io.load(path, trusted=[])
+    if not classes:
+        return model.predict(inputs)
+    return model.predict_proba(inputs)
+
+
+def _run_python(path: Path, inputs: np.ndarray, classes: bool) -> Any:
+    names: dict[str, Any] = {"__name__": "model"}
+    exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), names)
+    return names["predict_proba" if classes else "predict"](inputs)
+
+
+_RUNNERS: dict[str, Callable[[Path, np.ndarray, bool], Any]] = {
+    "onnx": _run_onnx,
+    "torch": _run_torch,
+    "sklearn": _run_sklearn,
+    "python": _run_python,
+}
