@@ -120,7 +120,13 @@ def _torch(mlp: pm.MLP, X: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
             loss(model(x[start : start + _BATCH]), target[start : start + _BATCH]).backward()
             optimizer.step()
 
-    seconds = _seconds(epoch)
+    # Networks this small are faster on one thread.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = _seconds(epoch)
+    finally:
+        torch.set_num_threads(threads)
     return seconds, ([layer.weight.detach().numpy().T for layer in layers], [layer.bias.detach().numpy() for layer in layers])
 
 

@@ -61,8 +61,8 @@ def export_model(
         screen.notes([f"it predicts up to {difference:.2g} standard deviations apart from pmlp predict, because float32 "
                       "has too few digits for some column: shift or scale that column in the table"])  # fmt: skip
     who = f"Member {ids[0]}" if len(ids) == 1 else f"The mean of {len(ids)} members"
-    what = "probabilities" if classes else "standard deviations of the target"
-    checked = "" if difference is None else f" Checked: within {difference:.1g} {what} of pmlp predict."
+    what = "probabilities" if classes else "values, in standard deviations of the target,"
+    checked = "" if difference is None else f" Checked: {what} within {difference:.1g} of pmlp predict's."
     screen.say(f"{who} written to {out} ({out.stat().st_size:,} bytes).{checked}")
     screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     how = _HOW_TO_LOAD[kind].format(out=str(out), stem=out.stem)

@@ -115,5 +115,11 @@ def _say(
     who = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
     screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {who}.")
     if found:
+        if _same_file(result.run["table"], path):
+            screen.notes(["these are the rows of the fit, most of which it was trained on: the score flatters"])
         told = ", ".join(f"{scores.LABELS[name]} {scores.shown(name, found[name])}" for name in found if name != "rows")
         screen.say(f"The table has the target: {told} on {found['rows']:,} rows.")
+
+
+def _same_file(one: str, other: str) -> bool:
+    return "-" not in (one, other) and Path(one).exists() and Path(one).samefile(other)

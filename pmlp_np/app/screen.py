@@ -95,14 +95,15 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], tit
 
 
 # Columns of a leaderboard by how soon they go where the screen is narrow.
-_DISPENSABLE = ("optimizer", "status", "loss", "best_epoch", "validation_loss", "epochs", "parameters")
+_DISPENSABLE = ("optimizer", "status", "loss", "best_epoch", "epochs", "parameters")
 _LEFT = ("architecture", "optimizer", "status")
 _HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
 
 
 def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
     """Records as a table of at most `width` columns of characters, less telling ones left out first."""
-    hidden = ("hidden", "activation")
+    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in own units.
+    hidden = ("hidden", "activation", "validation_loss")
     names = [name for name in (records[0] if records else ()) if name not in hidden]
     if len({record.get("optimizer") for record in records}) == 1:
         names.remove("optimizer")
