@@ -57,6 +57,8 @@ def predict_table(
         with folder.whole_file(out, overwrite) as draft:
             folder.write_text(draft, text)
     found = _score(preparation, table, raw, notes)
+    if found and _same_file(result.run["table"], path):
+        notes.append("these are the rows of the fit, most of which it was trained on: the score flatters")
     _say(result, ids, out, len(table), found, notes, screen, to_stdout)
     screen.json = json
     screen.document({
@@ -115,8 +117,6 @@ def _say(
     who = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
     screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {who}.")
     if found:
-        if _same_file(result.run["table"], path):
-            screen.notes(["these are the rows of the fit, most of which it was trained on: the score flatters"])
         told = ", ".join(f"{scores.LABELS[name]} {scores.shown(name, found[name])}" for name in found if name != "rows")
         screen.say(f"The table has the target: {told} on {found['rows']:,} rows.")
 
