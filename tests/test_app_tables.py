@@ -43,7 +43,7 @@ ROWS = "a,b\n1,x\n2.5,y\n,z\n"
         ROWS.replace(",", ";").replace("2.5", "2,5").encode(),
         ROWS.replace("\n", "\r\n").encode(),
         ROWS.replace(",", ", ").encode(),
-        ",a,b\n0,1,x\n1,2.5,y\n2,,z\n".encode(),
+        b",a,b\n0,1,x\n1,2.5,y\n2,,z\n",
     ],
     ids=["plain", "bom", "utf16", "semicolons", "tabs", "bars", "decimal comma", "crlf", "spaces", "pandas index"],
 )

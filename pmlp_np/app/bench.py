@@ -44,7 +44,9 @@ def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
         fit()  # compiles
         ours = min(_seconds(fit) for _ in range(_ROUNDS)) / n_members
     ended = [pool.extract(i) for i in sample]
-    found: list[dict[str, Any]] = [{"method": "pmlp_np", "seconds_per_1000": 1000 * ours, "times": 1.0, "trained": n_members}]
+    found: list[dict[str, Any]] = [
+        {"method": "pmlp_np", "seconds_per_1000": 1000 * ours, "times": 1.0, "trained": n_members}
+    ]
     for name, package, train in _PEERS:
         if importlib.util.find_spec(package) is None:
             found.append({"method": name, "note": "not installed"})
@@ -63,7 +65,9 @@ def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
     same = all("differ" not in r.get("note", "") for r in found)
     if same and len([r for r in found if "times" in r]) > 1:
         screen.say("", "All end with the same weights, to rounding. More: docs/benchmarks.md")
-    screen.document({"rows": _ROWS, "features": _FEATURES, "batch_size": _BATCH, "threads": n_threads, "results": found})
+    screen.document(
+        {"rows": _ROWS, "features": _FEATURES, "batch_size": _BATCH, "threads": n_threads, "results": found}
+    )
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -127,7 +131,10 @@ def _torch(mlp: pm.MLP, X: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         seconds = _seconds(epoch)
     finally:
         torch.set_num_threads(threads)
-    return seconds, ([layer.weight.detach().numpy().T for layer in layers], [layer.bias.detach().numpy() for layer in layers])
+    return seconds, (
+        [layer.weight.detach().numpy().T for layer in layers],
+        [layer.bias.detach().numpy() for layer in layers],
+    )
 
 
 _PEERS: tuple[tuple[str, str, Callable[..., tuple[float, Weights]]], ...] = (

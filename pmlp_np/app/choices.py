@@ -74,14 +74,16 @@ class Choices:
         if self.members is not None:
             rate: Any = pm.log_uniform(min(rates), max(rates)) if len(rates) > 1 else rates[0]
             n = self.members
-            specs = pm.sample(n, seed=self.seed, hidden=hidden, activation=activations, learning_rate=rate)
-            return specs, f"{n:,} drawn at random"
+            drawn = pm.sample(n, seed=self.seed, hidden=hidden, activation=activations, learning_rate=rate)
+            return drawn, f"{n:,} drawn at random"
         parts = [(len(hidden), "architectures"), (len(activations), "activations"), (len(rates), "learning rates")]
         parts += [(repeats, "repeats")]
-        said = " x ".join(f"{n} {word if n > 1 else word.removesuffix('s')}" for n, word in parts if n > 1 or word[0] == "a")
+        said = " x ".join(
+            f"{n} {word if n > 1 else word.removesuffix('s')}" for n, word in parts if n > 1 or word[0] == "a"
+        )
         linear = [each for each in hidden if not each]
         nonlinear = [each for each in hidden if each]
-        specs = None
+        specs: pm.Specs | None = None
         for some, names in ((linear, activations[:1]), (nonlinear, activations)):
             if some:
                 more = pm.grid(hidden=some, activation=names, learning_rate=rates, repeats=repeats)

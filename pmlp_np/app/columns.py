@@ -126,9 +126,12 @@ def _date_format(known: Any) -> str:
     if not sample.str.contains(r"\d", regex=True).all() or sample.str.len().max() > 40:
         return ""
     for date_format in _DATE_FORMATS:
-        if pandas.to_datetime(sample, format=date_format, errors="coerce", utc=True).notna().all():
-            if pandas.to_datetime(known, format=date_format, errors="coerce", utc=True).notna().all():
-                return date_format
+        # All of them only where the first are.
+        if all(
+            pandas.to_datetime(cells, format=date_format, errors="coerce", utc=True).notna().all()
+            for cells in (sample, known)
+        ):
+            return date_format
     return ""
 
 

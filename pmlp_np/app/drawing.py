@@ -45,9 +45,7 @@ def draw_all(pool: pm.Pool, where: Path) -> list[str]:
     return notes
 
 
-def draw_one(
-    result: folder.Result, kind: str, out: Path, x: str, y: str, overwrite: bool, screen: Screen
-) -> None:
+def draw_one(result: folder.Result, kind: str, out: Path, x: str, y: str, overwrite: bool, screen: Screen) -> None:
     """Do all of `pmlp plot`."""
     kinds = _kinds()
     if kind not in kinds:

@@ -82,7 +82,7 @@ def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
     if more > 0:
         screen.say(f"... {more:,} more: pmlp leaderboard {out}")
     screen.say()
-    names = [name for name in dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name]))][:3]
+    names = list(dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name])))[:3]
     who = [("best", f"best member, id {trained.best['id']}")]
     if trained.n_ensemble > 1:
         who.append(("ensemble", f"mean of the {trained.n_ensemble} best"))

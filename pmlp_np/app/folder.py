@@ -46,7 +46,9 @@ class Result:
             parent = path.parent
             beside = [each.name for each in parent.iterdir() if (each / RUN).exists()] if parent.is_dir() else []
             guess = nearest(path.name, beside)
-            mend = f"Did you mean {parent / guess}?" if guess else "Make one: pmlp fit TABLE --target COLUMN --out FOLDER."
+            mend = (
+                f"Did you mean {parent / guess}?" if guess else "Make one: pmlp fit TABLE --target COLUMN --out FOLDER."
+            )
             got = "a file" if path.exists() else "none"
             raise FileNotFoundError(compose(name, "a result folder of pmlp fit", got, mend))
         self.run = _json(path / RUN, name)
@@ -79,7 +81,9 @@ class Result:
         ids = [int(record["id"]) for record in self.records]
         if member is not None and member not in ids:
             mend = f"See pmlp leaderboard {self.path}."
-            raise DataError(compose("--member", f"an id of {self.path}, from {min(ids)} to {max(ids)}", f"{member}", mend))
+            raise DataError(
+                compose("--member", f"an id of {self.path}, from {min(ids)} to {max(ids)}", f"{member}", mend)
+            )
         if ensemble is not None and not 1 <= ensemble <= len(ids):
             raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
         return [member] if member is not None else ids[: ensemble or 1]

@@ -5,8 +5,8 @@ rows. It is kept as numbers and texts in a JSON file: nothing in it is executed,
 versions, whose files (pickles and skops alike) hold an estimator's inner attributes.
 
 Two matrices matter. The *inputs* (n, k) float64 are the prepared columns in the table's own units: numbers with missing
-cells filled, dates as days, categories and "is missing" as 0 and 1. X is (inputs - shift) / scale, which is what members
-train on. Between the two everything is affine, so that exported models take the inputs.
+cells filled, dates as days, categories and "is missing" as 0 and 1. X is (inputs - shift) / scale, on which members
+train. Between the two everything is affine, so that exported models take the inputs.
 """
 
 from __future__ import annotations
@@ -290,7 +290,9 @@ class Preparation:
             inputs, missing = column.inputs(values)
             marks = column.days.marks_missing if isinstance(column, Date) else column.marks_missing
             if missing.any() and not marks:
-                notes.append(f"column {column.name!r}: {int(missing.sum()):,} missing cells, which training rows had not")
+                notes.append(
+                    f"column {column.name!r}: {int(missing.sum()):,} missing cells, which training rows had not"
+                )
             found += inputs
         return np.column_stack(found)
 

@@ -109,7 +109,9 @@ def understand(source: Source, seed: int) -> Problem:
     inputs = preparation.inputs(table, [])
     if not inputs.shape[1]:
         mend = "Say --categorical COLUMN for one that should count."
-        raise DataError(compose(table.name, "columns to predict the target from", "none that training rows teach", mend))
+        raise DataError(
+            compose(table.name, "columns to predict the target from", "none that training rows teach", mend)
+        )
     X = preparation.features(inputs)
     if not np.isfinite(X).all():
         names = np.array(preparation.input_names())[~np.isfinite(X).all(axis=0)]
@@ -194,9 +196,7 @@ def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
     small.fit(*rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads)
 
 
-def train(
-    problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]
-) -> Trained:
+def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
     """Train a pool and judge it. KeyboardInterrupt where Ctrl-C came before anything was learned; DataError where no
     member learned anything."""
     target = problem.preparation.target
@@ -219,7 +219,9 @@ def train(
             raise KeyboardInterrupt
         if pool.ended_ == "time budget":
             mend = "Give more, or fewer or smaller members."
-            raise DataError(compose("--time-budget", "time for an epoch of all members", f"{choices.seconds():g} s", mend))
+            raise DataError(
+                compose("--time-budget", "time for an epoch of all members", f"{choices.seconds():g} s", mend)
+            )
         mend = "Choose smaller --learning-rate values."
         raise DataError(compose("fit", "members that learn", f"{len(pool):,} that all diverged", mend))
     records = [_record(record, target) for record in pool.leaderboard()]
@@ -282,7 +284,7 @@ def report(trained: Trained, out: Path | None) -> dict[str, Any]:
     """What run.json keeps and --json prints."""
     problem, pool = trained.problem, trained.pool
     packages = ("numpy", "numba", "pandas", "scikit-learn")
-    versions = {"pmlp_np": pm.__version__, "python": platform.python_version()}
+    versions: dict[str, str | None] = {"pmlp_np": pm.__version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in packages}
     epochs, patience = trained.choices.epochs_and_patience()
     settings = asdict(trained.choices) | {

@@ -86,9 +86,11 @@ def _console(stream: Any) -> Console:
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], title: str | None = None) -> Table:
     """A table of texts. columns: (heading, "left" or "right")."""
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold")
+    found = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold"
+    )
     for heading, side in columns:
-        found.add_column(heading, justify=side, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        found.add_column(heading, justify=side, overflow="ellipsis", no_wrap=True)
     for row in rows:
         found.add_row(*map(Text, row))
     return found

@@ -139,7 +139,9 @@ def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collectio
     encoding = _encoding(head, name, notes)
     text = head.decode(encoding, errors="ignore")
     if "\0" in text:
-        size = f" ({readable_bytes(os.fstat(file.fileno()).st_size)})" if hasattr(file, "fileno") and _real(file) else ""
+        size = (
+            f" ({readable_bytes(os.fstat(file.fileno()).st_size)})" if hasattr(file, "fileno") and _real(file) else ""
+        )
         raise DataError(compose(f"{name}{size}", "a CSV or Parquet file", "bytes that are no text"))
     lines = text.splitlines()
     delimiter = _delimiter(lines)
