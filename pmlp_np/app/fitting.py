@@ -12,7 +12,7 @@ from pmlp_np.app.choices import Choices
 from pmlp_np.app.drawing import draw_all
 from pmlp_np.app.screen import Screen, Watching, leaderboard, table
 from pmlp_np.errors import DataError, compose, unknown_name
-from pmlp_np.metrics import METRICS
+from pmlp_np.training.metrics import METRICS
 
 _TOP_AFTER_FIT, _TOP = 8, 20
 _ENDINGS = {

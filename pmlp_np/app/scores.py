@@ -8,7 +8,7 @@ import numpy as np
 
 from pmlp_np.app.preparation import Target
 from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.metrics import METRICS, Outcome
+from pmlp_np.training.metrics import METRICS, Outcome
 
 # What is said of every fit, the first of which ranks if nothing else is asked for.
 USUAL = {"regression": ("rmse", "mae", "r2"), "classification": ("accuracy", "balanced_accuracy", "log_loss")}
