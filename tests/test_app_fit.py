@@ -266,6 +266,52 @@ def apart(code, path, inputs):
     return np.load(got)
 
 
+@pytest.mark.parametrize("target", ["value", "grade"])
+def test_onnx_takes_the_raw_table(place, capsys, tmp_path, target):
+    """Texts, missing cells and days as the CSV file has them, without our preparation."""
+    requires("onnx")
+    onnxruntime = requires("onnxruntime")
+    said = run(capsys, "export", place / target, "--raw-table", "--out", tmp_path / "m.onnx", "--json")
+    assert json.loads(said.out)["inputs"] == ["size", "color", "day", "count"]
+    run(capsys, "predict", place / target, place / "t.csv", "--out", tmp_path / "p.csv")
+    with (place / "t.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+
+    def column(of):
+        return np.array([[of(row)] for row in table])
+
+    feeds = {
+        "size": column(lambda row: np.float32(row["size"] or "nan")),
+        "color": column(lambda row: row["color"]).astype(object),
+        "day": column(lambda row: np.float32(np.datetime64(row["day"]).astype("datetime64[D]").astype(int))),
+        "count": column(lambda row: np.float32(row["count"])),
+    }
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    found = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    rows = read((tmp_path / "p.csv").read_text())
+    if target == "value":
+        expected = [float(row["prediction"]) for row in rows]
+        np.testing.assert_allclose(found["prediction"], expected, rtol=1e-4, atol=2e-3)
+    else:
+        names = [name for name in rows[0] if name.startswith("probability")]
+        expected = [[float(row[name]) for name in names] for row in rows]
+        np.testing.assert_allclose(found["probabilities"], expected, atol=1e-4)
+        assert np.mean(found["label"] == [row["prediction"] for row in rows]) > 0.99
+    refused(run(capsys, "export", place / target, "--raw-table", "--out", tmp_path / "m.py"), "--raw-table", "onnx")
+
+
+def test_an_export_that_predicts_otherwise_is_noticed(place, capsys, tmp_path, monkeypatch):
+    """Numbers that float32 can't tell apart: the check says so."""
+    requires("onnxruntime")
+    import pandas
+
+    frame = pandas.read_csv(place / "t.csv").assign(size=lambda f: f["size"] + 1e9)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert run(capsys, "fit", tmp_path / "t.csv", "--target", "value", "--out", tmp_path / "r", *SHORT).code == 0
+    said = run(capsys, "export", tmp_path / "r", "--out", tmp_path / "m.onnx")
+    assert said.code == 0 and re.search(r"note: it predicts up to [\d.]+ standard deviations apart", said.err)
+
+
 def test_scikit_learn_takes_what_it_knows(place, capsys, tmp_path):
     requires("skops")
     fit = ("fit", place / "t.csv", "--target", "value", "--out", tmp_path / "r", "--activation", "silu,tanh")

@@ -194,6 +194,7 @@ def predict(
 @app.command(
     epilog=_examples(
         "pmlp export concrete --out concrete.onnx",
+        "pmlp export penguins --raw-table --out penguins.onnx",
         "pmlp export concrete --ensemble 10 --out concrete.onnx",
         "pmlp export concrete --format python --out concrete_model.py",
     )
@@ -205,6 +206,8 @@ def export(
         help="onnx, torch, sklearn or python; else by FILE's ending.")] = None,
     member: Member = None,
     ensemble: Ensemble = None,
+    raw_table: Annotated[bool, typer.Option("--raw-table", help="ONNX alone: take the table's own columns, texts and "
+                                            "missing cells included, an input each.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -217,7 +220,7 @@ def export(
     """
     from pmlp_np.app.exporting import export_model
 
-    export_model(folder.Result(result), format, out, member, ensemble, overwrite, Screen(json))
+    export_model(folder.Result(result), format, out, member, ensemble, overwrite, Screen(json), raw_table)
 
 
 @app.command(

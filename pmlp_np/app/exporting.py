@@ -18,16 +18,19 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.app import folder
-from pmlp_np.app.preparation import Category, Preparation
+from pmlp_np.app.onnx_table import with_preparation
+from pmlp_np.app.preparation import Category, Date, Preparation
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.screen import Screen
-from pmlp_np.app.tables import plain_text
+from pmlp_np.app.tables import Table, plain_text
 from pmlp_np.errors import DataError, compose, unknown_name
 from pmlp_np.formulas.losses import LOSSES
 
+_TABLE = "onnx of the raw table"
 _FORMATS = {".onnx": "onnx", ".pt2": "torch", ".skops": "sklearn", ".py": "python"}
 _HOW_TO_LOAD = {
     "onnx": "onnxruntime.InferenceSession({out!r}).run(None, {{'X': inputs}})",
+    _TABLE: "onnxruntime.InferenceSession({out!r}).run(None, {{name: column of shape (n, 1), ...}})",
     "torch": "torch.export.load({out!r}).module()(inputs)",
     "sklearn": "skops.io.load({out!r}).predict(inputs)",
     "python": "from {stem} import predict; predict(inputs)",
@@ -40,10 +43,13 @@ _TOLERABLE = 1e-3
 
 def export_model(
     result: folder.Result, format: str | None, out: Path, member: int | None, ensemble: int | None, overwrite: bool,
-    screen: Screen,
+    screen: Screen, raw_table: bool = False,
 ) -> None:  # fmt: skip
     """Do all of `pmlp export`."""
     kind = format_of(format, out)
+    if raw_table and kind != "onnx":
+        raise DataError(compose("--raw-table", "format onnx, which alone can hold the preparation", kind))
+    kind = _TABLE if raw_table else kind
     folder.check_file(out, overwrite)
     ids, preparation = result.ids(member, ensemble), result.preparation
     if kind == "sklearn":
@@ -55,7 +61,10 @@ def export_model(
         if classes and all(isinstance(c, int) for c in preparation.target.classes):
             classes = list(preparation.target.classes)  # type: ignore[arg-type]
         with folder.whole_file(out, overwrite) as draft:
-            _WRITERS[kind](model, draft, names, classes)
+            if raw_table:
+                _write_onnx_of_table(model, draft, preparation, classes)
+            else:
+                _WRITERS[kind](model, draft, names, classes)
             difference = _difference(kind, draft, result, ids)
     if difference is not None and difference > _TOLERABLE:
         screen.notes([f"it predicts up to {difference:.2g} standard deviations apart from pmlp predict, because float32 "
@@ -64,10 +73,16 @@ def export_model(
     what = "probabilities" if classes else "values, in standard deviations of the target,"
     checked = "" if difference is None else f" Checked: {what} within {difference:.1g} of pmlp predict's."
     screen.say(f"{who} written to {out} ({out.stat().st_size:,} bytes).{checked}")
-    screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
+    if raw_table:
+        words = {"number": "number", "category": "string", "date": "days since 1970"}
+        names = [column.name for column in preparation.columns]
+        said = ", ".join(f"{column.name} ({words[column.kind]})" for column in preparation.columns)
+        screen.say(f'Inputs, each (n, 1): {said}; float32, NaN where missing; strings, "" where missing')
+    else:
+        screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     how = _HOW_TO_LOAD[kind].format(out=str(out), stem=out.stem)
     screen.say(f"Use it: {how}")
-    screen.document({"out": str(out), "format": kind, "members": ids, "inputs": names, "classes": classes,
+    screen.document({"out": str(out), "format": "onnx" if raw_table else kind, "members": ids, "inputs": names, "classes": classes,
                      "difference": difference, "use": how})  # fmt: skip
 
 
@@ -108,6 +123,12 @@ def _require_expressible(result: folder.Result, ids: list[int]) -> None:
 
 def _write_onnx(model: Any, path: Path, names: list[str], classes: Any) -> None:
     model.to_onnx(path, input_names=names, class_names=classes)
+
+
+def _write_onnx_of_table(model: Any, path: Path, preparation: Preparation, classes: Any) -> None:
+    import onnx
+
+    onnx.save(with_preparation(model.to_onnx(class_names=classes), preparation), path)
 
 
 def _write_python(model: Any, path: Path, names: list[str], classes: Any) -> None:
@@ -152,40 +173,67 @@ _WRITERS: dict[str, Callable[[Any, Path, list[str], Any], None]] = {
 def _difference(kind: str, path: Path, result: folder.Result, ids: list[int]) -> float | None:
     """By how much the written model's predictions of made-up rows differ from pmlp predict's, at most: of probabilities,
     or in standard deviations of the target. None where what runs it is not installed."""
-    preparation = result.preparation
-    inputs = made_up_inputs(preparation, _EXAMPLES)
-    found = _RUNNERS[kind](path, inputs, bool(preparation.target.classes))
+    preparation, classes = result.preparation, bool(result.preparation.target.classes)
+    table = made_up_table(preparation, _EXAMPLES)
+    inputs = preparation.inputs(table, []).astype(np.float32)
+    found = _run_on_columns(path, table, preparation) if kind == _TABLE else _RUNNERS[kind](path, inputs, classes)
     if found is None:
         return None
     raw = raw_mean(result.pool, preparation.features(inputs.astype(np.float64)), ids)
-    loss = LOSSES["cross_entropy" if preparation.target.classes else "squared_error"]
-    expected = loss.probabilities(raw) if preparation.target.classes else preparation.target.in_own_units(raw[:, 0])
+    loss = LOSSES["cross_entropy" if classes else "squared_error"]
+    expected = loss.probabilities(raw) if classes else preparation.target.in_own_units(raw[:, 0])
     return float(np.abs(found - expected).max()) / preparation.target.scale
 
 
-def made_up_inputs(preparation: Preparation, n: int) -> np.ndarray:
-    """Rows that might be the table's, (n, k) float32: normal numbers, one category each."""
+def made_up_table(preparation: Preparation, n: int) -> Table:
+    """Rows that might be the fitted table's: normal numbers of float32, whole days, any category, some cells missing."""
+    import pandas
+
     rng = np.random.default_rng(0)
-    shift, scale = preparation.affine()
-    found = shift + scale * rng.normal(size=(n, len(shift)))
-    place = 0
+    columns: dict[str, Any] = {}
     for column in preparation.columns:
-        width = len(column.input_names())
+        missing = rng.random(n) < 0.1
         if isinstance(column, Category):
-            found[:, place : place + width] = np.eye(width)[rng.integers(width, size=n)]
-        elif width > 1:
-            found[:, place + 1 : place + width] = rng.integers(2, size=(n, width - 1))
-        place += width
-    return found.astype(np.float32)
+            # One that is not known, too: it is none of the known ones.
+            texts = np.array([*column.categories, "something else"], object)
+            columns[column.name] = np.where(missing, None, texts[rng.integers(len(texts), size=n)])
+            continue
+        number = column.days if isinstance(column, Date) else column
+        values = (number.mean + number.scale * rng.normal(size=n)).astype(np.float32).astype(np.float64)
+        if isinstance(column, Date):
+            days = np.round(values).astype(np.int64).astype("datetime64[D]").astype("datetime64[us]")
+            columns[column.name] = np.where(missing, np.datetime64("NaT"), days)
+        else:
+            columns[column.name] = np.where(missing, np.nan, values)
+    return Table(pandas.DataFrame(columns), "made-up rows")
+
+
+def _run_on_columns(path: Path, table: Table, preparation: Preparation) -> Any:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    feeds = {}
+    for column in preparation.columns:
+        cells = column.read(table)[:, None]
+        if isinstance(column, Category):
+            feeds[column.name] = np.where(cells == None, "", cells)  # noqa: E711
+        else:
+            feeds[column.name] = cells.astype(np.float32)
+    return _session_outputs(path, feeds, bool(preparation.target.classes))
 
 
 def _run_onnx(path: Path, inputs: np.ndarray, classes: bool) -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         return None
+    return _session_outputs(path, {"X": inputs}, classes)
+
+
+def _session_outputs(path: Path, feeds: dict[str, Any], classes: bool) -> Any:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(["probabilities" if classes else "prediction"], {session.get_inputs()[0].name: inputs})[0]
+    asked = {each.name for each in session.get_inputs()}
+    feeds = {name: values for name, values in feeds.items() if name in asked}
+    return session.run(["probabilities" if classes else "prediction"], feeds)[0]
 
 
 def _run_torch(path: Path, inputs: np.ndarray, classes: bool) -> Any:

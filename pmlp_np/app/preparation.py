@@ -24,7 +24,7 @@ from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 _FORMAT, _VERSION = "pmlp_np table", 1
 _DAY = np.timedelta64(1, "D")
 # Cycles that a date may follow, in days, by name. The year is the Gregorian calendar's mean one.
-_CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
+CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
 
 
 def _filled(values: np.ndarray, median: float) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +106,7 @@ class Date:
         known = values[~np.isnan(values)]
         span = float(np.ptp(known)) if len(known) else 0.0
         has_times = bool((known % 1.0 != 0.0).any())
-        cycles = [each for each, days in _CYCLES.items() if span >= days and (each != "day" or has_times)]
+        cycles = [each for each, days in CYCLES.items() if span >= days and (each != "day" or has_times)]
         return cls(name, date_format, Number.learn(f"{name} (days since 1970)", values), tuple(cycles))
 
     def input_names(self) -> list[str]:
@@ -120,7 +120,7 @@ class Date:
     def inputs(self, values: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         found, missing = self.days.inputs(values)
         for cycle in self.cycles:
-            angle = 2.0 * np.pi * found[0] / _CYCLES[cycle]
+            angle = 2.0 * np.pi * found[0] / CYCLES[cycle]
             found += [np.sin(angle), np.cos(angle)]
         return found, missing
 

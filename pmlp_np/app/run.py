@@ -17,7 +17,7 @@ import pmlp_np as pm
 from pmlp_np.app import folder, scores
 from pmlp_np.app.choices import Choices, fitting
 from pmlp_np.app.columns import Task, kinds_of, task_of
-from pmlp_np.app.preparation import Preparation, note_kinds
+from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.tables import Table, plain_text, read_table
 from pmlp_np.errors import DataError, compose
 
@@ -330,7 +330,9 @@ def room_needed(pool: pm.Pool, epochs: int) -> int:
     return 4 * parameters * 4 + 4 * len(pool) * epochs * 6 + 600 * len(pool) + (2 << 20)
 
 
-def write(trained: Trained, out: Path, overwrite: bool, draw: Callable[[pm.Pool, Path], list[str]]) -> dict[str, Any]:
+def write(
+    trained: Trained, out: Path, overwrite: bool, draw: Callable[[pm.Pool, Target, Path], list[str]]
+) -> dict[str, Any]:
     """Write the result folder. Returns what run.json holds. `draw` draws the pictures and returns notes."""
     found: dict[str, Any] = {}
 
@@ -340,7 +342,7 @@ def write(trained: Trained, out: Path, overwrite: bool, draw: Callable[[pm.Pool,
         folder.write_text(draft / folder.LEADERBOARD, folder.as_csv(trained.records))
         folder.write_text(draft / folder.TABLE, folder.as_json(trained.problem.preparation.to_plain()))
         (draft / folder.PLOTS).mkdir()
-        trained.problem.notes.extend(draw(trained.pool, draft / folder.PLOTS))
+        trained.problem.notes.extend(draw(trained.pool, trained.problem.preparation.target, draft / folder.PLOTS))
         found.update(report(trained, out))
         folder.write_text(draft / folder.RUN, folder.as_json(found))
 
