@@ -3,11 +3,13 @@ and on the real ones of examples/data."""
 
 import csv
 import importlib.util
+import itertools
 import io
 import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from command_line import CONCRETE, PENGUINS, SHORT, Said, environment, mixed_table, refused, run, run_apart
+from command_line import CONCRETE, PENGUINS, ROOT, SHORT, Said, environment, mixed_table, refused, run, run_apart
 from conftest import requires
 from pmlp_np.app.main import main
 from pmlp_np.app.preparation import Preparation
@@ -507,3 +509,31 @@ def test_the_bench(capsys):
             assert record["times"] == pytest.approx(record["seconds_per_1000"] / found[0]["seconds_per_1000"])
     assert found[1]["times"] > 1
     assert ("times" in found[2]) == (importlib.util.find_spec("torch") is not None)
+
+
+def test_the_page_prints_what_its_commands_print(tmp_path):
+    """Each bash block of docs/command_line.md that is followed by a text block, one after another."""
+    from test_docs import FENCE, same_text
+
+    requires("onnxruntime")
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "pmlp"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m pmlp_np "$@"\n')
+    script.chmod(0o755)
+    path = os.pathsep.join([str(script.parent), os.environ["PATH"]])
+
+    def told(text):
+        # What takes how long, and the last roundings of a runtime, are the machine's.
+        return re.sub(r"in [\d.]+ s:|within \S+ of|\([\d,]+ bytes\)", "...", text)
+
+    fences, checked = list(FENCE.finditer(page)), 0
+    for fence, follower in itertools.pairwise(fences):
+        if fence[1] == "bash" and follower[1] == "text" and not page[fence.end() : follower.start()].strip():
+            done = subprocess.run(
+                ["bash", "-c", fence[2]], cwd=tmp_path, env=environment(PATH=path), capture_output=True, text=True
+            )
+            assert same_text(told(done.stdout + done.stderr), told(follower[2])), fence[2] + done.stdout + done.stderr
+            checked += 1
+    assert checked >= 5

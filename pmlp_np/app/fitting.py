@@ -30,7 +30,7 @@ def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, 
         problem = run.understand(source, choices.seed)
     pool, came_about = run.pool_of(problem, choices)
     folder.check_target(out, overwrite, run.room_needed(pool, choices.epochs_and_patience()[0]))
-    _introduce(problem, choices, len(pool), came_about, screen)
+    _introduce(problem, choices, came_about, screen)
     with screen.busy("Preparing to train (the first time compiles, some seconds)"):
         run.warm_up(pool, problem, choices)
     target = problem.preparation.target
@@ -48,7 +48,7 @@ def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, 
     return pool.ended_
 
 
-def _introduce(problem: run.Problem, choices: Choices, n_members: int, came_about: str, screen: Screen) -> None:
+def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: Screen) -> None:
     source, task, table = problem.source, problem.task, problem.table
     kinds: dict[str, int] = {}
     for column in problem.preparation.columns:
@@ -65,9 +65,9 @@ def _introduce(problem: run.Problem, choices: Choices, n_members: int, came_abou
     screen.facts([
         ("Table", f"{source.path}, {len(table):,} rows"),
         ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
-        ("Columns", f"{columns}: {problem.X.shape[1]} inputs"),
+        ("Columns", f"{columns}: {problem.X.shape[1]} input{'s' * (problem.X.shape[1] > 1)}"),
         ("Rows", f"{parts['training']:,} train, {parts['validation']:,} choose, {parts['test']:,} test"),
-        ("Members", f"{n_members:,}" + ("" if came_about.startswith(f"{n_members:,} ") else f": {came_about}")),
+        ("Members", came_about),
         ("Training", f"up to {epochs} epochs of {choices.batch(parts['training'])} rows a step, patience {patience}{limit}"),
     ])  # fmt: skip
     screen.notes(problem.notes)
@@ -82,25 +82,20 @@ def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
     if more > 0:
         screen.say(f"... {more:,} more: pmlp leaderboard {out}")
     screen.say()
-    names = list(dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name])))[:3]
-    who = [("best", f"best member, id {trained.best['id']}")]
-    if trained.n_ensemble > 1:
-        who.append(("ensemble", f"mean of the {trained.n_ensemble} best"))
     classes = trained.problem.preparation.target.classes
-    who.append(("guess", "most frequent class" if classes else "mean of the target"))
-    label = scores.LABELS[metric]
-    columns = [("", "left"), (f"{label}, validation", "right")]
-    columns += [(f"{scores.LABELS[name]}, test", "right") for name in names]
+    who = [("best", f"best, id {trained.best['id']}")]
+    if trained.n_ensemble > 1:
+        who.append(("ensemble", f"mean of {trained.n_ensemble} best"))
+    who.append(("guess", "most frequent class" if classes else "mean of target"))
+    names = list(dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name])))
     lines = [
-        [text, scores.shown(metric, found[key]["validation"][metric])]
-        + [scores.shown(name, found[key]["test"][name]) for name in names]
-        for key, text in who
-    ]  # fmt: skip
-    screen.say(table(columns, lines))
-    n = f"{len(pool):,}"
-    screen.say(f"The validation score is optimistic: it chose the best of {n}. The test score is fair.", "")
-    screen.say(f"Written to {out}: pool, best member, leaderboard, plots.")
-    screen.say(f"Next: pmlp predict {out} TABLE --out predictions.csv; pmlp export {out} --out model.onnx")
+        [f"{scores.LABELS[name]}, {part}", *(scores.shown(name, found[key][part][name]) for key, _ in who)]
+        for part, name in [("validation", metric), *(("test", name) for name in names)]
+    ]
+    screen.say(table([("", "left"), *((text, "right") for _, text in who)], lines))
+    screen.say(f"The validation score is optimistic: it chose the best of {len(pool):,}. The test score is fair.", "")
+    screen.say(f"Written to {out}: pool, best member, leaderboard, plots. Next:")
+    screen.say(f"  pmlp predict {out} TABLE --out predictions.csv", f"  pmlp export {out} --out model.onnx")
 
 
 def show_leaderboard(result: folder.Result, top: int | None, sort: str, csv: bool, screen: Screen) -> None:

@@ -167,9 +167,13 @@ def pool_of(problem: Problem, choices: Choices) -> tuple[pm.Pool, str]:
     target, n_inputs = problem.preparation.target, problem.X.shape[1]
     metric_of(target.task, choices)
     specs, said = choices.specs()
+    n = len(specs)
     specs, note = fitting(specs, len(problem.parts["training"]), n_inputs, len(target.classes), choices)
     if note:
         problem.notes.append(note)
+        said = f"{len(specs):,} of {n:,}: {said}"
+    elif choices.members is None:
+        said = f"{n:,}: {said}"
     loss, n_outputs = ("cross_entropy", len(target.classes)) if target.classes else ("squared_error", 1)
     return pm.Pool(specs, n_inputs, n_outputs, loss, seed=choices.seed), said
 

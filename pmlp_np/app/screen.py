@@ -97,7 +97,10 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], tit
 
 
 # Columns of a leaderboard by how soon they go where the screen is narrow.
-_DISPENSABLE = ("optimizer", "status", "loss", "best_epoch", "epochs", "parameters")
+_DISPENSABLE = (
+    "optimizer", "status", "loss", "best_epoch", "validation_balanced_accuracy", "validation_mae", "epochs", "parameters",
+    "validation_log_loss",
+)  # fmt: skip
 _LEFT = ("architecture", "optimizer", "status")
 _HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
 
@@ -114,7 +117,7 @@ def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
     shown = {name: [_cell(name, record[name]) for record in records] for name in names}
     headings = {name: _heading(name) for name in names}
     widths = {name: max(len(headings[name]), *map(len, shown[name]), 0) + 2 for name in names} if records else {}
-    for name in (*_DISPENSABLE, "validation_mae", "validation_log_loss", "validation_balanced_accuracy"):
+    for name in _DISPENSABLE:
         if sum(widths.values()) - 2 > width and name in widths:
             del widths[name]
     names = list(widths)
