@@ -246,8 +246,8 @@ def test_choices_that_are_none(fit, capsys):
     refused(fit(GOOD, "--metric", "accuracy"), "--metric, for regression", "rmse, mae, r2")
     refused(fit(GOOD, "--validation-share", "0"), "--validation-share")
     refused(fit(GOOD, "--epochs", "0"), "--epochs", code=2)
-    said = run(capsys, "fit", fit.out.with_name("t.csv"), "--target", "y", "--out", fit.out, "--width", "64", "--depth", "9",
-               "--activation", "relu", "--learning-rate", "1e6", "--epochs", "50")  # fmt: skip
+    said = run(capsys, "fit", fit.out.with_name("t.csv"), "--target", "y", "--out", fit.out, "--width", "64",
+               "--depth", "9", "--activation", "relu", "--learning-rate", "1e6", "--epochs", "50")  # fmt: skip
     assert said.code == 1 and "all diverged" in said.err and "smaller --learning-rate" in said.err
     assert fit(GOOD).code == 0
     refused(run(capsys, "export", fit.out, "--out", "m.bin"), "m.bin", "--format")

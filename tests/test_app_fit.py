@@ -3,8 +3,8 @@ and on the real ones of examples/data."""
 
 import csv
 import importlib.util
-import itertools
 import io
+import itertools
 import json
 import os
 import pty
@@ -170,8 +170,8 @@ def test_tables_that_do_not_match_are_refused_by_name(place, capsys, tmp_path):
 def test_leaderboards(place, capsys):
     said = run(capsys, "leaderboard", place / "value", "--top", "4")
     lines = said.out.splitlines()
-    assert lines[0].split() == ["rank", "id", "architecture", "rate", "parameters", "epochs", "best", "epoch", "training",
-                                "loss", "RMSE", "MAE", "R²"]  # fmt: skip
+    names = "rank id architecture rate parameters epochs best epoch training loss RMSE MAE R²"
+    assert lines[0].split() == names.split()
     assert lines[1].startswith("   1") and lines[-1] == "... 5 more: --top 9"
     found = json.loads(run(capsys, "leaderboard", place / "value", "--json").out)
     text = run(capsys, "leaderboard", place / "value", "--csv").out
@@ -229,6 +229,9 @@ def test_exported_models_predict_the_same(place, capsys, tmp_path, format, targe
     np.testing.assert_allclose(got, expected, atol=2e-3 if target == "value" else 1e-4, rtol=1e-4)
 
 
+_APART = "import sys, os, numpy as np; sys.modules['pmlp_np'] = None; path, given, got = sys.argv[1:]; "
+
+
 def ask(format, path, inputs, target):
     if format == "onnx":
         import onnx
@@ -243,8 +246,8 @@ def ask(format, path, inputs, target):
             assert found["label"].tolist() == classes[found["probabilities"].argmax(axis=1)].tolist()
         return found["prediction" if target == "value" else "probabilities"]
     if format == "torch":
-        code = ("import sys, numpy as np, torch; sys.modules['pmlp_np'] = None; x = torch.from_numpy(np.load(sys.argv[2]));"
-                "np.save(sys.argv[3], torch.export.load(sys.argv[1]).module()(x).detach().numpy())")  # fmt: skip
+        code = _APART + "import torch; run = torch.export.load(path).module(); x = torch.from_numpy(np.load(given))"
+        code += "; y = run(x).detach().numpy()"
         raw = apart(code, path, inputs)
         e = np.exp(raw - raw.max(axis=1, keepdims=True))
         return raw[:, 0] if target == "value" else e / e.sum(axis=1, keepdims=True)
@@ -253,8 +256,8 @@ def ask(format, path, inputs, target):
 
         model = skops.io.load(path)
         return model.predict(inputs) if target == "value" else model.predict_proba(inputs)
-    code = ("import sys, numpy as np; sys.modules['pmlp_np'] = None; sys.path.insert(0, sys.argv[1].rpartition('/')[0]);"
-            f"import m; np.save(sys.argv[3], m.{'predict' if target == 'value' else 'predict_proba'}(np.load(sys.argv[2])))")  # fmt: skip
+    method = "predict" if target == "value" else "predict_proba"
+    code = f"{_APART}sys.path.insert(0, os.path.dirname(path)); import m; y = m.{method}(np.load(given))"
     return apart(code, path, inputs)
 
 
@@ -262,7 +265,7 @@ def apart(code, path, inputs):
     """What a process without pmlp_np makes of the inputs."""
     given, got = path.with_name("given.npy"), path.with_name("got.npy")
     np.save(given, inputs)
-    command = [sys.executable, "-W", "ignore", "-c", code, str(path), str(given), str(got)]
+    command = [sys.executable, "-W", "ignore", "-c", f"{code}; np.save(got, y)", str(path), str(given), str(got)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return np.load(got)
@@ -365,8 +368,8 @@ def test_choices(capsys, tmp_path):
     )
     rates = [float(r["learning_rate"]) for r in records]
     assert len(records) == 20 and len(set(rates)) == 20 and 0.001 <= min(rates) < 0.01 < max(rates) <= 0.1
-    found, records = fit("--width", "4", "--depth", "1", "--activation", "paper", "--learning-rate", "0.01", "--repeats", "2",
-                         "--metric", "mae", "--batch-size", "100", "--patience", "1")  # fmt: skip
+    found, records = fit("--width", "4", "--depth", "1", "--activation", "paper", "--learning-rate", "0.01",
+                         "--repeats", "2", "--metric", "mae", "--batch-size", "100", "--patience", "1")  # fmt: skip
     assert len(records) == 20 and found["metric"] == "mae" and found["settings"]["batch_size"] == 100
     values = [float(r["validation_mae"]) for r in records]
     assert values == sorted(values)
@@ -405,8 +408,14 @@ def on_a_terminal(*arguments, columns=80, interrupt_at=None, **variables):
     import termios
 
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen([sys.executable, "-m", "pmlp_np", *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave,
-                               env=environment(TERM="xterm-256color", **variables), preexec_fn=as_on_a_terminal)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pmlp_np", *map(str, arguments)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment(TERM="xterm-256color", **variables),
+        preexec_fn=as_on_a_terminal,
+    )
     os.close(slave)
     seen, pressed = b"", False
     watchdog = threading.Timer(60.0, process.kill)
@@ -440,8 +449,8 @@ def test_screens_fit_the_terminal(place, columns):
 
 def test_ctrl_c_keeps_the_work(tmp_path):
     out = tmp_path / "r"
-    said = on_a_terminal("fit", CONCRETE, "--target", "compressive_strength", "--out", out, "--epochs", "4000", "--patience",
-                         "4000", "--time-budget", "0", interrupt_at=b"best RMSE")  # fmt: skip
+    fit = ("fit", CONCRETE, "--target", "compressive_strength", "--out", out, "--time-budget", "0")
+    said = on_a_terminal(*fit, "--epochs", "4000", "--patience", "4000", interrupt_at=b"best RMSE")
     assert said.code == 130, said.out[-300:]
     assert "interrupted: what was learned so far is kept" in said.out and "left" in said.out
     found = json.loads((out / "run.json").read_text())

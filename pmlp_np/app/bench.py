@@ -56,18 +56,25 @@ def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
         record = {"method": name, "seconds_per_1000": 1000 * seconds, "times": seconds / ours, "trained": len(sample)}
         found.append(record | ({"note": f"weights differ by {far:.2g}"} if far > _AGREES else {}))
     n_threads = threads or available_threads()
-    screen.say(f"Seconds for 1,000 networks (1 to 100 units, four activations, SGD, float32) to pass once over {_ROWS:,} rows",
-               f"of {_FEATURES} features in minibatches of {_BATCH}; {n_threads} threads.", "")  # fmt: skip
-    screen.say(table([("", "left"), ("seconds", "right"), ("times as long", "right"), ("", "left")], [
-        [r["method"], f"{r['seconds_per_1000']:.3g}", f"{r['times']:.3g}", r.get("note", f"measured on {r['trained']:,}")]
-        if "times" in r else [r["method"], "-", "-", r["note"]] for r in found
-    ]))  # fmt: skip
+    screen.say(
+        "Seconds for 1,000 networks (1 to 100 units, four activations, SGD, float32) to pass once over",
+        f"{_ROWS:,} rows of {_FEATURES} features in minibatches of {_BATCH}; {n_threads} threads.",
+        "",
+        table([("", "left"), ("seconds", "right"), ("times as long", "right"), ("", "left")], [*map(_line, found)]),
+    )
     same = all("differ" not in r.get("note", "") for r in found)
     if same and len([r for r in found if "times" in r]) > 1:
         screen.say("", "All end with the same weights, to rounding. More: docs/benchmarks.md")
     screen.document(
         {"rows": _ROWS, "features": _FEATURES, "batch_size": _BATCH, "threads": n_threads, "results": found}
     )
+
+
+def _line(record: dict[str, Any]) -> list[str]:
+    if "times" not in record:
+        return [record["method"], "-", "-", record["note"]]
+    note = record.get("note", f"measured on {record['trained']:,}")
+    return [record["method"], f"{record['seconds_per_1000']:.3g}", f"{record['times']:.3g}", note]
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -94,8 +101,17 @@ def _sklearn(mlp: pm.MLP, X: np.ndarray, y: np.ndarray) -> tuple[float, Weights]
 
     name = {"sigmoid": "logistic"}.get(mlp.activation[0], mlp.activation[0])
     # Its loss is half the squared error.
-    model = MLPRegressor(hidden_layer_sizes=mlp.hidden, activation=name, solver="sgd", alpha=0.0, batch_size=_BATCH, momentum=0.0,
-                         learning_rate_init=2 * _RATE, shuffle=False, nesterovs_momentum=False)  # fmt: skip
+    model = MLPRegressor(
+        hidden_layer_sizes=mlp.hidden,
+        activation=name,
+        solver="sgd",
+        learning_rate_init=2 * _RATE,
+        batch_size=_BATCH,
+        shuffle=False,
+        alpha=0.0,
+        momentum=0.0,
+        nesterovs_momentum=False,
+    )
     model.partial_fit(X[:_BATCH], y[:_BATCH])
     for mine, given in zip(model.coefs_ + model.intercepts_, mlp.weights + mlp.biases, strict=True):
         mine[...] = given

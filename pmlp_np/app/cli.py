@@ -94,7 +94,7 @@ def fit(
     repeats: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
         help="How often each combination comes, with other initial weights. Default 1.")] = None,
     members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
-        help="Draw so many at random from the choices, rates between the smallest and largest, instead of all.")] = None,
+        help="Draw so many at random from the choices; rates between the smallest and the largest.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
         help="Passes over the rows at most. Default 300.")] = None,
     patience: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,

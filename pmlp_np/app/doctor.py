@@ -37,6 +37,7 @@ def run_doctor(screen: Screen) -> None:
     cache = "none can be written: set PMLP_CACHE_DIR" if numba["cache"] is None else numba["cache"]
     bits = f", {numba['vector_bits']} bits" if numba["vector_bits"] else ""
     gpu = found["gpu"]
+    peak, one = (f"{numba[name]:.0f}" for name in ("peak_gflops", "peak_gflops_one_core"))
     screen.facts([
         ("pmlp_np", f"{found['pmlp_np']} in {found['package']}"),
         ("Python", f"{found['python']}, {machine['system']}"),
@@ -46,7 +47,7 @@ def run_doctor(screen: Screen) -> None:
         ("Processor", f"{numba['processor']}: {numba['simd']}{bits}"),
         ("Memory", f"{readable_bytes(machine['free_memory'])} free"),
         ("Threads", f"{numba['threads']} of {machine['cores']} cores; {numba['threading_layer']}"),
-        ("Measured peak", f"{numba['peak_gflops']:.0f} GFLOP/s in float32, {numba['peak_gflops_one_core']:.0f} on one core"),
+        ("Measured peak", f"{peak} GFLOP/s in float32, {one} on one core"),
         ("Compile cache", cache),
         ("First fit", f"{found['first_fit_seconds']:.1f} s from loading Numba to the end of a tiny fit"),
         ("GPU", gpu["note"]),

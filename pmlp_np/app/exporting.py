@@ -67,8 +67,10 @@ def export_model(
                 _WRITERS[kind](model, draft, names, classes)
             difference = _difference(kind, draft, result, ids)
     if difference is not None and difference > _TOLERABLE:
-        screen.notes([f"it predicts up to {difference:.2g} standard deviations apart from pmlp predict, because float32 "
-                      "has too few digits for some column: shift or scale that column in the table"])  # fmt: skip
+        screen.notes([
+            f"it predicts up to {difference:.2g} standard deviations apart from pmlp predict, because float32 has too "
+            "few digits for some column: shift or scale that column in the table"
+        ])  # fmt: skip
     who = f"Member {ids[0]}" if len(ids) == 1 else f"The mean of {len(ids)} members"
     what = "probabilities" if classes else "values, in standard deviations of the target,"
     checked = "" if difference is None else f" Checked: {what} within {difference:.1g} of pmlp predict's."
@@ -82,8 +84,10 @@ def export_model(
         screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     how = _HOW_TO_LOAD[kind].format(out=str(out), stem=out.stem)
     screen.say(f"Use it: {how}")
-    screen.document({"out": str(out), "format": "onnx" if raw_table else kind, "members": ids, "inputs": names, "classes": classes,
-                     "difference": difference, "use": how})  # fmt: skip
+    screen.document({
+        "out": str(out), "format": "onnx" if raw_table else kind, "members": ids, "inputs": names, "classes": classes,
+        "difference": difference, "use": how,
+    })  # fmt: skip
 
 
 def format_of(format: str | None, out: Path) -> str:
@@ -171,8 +175,8 @@ _WRITERS: dict[str, Callable[[Any, Path, list[str], Any], None]] = {
 
 
 def _difference(kind: str, path: Path, result: folder.Result, ids: list[int]) -> float | None:
-    """By how much the written model's predictions of made-up rows differ from pmlp predict's, at most: of probabilities,
-    or in standard deviations of the target. None where what runs it is not installed."""
+    """By how much the written model's predictions of made-up rows differ from pmlp predict's at most: probabilities, or
+    values in standard deviations of the target. None where what runs it is not installed."""
     preparation, classes = result.preparation, bool(result.preparation.target.classes)
     table = made_up_table(preparation, _EXAMPLES)
     inputs = preparation.inputs(table, []).astype(np.float32)
@@ -186,7 +190,7 @@ def _difference(kind: str, path: Path, result: folder.Result, ids: list[int]) ->
 
 
 def made_up_table(preparation: Preparation, n: int) -> Table:
-    """Rows that might be the fitted table's: normal numbers of float32, whole days, any category, some cells missing."""
+    """Rows that might be the fitted table's: normal float32 numbers, whole days, any category, some cells missing."""
     import pandas
 
     rng = np.random.default_rng(0)
@@ -196,7 +200,9 @@ def made_up_table(preparation: Preparation, n: int) -> Table:
         if isinstance(column, Category):
             # One that is not known, too: it is none of the known ones.
             texts = np.array([*column.categories, "something else"], object)
-            columns[column.name] = np.where(missing, None, texts[rng.integers(len(texts), size=n)])
+            cells = texts[rng.integers(len(texts), size=n)]
+            cells[missing] = None
+            columns[column.name] = cells
             continue
         number = column.days if isinstance(column, Date) else column
         values = (number.mean + number.scale * rng.normal(size=n)).astype(np.float32).astype(np.float64)

@@ -61,6 +61,7 @@ def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: 
     seconds = choices.seconds()
     limit = f", at most {seconds:g} s" if seconds else ""
     parts = {name: len(rows) for name, rows in problem.parts.items()}
+    batch = choices.batch(parts["training"])
     hint = "" if source.task else f" (--task {'regression' if task.classes else 'classification'} overrules)"
     screen.facts([
         ("Table", f"{source.path}, {len(table):,} rows"),
@@ -68,7 +69,7 @@ def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: 
         ("Columns", f"{columns}: {problem.X.shape[1]} input{'s' * (problem.X.shape[1] > 1)}"),
         ("Rows", f"{parts['training']:,} train, {parts['validation']:,} choose, {parts['test']:,} test"),
         ("Members", came_about),
-        ("Training", f"up to {epochs} epochs of {choices.batch(parts['training'])} rows a step, patience {patience}{limit}"),
+        ("Training", f"up to {epochs} epochs of {batch} rows a step, patience {patience}{limit}"),
     ])  # fmt: skip
     screen.notes(problem.notes)
     screen.say()

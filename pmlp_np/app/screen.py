@@ -98,8 +98,8 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], tit
 
 # Columns of a leaderboard by how soon they go where the screen is narrow.
 _DISPENSABLE = (
-    "optimizer", "status", "loss", "best_epoch", "validation_balanced_accuracy", "validation_mae", "epochs", "parameters",
-    "validation_log_loss",
+    "optimizer", "status", "loss", "best_epoch", "validation_balanced_accuracy", "validation_mae", "epochs",
+    "parameters", "validation_log_loss",
 )  # fmt: skip
 _LEFT = ("architecture", "optimizer", "status")
 _HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
