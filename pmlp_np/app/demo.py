@@ -33,7 +33,7 @@ def run_demo(out: Path, overwrite: bool, screen: Screen) -> str:
         f"The table is {table}; the command is pmlp fit {table} --target {_TARGET} --out {out}", "",
     )  # fmt: skip
     ended = fit_table(Source(str(table), _TARGET), _CHOICES, out, overwrite, screen)
-    if screen.json:
+    if screen.json or not (out / folder.RUN).exists():
         return ended
     best: dict[str, float] = {}
     for record in folder.Result(out).records:

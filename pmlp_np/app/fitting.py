@@ -25,6 +25,15 @@ _ENDINGS = {
 
 def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     """Do all of `pmlp fit`. Returns how training ended."""
+    try:
+        return _fit_table(source, choices, out, overwrite, screen)
+    except KeyboardInterrupt:
+        # Before anything was learned, or a second time.
+        print("pmlp: interrupted; nothing is written", file=sys.stderr)
+        return "interrupted"
+
+
+def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     folder.check_target(out, overwrite)
     with screen.busy(f"Reading {source.path}"):
         problem = run.understand(source, choices.seed)

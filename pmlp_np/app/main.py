@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(arguments, prog_name="pmlp", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:
-        # Whoever read our output has enough of it, as `head` has. Nothing is left to be flushed into the pipe.
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has enough of it, as `head` has (Typer, too, notices, and exits). Nothing is left to
+        # be flushed into the pipe.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -189,7 +189,8 @@ def metric_of(task: str, choices: Choices) -> str:
 
 
 def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
-    """Have everything compiled that the fit will use, so that the time budget is spent on training."""
+    """Have everything compiled that the fit will use, so that the time budget is spent on training. KeyboardInterrupt
+    on Ctrl-C."""
     first: dict[Any, int] = {}
     for place in range(len(pool.specs)):
         member = pool.specs[place]
@@ -198,6 +199,9 @@ def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
     small = pm.Pool(few, pool.n_features, pool.n_outputs, pool.loss)
     rows = problem.of("training")[0][:4], problem.of("training")[1][:4]
     small.fit(*rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads)
+    if small.ended_ == "interrupted":
+        # A fit ends quietly on Ctrl-C; whoever pressed it did not mean this one.
+        raise KeyboardInterrupt
 
 
 def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
