@@ -468,6 +468,20 @@ def test_ctrl_c_before_anything_is_learned(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_ctrl_c_while_compiling(capsys, tmp_path, monkeypatch):
+    """A fit ends quietly on Ctrl-C, and the one that has everything compiled is a fit."""
+    fit = pm.Pool.fit
+
+    def interrupted(pool, *arguments, **options):
+        fit(pool, *arguments, **options)
+        pool.ended_ = "interrupted"
+        return pool
+
+    monkeypatch.setattr(pm.Pool, "fit", interrupted)
+    said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
+    assert said.code == 130 and "Trained" not in said.out and not list(tmp_path.iterdir())
+
+
 def test_progress_on_a_pipe_is_plain_lines(capsys, tmp_path, monkeypatch):
     from pmlp_np.app import screen
 
