@@ -10,9 +10,9 @@ import numpy as np
 
 from pmlp_np.errors import DataError, FileFormatError, compose, show
 from pmlp_np.export.methods import Exportable
+from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import read_archive, write_archive
-from pmlp_np.reading import reading_of
 
 
 class Ensemble(Exportable):
@@ -76,15 +76,17 @@ class Ensemble(Exportable):
         return sum(mlp.n_parameters() for mlp in self.mlps)
 
     def forward(self, X: Any) -> np.ndarray:
-        """Raw outputs that one network would need to predict the same, (n_samples, n_raw_outputs). X: (n_samples,
-        n_features).
+        """Raw outputs (n_samples, n_raw_outputs) that one network would need to predict the same.
 
         Where raw outputs are values or quantiles, their mean; else logarithms of mean probabilities (cross-entropy),
         log-odds of mean probabilities (binary cross-entropy), logarithms of mean rates (Poisson), mean and logarithm of
-        the variance (Gaussian). DataError for a registered loss with a link of its own.
+        the variance (Gaussian). Where one network alone counts, its own. DataError for a registered loss with a link of
+        its own.
         """
-        reading = reading_of(self._loss)
-        parts = [(w, mlp.forward(X).astype(np.float64)) for w, mlp in self.members()]
+        reading, members = reading_of(self._loss), self.members()
+        if len(members) == 1:
+            return members[0][1].forward(X)
+        parts = [(w, mlp.forward(X).astype(np.float64)) for w, mlp in members]
         with np.errstate(all="ignore"):
             if reading.has_std:
                 raw = np.empty_like(parts[0][1])

@@ -18,8 +18,10 @@ ORDER = [
     ["arrays", "checks"],
     ["formulas"],
     ["specs", "data.sets"],
-    ["data", "backends.layout", "persistence", "training.progress", "training.metrics"],
+    ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
     ["mlp", "backends.base", "backends.step_inputs"],
+    ["ensemble"],
+    ["export"],
     ["data.tables", "training.measuring"],
     ["training.monitoring"],
     ["training.epochs", "answers"],
@@ -40,6 +42,13 @@ ORDER_INSIDE = {
         ["loss_base"],
         ["activations", "losses", "optimizers", "schedules", "initializers", "regularizers"],
         ["registration"],
+        ["reading"],
+        [""],
+    ],
+    "export": [
+        ["methods", "torch_module", "tracing"],
+        ["common", "folding", "python_formulas"],
+        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
         [""],
     ],
     "plots": [
@@ -66,7 +75,7 @@ ORDER_INSIDE = {
         ["main", "tables", "choices"],
         ["columns"],
         ["preparation"],
-        ["folder", "scores"],
+        ["folder", "scores", "onnx_table"],
         ["run", "screen"],
         ["drawing", "predicting", "exporting", "bench", "doctor"],
         ["fitting"],
@@ -82,6 +91,8 @@ OPTIONAL = (
 )  # fmt: skip
 # The command line's own, which nothing but it imports, and app.main itself late.
 OF_THE_APP = {"app.cli": {"typer"}, "app.screen": {"rich"}}
+# Files that an optional package can't do without; nobody imports them at its top.
+LATE = {"export.torch_module": "torch"}
 
 
 def name_of(path):
@@ -217,7 +228,13 @@ def test_optional_packages_are_imported_late():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
             found = {module.partition(".")[0] for module in modules} & set(OPTIONAL)
-            assert found <= OF_THE_APP.get(name, set()), name
+            assert found <= OF_THE_APP.get(name, {LATE.get(name)}), name
+
+
+def test_files_that_need_an_optional_package_are_imported_late():
+    for late in LATE:
+        importers = [(name, at_top) for name, found in IMPORTS.items() for target, at_top in found if target == late]
+        assert importers and not any(at_top for _, at_top in importers), importers
 
 
 def run(script):

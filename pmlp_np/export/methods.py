@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,7 @@ class Exportable:
         """
         from pmlp_np.export.to_onnx import to_onnx
 
-        return to_onnx(self, path, input_names, class_names)
+        return to_onnx(cast(Any, self), path, input_names, class_names)
 
     def to_torch(self) -> torch.nn.Module:
         """The model as a torch.nn.Module with trainable parameters. Needs PyTorch.
@@ -66,7 +66,7 @@ class Exportable:
         """
         from pmlp_np.export.to_torch import to_torch
 
-        return to_torch(self)
+        return to_torch(cast(Any, self))
 
     def to_sklearn(self, classes: Any = None) -> Any:
         """The model as a fitted estimator of scikit-learn: MLPRegressor or MLPClassifier; VotingRegressor or (soft)
@@ -78,13 +78,13 @@ class Exportable:
         scikit-learn sorts, and two of them for one output of binary cross-entropy. Columns that the network doesn't
         read have weights of zero there.
 
-        Raises DataError for what scikit-learn can't express: activations other than identity, sigmoid, tanh and relu, or
-        several in one network; losses with several heads; ensembles of several outputs. ImportError where scikit-learn
-        is missing.
+        Raises DataError for what scikit-learn can't express: activations other than identity, sigmoid, tanh and relu,
+        or several in one network; losses with several heads; ensembles of several outputs. ImportError where
+        scikit-learn is missing.
         """
         from pmlp_np.export.to_sklearn import to_sklearn
 
-        return to_sklearn(self, classes)
+        return to_sklearn(cast(Any, self), classes)
 
     def to_python(
         self,
@@ -106,4 +106,4 @@ class Exportable:
         """
         from pmlp_np.export.to_python import to_python
 
-        return to_python(self, path, input_names, class_names)
+        return to_python(cast(Any, self), path, input_names, class_names)

@@ -10,8 +10,8 @@ import numpy as np
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.export.common import members_of, needed
+from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
-from pmlp_np.reading import Reading, reading_of
 
 _ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 _INSTEAD = "Use to_python, to_onnx or to_torch."
@@ -24,12 +24,11 @@ def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
     if reading.heads > 1:
         _cannot("loss", "one raw output per output", f"{reading.heads} ({model.loss})")
     n = model.n_raw_outputs
-    several_labels = reading.link == "sigmoid" and n > 1
     labels = _labels(classes, reading, n)
     if not isinstance(model, Ensemble):
         return _estimator(model, reading, labels)
     if n > 1 and reading.link != "softmax":
-        _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n} {'labels' * several_labels}".strip())
+        _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n}")
     from sklearn.ensemble import VotingClassifier, VotingRegressor
 
     members = members_of(model)
@@ -66,7 +65,7 @@ def _labels(classes: Any, reading: Reading, n: int) -> np.ndarray | None:
         return None
     n_classes = 2 if reading.link == "sigmoid" else n
     labels = np.arange(n_classes) if classes is None else np.asarray(classes)
-    if labels.shape != (n_classes,) or len(np.unique(labels)) != n_classes:
+    if labels.shape != (n_classes,) or len(set(labels.tolist())) != n_classes:
         raise DataError(compose("classes", f"{n_classes} different labels", show(classes)))
     return labels
 
@@ -82,7 +81,7 @@ def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.
     activation = _activation(mlp)
     first = np.zeros((mlp.n_features, mlp.weights[0].shape[1]), mlp.dtype)
     # A column may be read twice.
-    np.add.at(first, slice(None) if mlp.features is None else mlp.features, mlp.weights[0])
+    np.add.at(first, np.arange(mlp.n_features) if mlp.features is None else mlp.features, mlp.weights[0])
     coefs = [first, *(w.copy() for w in mlp.weights[1:])]
     intercepts = [b.copy() for b in mlp.biases]
     settings = {"hidden_layer_sizes": mlp.hidden, "activation": activation}

@@ -117,6 +117,9 @@ def _needed_for(result: int, steps: list[Step]) -> tuple[Step, ...]:
         if number and number not in wanted:
             wanted.add(number)
             pending += [a for a in steps[number - 1][1] if isinstance(a, int)]
-    new = {0: 0} | {number: i for i, number in enumerate(sorted(wanted), 1)}
-    renumbered = ((name, arguments) for name, arguments in (steps[number - 1] for number in sorted(wanted)))
-    return tuple((name, tuple(new[a] if isinstance(a, int) else a for a in arguments)) for name, arguments in renumbered)
+    kept = sorted(wanted)
+    new = {0: 0} | {number: i for i, number in enumerate(kept, 1)}
+    found = []
+    for name, arguments in (steps[number - 1] for number in kept):
+        found.append((name, tuple(new[a] if isinstance(a, int) else a for a in arguments)))
+    return tuple(found)
