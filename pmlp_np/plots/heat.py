@@ -109,7 +109,7 @@ def _axes(columns: tuple[Column, Column], trained: np.ndarray, score: Score) -> 
     plain = [_by_value(column, trained, score) for column in columns]
     used = (plain[0].cell >= 0) & (plain[1].cell >= 0)
     filled = len(set(zip(plain[0].cell[used].tolist(), plain[1].cell[used].tolist(), strict=True)))
-    sparse = filled < _FILLED * plain[0].n * plain[1].n
+    sparse = filled <= _FILLED * plain[0].n * plain[1].n
     first, second = (
         _by_range(axis.column, trained)
         if axis.column.numeric and (axis.n > _MOST_NUMBERS or (sparse and axis.n > _FEW_NUMBERS))

@@ -13,8 +13,8 @@ from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.training.metrics import METRICS
 from pmlp_np.pool import Pool
+from pmlp_np.training.metrics import METRICS
 
 _VALIDATION = "validation_"
 _WORDS = {
@@ -144,7 +144,8 @@ class Members:
             expected = f"a leaderboard's column or a hyperparameter, of which these differ here: {different}"
             raise DataError(compose(argument, expected, show(name), mend))
         values = self._values(name)
-        if all(value is None or value != value for value in values):
+        # All may have diverged before they had a figure of what was watched.
+        if all(value is None or value != value for value in values) and name not in self.pool.history_:
             mend = "Validation figures come with validation data, best epochs with early stopping."
             raise DataError(compose(argument, "a column that is known of these members", show(name), mend))
         if any(isinstance(value, (str, tuple, bool)) for value in values):

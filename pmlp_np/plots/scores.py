@@ -141,14 +141,12 @@ def _colored(column: Column, score: Score) -> list[tuple[str, np.ndarray, Look]]
 def median_line(sizes: np.ndarray, scores: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
     """Distinct sizes, and for each the median score of its members; unless exact, of those near it in size."""
     steps, medians = np.unique(sizes), []
-    for step in steps:
-        if exact:
-            near = sizes == step
-        else:
-            # No unit at all is as far from one as one from two.
-            distance = np.abs(np.log(np.maximum(sizes, 0.5) / max(step, 0.5)))
-            reach = np.sort(distance)[min(_FEWEST_IN_WINDOW, len(sizes)) - 1]
-            near = distance <= max(reach, np.log(_WINDOW))
+    # No unit at all is as far from one as one from two.
+    places = np.maximum(sizes, 0.5)
+    for step in np.unique(places):
+        factor = np.maximum(places / step, step / places)
+        nearest = np.sort(factor)[min(_FEWEST_IN_WINDOW, len(sizes)) - 1]
+        near = places == step if exact else factor <= max(nearest, _WINDOW)
         medians.append(np.median(scores[near]))
     return steps, np.array(medians)
 
