@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pmlp_np.errors
-from command_line import CONCRETE, SHORT, environment, mixed_table, refused, run, run_apart
+from command_line import CONCRETE, ROOT, SHORT, environment, mixed_table, refused, run, run_apart
 from conftest import requires
 
 
@@ -266,6 +266,14 @@ def test_without_its_packages_it_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == "pmlp: the command line needs typer, which is not installed: pip install 'pmlp_np[app]'\n"
+
+
+def test_the_entry_point_is_there():
+    import importlib
+    import tomllib
+
+    module, _, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["pmlp"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_mistakes_of_a_real_process():

@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 import pmlp_np as pm
-from pmlp_np import backends
 from pmlp_np.app.choices import available_threads
 from pmlp_np.app.screen import Screen
+from pmlp_np.backends import machine_facts
 from pmlp_np.errors import free_memory, readable_bytes
 
 # Packages by the extra that brings them.
@@ -70,7 +70,7 @@ def facts() -> dict[str, Any]:
             "cores": available_threads(),
             "free_memory": free_memory(),
         },
-        "backends": {"numba": backends.machine_facts(), "reference": {"devices": ["cpu", "gpu"]}},
+        "backends": {"numba": machine_facts(), "reference": {"devices": ["cpu", "gpu"]}},
         "first_fit_seconds": round(first_fit, 2),
         "gpu": _gpu(),
     }
