@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -51,17 +53,24 @@ def _pmlp(
     pass
 
 
-def _examples(*lines: str) -> str:
-    return "[bold]Examples[/]\n\n" + "\n\n".join(f"  {line}" for line in lines)
+def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command, whose help is its docstring, followed by examples."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        # Paragraphs as wide as the screen, not as the docstring's lines.
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        told = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        shown = "[bold]Examples[/]\n\n" + "\n\n".join(f"  {example}" for example in examples)
+        return app.command(help=told, epilog=shown)(function)
+
+    return decorate
 
 
-@app.command(
-    epilog=_examples(
-        "pmlp fit concrete.csv --target compressive_strength --out concrete",
-        "pmlp fit iris.parquet --target species --out iris --time-budget 20",
-        "pmlp fit t.csv --target y --out r --width 8,16,32 --depth 1-3 --activation paper",
-        "pmlp fit t.csv --target y --out r --members 1000 --learning-rate 0.0001,0.1",
-    )
+@_command(
+    "pmlp fit concrete.csv --target compressive_strength --out concrete",
+    "pmlp fit iris.parquet --target species --out iris --time-budget 20",
+    "pmlp fit t.csv --target y --out r --width 8,16,32 --depth 1-3 --activation paper",
+    "pmlp fit t.csv --target y --out r --members 1000 --learning-rate 0.0001,0.1",
 )
 def fit(
     table: Annotated[str, typer.Argument(metavar="TABLE", show_default=False,
@@ -136,12 +145,10 @@ def fit(
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command(
-    epilog=_examples(
-        "pmlp leaderboard concrete",
-        "pmlp leaderboard concrete --top 5 --sort parameters",
-        "pmlp leaderboard concrete --csv | head",
-    )
+@_command(
+    "pmlp leaderboard concrete",
+    "pmlp leaderboard concrete --top 5 --sort parameters",
+    "pmlp leaderboard concrete --csv | head",
 )
 def leaderboard(
     result: Folder,
@@ -159,12 +166,10 @@ def leaderboard(
     show_leaderboard(folder.Result(result), top, sort, csv, Screen(json))
 
 
-@app.command(
-    epilog=_examples(
-        "pmlp predict concrete new.csv --out predictions.csv",
-        "pmlp predict concrete new.csv --ensemble 10 --keep id --out predictions.csv",
-        "cat new.csv | pmlp predict concrete - --out - | head",
-    )
+@_command(
+    "pmlp predict concrete new.csv --out predictions.csv",
+    "pmlp predict concrete new.csv --ensemble 10 --keep id --out predictions.csv",
+    "cat new.csv | pmlp predict concrete - --out - | head",
 )
 def predict(
     result: Folder,
@@ -191,13 +196,11 @@ def predict(
                   Screen(json or str(out) == "-"), json)  # fmt: skip
 
 
-@app.command(
-    epilog=_examples(
-        "pmlp export concrete --out concrete.onnx",
-        "pmlp export penguins --raw-table --out penguins.onnx",
-        "pmlp export concrete --ensemble 10 --out concrete.onnx",
-        "pmlp export concrete --format python --out concrete_model.py",
-    )
+@_command(
+    "pmlp export concrete --out concrete.onnx",
+    "pmlp export penguins --raw-table --out penguins.onnx",
+    "pmlp export concrete --ensemble 10 --out concrete.onnx",
+    "pmlp export concrete --format python --out concrete_model.py",
 )
 def export(
     result: Folder,
@@ -223,11 +226,9 @@ def export(
     export_model(folder.Result(result), format, out, member, ensemble, overwrite, Screen(json), raw_table)
 
 
-@app.command(
-    epilog=_examples(
-        "pmlp plot concrete --kind loss --out loss.png",
-        "pmlp plot concrete --kind heat-map --x width --y learning_rate --out map.svg",
-    )
+@_command(
+    "pmlp plot concrete --kind loss --out loss.png",
+    "pmlp plot concrete --kind heat-map --x width --y learning_rate --out map.svg",
 )
 def plot(
     result: Folder,
@@ -246,7 +247,7 @@ def plot(
     draw_one(folder.Result(result), kind, out, x, y, overwrite, Screen(json))
 
 
-@app.command(epilog=_examples("pmlp demo", "pmlp demo --out wine"))
+@_command("pmlp demo", "pmlp demo --out wine")
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to make for the result.")
                    ] = Path("pmlp_demo"),
@@ -261,7 +262,7 @@ def demo(
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command(epilog=_examples("pmlp bench", "pmlp bench --members 5000 --threads 1 --json"))
+@_command("pmlp bench", "pmlp bench --members 5000 --threads 1 --json")
 def bench(
     members: Annotated[int, typer.Option(metavar="N", min=10, help="Networks to train at once.")] = 1000,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False,
@@ -275,7 +276,7 @@ def bench(
     run_bench(members, threads, Screen(json))
 
 
-@app.command(epilog=_examples("pmlp doctor", "pmlp doctor --json"))
+@_command("pmlp doctor", "pmlp doctor --json")
 def doctor(json: Json = False, debug: Debug = False) -> None:
     """Say what is installed and what this machine can do: versions, backends, threads, SIMD, measured peak, GPU."""
     from pmlp_np.app.doctor import run_doctor
