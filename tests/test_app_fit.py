@@ -350,6 +350,20 @@ def test_real_tables_become_better_than_a_guess(table, capsys, tmp_path):
     assert found["notes"] == []
 
 
+def test_parquet_in_csv_out_and_the_other_way(place, capsys, tmp_path):
+    """A fit of a Parquet file is that of the CSV file with the same cells, and serves both."""
+    requires("pyarrow")
+    frame = read_table(str(place / "t.csv")).frame
+    frame.assign(color=frame["color"].astype("category")).to_parquet(tmp_path / "t.parquet")
+    fit = ("--target", "value", "--drop", "grade", *SHORT, "--json")
+    found = [json.loads(run(capsys, "fit", table, *fit, "--out", tmp_path / table.suffix[1:]).out)
+             for table in (place / "t.csv", tmp_path / "t.parquet")]  # fmt: skip
+    assert found[0]["scores"] == found[1]["scores"] and found[0]["inputs"] == found[1]["inputs"]
+    said = [run(capsys, "predict", tmp_path / "parquet", table, "--out", "-").out
+            for table in (place / "t.csv", tmp_path / "t.parquet")]  # fmt: skip
+    assert said[0] == said[1] and len(read(said[0])) == 300
+
+
 def test_choices(capsys, tmp_path):
     def fit(*more):
         out = tmp_path / str(time.monotonic_ns())
