@@ -1,6 +1,7 @@
 """The command line from a table to a leaderboard, plots, predictions and exported models, on a table of mixed columns
 and on the real ones of examples/data."""
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -334,6 +335,8 @@ def test_pictures(place, capsys, tmp_path):
         assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
     refused(run(capsys, "plot", place / "grade", "--kind", "los", "--out", tmp_path / "a.png"), "Did you mean 'loss'?")
     refused(run(capsys, "plot", place / "grade", "--kind", "loss", "--out", tmp_path / "a.gif"), "a.gif", ".png")
+    said = run(capsys, "plot", place / "grade", "--kind", "heat-map", "--x", "sice", "--out", tmp_path / "a.png")
+    refused(said, "pmlp: --x: expected", "width", "'sice'")
 
 
 @pytest.mark.parametrize("table", [CONCRETE, PENGUINS], ids=lambda path: path.stem)
@@ -496,6 +499,29 @@ def test_ctrl_c_while_compiling(capsys, tmp_path, monkeypatch):
     assert said.code == 130 and "Trained" not in said.out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("ends_in", ["another error", "nothing"])
+def test_ctrl_c_that_the_compiler_swallows(capsys, tmp_path, monkeypatch, ends_in):
+    """Numba calls Python back where nothing can be raised: what becomes of KeyboardInterrupt there is not one."""
+    fit = pm.Pool.fit
+
+    def swallows(pool, *arguments, **options):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        if ends_in == "another error":
+            raise RuntimeError("no compiled object yet")
+        return fit(pool, *arguments, **options)
+
+    monkeypatch.setattr(pm.Pool, "fit", swallows)
+    hook, before = sys.unraisablehook, signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is hook
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said.code == 130 and said.err == "pmlp: interrupted; nothing is written\n"
+    assert "Trained" not in said.out and not list(tmp_path.iterdir())
+
+
 def test_progress_on_a_pipe_is_plain_lines(capsys, tmp_path, monkeypatch):
     from pmlp_np.app import screen
 
@@ -503,6 +529,8 @@ def test_progress_on_a_pipe_is_plain_lines(capsys, tmp_path, monkeypatch):
     said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
     lines = [line for line in said.err.splitlines() if line.startswith("epoch")]
     assert len(lines) == 3 and re.fullmatch(r"epoch 2/3  2 of 2 members  best RMSE [\d.]+  <\d:\d\d left", lines[1])
+    # There is never no time left.
+    assert "<0:00" not in lines[1]
     best = json.loads((tmp_path / "r" / "run.json").read_text())["best"]["validation_rmse"]
     assert float(re.search(r"RMSE ([\d.]+)", lines[-1])[1]) == pytest.approx(best, rel=1e-3)
 
@@ -517,8 +545,12 @@ def test_help_of_every_command_has_examples(capsys):
     for command in commands:
         assert re.search(rf"│ {command} ", said.out)
         text = run(capsys, command, "--help").out
+        # Flags take no value; what the help says of --help is Typer's.
+        assert not [line for line in text.splitlines() if "<bool>" in line and "--help" not in line], command
         assert "Examples" in text and f"pmlp {command}" in text.partition("Examples")[2], command
     assert run(capsys, "--version").out == f"pmlp_np {pm.__version__}\n"
+    nothing = run(capsys)
+    assert nothing.code == 2 and "Usage: pmlp" in nothing.out and nothing.err == ""
     for wrong in (["fitt"], ["fit"], ["fit", "t.csv", "--targett", "y"], ["leaderboard", "r", "--top", "x"]):
         refused(run(capsys, *wrong), "--help", code=2)
 
