@@ -24,6 +24,7 @@ import pytest
 import pmlp_np as pm
 from command_line import CONCRETE, PENGUINS, ROOT, SHORT, Said, environment, mixed_table, refused, run, run_apart
 from conftest import requires
+from pmlp_np.app.choices import Choices, numbers
 from pmlp_np.app.main import main
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.tables import read_table
@@ -553,6 +554,25 @@ def test_help_of_every_command_has_examples(capsys):
     assert nothing.code == 2 and "Usage: pmlp" in nothing.out and nothing.err == ""
     for wrong in (["fitt"], ["fit"], ["fit", "t.csv", "--targett", "y"], ["leaderboard", "r", "--top", "x"]):
         refused(run(capsys, *wrong), "--help", code=2)
+
+
+@pytest.mark.parametrize("depth, repeats, said", [
+    ("0-2", 2, "26: (6 architectures x 2 activations + a linear model) x 2 repeats"),
+    ("0,1", 1, "7: 3 architectures x 2 activations + a linear model"),
+    ("0", 3, "3: a linear model x 3 repeats"),
+    ("2", 1, "6: 3 architectures x 2 activations"),
+])  # fmt: skip
+def test_members_are_counted_in_words(depth, repeats, said):
+    depths = numbers("--depth", [depth], int, 0, 9)
+    specs, how = Choices([4, 8, 16], depths, ["relu", "tanh"], [0.01], repeats).specs()
+    assert f"{len(specs)}: {how}" == said
+
+
+def test_a_metric_that_ranks_leaves_the_usual_scores(capsys, tmp_path):
+    fit = ("fit", PENGUINS, "--target", "species", "--out", tmp_path / "r", "--metric", "log_loss")
+    assert run(capsys, *fit, *SHORT).code == 0
+    for record in json.loads(run(capsys, "leaderboard", tmp_path / "r", "--json").out):
+        assert 0.0 <= record["validation_accuracy"] <= 1.0 and 0.0 <= record["validation_balanced_accuracy"] <= 1.0
 
 
 def test_the_demo(tmp_path, capsys, monkeypatch):

@@ -249,9 +249,9 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
     metric = metric_of(target.task, choices)
     epochs, patience = choices.epochs_and_patience()
     usual = scores.USUAL[target.task]
-    # The loss's own score, RMSE or accuracy, is measured in any case.
-    more = [name for name in dict.fromkeys((*usual, metric)) if name not in ("rmse", "accuracy")]
     own = choices.metric in (None, "rmse", "accuracy")
+    # The loss's own score, RMSE or accuracy, is measured in any case where it ranks.
+    more = [name for name in dict.fromkeys((*usual, metric)) if not (own and name in ("rmse", "accuracy"))]
     began = time.perf_counter()
     pool.fit(
         *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
