@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint docs bench clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -23,6 +23,7 @@ help:
 	@echo "make demo    train 10,000 networks on handwritten digits; saves demo/digits.png"
 	@echo "make test    run the tests"
 	@echo "make lint    check style (ruff) and types (mypy)"
+	@echo "make docs    build the documentation's site into build/site; a warning fails it"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
 	@echo "make clean   remove all that these made"
 
@@ -35,6 +36,11 @@ test: $(INSTALLED)-test
 lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
+
+# The variable silences an announcement of another program.
+docs: $(INSTALLED)-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --quiet
+	@echo "written to build/site: open build/site/index.html"
 
 bench: $(INSTALLED)-bench
 	@$(VENV_PYTHON) -c 'import torch' 2>/dev/null || \
