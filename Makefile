@@ -39,7 +39,7 @@ lint: $(INSTALLED)-lint
 
 # The variable silences an announcement of another program.
 docs: $(INSTALLED)-docs
-	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build
 	@echo "written to build/site: open build/site/index.html"
 
 bench: $(INSTALLED)-bench

@@ -76,9 +76,11 @@ def on_files(files: Files, config: Any) -> Files:
         done.add(file)
         content, linked = shown(file)
         wanted |= linked
+        place = InclusionLevel.INCLUDED
         if page_of(file) != "overview.md":
+            place = InclusionLevel.NOT_IN_NAV
             content = f"---\nsearch:\n  exclude: true\n---\n{content}"
-        files.append(File.generated(config, page_of(file), content=content, inclusion=InclusionLevel.INCLUDED))
+        files.append(File.generated(config, page_of(file), content=content, inclusion=place))
     return files
 
 
