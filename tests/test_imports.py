@@ -30,6 +30,7 @@ ORDER = [
     ["backends.numba", "backends.cupy", "backends.reference"],
     ["backends"],
     ["pool"],
+    ["plots"],
     [""],
 ]
 ORDER_INSIDE = {
@@ -38,6 +39,12 @@ ORDER_INSIDE = {
         ["loss_base"],
         ["activations", "losses", "optimizers", "schedules", "initializers", "regularizers"],
         ["registration"],
+        [""],
+    ],
+    "plots": [
+        ["members"],
+        ["looks"],
+        ["curves", "heat", "scores"],
         [""],
     ],
     "backends.numba": [
