@@ -30,6 +30,7 @@ class Concrete:
         self.X, self.y = scaled[:-N_TEST, :-1], scaled[:-N_TEST, -1]
         self.X_test, self.y_test = scaled[-N_TEST:, :-1], scaled[-N_TEST:, -1]
 
+
 def cross_validation(data: Concrete, epochs: int) -> Figure:
     specs = pm.grid(hidden=range(1, 51), activation=pm.PAPER_ACTIVATIONS, learning_rate=[3e-3, 1e-2], repeats=N_FOLDS)
     fold_of = np.arange(len(specs)) % N_FOLDS
