@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,10 +46,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pages", nargs="*", help="names of pages (default: all)")
     names = parser.parse_args().pages or sorted(path.stem for path in GALLERY.glob("*.md"))
-    os.chdir(ROOT)
     for name in names:
         path, start = GALLERY / f"{name}.md", time.perf_counter()
-        path.write_text(drawn(path), encoding="utf-8")
+        # Files that a page writes beside its pictures go with this folder.
+        with tempfile.TemporaryDirectory() as folder:
+            for place in ("examples", "docs"):
+                Path(folder, place).symlink_to(ROOT / place)
+            os.chdir(folder)
+            text = drawn(path)
+            os.chdir(ROOT)
+        path.write_text(text, encoding="utf-8")
         print(f"{name}: {time.perf_counter() - start:.1f} s")
 
 

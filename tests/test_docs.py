@@ -78,11 +78,14 @@ def test_a_page_of_the_gallery_runs_from_top_to_bottom(
     for package in ("matplotlib", *NEEDS.get(path.stem, ())):
         requires(package)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "docs" / "images").mkdir(parents=True)
     namespace = {"__name__": "__main__"}
     for block in blocks_of(path):
         run(block, namespace)
+    for name in [file.stem for file in tmp_path.glob("*.py")]:
+        sys.modules.pop(name, None)
     text = path.read_text(encoding="utf-8")
     shown = {name for name in LINK.findall(prose(text)) if name.startswith("../images/")}
     drawn = {f"../images/{file.name}" for file in (tmp_path / "docs" / "images").iterdir()}

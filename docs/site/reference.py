@@ -20,8 +20,9 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "pools": Part("Pools", "Members that train side by side, and one taken out.",
-                  ("Pool", "load", "concat", "MLP", "EpochEnd")),
+    "pools": Part("Pools", "Members that train side by side.", ("Pool", "load", "concat", "EpochEnd")),
+    "models": Part("Models", "A member taken out, and several as one; what both become elsewhere: "
+                   "[Models out](../models_out.md).", ("MLP", "Ensemble")),
     "members": Part("Members", "What a pool is made of: one by one, every combination, or drawn at random.",
                     ("Member", "grid", "sample", "integers", "uniform", "log_uniform", "Specs", "PAPER_ACTIVATIONS")),
     "losses": Part("Losses", "A name does for the defaults: `loss=\"huber\"`. All are means over rows.",
@@ -31,6 +32,8 @@ PARTS = {
                        "defaults and schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
     "registration": Part("Formulas of your own", "Tried out on [Contributing](../contributing.md).",
                          ("register_activation", "register_loss")),
+    "plots": Part("Plots", "Pictures of a pool; each is shown on [Plots](../plots.md).",
+                  ("plots.loss_curves", "plots.score_by_size", "plots.score_by_activation", "plots.heat_map")),
     "errors": Part("Errors", "Each says what was expected, what came, and how to mend it.",
                    ("PmlpError", "SpecError", "DataError", "MemoryNeededError", "FileFormatError"), False),
 }  # fmt: skip
@@ -49,7 +52,7 @@ def page(part: Part) -> str:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    if missing := set(pm.__all__) ^ set(PAGE_OF):
+    if missing := set(pm.__all__) ^ {name for name in PAGE_OF if not name.startswith("plots.")}:
         raise PluginError(f"PARTS of docs/site/reference.py: expected the names of pm.__all__, got others: {missing}")
     for name, part in PARTS.items():
         uri = f"reference/{name}.md"
@@ -61,10 +64,9 @@ def linked(markdown: str, uri: str) -> str:
     """The page with a link from each public name to its place in the reference."""
 
     def link(match: re.Match[str]) -> str:
-        if match[1] not in PAGE_OF:
-            return match[0]
-        there = os.path.relpath(PAGE_OF[match[1]], os.path.dirname(uri))
-        return f"[{match[0]}]({there}#pmlp_np.{match[1]}{match[2] or ''})"
+        whole = f"{match[1]}{match[2] or ''}"
+        page = PAGE_OF.get(whole) or PAGE_OF.get(match[1] or "")
+        return f"[{match[0]}]({os.path.relpath(page, os.path.dirname(uri))}#pmlp_np.{whole})" if page else match[0]
 
     return _CODE_OR_NAME.sub(link, markdown)
 
