@@ -2,6 +2,7 @@
 mention exist; the figures are those of the committed results."""
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -91,6 +92,20 @@ def test_a_page_of_the_gallery_runs_from_top_to_bottom(
     drawn = {f"../images/{file.name}" for file in (tmp_path / "docs" / "images").iterdir()}
     assert shown == drawn
     assert all((tmp_path / "docs" / "gallery" / name).resolve().stat().st_size > 5_000 for name in shown)
+
+
+def test_outputs_are_written_behind_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("draw_gallery", ROOT / "docs" / "draw_gallery.py")
+    assert spec and spec.loader
+    draw_gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw_gallery)
+    page = "```python\na = 1\n```\n\n```python\nprint(a, end=' \\n')\n```\n```text\nold\n\n```\nWords.\n\n"
+    page += "```python\nprint(a + 1)\n```\n\n```python\na\n```\n```text\nold\n```\n```text\nnot an output\n```\n"
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    wanted = "```python\na = 1\n```\n\n```python\nprint(a, end=' \\n')\n```\n```text\n1\n```\nWords.\n\n"
+    wanted += "```python\nprint(a + 1)\n```\n```text\n2\n```\n\n```python\na\n```\n```text\nnot an output\n```\n"
+    assert draw_gallery.drawn(tmp_path / "page.md") == wanted
 
 
 def test_the_gallery_has_its_pages() -> None:

@@ -95,7 +95,8 @@ def test_the_reference_has_every_public_name(pages: dict[str, str]) -> None:
     reference = "".join(text for name, text in pages.items() if name.startswith("reference/"))
     identifiers = set(re.findall(r'id="([^"]+)"', reference))
     assert {f"pmlp_np.{name}" for name in pm.__all__} <= identifiers
-    methods = {f"pmlp_np.{c}.{m}" for c in ("Pool", "MLP", "Ensemble") for m in vars(getattr(pm, c)) if not m.startswith("_")}
+    classes = (pm.Pool, pm.MLP, pm.Ensemble)
+    methods = {f"pmlp_np.{c.__name__}.{m}" for c in classes for m in vars(c) if not m.startswith("_")}
     assert "pmlp_np.Pool.fit" in methods
     methods |= {"pmlp_np.MLP.to_onnx", "pmlp_np.plots.heat_map"}
     assert methods <= identifiers

@@ -13,8 +13,8 @@ from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.training.metrics import METRICS
 from pmlp_np.pool import Pool
+from pmlp_np.training.metrics import METRICS
 
 _VALIDATION = "validation_"
 _WORDS = {
