@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench package clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -25,6 +25,7 @@ help:
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make docs    build the documentation's site into build/site; a warning fails it"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
+	@echo "make package build the package, and try it where only NumPy and Numba are installed"
 	@echo "make clean   remove all that these made"
 
 demo: $(INSTALLED)-demo
@@ -47,6 +48,9 @@ bench: $(INSTALLED)-bench
 		echo "PyTorch will be missing from the peers: install its CPU build into $(VENV) to measure it too"
 	$(VENV_PYTHON) -m benchmarks.paper_grid $(BENCH_ARGS)
 	$(VENV_PYTHON) -m benchmarks.render_grid
+
+package: $(INSTALLED)-package
+	$(VENV_PYTHON) tests/check_package.py
 
 clean:
 	rm -rf $(VENV) build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -119,7 +119,7 @@ def test_the_picture_of_data_of_its_own_can_be_drawn(tmp_path: Path) -> None:
     """In a hurry: with one epoch."""
     requires("matplotlib")
     done = subprocess.run([sys.executable, ROOT / "examples" / "own_data.py", "--folder", tmp_path, "--epochs", "1"],
-                          capture_output=True, text=True)  # fmt: skip
+                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cross_validation.png").stat().st_size > 10_000
 

@@ -1,7 +1,5 @@
 """Plots: what is drawn is what the pool says, computed here from its history, its specs and its predictions."""
 
-import re
-import sys
 from itertools import combinations, pairwise, product
 
 import numpy as np
@@ -11,24 +9,32 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import pmlp_np as pm
-from conftest import requires, run_python
+from conftest import requires
+from plotted import (
+    CLASSES,
+    EXPLODING,
+    TRAIN,
+    VALIDATION,
+    X,
+    band,
+    dots,
+    kinds,
+    legend_texts,
+    lines,
+    notes,
+    quantile,
+    regression,
+    rmse,
+)
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.plots.curves import spread
 from pmlp_np.plots.looks import ACTIVATION_LOOKS, frame, scale_of
 from pmlp_np.plots.scores import median_line
 
-requires("matplotlib")
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(160, 5))
-Y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2]
-CLASSES = np.searchsorted(np.quantile(Y, [0.5, 0.8]), Y)
-TRAIN, VALIDATION = (X[:100], Y[:100]), (X[100:], Y[100:])
-EXPLODING = pm.SGD(learning_rate=1e6)
-
-
-def regression(specs, **options):
-    return pm.Pool(specs, 5, seed=3).fit(*TRAIN, **dict(epochs=6, validation_data=VALIDATION) | options)
+@pytest.fixture(autouse=True, scope="module")
+def needs_matplotlib():
+    requires("matplotlib")
 
 
 @pytest.fixture(scope="module")
@@ -54,80 +60,6 @@ def classifier():
     specs = pm.grid(hidden=[(1,), (3,), (30,)], activation=["tanh", "relu", "sigmoid"], learning_rate=0.03, repeats=4)
     pool = pm.Pool(specs, 5, n_outputs=3, loss="cross_entropy")
     return pool.fit(X[:100], CLASSES[:100], epochs=12, validation_data=(X[100:], CLASSES[100:]), metrics=["log_loss"])
-
-
-def rmse(pool):
-    return np.sqrt(((pool.predict(X[100:]) - Y[100:]) ** 2).mean(axis=1))
-
-
-def kinds(pool, key):
-    """{key of a spec: places of the members that have it}."""
-    found = {}
-    for place, member in enumerate(pool.specs):
-        found.setdefault(key(member), []).append(place)
-    return found
-
-
-def lines(ax):
-    return {line.get_gid(): line for line in ax.get_lines() if line.get_gid()}
-
-
-def dots(ax):
-    """{name: (n, 2)} of the members' dots."""
-    found = {c.get_gid(): np.asarray(c.get_offsets()) for c in ax.collections if c.get_gid()}
-    return {gid.removeprefix("members of "): xy for gid, xy in found.items() if gid.startswith("members of ")}
-
-
-def legend_texts(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-def notes(ax):
-    return " ".join(text.get_text().replace("\n", " ") for text in ax.texts)
-
-
-def quantile(values, q):
-    """By hand: linear between order statistics."""
-    values = sorted(values)
-    place = q * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (place - low) * (values[high] - values[low])
-
-
-def band(ax, gid):
-    """(low, high) over epochs of a band."""
-    (found,) = [c for c in ax.collections if c.get_gid() == gid]
-    corners = found.get_paths()[0].vertices
-    at = [corners[np.isclose(corners[:, 0], epoch), 1] for epoch in np.unique(corners[:, 0])]
-    return np.array([y.min() for y in at]), np.array([y.max() for y in at])
-
-
-def assert_inside_and_apart(figure):
-    """Every text lies on the figure, tick labels of an axis don't touch, and the data lie beside the legend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    width, height = figure.bbox.width, figure.bbox.height
-    for ax in figure.axes:
-        shown = []  # ticks outside the limits have labels that are not drawn
-        for direction, labels in enumerate((ax.get_xticklabels(), ax.get_yticklabels())):
-            low, high = sorted((ax.get_xlim, ax.get_ylim)[direction]())
-            here = [t for t in labels if t.get_text() and low <= t.get_position()[direction] <= high]
-            shown += here
-            boxes = sorted(t.get_window_extent(renderer).get_points()[:, direction].tolist() for t in here)
-            if not any(t.get_rotation() for t in here):
-                assert all(before[1] <= after[0] + 1 for before, after in pairwise(boxes)), here
-        own = [*ax.texts, ax.xaxis.label, ax.yaxis.label, *(ax.get_legend().get_texts() if ax.get_legend() else ())]
-        own += [t for t in ax.get_children() if hasattr(t, "get_text")]  # titles are among them
-        for text in [*shown, *own]:
-            box = text.get_window_extent(renderer)
-            inside = box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1
-            assert inside or not text.get_text(), text
-        if ax.get_legend():
-            assert ax.get_legend().get_window_extent(renderer).x0 >= ax.bbox.x1
 
 
 # Loss curves.
@@ -399,6 +331,11 @@ def test_cells_are_the_median_or_best_of_their_members(reduce, value):
         assert np.isclose(cells[row, column], expected, rtol=1e-4)
         assert np.isclose(float(texts[column + 0.5, row + 0.5]), expected, rtol=0.01)
     assert "Gray: no members." in notes(ax)
+    (mesh,) = [c for c in ax.collections if type(c).__name__ == "QuadMesh"]
+    light = mesh.to_rgba(mesh.get_array())[..., :3].sum(axis=-1)
+    lightest = np.nanargmax(np.where(np.isnan(cells), np.nan, light))
+    assert lightest == (np.nanargmax if best is max else np.nanargmin)(cells), "light is good"
+    assert ax.get_ylim()[0] < ax.get_ylim()[1], "numbers grow upward"
     assert ax.get_title(loc="left").startswith(f"{reduce.capitalize()} validation ")
 
 
@@ -406,6 +343,7 @@ def test_cells_whose_members_diverged_have_a_cross(half_diverged):
     ax = pm.plots.heat_map(half_diverged, "optimizer", "activation")
     assert [t.get_text() for t in ax.get_yticklabels()] == ["tanh", "relu", "identity"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["adam", "sgd"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "names are read from the top"
     cells = cells_of(ax)
     assert np.isfinite(cells).tolist() == [[True, False], [False, True], [False, False]]
     assert np.isclose(cells[1, 1], rmse(half_diverged.subset([3]))[0], rtol=1e-5)
@@ -473,125 +411,3 @@ def test_every_activation_has_a_look_of_its_own():
         # Where hues are near, dashes and marks differ.
         assert abs(red[0] - red[1]).sum() > 60 or (dash != other_dash and mark != other_mark)
         assert (color, dash) != (other, other_dash) and (color, mark) != (other, other_mark)
-
-
-# Whatever the pool.
-
-
-@pytest.fixture(
-    scope="module",
-    params=["one", "two", "untrained half", "all diverged", "18 activations", "long", "one epoch"],
-)
-def any_pool(request):
-    specs = {
-        "one": [pm.Member(hidden=4)],
-        "two": pm.grid(hidden=[(4,), (9,)]),
-        "untrained half": [pm.Member(hidden=4)] * 2,
-        "all diverged": pm.grid(hidden=[(4,), (8,)], optimizer=EXPLODING, repeats=2),
-        "18 activations": pm.grid(hidden=[(4,), (8,)], activation=list(ACTIVATION_LOOKS), repeats=2),
-        "long": pm.grid(hidden=[(30,) * k for k in (1, 7, 15)], activation=["hard_sigmoid", "leaky_relu"],
-                        optimizer=["adamw", "rmsprop"], weight_decay=[0.0, 1e-3], repeats=2)
-        + [pm.Member(hidden=(5, 5, 5), activation=("hard_sigmoid", "leaky_relu", "hardshrink"))],
-        "one epoch": pm.grid(hidden=[(4,), (8,)], repeats=2),
-    }[request.param]  # fmt: skip
-    if request.param == "untrained half":
-        return pm.concat([regression(specs), pm.Pool(specs, 5, seed=9)])
-    return regression(specs, epochs=1 if request.param == "one epoch" else 4)
-
-
-DRAWINGS = {
-    "curves": lambda pool, **o: pm.plots.loss_curves(pool, **o),
-    "curves by activation": lambda pool, **o: pm.plots.loss_curves(pool, by="activation", **o),
-    "parameters": lambda pool, **o: pm.plots.score_by_size(pool, **o),
-    "width": lambda pool, **o: pm.plots.score_by_size(pool, size="width", color="learning_rate", **o),
-    "activation": lambda pool, **o: pm.plots.score_by_activation(pool, **o),
-    "heat": lambda pool, **o: pm.plots.heat_map(pool, "activation", "architecture", **o),
-}
-
-
-@pytest.mark.parametrize("drawing", DRAWINGS)
-def test_nothing_is_cut_off_and_nothing_overlaps(any_pool, drawing):
-    ax = DRAWINGS[drawing](any_pool)
-    assert_inside_and_apart(ax.figure)
-    assert ax.get_title(loc="left") and ax.get_xlabel()
-
-
-def test_a_layout_that_overlaps_is_noticed(pool):
-    ax = pm.plots.score_by_size(pool)
-    ax.set_xticks([30, 31, 32], ["thirty", "thirty-one", "thirty-two"])
-    with pytest.raises(AssertionError):
-        assert_inside_and_apart(ax.figure)
-
-
-@pytest.mark.parametrize("drawing", DRAWINGS)
-def test_axes_and_titles_can_be_given(pool, drawing):
-    from matplotlib.figure import Figure
-
-    mine = Figure(figsize=(12, 5), layout="constrained").subplots(1, 2)[1]
-    ax = DRAWINGS[drawing](pool, ax=mine, title="My title")
-    assert ax is mine and ax.get_title(loc="left") == "My title"
-    assert len(DRAWINGS[drawing](pool).figure.axes) <= 2
-
-
-def test_ten_thousand_members_are_few_artists():
-    pool = pm.Pool(pm.grid(hidden=range(1, 101), activation=pm.PAPER_ACTIVATIONS, repeats=10), 5)
-    pool.fit(X[:32], Y[:32], epochs=1, validation_data=(X[:8], Y[:8]))
-    assert len(lines(pm.plots.loss_curves(pool))) == 11
-    ax = pm.plots.score_by_size(pool)
-    assert {name: len(xy) for name, xy in dots(ax).items()} == dict.fromkeys(pm.PAPER_ACTIVATIONS, 1000)
-    assert len(ax.collections) == len(ax.get_lines()) == 10
-
-
-def test_drawing_needs_no_display_and_changes_nothing_global(tmp_path):
-    code = """
-import sys
-import matplotlib
-before = dict(matplotlib.rcParams)
-import numpy as np
-import pmlp_np as pm
-pool = pm.Pool([pm.Member(hidden=2)] * 3, 2).fit(np.eye(2), np.arange(2), validation_data=(np.eye(2), np.arange(2)))
-pm.plots.loss_curves(pool), pm.plots.score_by_size(pool), pm.plots.score_by_activation(pool)
-pm.plots.heat_map(pool, "activation", "width").figure.savefig(sys.argv[1])
-assert "matplotlib.pyplot" not in sys.modules
-assert dict(matplotlib.rcParams) == before
-"""
-    run_python(code, str(tmp_path / "heat.png"), MPLBACKEND="TkAgg", DISPLAY="")
-    assert (tmp_path / "heat.png").stat().st_size > 5_000
-
-
-# What is refused.
-
-
-def test_a_missing_matplotlib_is_named_with_its_extra(pool, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'pmlp_np[plots]'")):
-        pm.plots.loss_curves(pool)
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda p: pm.plots.loss_curves("pool.pmlp"), "pool: expected a pm.Pool, got 'pool.pmlp'"),
-        (lambda p: pm.plots.loss_curves(pm.Pool(pm.Member(hidden=2), 5)), "one that has not. Call fit first"),
-        (lambda p: pm.plots.loss_curves(p, members=[]), "members: expected a list of ids|ids: expected"),
-        (lambda p: pm.plots.loss_curves(p, members=[999]), "ids of this pool .*got 999"),
-        (lambda p: pm.plots.loss_curves(p, members="all"), "members"),
-        (lambda p: pm.plots.loss_curves(p, by="activaton"), "by: .*differ here: .*Did you mean 'activation'"),
-        (lambda p: pm.plots.loss_curves(p, by=3), "by: expected a leaderboard's column.*got 3"),
-        (lambda p: pm.plots.loss_curves(p, curves="validation_los"), "Did you mean 'validation_loss'"),
-        (lambda p: pm.plots.loss_curves(p, curves=[]), "curves: expected names in pool.history_"),
-        (lambda p: pm.plots.score_by_size(p, size="widht"), "size: .*Did you mean 'width'"),
-        (lambda p: pm.plots.score_by_size(p, color="learning rate"), "color: .*Did you mean 'learning_rate'"),
-        (lambda p: pm.plots.score_by_size(p, value="activation"), "value: expected a column of numbers"),
-        (lambda p: pm.plots.score_by_activation(p, value="validation_r2"), "value: expected a leaderboard's column"),
-        (lambda p: pm.plots.score_by_activation(p, value="best_epoch"), "known of these members, got 'best_epoch'"),
-        (lambda p: pm.plots.heat_map(p, "width", "weight_decai"), "y: .*Did you mean 'weight_decay'"),
-        (lambda p: pm.plots.heat_map(p, "width", "width"), "y: expected another column than x"),
-        (lambda p: pm.plots.heat_map(p, "width", "depth", reduce="mean"), "reduce: expected one of median, best"),
-        (lambda p: pm.plots.heat_map(p, "width", "depth", value="epochs", reduce="best"), "no epochs is better"),
-    ],
-)  # fmt: skip
-def test_errors_name_the_culprit(pool, call, says):
-    with pytest.raises(pm.DataError, match=says) as caught:
-        call(pool)
-    assert "\n" not in str(caught.value)

@@ -31,6 +31,8 @@ _MOST_GROUPS = 10
 # With more groups than this, training curves beside validation curves would be a tangle; one can ask for them.
 _MOST_FOR_BOTH = 4
 _SPREAD = (0.25, 0.75)
+# Losses fall in proportion: sooner than elsewhere a logarithmic axis shows more.
+_SPAN_FOR_LOG = 5.0
 # How far from all medians bands are still in view on a logarithmic axis.
 _REACH = 4.0
 _DASHES = ("-", "--", ":", "-.")
@@ -58,7 +60,7 @@ def loss_curves(
 
     Of more than ten groups the ten with the best median score are drawn, the others together in gray. Members that
     diverged are not in the lines; the legend says how many. A line ends where fewer than half of its members still
-    train. The axis is logarithmic where curves span a factor of ten.
+    train. The axis is logarithmic where losses span a factor of five.
 
     Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
     """
@@ -87,7 +89,8 @@ def loss_curves(
     handles = [_handle(line, everyone, len(names) > 1) for line in lines]
     if len(names) > 1:
         only = lines[0].look.color if len(lines) == 1 else GRAY
-        kinds = [_handle_of_curve(_curve_words(name), only, k) for k, name in enumerate(names)]
+        are_dots = pool.history_[names[0]].shape[1] == 1
+        kinds = [_handle_of_curve(_curve_words(name), only, k, are_dots) for k, name in enumerate(names)]
         handles, heading = (kinds, "") if len(lines) == 1 and by is None else (handles + kinds, heading)
     if len(handles) > 1:
         legend(ax, handles, heading)
@@ -119,7 +122,7 @@ def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> n
             ax.plot(
                 epochs, middle, color=line.look.color, gid=gid, linewidth=_WIDTHS[min(k, 1)],
                 linestyle=_DASHES[k % len(_DASHES)] if len(names) > 1 else line.look.dash,
-                marker="o" if known.sum() == 1 else None, markerfacecolor="white" if k else None,
+                **(_dot(k) if known.sum() == 1 else {}),
             )  # fmt: skip
     return np.concatenate(points, axis=1)
 
@@ -193,10 +196,16 @@ def _handle(line: _Line, everyone: Members, solid: bool) -> Any:
     return Line2D([], [], color=line.look.color, linestyle="-" if solid else line.look.dash, linewidth=2, label=text)
 
 
-def _handle_of_curve(text: str, color: str, k: int) -> Any:
+def _handle_of_curve(text: str, color: str, k: int, is_dot: bool) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=color, linestyle=_DASHES[k % len(_DASHES)], linewidth=_WIDTHS[min(k, 1)], label=text)
+    return Line2D([], [], color=color, linestyle="" if is_dot else _DASHES[k % len(_DASHES)], label=text,
+                  linewidth=_WIDTHS[min(k, 1)], **(_dot(k) if is_dot else {}))  # fmt: skip
+
+
+def _dot(k: int) -> dict[str, Any]:
+    """How a curve of one epoch is drawn: the first curve filled, others hollow."""
+    return dict(marker="o", markerfacecolor="white") if k else dict(marker="o")
 
 
 def _curve_words(name: str) -> str:
@@ -212,7 +221,7 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
     ends = any(np.isnan(history[everyone.usable]).any() for history in histories)
     are_losses = set(names) <= {"loss", "validation_loss"}
     if points.size:
-        scale, limits = frame(points) if are_losses else ("linear", None)
+        scale, limits = frame(points, span=_SPAN_FOR_LOG) if are_losses else ("linear", None)
         if scale == "log":
             middles = points[0]
             limits = max(points.min() / 1.1, middles.min() / _REACH), min(points.max() * 1.1, middles.max() * _REACH)
@@ -220,6 +229,9 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if n_epochs == 1:
             ax.set_xticks([1])
+        else:
+            room = 0.03 * (n_epochs - 1)
+            ax.set_xlim(1 - min(room, 0.9), n_epochs + room)
     else:
         say_nothing_to_draw(ax, "No member has a curve that is made of numbers.")
     said = " and ".join(_curve_words(name) for name in names)

@@ -154,8 +154,8 @@ def wrapped(name: str) -> str:
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], f"{lines[2].removesuffix(',')}, …"])
 
 
-def scale_of(values: np.ndarray, share: bool = False) -> str:
-    """The scale on which these numbers are best told apart: "linear", "log" or "logit"."""
+def scale_of(values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LOG) -> str:
+    """The scale on which these numbers are best told apart: "linear", "log" (from a factor of `span` on) or "logit"."""
     values = values[np.isfinite(values)]
     if not len(values) or values.min() <= 0:
         return "linear"
@@ -164,7 +164,7 @@ def scale_of(values: np.ndarray, share: bool = False) -> str:
             return "linear"
         odds = values / (1 - values)
         return "logit" if odds.max() >= _SPAN_FOR_LOGIT * odds.min() and values.max() > 0.8 else "linear"
-    return "log" if values.max() >= _SPAN_FOR_LOG * values.min() else "linear"
+    return "log" if values.max() >= span * values.min() else "linear"
 
 
 def size_scale(sizes: np.ndarray) -> str:
@@ -221,22 +221,25 @@ def tick_sizes(ax: Axes, sizes: np.ndarray, scale: str) -> None:
         ax.set_xticks(steps, [number(step) for step in steps])
 
 
-def frame(values: np.ndarray, share: bool = False) -> tuple[str, tuple[float, float] | None]:
-    """(scale, limits) of an axis for these numbers; limits, where values far from all others are to lie outside.
+def frame(
+    values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LOG
+) -> tuple[str, tuple[float, float] | None]:
+    """(scale, limits) of an axis for these numbers, scales as in `scale_of`; limits are None where all lie inside.
 
+    Values far from all others are to lie outside.
     What has all but diverged would press everybody else against the axis. Shares have nowhere to go to.
     """
     values = values[np.isfinite(values)]
     if share or len(values) < _FEWEST_WITH_FAR:
-        return scale_of(values, share), None
+        return scale_of(values, share, span), None
     positive = values.min() > 0
     places = np.log(values) if positive else values
     low, high = np.quantile(places, _MOST)
     reach = _FAR * max(high - low, np.log(2.0) if positive else 0.0)
     near = (places >= low - reach) & (places <= high + reach)
     if near.all() or reach == 0:
-        return scale_of(values), None
-    scale = scale_of(values[near])
+        return scale_of(values, span=span), None
+    scale = scale_of(values[near], span=span)
     ends = values[near].min(), values[near].max()
     if scale == "log":
         widened = float(ends[0] / 1.2), float(ends[1] * 1.2)
