@@ -10,9 +10,9 @@ import numpy as np
 
 from pmlp_np.errors import DataError, FileFormatError, compose, show
 from pmlp_np.export.methods import Exportable
+from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import read_archive, write_archive
-from pmlp_np.reading import reading_of
 
 
 class Ensemble(Exportable):

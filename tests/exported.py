@@ -13,16 +13,15 @@ import pmlp_np as pm
 from conftest import requires
 from loss_variants import heads, library_loss
 from pmlp_np.formulas.activations import ACTIVATIONS
+from rounding import carried
 
 Answers = dict[str, np.ndarray]
 METHODS = ("predict", "predict_proba", "predict_std", "predict_quantiles")
 N_FEATURES = 6
 
-# No activation is steeper (selu is, below zero). The hundredth is for what rounding adds to a slope.
-STEEPEST = 1.01 * oracle.SELU_SCALE * oracle.SELU_ALPHA
-# Roundings of an activation, relative to the larger of z and the activation: a polynomial of 22 terms in float64 gelu,
-# a difference of numbers up to one in others, vendors' approximations of tanh and exp.
-ACTIVATION_ROUNDINGS = 16.0
+# Roundings of an activation, relative to the larger of z and the activation: differences of numbers up to one, and
+# vendors' approximations of tanh and exp.
+ACTIVATION_ROUNDINGS = 4.0
 
 
 def random_mlp(
@@ -125,7 +124,8 @@ def raw_errors(mlp: pm.MLP, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(bound on the distance of two computations' raw outputs, whether a unit is so near a jump that they may fall on
     both sides of it): (rows, raw outputs) and (rows,).
 
-    Each sum of n products errs by at most n + 1 roundings of its terms' sizes, whatever its order.
+    Each sum of n products errs by at most n + 1 roundings of its terms' sizes, whatever its order; errors of earlier
+    layers add up as their squares do, and count twice.
     """
     unit = np.finfo(mlp.dtype).eps / 2.0
     a = X.astype(np.float64)
@@ -135,14 +135,17 @@ def raw_errors(mlp: pm.MLP, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for k, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
         w, b = w.astype(np.float64), b.astype(np.float64)
         z = a @ w + b
-        error = error @ np.abs(w) + 2.0 * (len(w) + 1) * unit * (np.abs(a) @ np.abs(w) + np.abs(b))
+        error = 2.0 * carried(error, w) + 2.0 * (len(w) + 1) * unit * (np.abs(a) @ np.abs(w) + np.abs(b))
         if k == len(mlp.activation):
             return error, near
         name = mlp.activation[k]
         if name == "hardshrink":
             near |= (np.abs(np.abs(z) - oracle.SHRINK) <= error).any(axis=1)
-        a = oracle.ACTIVATIONS[name][0](z)
-        error = STEEPEST * error + 2.0 * ACTIVATION_ROUNDINGS * unit * np.maximum(np.abs(a), np.abs(z))
+        function, derivative = oracle.ACTIVATIONS[name]
+        # Errors are far smaller than bends: the steepest slope nearby is one of these.
+        slope = np.max([np.abs(derivative(z + move)) for move in (-error, 0.0, error)], axis=0)
+        a = function(z)
+        error = slope * error + 2.0 * ACTIVATION_ROUNDINGS * unit * np.maximum(np.abs(a), np.abs(z))
     raise AssertionError
 
 

@@ -18,7 +18,7 @@ ORDER = [
     ["arrays", "checks"],
     ["formulas"],
     ["specs", "data.sets"],
-    ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "reading", "export.methods"],
+    ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
     ["mlp", "backends.base", "backends.step_inputs"],
     ["ensemble"],
     ["export"],
@@ -40,6 +40,7 @@ ORDER_INSIDE = {
         ["loss_base"],
         ["activations", "losses", "optimizers", "schedules", "initializers", "regularizers"],
         ["registration"],
+        ["reading"],
         [""],
     ],
     "plots": [

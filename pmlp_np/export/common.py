@@ -11,8 +11,8 @@ import numpy as np
 
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, show
+from pmlp_np.formulas.reading import Reading
 from pmlp_np.mlp import MLP
-from pmlp_np.reading import Reading
 
 _TO_INSTALL = {"torch": "pip install torch"}
 

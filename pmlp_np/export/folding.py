@@ -8,8 +8,8 @@ import numpy as np
 
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, show
+from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
-from pmlp_np.reading import reading_of
 
 
 def folded(model: Any, inputs: Any = None, outputs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Activations as NumPy text: what a person would write for the built-in ones, expressions for a user's own."""
+"""Activations as NumPy text: what a person would write, or expressions made of the steps of a formula."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from pmlp_np.export.tracing import Argument, Step, traced
 from pmlp_np.formulas import vocabulary
-from pmlp_np.formulas.activations import ACTIVATIONS
 
 # Those that are a function of NumPy already.
 NUMPY_FUNCTIONS = {"tanh": "np.tanh", "sin": "np.sin"}
@@ -102,7 +101,7 @@ def gelu_tanh(z):
 ''',
 }
 
-# What a step of a user's formula is in NumPy.
+# What a step of a formula is in NumPy.
 _OPERATORS = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
@@ -118,7 +117,7 @@ _LONGEST = 90
 def function_texts(names: Iterable[str], dtype: np.dtype) -> list[str]:
     """The text of a function for each of these activations, and of those that they call."""
     wanted = dict.fromkeys(name for name in names if name not in NUMPY_FUNCTIONS)
-    steps = {name: traced(name, dtype) for name in wanted if ACTIVATIONS[name].registered}
+    steps = {name: traced(name, dtype) for name in wanted if name not in _TEXTS}
     if any(step == "sigmoid" for each in steps.values() for step, _ in each):
         wanted = {"sigmoid": None} | wanted
     return [_of_steps(name, steps[name]) if name in steps else _built_in(name, dtype) for name in wanted]
@@ -165,12 +164,5 @@ def _expression(step: str, arguments: tuple[Argument, ...], texts: dict[int, str
 
 
 def _bare(text: str) -> str:
-    """The text without a pair of parentheses around all of it."""
-    if not text.startswith("("):
-        return text
-    depth = 0
-    for i, c in enumerate(text):
-        depth += (c == "(") - (c == ")")
-        if depth == 0:
-            return text[1:-1] if i == len(text) - 1 else text
-    return text
+    """An expression without the parentheses around it: those that are not calls or names have some."""
+    return text[1:-1] if text.startswith("(") else text

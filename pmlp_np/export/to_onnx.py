@@ -16,9 +16,9 @@ import numpy as np
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.export.common import checked_class_names, checked_input_names, members_of, needed
 from pmlp_np.export.tracing import Argument, traced
+from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import whole_file
-from pmlp_np.reading import Reading, reading_of
 
 _OPSET, _IR_VERSION = 13, 7
 _ROWS = "n_samples"

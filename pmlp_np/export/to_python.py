@@ -15,9 +15,9 @@ import numpy as np
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.export.common import checked_class_names, checked_input_names, members_of
 from pmlp_np.export.python_formulas import NUMPY_FUNCTIONS, function_texts
+from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import whole_file
-from pmlp_np.reading import Reading, reading_of
 
 _LINE = 100  # of base64
 

@@ -10,8 +10,8 @@ import numpy as np
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.export.common import members_of, needed
+from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
-from pmlp_np.reading import Reading, reading_of
 
 _ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 _INSTEAD = "Use to_python, to_onnx or to_torch."

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.export.common import members_of, needed
 from pmlp_np.export.tracing import traced
-from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
-from pmlp_np.reading import reading_of
 
 
 def to_torch(model: MLP | Ensemble) -> Any:
     """A torch_module.Model; methods and errors are those of `MLP.to_torch`."""
     torch = needed("torch")
-    from pmlp_np.export.torch_module import Model
+    from pmlp_np.export.torch_module import ACTIVATIONS, Model
 
     reading, members = reading_of(model._loss), members_of(model)
     module = Model(
-        [_settings(mlp) for _, mlp in members],
+        [_settings(mlp, ACTIVATIONS) for _, mlp in members],
         [weight for weight, _ in members],
         reading.link,
         reading.heads,
@@ -40,9 +40,9 @@ def to_torch(model: MLP | Ensemble) -> Any:
     return module
 
 
-def _settings(mlp: MLP) -> dict[str, Any]:
-    """The arguments of a torch_module.Network of this shape, plain values."""
-    steps = {name: traced(name, mlp.dtype) for name in mlp.activation if ACTIVATIONS[name].registered}
+def _settings(mlp: MLP, known: Container[str]) -> dict[str, Any]:
+    """The arguments of a torch_module.Network of this shape, plain values; of activations not `known`, the steps."""
+    steps = {name: traced(name, mlp.dtype) for name in mlp.activation if name not in known}
     return {
         "widths": [len(mlp.weights[0]), *mlp.hidden, mlp.n_raw_outputs],
         "activations": [steps.get(name, name) for name in mlp.activation],

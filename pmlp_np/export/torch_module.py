@@ -54,8 +54,8 @@ _STEPS: dict[str, Any] = {
 
 
 class Formula(nn.Module):
-    """An activation of the user's own, as steps (name, arguments): whole numbers are earlier values (0 is z, k the
-    result of step k - 1), others constants. The last step gives the result; without steps it is z."""
+    """An activation that PyTorch has no module for, as steps (name, arguments): whole numbers are earlier values (0 is
+    z, k the result of step k - 1), others constants. The last step gives the result; without steps it is z."""
 
     def __init__(self, steps: Any) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Formula(nn.Module):
 
 # Softplus with a threshold at which log(1 + e^z) equals z in float64 too; PyTorch's 20 is one for float32.
 _SOFTPLUS_THRESHOLD = 40.0
-_ACTIVATIONS: dict[str, Any] = {
+ACTIVATIONS: dict[str, Any] = {
     "identity": nn.Identity,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
@@ -108,7 +108,7 @@ class Network(nn.Module):
             layers.append(nn.Linear(widths[k], widths[k + 1], bias=bias))
             if k < len(activations):
                 given = activations[k]
-                layers.append(_ACTIVATIONS[given]() if isinstance(given, str) else Formula(given))
+                layers.append(ACTIVATIONS[given]() if isinstance(given, str) else Formula(given))
         self.layers = nn.Sequential(*layers)
         self.register_buffer("columns", None if columns is None else torch.tensor(columns))
 
