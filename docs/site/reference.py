@@ -47,7 +47,7 @@ def page(part: Part) -> str:
     for name in part.names:
         text += f"\n::: pmlp_np.{name}\n"
         if not part.members:
-            text += "    options:\n      members: false\n"
+            text += "    options:\n      members: false\n      inherited_members: false\n"
     return text
 
 
