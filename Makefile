@@ -3,11 +3,12 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench mutants clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -24,6 +25,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
+	@echo "make mutants break the library in many ways, and see that the tests notice each; writes the page"
 	@echo "make clean   remove all that these made"
 
 demo: $(INSTALLED)-demo
@@ -41,6 +43,9 @@ bench: $(INSTALLED)-bench
 		echo "PyTorch will be missing from the peers: install its CPU build into $(VENV) to measure it too"
 	$(VENV_PYTHON) -m benchmarks.paper_grid $(BENCH_ARGS)
 	$(VENV_PYTHON) -m benchmarks.render_grid
+
+mutants: $(INSTALLED)-test
+	@$(VENV_PYTHON) -m tests.mutants $(MUTANTS_ARGS)
 
 clean:
 	rm -rf $(VENV) build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

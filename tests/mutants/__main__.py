@@ -1,4 +1,4 @@
-"""Run mutants, and write what became of each into results.json as it is known.
+"""Run mutants, and write what became of each into results.json as it is known, and docs/mutants.md in the end.
 
     python -m tests.mutants                    # all of them, 10 minutes on two cores
     python -m tests.mutants --missing          # those that have no result yet: goes on after an interrupt
@@ -22,6 +22,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from . import page
 from .listing import RESULTS, ROOT, Mutant, is_known, load, load_results, sample, save_results
 from .trial import LIMIT_SECONDS, NOTICED, Verdict, judge, not_green, running
 
@@ -100,6 +101,8 @@ def main() -> int:
             pool.shutdown(cancel_futures=True)
             print("\ninterrupted; --missing goes on from here")
             return 130
+    if not arguments.sample and arguments.results == RESULTS:
+        page.write()
     print(red(f"{lost} not noticed") if lost else f"all {len(mutants)} noticed")
     return int(lost > 0)
 

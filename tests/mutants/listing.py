@@ -21,10 +21,12 @@ SAMPLE_SECONDS = 30.0
 class Mutant:
     """One thing to break.
 
-    name: words joined by hyphens. says: what is broken, and why that matters. file: where, from the root. old: text that
-    occurs there exactly once; new: what it becomes. tests: pytest's ids of the tests of which one must fail.
+    room: what it is about. name: words joined by hyphens. says: what is broken, and why that matters. file: where, from
+    the root. old: text that occurs there exactly once; new: what it becomes. tests: pytest's ids of the tests of which
+    one must fail.
     """
 
+    room: str
     name: str
     says: str
     file: str
@@ -55,8 +57,10 @@ class Mutant:
 def load(path: Path = LIST) -> list[Mutant]:
     """All mutants, in the order of the list."""
     with path.open("rb") as file:
-        entries = tomllib.load(file)["mutant"]
-    return [Mutant(**entry | {"tests": tuple(entry["tests"])}) for entry in entries]
+        rooms = tomllib.load(file)["room"]
+    return [
+        Mutant(room["title"], **entry | {"tests": tuple(entry["tests"])}) for room in rooms for entry in room["mutant"]
+    ]
 
 
 def load_results(path: Path = RESULTS) -> dict[str, dict[str, Any]]:

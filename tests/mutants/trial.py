@@ -37,7 +37,7 @@ NOTICED = (CAUGHT, HUNG)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant. test: the id of the test that noticed it. error: what it said; of other outcomes, why."""
+    """What became of a mutant. test: the id of the test that failed. error: what it said; of other outcomes, why."""
 
     outcome: str
     test: str
@@ -122,9 +122,10 @@ def run_tests(tree: Path, tests: Iterable[str], limit: float, cache: Path | None
         output.seek(0)
         said = output.read().decode(errors="replace").strip().splitlines()
     if not report.exists():
-        return {"package": "", "passed": [], "failed": [], "errors": [f"pytest ended with {process.returncode}", *said[-3:]]}
+        why = [f"pytest ended with {process.returncode}", *said[-3:]]
+        return {"package": "", "passed": [], "failed": [], "errors": why}
     found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    if found["package"] != str(tree / "pmlp_np"):
+    if not found["errors"] and found["package"] != str(tree / "pmlp_np"):
         found["errors"].append(f"the package was imported from {found['package']}")
     return found
 
@@ -167,7 +168,8 @@ def judge(mutant: Mutant, root: Path = ROOT, limit: float = LIMIT_SECONDS) -> Ve
     if found["errors"]:
         return Verdict(WRONG, "", _short("; ".join(found["errors"])), seconds)
     if not found["failed"]:
-        return Verdict(SURVIVED, "", f"{len(found['passed'])} tests passed", seconds)
+        count = len(found["passed"])
+        return Verdict(SURVIVED if count else WRONG, "", f"passed: {count} tests" if count else "no test ran", seconds)
     entry = found["failed"][0]
     named = entry["id"].partition("::")[0] in mutant.test_files
     return Verdict(CAUGHT if entry["is_check"] and named else WRONG, entry["id"], _short(entry["error"]), seconds)

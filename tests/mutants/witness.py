@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl
 def pytest_sessionfinish() -> None:
-    import pmlp_np
-
-    _found["package"] = str(Path(pmlp_np.__file__).parent)
+    package = sys.modules.get("pmlp_np")
+    _found["package"] = str(Path(package.__file__ or "").parent) if package is not None else ""
     Path(os.environ["MUTANT_WITNESS"]).write_text(json.dumps(_found), encoding="utf-8")
