@@ -99,8 +99,7 @@ def main() -> int:
         except KeyboardInterrupt:
             running.end_all()
             pool.shutdown(cancel_futures=True)
-            print("\ninterrupted; --missing goes on from here")
-            return 130
+            raise
     if not arguments.sample and arguments.results == RESULTS:
         page.write()
     print(red(f"{lost} not noticed") if lost else f"all {len(mutants)} noticed")
@@ -121,4 +120,8 @@ def red(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted; --missing goes on from here")
+        sys.exit(130)
