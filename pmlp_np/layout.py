@@ -4,10 +4,11 @@ A member's parameters are contiguous: its weight matrices, layer by layer, then 
 stored (fan_in, fan_out padded to whole vectors); the output layer of a member with hidden layers is stored (n_outputs,
 fan_in padded); that of a member without hidden layers like hidden weights. `stride_in` and `stride_out` say how far
 apart, in elements, two neighbors along fan-in and fan-out lie, so that no reader needs to know which orientation a
-layer has. Padding is zero. Offsets are 64-bit. With `lanes=1` nothing is padded.
+layer has. A member whose features have scales keeps these behind its biases. Padding is zero. Offsets are 64-bit. With
+`lanes=1` nothing is padded.
 
-    member m:  | W0 (fan_in, padded fan_out) | W1 ... | W_out (n_outputs, padded fan_in) | b0 | b1 | ... | b_out |
-               ^ block_offset[m]                                                         block_size[m] elements
+    member m:  | W0 (fan_in, padded fan_out) | W1 ... | W_out (n_outputs, padded fan_in) | b0 | b1 | ... | b_out | s |
+               ^ block_offset[m]                                                             block_size[m] elements
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class PoolLayout:
 
     n_features: what members read, one number or (n_members,) int64.
 
-    Per member: `first_layer` (n_members + 1), `block_offset`, `block_size`. Per layer, members after one another,
+    Per member: `first_layer` (n_members + 1), `block_offset`, `block_size`, `scale_offset` (of feature scales, within
+    its block; -1: none). Per layer, members after one another,
     output layer last: `fan_in`, `fan_out`, `weight_offset` (within the member's block), `bias_offset` (-1: no bias),
     `vectors` (whole ones in a row as stored), `stride_in`, `stride_out`, `activation` (a code; -1 for the output
     layer). All int64.
@@ -83,7 +85,10 @@ class PoolLayout:
         self.weight_offset = weight_starts[:-1] - weights_of[of_member]
         self.bias_offset = bias_starts[:-1] - biases_of[of_member] + np.diff(weights_of)[of_member]
         self.bias_offset[bias_sizes == 0] = -1
-        self.block_size = np.diff(weights_of) + np.diff(biases_of)
+        scaled = specs.option("feature_scale") != 0.0
+        without_scales = np.diff(weights_of) + np.diff(biases_of)
+        self.scale_offset = np.where(scaled, without_scales, -1)
+        self.block_size = without_scales + np.where(scaled, self._padded(self.fan_in[first]), 0)
         self.block_offset = _starts(self.block_size)[:-1]
         self.size = int(self.block_size.sum())
 
@@ -134,6 +139,19 @@ class PoolLayout:
             (weights if len(shape) == 2 else biases).append(view)
         return weights, biases
 
+    def scales(self, buffer: np.ndarray, member: int) -> np.ndarray | None:
+        """A member's feature scales, (fan_in,), as a view of a flat buffer; None where it has none."""
+        if self.scale_offset[member] < 0:
+            return None
+        start = int(self.block_offset[member] + self.scale_offset[member])
+        return buffer[start : start + int(self.fan_in[self.first_layer[member]])]
+
+    def scale_positions(self, members: np.ndarray) -> np.ndarray:
+        """Positions in the flat buffer of the feature scales of these members, int64."""
+        scaled = members[self.scale_offset[members] >= 0]
+        start = self.block_offset[scaled] + self.scale_offset[scaled]
+        return spread(start, self.fan_in[self.first_layer[scaled]])
+
     def padding(self) -> np.ndarray:
         """Which elements of the flat buffer hold no parameter: (size,) bool."""
         unused = np.ones(self.size, bool)
@@ -141,27 +159,32 @@ class PoolLayout:
             weights, biases = self.views(unused, member)
             for view in weights + biases:
                 view[...] = False
+        unused[self.scale_positions(np.arange(self.n_members))] = False
         return unused
 
     def canonical(self, members: np.ndarray) -> np.ndarray:
         """Positions in the flat buffer of these members' parameters in canonical order, int64.
 
-        Canonical: member after member, layer after layer, weights (fan_in, fan_out) row after row, then biases.
+        Canonical: member after member, layer after layer, weights (fan_in, fan_out) row after row, then biases; after
+        the last layer feature scales.
         """
         layers = spread(self.first_layer[members], self.depth[members] + 1)
         base = np.repeat(self.block_offset[members], self.depth[members] + 1)
         with_bias = self.bias_offset[layers] >= 0
-        # Rows of all tensors: fan_in rows of weights, then one row of biases where there is one.
-        rows = self.fan_in[layers] + with_bias
+        # Rows of all tensors: fan_in rows of weights, then one row of biases where there is one, then one of scales.
+        of_member = np.repeat(members, self.depth[members] + 1)
+        with_scales = (layers == self.first_layer[of_member + 1] - 1) & (self.scale_offset[of_member] >= 0)
+        rows = self.fan_in[layers] + with_bias + with_scales
         row_layer = np.repeat(np.arange(len(layers)), rows)
         row = spread(np.zeros(len(layers), np.int64), rows)
         at = layers[row_layer]
-        is_bias = row == self.fan_in[at]
-        start = base[row_layer] + np.where(
-            is_bias, self.bias_offset[at], self.weight_offset[at] + row * self.stride_in[at]
-        )
-        step = np.where(is_bias, 1, self.stride_out[at])
-        lengths = self.fan_out[at]
+        is_scale = with_scales[row_layer] & (row == rows[row_layer] - 1)
+        is_bias = ~is_scale & (row == self.fan_in[at])
+        offset = np.where(is_bias, self.bias_offset[at], self.weight_offset[at] + row * self.stride_in[at])
+        owner = of_member[row_layer]
+        start = base[row_layer] + np.where(is_scale, self.scale_offset[owner], offset)
+        step = np.where(is_bias | is_scale, 1, self.stride_out[at])
+        lengths = np.where(is_scale, self.fan_in[self.first_layer[owner]], self.fan_out[at])
         column = spread(np.zeros(len(at), np.int64), lengths)
         return np.repeat(start, lengths) + column * np.repeat(step, lengths)
 
@@ -179,4 +202,7 @@ class PoolLayout:
     def canonical_sizes(self) -> np.ndarray:
         """How many parameters each member has, int64."""
         per_layer = self.fan_in * self.fan_out + np.where(self.bias_offset >= 0, self.fan_out, 0)
-        return np.add.reduceat(per_layer, self.first_layer[:-1]) if self.n_members else np.zeros(0, np.int64)
+        if not self.n_members:
+            return np.zeros(0, np.int64)
+        scales = np.where(self.scale_offset >= 0, self.fan_in[self.first_layer[:-1]], 0)
+        return np.add.reduceat(per_layer, self.first_layer[:-1]) + scales

@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from pmlp_np import backends, checks, errors
-from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Control, Plan, Progress, Rows
-from pmlp_np.data import as_features, as_rows, as_target_sets, as_targets, feature_sets, weigh
+from pmlp_np import backends, checks
+from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
+from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.data import as_features
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
+from pmlp_np.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.measuring import measured, require_measurable
 from pmlp_np.metrics import canonical
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.monitoring import MONITORS, Callback, Records, Watch, joined
+from pmlp_np.monitoring import MONITORS, Callback, Records, joined
 from pmlp_np.persistence import read_archive, write_archive
 from pmlp_np.report import Table, leaderboard
 from pmlp_np.sets import Sets, sets_of
 from pmlp_np.spec import Member, Specs, as_specs
 from pmlp_np.training import Settings, train
 
-_DTYPES = ("float32", "float64")
-# Raw outputs of this many bytes are held at a time where a result is reduced or linked.
-_CHUNK_BYTES = 64 << 20
 _WEIGHTS = ("last", "best", "average")
-_UNWATCHED = Control()
-
-
-class OwnData(NamedTuple):
-    """The arguments of `fit` that give members data of their own. See Pool.fit for their meaning."""
-
-    rows: Any = None
-    features: Any = None
-    targets: Any = None
-    sample_weight: Any = None
-    class_weight: Any = None
-    validation_rows: Any = None
 
 
 class Pool:
@@ -234,7 +220,7 @@ class Pool:
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         plan = replace(self._plan, features=self._feature_sets(features))
         self._refuse_given_that_do_not_fit(plan)
-        data, validation = self._checked_data(plan, X, y, validation_data, own, settings)
+        data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
         given = self._given
         if plan.features != self._plan.features or (
             self._backend is not None and (self._progress.step.any() or self._kept_best)
@@ -283,7 +269,7 @@ class Pool:
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
             raise DataError(compose("features", "those that fit was given, or None", "others", mend))
-        data, validation = self._checked_data(self._plan, X, y, validation_data, own, settings)
+        data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
         if not settings.early_stopping:
             self._progress.status[self._progress.status == STOPPED_EARLY] = READY
         return self._train(data, validation, settings)
@@ -300,65 +286,6 @@ class Pool:
                 expected = f"{len(weights[0])}, as the weights that set_weights gave it"
                 raise DataError(compose(name, expected, str(fan_in[position])))
 
-    def _checked_data(
-        self, plan: Plan, X: Any, y: Any, validation_data: Any, own: OwnData, settings: Settings
-    ) -> tuple[Rows, Rows | None]:
-        data = self._training_rows(plan, X, y, own)
-        validation = None
-        if own.validation_rows is not None:
-            if validation_data is not None:
-                raise DataError(compose("validation_rows", "None where validation_data is given", "both"))
-            found = sets_of(own.validation_rows, self.ids_, data.n, "validation_rows", "row")
-            validation = Rows(data.x, data.y, data.n_targets, found, data.targets)
-        elif validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise DataError(compose("validation_data", "a pair (X, y)", show(validation_data)))
-            features, targets = validation_data
-            validation = self._rows(plan, features, targets, ("validation_data[0]", "validation_data[1]"))
-        elif settings.early_stopping:
-            mend = "Pass validation_data=(X, y) or validation_rows: early stopping watches the loss on them."
-            raise DataError(compose("validation_data", "data to stop early on", "None", mend))
-        elif settings.metrics or settings.monitor:
-            mend = "Pass validation_data=(X, y) or validation_rows: metrics and monitor are about them."
-            raise DataError(compose("validation_data", "data to compute metrics on", "None", mend))
-        curves = 1
-        if validation is not None:
-            watch = self._watch(settings)
-            curves += len(watch.curves)
-            own_rows = validation.rows is not None
-            source = "validation_rows" if own_rows else "validation_data[1]"
-            ids = self.ids_ if own_rows else None
-            require_measurable(watch.metrics, plan, self._everyone, validation, "metrics", source, ids)
-        mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
-        require_memory("epochs", 4 * len(self) * curves * int(settings.epochs), mend)
-        return data, validation
-
-    def _watch(self, settings: Settings) -> Watch:
-        return Watch(self._plan.loss, tuple(settings.metrics), settings.monitor or "")
-
-    def _rows(self, plan: Plan, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> Rows:
-        found = as_rows(X, y, plan.n_features, plan.n_outputs, plan.loss, plan.dtype, names)
-        found.x = feature_sets(found.x[0], plan.features)
-        return found
-
-    def _training_rows(self, plan: Plan, X: Any, y: Any, own: OwnData) -> Rows:
-        """What members train on: all the same, or what `own` says."""
-        x = as_features(X, plan.n_features, plan.dtype)
-        kind = plan.n_outputs, plan.loss, plan.dtype
-        if own.targets is None:
-            lines = as_targets(y, len(x), *kind)
-            target_sets = None
-        elif y is not None:
-            raise DataError(compose("y", "None where targets is given", show(y)))
-        else:
-            lines = as_target_sets(own.targets, self.ids_, len(x), *kind)
-            target_sets = np.arange(len(self))
-        n_targets = len(lines) if target_sets is None else len(lines) // len(self)
-        rows = None if own.rows is None else sets_of(own.rows, self.ids_, len(x), "rows", "row")
-        found = Rows(feature_sets(x, plan.features), lines, n_targets, rows, target_sets)
-        weigh(found, own.sample_weight, own.class_weight, self.ids_, plan.loss, plan.n_outputs, plan.dtype)
-        return found
-
     def _train(self, rows: Rows, validation: Rows | None, settings: Settings) -> Pool:
         counts = rows.counts(len(self))
         own, most = self.specs.batch_size, int(counts.max())
@@ -367,10 +294,10 @@ class Pool:
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = "interrupted"
         try:
+            watch = watch_of(self._plan, settings)
             self.ended_ = train(
-                backend, self._progress, self._records, self._watch(settings), batch_size, rows, validation, settings,
-                self.ids_,
-            )  # fmt: skip
+                backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_
+            )
         finally:
             if self._kept_best:
                 # Who has no validated epoch to be best at is at its best where it stands.
@@ -467,11 +394,11 @@ class Pool:
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         data = self._asked_rows(X, y, positions, rows)
-        return self._ready().evaluate(positions, data, weights, _UNWATCHED)[0]
+        return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
 
     def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any) -> Rows:
         """X and y, of which each of these members is asked about its own rows, if any are given."""
-        data = self._rows(self._plan, X, y)
+        data = rows_of(self._plan, X, y)
         if rows is not None:
             found = sets_of(rows, self.ids_[positions], data.n, "rows", "row")
             of = np.zeros(len(self), np.int64)
@@ -495,25 +422,11 @@ class Pool:
             raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
         x = as_features(X, self.n_features, self.dtype)
         found = sets_of(rows, self.ids_, len(x), "rows", "row")
-        of = checks.whole_array(np.zeros(len(self), np.int64) if groups is None else groups)
-        if of is None or of.shape != (len(self),) or (of < 0).any():
-            raise DataError(compose("groups", f"{len(self)} whole numbers, at least 0", show(groups)))
-        asked = np.zeros((int(of.max()) + 1, len(x)), np.int64)
-        for position, group in enumerate(of.tolist()):
-            np.add.at(asked[group], found.arrays[found.of[position]], 1)
-        if (asked != 1).any():
-            group, row = np.argwhere(asked != 1)[0].tolist()
-            got = f"{asked[group, row]} for row {row} of group {group}"
-            raise DataError(compose("rows", "every row with one member of each group", got))
-        result: np.ndarray | None = None
-        for i, own in enumerate(found.arrays):
-            positions = np.flatnonzero(found.of == i)
-            part = getattr(self, method)(x[own], members=self.ids_[positions], weights=weights)
-            if result is None:
-                result = np.empty((len(asked), len(x), *part.shape[2:]), part.dtype)
-            result[of[positions][:, None], own] = part
-        assert result is not None
-        return result
+
+        def ask(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
+            return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))
+
+        return out_of_fold(ask, x, found, groups)
 
     def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
               weights: str | None = None, rows: Any = None) -> np.ndarray:  # fmt: skip
@@ -530,10 +443,10 @@ class Pool:
         source = ("y", None) if rows is None else ("rows", self.ids_)
         require_measurable(names, self._plan, positions, data, "metric", *source)
         backend = self._ready()
-        means = backend.evaluate(positions, data, weights, _UNWATCHED)
+        means = backend.evaluate(positions, data, weights, UNWATCHED)
         if not names:
             return self._plan.loss.finish(means[1])
-        return measured(names, self._plan.loss, backend, positions, data, weights, _UNWATCHED, means)[names[0]]
+        return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
         """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.
@@ -554,54 +467,7 @@ class Pool:
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
         positions, weights = self._positions(members), self._checked_weights(weights)
-        if reduce not in (None, "mean"):
-            raise DataError(compose("reduce", "'mean' or None", show(reduce)))
-        plan = self._plan
-        x, n_raw = as_features(X, plan.n_features, plan.dtype), plan.n_raw_outputs
-        # Labels, int64, take up to twice the bytes of raw outputs.
-        most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
-        if out is None and reduce is None and most <= errors.SMALL_NEED:
-            raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
-            self._ready().forward(positions, feature_sets(x, plan.features), raw, weights, _UNWATCHED)
-            return link(raw)
-        like = link(np.zeros((1, 1, n_raw), self.dtype))
-        shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
-        result_dtype = like.dtype
-        if out is None:
-            need = math.prod(shape) * result_dtype.itemsize
-            require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
-            out = np.empty(shape, result_dtype)
-        checks.out(out, shape, result_dtype)
-        backend, columns = self._ready(), feature_sets(x, plan.features)
-        if reduce is None and out.flags.c_contiguous and like.size == n_raw and like.dtype == self.dtype:
-            raw = out.reshape(len(positions), len(x), n_raw)
-            backend.forward(positions, columns, raw, weights, _UNWATCHED)
-            for piece in _slices(len(out), out[:1].nbytes):
-                linked = link(raw[piece])
-                # A view: raw outputs are the predictions, and lie where they belong.
-                if not np.may_share_memory(linked, raw):
-                    out[piece] = linked
-            return out
-        total = np.zeros(shape, np.float64) if reduce else None
-        for piece, raw in self._raw_pieces(backend, positions, columns, weights):
-            if total is None:
-                out[piece] = link(raw)
-            else:
-                for values in link(raw):
-                    total += values
-        if total is not None:
-            out[...] = total / len(positions)
-        return out
-
-    def _raw_pieces(
-        self, backend: Backend, positions: np.ndarray, x: list[np.ndarray], weights: str
-    ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Raw outputs of some members at a time, within a bound of memory."""
-        row = len(x[0]) * self._plan.n_raw_outputs
-        for piece in _slices(len(positions), row * self.dtype.itemsize):
-            raw = np.empty((piece.stop - piece.start, len(x[0]), self._plan.n_raw_outputs), self.dtype)
-            backend.forward(positions[piece], x, raw, weights, _UNWATCHED)
-            yield piece, raw
+        return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
 
     def _positions(self, members: Any) -> np.ndarray:
         if members is None:
@@ -828,8 +694,3 @@ def concat(pools: Sequence[Pool]) -> Pool:
 
 def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _slices(count: int, row_bytes: int) -> Iterator[slice]:
-    step = max(1, _CHUNK_BYTES // max(row_bytes, 1))
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))

@@ -2,8 +2,9 @@
 
 A rule takes a row of numbers, formulas.optimizers.STEP_INPUTS. Most members have two rows: their weights', which are
 the hyperparameters as they are, and their biases', whose decay is 0. Layers with learning rates of their own, or with
-weights that are divided by the root of their fan-in, have two rows each. Stored are factors by which hyperparameters
-are multiplied (of the options that are no hyperparameters: the values), so that most members share theirs.
+weights that are divided by the root of their fan-in, have two rows each. Feature scales have one more, the last. Stored
+are factors by which hyperparameters are multiplied (of the options that are no hyperparameters: the values), so that
+most members share theirs.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ RATE = STEP_INPUTS.index("learning_rate")
 _EPS, _DECAY = STEP_INPUTS.index("eps"), STEP_INPUTS.index("weight_decay")
 _SHRINKING = [STEP_INPUTS.index(name) for name in ("l1", "decoupled_weight_decay")]
 _OF_LAYERS = ("first_layer_rate_factor", "last_layer_rate_factor", "parametrization")
-_OF_STEPS = (*_OF_LAYERS, "bias_rate_factor", "decay_biases", "l1", "decoupled_weight_decay")
+_OF_STEPS = (*_OF_LAYERS, "bias_rate_factor", "decay_biases", "l1", "decoupled_weight_decay", "feature_scale")
+# More rows than these mean that each layer has its own.
+MOST_SHARED_ROWS = 3
 
 
 class StepInputs:
     """Rows of factors of all members of a pool.
 
     factors: (rows, len(STEP_INPUTS)) float64. first: (n_members,) int64, each member's first row. count: (n_members,)
-    int64, how many it has: 2, for weights and biases, or 2 for each of its layers, one layer after the other.
+    int64, how many it has: 2, for weights and biases, or 2 for each of its layers, one layer after the other; one more
+    for feature scales.
     """
 
     def __init__(self, specs: Specs, layout: PoolLayout) -> None:
         used = {name: specs.option(name) != OPTIONS[name].encoded(OPTIONS[name].default) for name in _OF_STEPS}
         layered = np.any([used[name] for name in _OF_LAYERS], axis=0)
         own = np.flatnonzero(np.any(list(used.values()), axis=0))
-        self.count = np.where(layered, 2 * (layout.depth + 1), 2)
+        self.count = np.where(layered, 2 * (layout.depth + 1), 2) + used["feature_scale"]
         self.first = np.zeros(len(specs), np.int64)
         self.first[own] = 2 + np.cumsum(self.count[own]) - self.count[own]
         common = np.ones((2, len(STEP_INPUTS)))
@@ -53,7 +57,9 @@ def _own_rows(specs: Specs, layout: PoolLayout, own: np.ndarray, layered: np.nda
     """Factors of the members `own`, which share none."""
     member = np.repeat(own, count[own])
     row = spread(np.zeros(len(own), np.int64), count[own])
-    of_biases, by_layer = row % 2 == 1, layered[member]
+    scaled = layout.scale_offset[member] >= 0
+    of_scales = scaled & (row == count[member] - 1)
+    of_biases, by_layer = row % 2 == 1, layered[member] & ~of_scales
     depth, layer = layout.depth[member], row // 2
 
     def option(name: str) -> np.ndarray:
@@ -68,6 +74,7 @@ def _own_rows(specs: Specs, layout: PoolLayout, own: np.ndarray, layered: np.nda
     scale = np.sqrt(np.where(divided, fan_in, 1).astype(np.float64))
     factors = np.ones((len(member), len(STEP_INPUTS)))
     rate = np.where(of_biases, option("bias_rate_factor"), 1.0)
+    rate[of_scales] = option("feature_scale_rate_factor")[of_scales]
     rate *= np.where(by_layer & (layer == 0) & (depth > 0), option("first_layer_rate_factor"), 1.0)
     rate *= np.where(by_layer & (layer == depth), option("last_layer_rate_factor"), 1.0)
     whole = scale * scale
@@ -76,7 +83,7 @@ def _own_rows(specs: Specs, layout: PoolLayout, own: np.ndarray, layered: np.nda
     factors[:, _DECAY] = np.where(rules("decay_power") == 2, whole, scale)
     factors[:, _SHRINKING[0]] = option("l1") * scale
     factors[:, _SHRINKING[1]] = option("decoupled_weight_decay") * np.where(rules("rate_power") == 2, whole, scale)
-    spared = of_biases & (option("decay_biases") == 0.0)
+    spared = of_scales | (of_biases & (option("decay_biases") == 0.0))
     factors[np.ix_(spared, [_DECAY, *_SHRINKING])] = 0.0
     return factors
 

@@ -25,13 +25,15 @@ def slot_names(optimizer: pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam) -
 
 @dataclass
 class MemberState:
-    """Parameters and slots as arrays (biases are left out where the member has none), curves and progress.
+    """Parameters and slots as arrays (biases, and scales of features, are left out where the member has none), curves
+    and progress.
 
     average: none of a member that keeps none, whatever its pool does.
     """
 
     weights: list[np.ndarray]
     biases: list[np.ndarray]
+    scales: list[np.ndarray]
     best: list[np.ndarray]
     average: list[np.ndarray]
     slots: dict[str, dict[str, list[np.ndarray]]]
@@ -40,7 +42,7 @@ class MemberState:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name."""
-        groups = {"weights": self.weights, "biases": self.biases, "best": self.best}
+        groups = {"weights": self.weights, "biases": self.biases, "scales": self.scales, "best": self.best}
         groups["average"] = self.average
         groups |= {f"{name} of {kind}": values for name, slot in self.slots.items() for kind, values in slot.items()}
         found = {f"{name} {k}": values for name, group in groups.items() for k, values in enumerate(group)}
@@ -56,35 +58,38 @@ def member_states(pool: pm.Pool) -> dict[int, MemberState]:
         features = pool._plan.features
         fan_in = pool.n_features if features is None else int(features.lengths[i])
         sizes = [fan_in, *member.hidden, pool._plan.n_raw_outputs]
-        weights, biases = parameters.take(sizes, member.bias)
+        weights, biases, scales = parameters.take(sizes, member.bias, member.feature_scale)
         names = slot_names(member.optimizer)
-        taken = {name: dict(zip(("weights", "biases"), slots.take(sizes, member.bias), strict=True)) for name in names}
+        kinds = "weights", "biases", "scales"
+        taken = {
+            name: dict(zip(kinds, slots.take(sizes, member.bias, member.feature_scale), strict=True)) for name in names
+        }
         kept, averages = (
-            sum(reader.take(sizes, member.bias), []) if name in state else []
+            sum(reader.take(sizes, member.bias, member.feature_scale), []) if name in state else []
             for name, reader in (("best", best), ("average", average))
         )
         averages = averages if member.average else []
         curves = {name: curve[i] for name, curve in pool.history_.items()}
         progress = {name: values[i] for name, values in vars(pool._progress).items()}
-        states[id] = MemberState(weights, biases, kept, averages, taken, curves, progress)
+        states[id] = MemberState(weights, biases, scales, kept, averages, taken, curves, progress)
     assert all(reader.exhausted() for reader in (parameters, slots, best, average))
     return states
 
 
 class _Reader:
-    """Takes tensors from a flat buffer: layer after layer, weights (fan_in, fan_out), then biases."""
+    """Takes tensors from a flat buffer: layer after layer, weights (fan_in, fan_out), then biases; then scales."""
 
     def __init__(self, values: np.ndarray | None) -> None:
         self.values = np.zeros(0) if values is None else values
         self.at = 0
 
-    def take(self, sizes: list[int], bias: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def take(self, sizes: list[int], bias: bool, scaled: bool) -> tuple[list[np.ndarray], ...]:
         weights, biases = [], []
         for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
             weights.append(self._next(fan_in * fan_out).reshape(fan_in, fan_out))
             if bias:
                 biases.append(self._next(fan_out))
-        return weights, biases
+        return weights, biases, [self._next(sizes[0])] if scaled else []
 
     def _next(self, count: int) -> np.ndarray:
         values = self.values[self.at : self.at + count]

@@ -502,6 +502,8 @@ OPTION_DEFAULTS: dict[str, Any] = {
     "first_layer_rate_factor": 1.0,
     "last_layer_rate_factor": 1.0,
     "parametrization": "standard",
+    "feature_scale": False,
+    "feature_scale_rate_factor": 1.0,
     "schedule": "constant",
     "schedule_epochs": 0.0,
     "schedule_interval": 1.0,
@@ -572,15 +574,18 @@ class OracleMLP:
 
     - `weights[k]` (fan_in, fan_out) and `biases[k]` (fan_out,) of layer k, the output layer last; without biases
       (bias=False) they are zeros that no step touches;
-    - `slots[name]["weights"][k]` and `slots[name]["biases"][k]`, shaped like the parameters: "m" and "v" for "adam" and
-      "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
+    - `scales[0]` (n_features,), by which features are multiplied: ones, which no step touches without "feature_scale";
+    - `slots[name]["weights"][k]`, `slots[name]["biases"][k]` and `slots[name]["scales"][0]`, shaped like the
+      parameters: "m" and "v" for "adam" and "adamw", "momentum" for "sgd" (kept, to no effect, where momentum is 0);
     - `step_count`, the number of updates done, on which Adam's bias correction depends;
     - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of
       the learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since;
-    - `averages`, averaged weights, then biases, after the first step; without averaging the last ones.
+    - `averages`, averaged weights, then biases, then scales (where features have them), after the first step; without
+      averaging the last ones.
 
-    With parametrization "ntk" a layer divides its weights by the root of their number of rows; `effective_weights` and
-    `effective_averages` are those divided. Options are those of a member, by name; what is left out has its default.
+    With parametrization "ntk" a layer divides its weights by the root of their number of rows; `divided_weights`
+    and `divided_averages` are those divided; `effective_weights` are by which features are multiplied. Options are
+    those of a member, by name; what is left out has its default.
     key: the member's stream, from which dropout is drawn.
     """
 
@@ -616,8 +621,10 @@ class OracleMLP:
         sizes = [n_features, *hidden, n_outputs]
         self.weights = [np.zeros(shape) for shape in zip(sizes[:-1], sizes[1:], strict=True)]
         self.biases = [np.zeros(size) for size in sizes[1:]]
+        self.scales = [np.ones(n_features)]
         self.slots: dict[str, dict[str, list[Array]]] = {
             name: {
+                "scales": [np.zeros(n_features)],
                 "weights": [np.zeros_like(w) for w in self.weights],
                 "biases": [np.zeros_like(b) for b in self.biases],
             }
@@ -633,18 +640,24 @@ class OracleMLP:
         return math.sqrt(len(self.weights[k])) if self.options["parametrization"] == "ntk" else 1.0
 
     @property
-    def effective_weights(self) -> list[Array]:
-        """The weights by which inputs are multiplied."""
+    def divided_weights(self) -> list[Array]:
+        """The weights by which a layer multiplies what goes into it."""
         return [w / self.scale(k) for k, w in enumerate(self.weights)]
+
+    @property
+    def effective_weights(self) -> list[Array]:
+        """The weights of a network without feature scales that does the same."""
+        first, *others = self.divided_weights
+        return [np.diag(self.scales[0]) @ first if self.options["feature_scale"] else first, *others]
 
     def slot_scale(self, name: str, kind: str, k: int) -> float:
         """What a slot would be multiplied by, were the effective weights trained."""
         normalized = self.update is rmsprop and name == "momentum"
-        return 1.0 if kind == "biases" or normalized else self.scale(k) ** SLOT_POWERS[name]
+        return 1.0 if kind != "weights" or normalized else self.scale(k) ** SLOT_POWERS[name]
 
     @property
-    def effective_averages(self) -> list[Array]:
-        """Averages as they would multiply inputs, and of the biases."""
+    def divided_averages(self) -> list[Array]:
+        """Averages of what multiplies a layer's inputs, of the biases, and of scales."""
         return [a / self.scale(k) if k < len(self.weights) else a for k, a in enumerate(self.averages)]
 
     def set_state(
@@ -653,14 +666,18 @@ class OracleMLP:
         biases: Iterable[ArrayLike] | None = None,
         slots: Mapping[str, Mapping[str, Iterable[ArrayLike]]] | None = None,
         step_count: int | None = None,
+        scales: Iterable[ArrayLike] | None = None,
     ) -> None:
-        """Replace the weights and, where given, biases, slots (any of them, by name) and the step count by copies."""
+        """Replace the weights and, where given, biases, slots (any of them, by name), the step count and scales by
+        copies."""
         self.weights = float64_copies(weights, self.weights)
         if biases is not None:
             self.biases = float64_copies(biases, self.biases)
         for name, slot in (slots or {}).items():
             own = self.slots[name]
-            self.slots[name] = {kind: float64_copies(slot[kind], own[kind]) for kind in ("weights", "biases")}
+            self.slots[name] = own | {kind: float64_copies(slot[kind], own[kind]) for kind in slot}
+        if scales is not None:
+            self.scales = float64_copies(scales, self.scales)
         if step_count is not None:
             self.step_count = step_count
 
@@ -684,6 +701,8 @@ class OracleMLP:
         inputs, pre_activations = [np.asarray(X, dtype=np.float64)], []
         if masks is not None:
             inputs[0] = inputs[0] * masks[0]
+        if self.options["feature_scale"]:
+            inputs[0] = inputs[0] * self.scales[0]
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             pre_activations.append(inputs[k] @ w / self.scale(k) + b)
             if k < len(self.activations):
@@ -695,7 +714,8 @@ class OracleMLP:
 
     def _loss_and_gradients(
         self, X: ArrayLike, y: ArrayLike, row_weights: Array | None = None, masks: list[Array] | None = None
-    ) -> tuple[float, list[Array], list[Array]]:
+    ) -> tuple[float, list[Array], list[Array], list[Array]]:
+        """Mean loss, and its gradients by weights, biases and scales."""
         inputs, pre_activations = self._forward(X, masks)
         if row_weights is None:
             loss, delta = self.loss_function(pre_activations[-1], y)
@@ -712,7 +732,11 @@ class OracleMLP:
                 if masks is not None:
                     delta = delta * masks[k]
                 delta = delta * derivative(pre_activations[k - 1])
-        return loss, weight_gradients, bias_gradients
+        scale_gradient = np.zeros_like(self.scales[0])
+        if self.options["feature_scale"]:
+            unscaled = np.asarray(X, np.float64) * (1.0 if masks is None else masks[0])
+            scale_gradient = np.sum(unscaled * (delta @ self.weights[0].T / self.scale(0)), axis=0)
+        return loss, weight_gradients, bias_gradients, [scale_gradient]
 
     @np.errstate(all="ignore")
     def forward(self, X: ArrayLike) -> Array:
@@ -729,17 +753,22 @@ class OracleMLP:
     @np.errstate(all="ignore")
     def gradients(
         self, X: ArrayLike, y: ArrayLike, masks: list[Array] | None = None
-    ) -> tuple[list[Array], list[Array]]:
-        """Gradients of `loss` with respect to weights and biases (zeros where there are none), without weight decay."""
-        _, weight_gradients, bias_gradients = self._loss_and_gradients(X, y, masks=masks)
-        return weight_gradients, bias_gradients
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        """Gradients of `loss` with respect to weights, biases and scales (zeros where there are none), without weight
+        decay."""
+        return self._loss_and_gradients(X, y, masks=masks)[1:]
 
     def hyperparameters_of(self, kind: str, k: int, rate: float = 1.0) -> dict[str, Any]:
-        """What the step of a layer's weights or biases goes by, with l1 and decoupled decay; decay spares biases,
-        unless an option says otherwise. rate: what the schedule makes of the learning rate."""
+        """What the step of a layer's weights or biases, or of scales, goes by, with l1 and decoupled decay; decay
+        spares scales, and biases, unless an option says otherwise. rate: what the schedule makes of the learning
+        rate."""
         o = self.options
         h = {**self.hyperparameters, **{name: o[name] for name in ("l1", "decoupled_weight_decay")}}
         h["learning_rate"] *= rate * self.rate_factor
+        if kind == "scales":
+            h.update(weight_decay=0.0, l1=0.0, decoupled_weight_decay=0.0)
+            h["learning_rate"] *= o["feature_scale_rate_factor"]
+            return h
         if kind == "biases":
             h["learning_rate"] *= o["bias_rate_factor"]
             if not o["decay_biases"]:
@@ -767,13 +796,16 @@ class OracleMLP:
         """One update on one minibatch, with a learning rate multiplied by `rate` and dropout by masks; returns the loss
         before it."""
         loss, *gradients = self._loss_and_gradients(X, y, row_weights, masks)
-        weight_gradients, bias_gradients = self.clipped(*gradients)
+        weight_gradients, bias_gradients, scale_gradients = self.clipped(*gradients)
         self.step_count += 1
         for k in range(len(self.weights)):
             self._update("weights", self.weights, weight_gradients, k, rate)
             if self.bias:
                 self._update("biases", self.biases, bias_gradients, k, rate)
         now, decay = self.weights + self.biases, self.options["average"]
+        if self.options["feature_scale"]:
+            self._update("scales", self.scales, scale_gradients, 0, rate)
+            now = now + self.scales
         if self.step_count == 1 or not self.averages:
             self.averages = now
         self.averages = [decay * a + (1.0 - decay) * w for a, w in zip(self.averages, now, strict=True)]
@@ -784,9 +816,9 @@ class OracleMLP:
         norm, limit = math.sqrt(sum(float(np.sum(g * g)) for g in gradients)), self.options["clip_norm"]
         return min(1.0, limit / (norm + 1e-6)) if limit > 0.0 and math.isfinite(norm) else 1.0
 
-    def clipped(self, weight_gradients: list[Array], bias_gradients: list[Array]) -> tuple[list[Array], list[Array]]:
-        factor = self.clip_factor(weight_gradients + bias_gradients)
-        return [factor * g for g in weight_gradients], [factor * g for g in bias_gradients]
+    def clipped(self, *gradients: list[Array]) -> list[list[Array]]:
+        factor = self.clip_factor(g for kind in gradients for g in kind)
+        return [[factor * g for g in kind] for kind in gradients]
 
     def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, rate: float) -> None:
         slots = {name: slot[kind][k] for name, slot in self.slots.items()}

@@ -26,6 +26,7 @@ class Rounding:
     loss: float
     weights: list[Array]
     biases: list[Array]
+    scales: list[Array]
     kink_distance: float
 
 
@@ -49,8 +50,11 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] |
     factors = [np.ones(1)] * len(inputs) if masks is None else masks
     masking = 0.0 if masks is None else 2.0 * unit
     derivatives = [factors[k + 1] * ACTIVATIONS[name][1](z[k]) for k, name in enumerate(names)]
-    input_errors, z_errors = [masking * np.abs(inputs[0])], []
-    weights = net.effective_weights
+    scaled = net.options["feature_scale"]
+    unscaled = X if masks is None else X * masks[0]
+    # Either the features or the weights are multiplied by scales, with as many roundings.
+    input_errors, z_errors = [(masking + unit * scaled) * np.abs(inputs[0])], []
+    weights = net.divided_weights
     for k, (w, b) in enumerate(zip(weights, net.biases, strict=True)):
         z_errors.append(unit * (np.abs(inputs[k]) @ np.abs(w) + np.abs(b)) + carried(input_errors[k], w))
         if k < len(names):
@@ -83,8 +87,15 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] |
             derivative_error = factors[k] * (unit + ACTIVATION_CURVATURE * z_errors[k - 1]) + masking * derivative
             slope = back * derivative
             slope_error = np.abs(derivative) * back_error + np.abs(back) * derivative_error
+    # The gradient of scales: sums over units of a weight times the gradient of what it stands for with its scale.
+    product = unscaled.T @ slope
+    product_error = unit * (np.abs(unscaled).T @ np.abs(slope)) + masking * np.abs(product)
+    product_error += carried(unscaled.T, slope_error)
+    scale_error = unit * np.abs(weights[0] * product).sum(axis=1)
+    scale_error += np.sqrt(((weights[0] * product_error) ** 2).sum(axis=1))
     weight_errors = [error / net.scale(k) for k, error in enumerate(weight_errors)]
-    return Rounding(raw_error, loss_error, weight_errors, bias_errors, _kink_distance(net, y, z, z_errors))
+    distance = _kink_distance(net, y, z, z_errors)
+    return Rounding(raw_error, loss_error, weight_errors, bias_errors, [scale_error], distance)
 
 
 def exponential_terms(net: OracleMLP, raw: Array, y: Any) -> tuple[float, Array]:

@@ -105,6 +105,7 @@ STEP_OPTIONS = st.one_of(
             "l1": st.sampled_from([1e-4, 1e-2]),
             "decoupled_weight_decay": st.sampled_from([1e-2, 0.3]),
             "decay_biases": st.booleans(),
+            "feature_scale": st.booleans(),
         },
     ),
     st.fixed_dictionaries(
@@ -114,6 +115,8 @@ STEP_OPTIONS = st.one_of(
             "first_layer_rate_factor": st.sampled_from([0.3, 2.0]),
             "last_layer_rate_factor": st.sampled_from([0.3, 2.0]),
             "parametrization": st.sampled_from(["standard", "ntk"]),
+            "feature_scale": st.booleans(),
+            "feature_scale_rate_factor": st.sampled_from([0.0, 0.5, 6.0]),
             "l1": st.sampled_from([0.0, 1e-2]),
             "decoupled_weight_decay": st.sampled_from([0.0, 1e-2]),
         },

@@ -57,9 +57,11 @@ def lone_network(case: Case, i: int, state: MemberState | None = None) -> tuple[
     own = in_own_terms(net, state)
     no_biases = net.biases
     slots = {
-        name: {"weights": slot["weights"], "biases": slot["biases"] or no_biases} for name, slot in own.slots.items()
+        name: {"weights": slot["weights"], "biases": slot["biases"] or no_biases}
+        | ({"scales": slot["scales"]} if own.scales else {})
+        for name, slot in own.slots.items()
     }
-    net.set_state(own.weights, own.biases or None, slots, int(state.progress["step"]))
+    net.set_state(own.weights, own.biases or None, slots, int(state.progress["step"]), own.scales or None)
     net.rate_factor, net.fit_epochs = float(state.progress["rate_factor"]), int(state.progress["fit_epochs"])
     return net, key
 
@@ -123,7 +125,7 @@ def tame(case: Case, i: int, net: OracleMLP, history: list[float]) -> bool:
     if not all(loss < BOUNDED for loss in history):
         return False
     nudged, _ = train_alone(case, i, "float64", NUDGE)
-    pairs = zip(nudged.weights + nudged.biases, net.weights + net.biases, strict=True)
+    pairs = zip(nudged.weights + nudged.biases + nudged.scales, net.weights + net.biases + net.scales, strict=True)
     if nudged.rate_factor != net.rate_factor:
         return False
     return all(close(*pair, NUDGED) for pair in pairs)
@@ -144,12 +146,15 @@ def check_epochs(backend: str, case: Case, share: Share) -> None:
         share.compared += 1
         state, member = states[id], case.members[i]
         mlp = pool.extract(id)
-        for got in (state.weights, mlp.weights):
-            assert all(close(*pair) for pair in zip(got, net.effective_weights, strict=True)), "weights"
+        for got, expected in ((state.weights, net.divided_weights), (mlp.weights, net.effective_weights)):
+            assert all(close(*pair) for pair in zip(got, expected, strict=True)), "weights"
+        assert len(state.scales) == member.feature_scale
+        assert all(close(*pair) for pair in zip(state.scales, net.scales, strict=False)), "scales"
         assert all(close(*pair) for pair in zip(mlp.biases, net.biases, strict=True)), "biases"
         assert len(state.biases) == len(net.biases) * member.bias
         if state.average:
-            expected = net.effective_averages if member.bias else net.effective_averages[: len(net.weights)]
+            depth, expected = len(net.weights), net.divided_averages
+            expected = expected[: 2 * depth if member.bias else depth] + expected[2 * depth :]
             assert all(close(*pair) for pair in zip(state.average, expected, strict=True)), "averaged weights"
         for name, slot in in_own_terms(net, state).slots.items():
             for kind, tensors in slot.items():
@@ -205,8 +210,9 @@ def check_steps(backend: str, case: Case, share: Share, steps: int = 3) -> None:
     before = member_states(pool)
     for i, id in enumerate(case.ids):
         net, _ = lone_network(case, i)
-        tensors = [*before[id].weights, *before[id].biases]
+        tensors = [*before[id].weights, *before[id].biases, *before[id].scales]
         expected = [*net.effective_weights, *(net.biases if case.members[i].bias else [])]
+        expected += net.scales * case.members[i].feature_scale
         for got, initial in zip(tensors, expected, strict=True):
             np.testing.assert_allclose(got, initial, rtol=2 * FLOAT32_ROUNDING, err_msg="initial weights")
     for step in range(steps):
@@ -238,16 +244,16 @@ def check_step(net: OracleMLP, X: Array, y: Array, raw: Array, after: MemberStat
     share.compared += 1
     assert (np.abs(raw - net.forward(X)) <= ROUNDINGS * raw_error).all(), "raw outputs"
     assert abs(after.curves["loss"][step] - net.loss(X, y, masks)) <= ROUNDINGS * errors.loss, "loss"
-    weight_gradients, bias_gradients = net.gradients(X, y, masks)
-    clipped_errors(net, weight_gradients, bias_gradients, errors)
-    weight_gradients, bias_gradients = net.clipped(weight_gradients, bias_gradients)
+    gradients_of = dict(zip(("weights", "biases", "scales"), net.gradients(X, y, masks), strict=True))
+    clipped_errors(net, gradients_of, errors)
+    gradients_of = dict(zip(gradients_of, net.clipped(*gradients_of.values()), strict=True))
     step_count = net.step_count + 1
     # Each call trains for an epoch of one minibatch.
     rate = oracle.rate_factor(net.options, step, 0, 1, 1)
-    kinds = [("weights", after.weights, net.weights, weight_gradients, errors.weights)]
-    if net.bias:
-        kinds.append(("biases", after.biases, net.biases, bias_gradients, errors.biases))
-    for kind, results, olds, gradients, gradient_errors in kinds:
+    kinds = ["weights"] + ["biases"] * net.bias + ["scales"] * net.options["feature_scale"]
+    for kind in kinds:
+        results, olds, gradient_errors = (getattr(x, kind) for x in (after, net, errors))
+        gradients = gradients_of[kind]
         for k, (result, old, gradient, error) in enumerate(zip(results, olds, gradients, gradient_errors, strict=True)):
             h = net.hyperparameters_of(kind, k, rate)
             slots = {name: net.slots[name][kind][k] for name in net.slots}
@@ -258,7 +264,7 @@ def check_step(net: OracleMLP, X: Array, y: Array, raw: Array, after: MemberStat
 
 def check_average(decay: float, before: MemberState, after: MemberState) -> None:
     """Averaged weights after a step, from those before it; after the first step they are the weights themselves."""
-    step, now = after.progress["step"], after.weights + after.biases
+    step, now = after.progress["step"], after.weights + after.biases + after.scales
     if not after.average or step == before.progress["step"] or not all(np.isfinite(w).all() for w in now):
         return
     for got, w, old in zip(after.average, now, before.average, strict=True):
@@ -266,16 +272,18 @@ def check_average(decay: float, before: MemberState, after: MemberState) -> None
         assert (np.abs(got - expected) <= 4 * FLOAT32_ROUNDING * (np.abs(old) + np.abs(w)) + FLOAT32_SMALLEST).all()
 
 
-def clipped_errors(net: OracleMLP, weights: list[Array], biases: list[Array], errors: Rounding) -> None:
+def clipped_errors(net: OracleMLP, gradients_of: dict[str, list[Array]], errors: Rounding) -> None:
     """Replace the errors of gradients by those of clipped ones: their norm errs, and so all are scaled by as much."""
     if net.options["clip_norm"] == 0.0:
         return
-    gradients = weights + biases
+    gradients = [g for kind in gradients_of.values() for g in kind]
     factor = net.clip_factor(gradients)
     norm = np.sqrt(sum(np.sum(g**2) for g in gradients))
-    norm_error = np.sqrt(sum(np.sum(error**2) for error in errors.weights + errors.biases))
+    kinds = [kind for kind in gradients_of if kind != "scales" or net.options["feature_scale"]]
+    norm_error = np.sqrt(sum(np.sum(error**2) for kind in kinds for error in getattr(errors, kind)))
     relative = 2.0 * FLOAT32_ROUNDING + min(1.0, norm_error / max(norm, FLOAT32_SMALLEST))
-    for kind, own in (("weights", weights), ("biases", biases)):
+    for kind in kinds:
+        own = gradients_of[kind]
         old = getattr(errors, kind)
         new = [factor * (error + relative * np.abs(g)) for error, g in zip(old, own, strict=True)]
         setattr(errors, kind, new)

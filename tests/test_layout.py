@@ -16,6 +16,7 @@ MEMBERS = st.lists(
         hidden=st.lists(st.integers(1, 40), max_size=4).map(tuple),
         activation=st.sampled_from(["relu", "tanh"]),
         bias=st.booleans(),
+        feature_scale=st.booleans(),
     ),
     min_size=1,
     max_size=6,
@@ -59,9 +60,9 @@ def test_blocks_lie_side_by_side_and_start_on_whole_vectors(members, n_features,
     assert layout.block_offset[0] == 0
     assert np.array_equal(layout.block_offset[1:], np.cumsum(layout.block_size)[:-1])
     assert layout.size == layout.block_size.sum()
-    for table in (layout.block_offset, layout.block_size, layout.weight_offset, layout.row_stride):
+    for table in (layout.block_offset, layout.block_size, layout.weight_offset, layout.row_stride, layout.scale_offset):
         assert table.dtype == np.int64
-        assert not (table % lanes).any()
+        assert not (table[table >= 0] % lanes).any()
     biased = layout.bias_offset >= 0
     assert not (layout.bias_offset[biased] % lanes).any()
     assert np.array_equal(biased, [member.bias for member in members for _ in range(len(member.hidden) + 1)])
@@ -77,13 +78,24 @@ def test_every_element_is_one_parameter_or_padding(members, n_features, n_output
         weights, biases = layout.views(uses, i)
         assert [w.shape for w in weights] == shapes(member, n_features, n_outputs)
         assert [b.shape for b in biases] == [(out,) for _, out in shapes(member, n_features, n_outputs)] * member.bias
-        before = uses.copy()
-        for view in weights + biases:
+        before, scales = uses.copy(), layout.scales(uses, i)
+        assert (scales is not None) == member.feature_scale
+        assert scales is None or scales.shape == (n_features,)
+        for view in weights + biases + [scales] * member.feature_scale:
             view += 1
         assert (blocks[uses != before] == i).all()
     assert uses.max(initial=0) == 1
     assert np.array_equal(layout.padding(), uses == 0)
-    expected = [sum(i * o + o * member.bias for i, o in shapes(member, n_features, n_outputs)) for member in members]
+    expected = [
+        sum(i * o + o * member.bias for i, o in shapes(member, n_features, n_outputs))
+        + n_features * member.feature_scale
+        for member in members
+    ]
+    scaled = [i for i, member in enumerate(members) if member.feature_scale]
+    uses[layout.scale_positions(np.arange(len(members)))] += 1
+    assert (uses == 2).sum() == n_features * len(scaled)
+    assert all((layout.scales(uses, i) == 2).all() for i in scaled)
+    uses[uses == 2] = 1
     assert layout.canonical_sizes().tolist() == expected
     assert uses.sum() == sum(expected)
     if lanes == 1:
@@ -92,7 +104,8 @@ def test_every_element_is_one_parameter_or_padding(members, n_features, n_output
 
 @given(MEMBERS, FEATURES, OUTPUTS, LANES, st.randoms(use_true_random=False))
 def test_canonical_order_is_that_of_the_views(members, n_features, n_outputs, lanes, random):
-    """Member after member, layer after layer: weights row after row, then biases; for any choice of members."""
+    """Member after member, layer after layer: weights row after row, then biases; then scales; for any choice of
+    members."""
     layout = PoolLayout(Specs.from_members(members), n_features, n_outputs, lanes)
     buffer = np.arange(layout.size)
     picked = random.sample(range(len(members)), random.randint(0, len(members)))
@@ -101,6 +114,7 @@ def test_canonical_order_is_that_of_the_views(members, n_features, n_outputs, la
         weights, biases = layout.views(buffer, i)
         for k, w in enumerate(weights):
             expected += [w.ravel(), *(biases[k : k + 1])]
+        expected += [layout.scales(buffer, i)] * members[i].feature_scale
     found = layout.canonical(np.array(picked, np.int64))
     assert found.dtype == np.int64
     assert np.array_equal(found, np.concatenate(expected))
@@ -120,6 +134,8 @@ def test_canonical_order_does_not_depend_on_lanes(members, n_features, n_outputs
     for i in everyone:
         for a, b in zip(sum(wide.views(buffer, i), []), sum(plain.views(narrow, i), []), strict=True):
             assert np.array_equal(a, b)
+        if members[i].feature_scale:
+            assert np.array_equal(wide.scales(buffer, i), plain.scales(narrow, i))
     assert np.array_equal(np.isnan(buffer), wide.padding())
 
 

@@ -76,6 +76,8 @@ class Problem:
             # Exponentials of large raw outputs bend more than central differences can follow.
             weights[-1] *= 0.2
         mlp.set_state(weights, [rng.normal(0.0, 0.5, b.shape) * self.bias for b in mlp.biases])
+        if mlp.options["feature_scale"]:
+            mlp.set_state(mlp.weights, scales=[rng.normal(1.0, 0.5, self.n_features)])
         return mlp
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
@@ -461,12 +463,13 @@ def assert_gradients_are_slopes(problem: Problem, **options: float) -> None:
     mlp = problem.network(options=options)
     X, y = problem.data()
     masks = mlp.masks(len(X), 0, 0)
-    weight_gradients, bias_gradients = mlp.gradients(X, y, masks)
+    weight_gradients, bias_gradients, scale_gradients = mlp.gradients(X, y, masks)
     assert_same_arrays(weight_gradients, central_differences(mlp, X, y, mlp.weights, masks), **NEARLY)
     if problem.bias:
         assert_same_arrays(bias_gradients, central_differences(mlp, X, y, mlp.biases, masks), **NEARLY)
     else:
         assert not any(gradient.any() for gradient in bias_gradients)
+    assert_same_arrays(scale_gradients, central_differences(mlp, X, y, mlp.scales, masks), **NEARLY)
 
 
 @pytest.mark.parametrize("name", oracle.ACTIVATIONS)
@@ -484,6 +487,13 @@ def test_gradients_are_slopes_with_every_loss(name: str, data: st.DataObject) ->
 @given(problem=problems(), share=st.sampled_from([0.2, 0.6]), of_features=st.sampled_from([0.0, 0.3]))
 def test_gradients_are_slopes_with_dropout(problem: Problem, share: float, of_features: float) -> None:
     options = {"dropout": share, "input_dropout": of_features}
+    assume(differences_are_slopes(problem, **options))
+    assert_gradients_are_slopes(problem, **options)
+
+
+@given(problem=problems(), share=st.sampled_from([0.0, 0.3]), divided=st.booleans())
+def test_gradients_are_slopes_with_feature_scales(problem: Problem, share: float, divided: bool) -> None:
+    options = {"feature_scale": True, "input_dropout": share, "parametrization": "ntk" if divided else "standard"}
     assume(differences_are_slopes(problem, **options))
     assert_gradients_are_slopes(problem, **options)
 
@@ -640,15 +650,17 @@ class Divided:
     decay_biases=st.booleans(),
     depth=st.integers(0, 2),
     limit=st.sampled_from([0.0, 0.3, 3.0]),
+    scaled=st.booleans(),
 )
 def test_options_of_steps_by_autograd(
-    torch: ModuleType, optimizer: str, seed: int, decay_biases: bool, depth: int, limit: float
+    torch: ModuleType, optimizer: str, seed: int, decay_biases: bool, depth: int, limit: float, scaled: bool
 ) -> None:
     """Penalties as terms of the loss, divided weights in the forward pass, learning rates in parameter groups; what is
     clipped is the gradient without penalties, by the weights that are trained."""
     options = {
         "l1": 0.05, "decoupled_weight_decay": 0.3, "decay_biases": decay_biases, "bias_rate_factor": 0.5,
         "first_layer_rate_factor": 3.0, "last_layer_rate_factor": 0.25, "parametrization": "ntk", "clip_norm": limit,
+        "feature_scale": scaled, "feature_scale_rate_factor": 6.0,
     }  # fmt: skip
     rate, l2 = 0.01, 0.1
     hyperparameters = {"learning_rate": rate} | ({} if optimizer == "adamw" else {"weight_decay": l2})
@@ -663,19 +675,22 @@ def test_options_of_steps_by_autograd(
         groups.append({"params": [layer.weight], "lr": rate * factor, **decay})
         no_decay = {} if decay_biases else {"weight_decay": 0.0}
         groups.append({"params": [layer.bias], "lr": rate * factor * 0.5, **decay, **no_decay})
+    scales = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    if scaled:
+        groups.append({"params": [scales], "lr": rate * 6.0, "weight_decay": 0.0})
     kinds = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "nadam": "NAdam"}
     steps = getattr(torch.optim, kinds[optimizer])(groups, lr=rate)
     X, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
     decaying = [layer.weight for layer in layers] + [layer.bias for layer in layers if decay_biases]
     for _ in range(3):
         mlp.step(X, y)
-        out = torch.tensor(X)
+        out = torch.tensor(X) * scales
         for k, layer in enumerate(layers):
             out = layer(out) if k == depth else torch.tanh(layer(out))
         steps.zero_grad()
         torch.nn.functional.mse_loss(out, torch.tensor(y)).backward()
         if limit:
-            torch.nn.utils.clip_grad_norm_([p for layer in layers for p in (layer.weight, layer.bias)], limit)
+            torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], limit)
         penalty = sum(0.05 * p.abs().sum() for p in decaying)
         if optimizer != "adamw":
             penalty = penalty + sum(0.5 * l2 * (p**2).sum() for p in decaying)
@@ -688,8 +703,11 @@ def test_options_of_steps_by_autograd(
                 p -= group["lr"] * 0.3 * old
     assert_same_arrays(mlp.weights, [layer.weight.detach().numpy() for layer in layers], **SAME)
     assert_same_arrays(mlp.biases, [layer.bias.detach().numpy() for layer in layers], **SAME)
-    scaled = [w / math.sqrt(len(w)) for w in mlp.weights]
-    assert_same_arrays(mlp.effective_weights, scaled, rtol=0.0, atol=0.0)
+    assert_same_arrays(mlp.scales, [scales.detach().numpy()], **SAME)
+    divided = [w / math.sqrt(len(w)) for w in mlp.weights]
+    assert_same_arrays(mlp.divided_weights, divided, rtol=0.0, atol=0.0)
+    divided[0] = divided[0] * mlp.scales[0][:, None]
+    assert_same_arrays(mlp.effective_weights, divided, rtol=0.0, atol=0.0)
 
 
 def test_learning_rates_fall_on_a_plateau() -> None:

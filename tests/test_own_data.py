@@ -140,7 +140,7 @@ def test_the_network_of_the_oracle(own: OwnData, backend: str) -> None:
     for i, id in enumerate(case.ids):
         found = [train_alone(own, i, nudge) for nudge in (0.0, NUDGE)]
         (net, history), (nudged, _) = found
-        pairs = zip(nudged.weights + nudged.biases, net.weights + net.biases, strict=True)
+        pairs = zip(nudged.effective_weights + nudged.biases, net.effective_weights + net.biases, strict=True)
         moved = nudged.rate_factor != net.rate_factor or not all(close(*pair, NUDGED) for pair in pairs)
         if moved or not all(loss < BOUNDED for loss in history):
             continue
@@ -173,8 +173,8 @@ def test_the_oracles_weights_are_repeats() -> None:
     net.set_state([rng.normal(size=w.shape) for w in net.weights], [rng.normal(size=b.shape) for b in net.biases])
     weights = np.array([2.0, 1.0, 1.0, 0.0, 1.0])
     twice = np.array([0, 0, 1, 2, 4])
-    loss, gradients, _ = net._loss_and_gradients(X, y, weights)
-    repeated_loss, repeated, _ = net._loss_and_gradients(X[twice], y[twice])
+    loss, gradients, *_ = net._loss_and_gradients(X, y, weights)
+    repeated_loss, repeated, *_ = net._loss_and_gradients(X[twice], y[twice])
     assert loss == pytest.approx(repeated_loss, rel=1e-12)
     assert all(np.allclose(a, b, rtol=1e-12) for a, b in zip(gradients, repeated, strict=True))
 

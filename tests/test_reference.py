@@ -132,7 +132,7 @@ def train(
 
 def assert_parameters(backend: ReferenceBackend, i: int, mlp: oracle.OracleMLP, tolerance: dict[str, float]) -> None:
     weights, biases = backend.read(i, "last")
-    for k, expected in enumerate(mlp.weights):
+    for k, expected in enumerate(mlp.effective_weights):
         np.testing.assert_allclose(weights[k], expected, **tolerance, err_msg=f"member {i}, weights of layer {k}")
     assert len(biases) == (len(weights) if mlp.bias else 0)
     for k, bias in enumerate(biases):
@@ -140,9 +140,10 @@ def assert_parameters(backend: ReferenceBackend, i: int, mlp: oracle.OracleMLP, 
 
 
 def canonical(mlp: oracle.OracleMLP, tensors: dict[str, list[np.ndarray]]) -> list[np.ndarray]:
-    """A network's numbers in canonical order: weights, then biases, layer after layer."""
+    """A network's numbers in canonical order: weights, then biases, layer after layer; then scales."""
     layers = zip(tensors["weights"], tensors["biases"], strict=True)
-    return [tensor.ravel() for w, b in layers for tensor in ((w, b) if mlp.bias else (w,))]
+    found = [tensor.ravel() for w, b in layers for tensor in ((w, b) if mlp.bias else (w,))]
+    return found + tensors["scales"] * mlp.options["feature_scale"]
 
 
 REGULARIZERS = ("dropout", "input_dropout", "clip_norm", "average")
@@ -172,6 +173,8 @@ def members(draw: st.DrawFn) -> Member:
         batch_size=draw(st.none() | st.integers(1, 20)),
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
         **{name: draw(st.just(0.0) | st.sampled_from([0.0, 0.2, 0.5])) for name in REGULARIZERS},
+        feature_scale=draw(st.booleans()),
+        feature_scale_rate_factor=draw(st.sampled_from([1.0, 6.0])),
     )
 
 
@@ -418,7 +421,11 @@ def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
         np.testing.assert_allclose(np.ravel(one), np.array(several)[:, i], **REORDERED)
 
 
-@pytest.mark.parametrize("options", [{}, dict.fromkeys(REGULARIZERS, 0.5)], ids=["plain", "regularized"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, dict.fromkeys(REGULARIZERS, 0.5), {"feature_scale": True}],
+    ids=["plain", "regularized", "scaled"],
+)
 @pytest.mark.parametrize("shuffle", ["shared", "member"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import oracle
 import pmlp_np as pm
 from conftest import BACKENDS
 from member_state import member_states
-from pmlp_np.backends.numba.job import TRAIN
+from pmlp_np.backends.numba.job import EVALUATE, FORWARD, TRAIN
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors, dropout_scale, dropout_threshold
 from running_passes import LANES, bits, padded, run_pass, sentinel
@@ -380,14 +380,23 @@ def test_given_weights_begin_their_average_anew(backend: str) -> None:
 
 @numba_only
 def test_members_without_need_no_passes_and_no_memory() -> None:
-    pool = pool_of([pm.Member(hidden=(5,)), pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0, average=0.5)])
-    backend = pool._ready()
-    assert backend._regularizers(np.array([0])) == {}
-    used = backend._regularizers(np.array([0, 1]))
-    assert {name for name in used if name.endswith("_pass")} == {
-        "dropout_pass", "clip_norm_pass", "average_pass", "update_rows_pass"
+    members = [
+        pm.Member(hidden=(5,)),
+        pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0, average=0.5),
+        pm.Member(hidden=(5,), optimizer=pm.SGD(0.1), feature_scale=True),
+    ]
+    backend, adam, sgd = pool_of(members)._ready(), list(RULES).index("adam"), list(RULES).index("sgd")
+    nobody, clipped, scaled = np.array([0]), np.array([0, 1]), np.array([0, 2])
+    assert backend._regularizers(nobody) == backend._regularizers(scaled) == {}
+    assert set(backend._regularizers(clipped)) == {
+        "dropout", "dropout_pass", "clip_norm", "clip_norm_pass", "average", "average_pass", "averages"
     }  # fmt: skip
-    assert np.count_nonzero(used["update_rows_pass"]) == 1
+    for task in (TRAIN, EVALUATE, FORWARD):
+        assert backend._feature_scales(clipped, task) == {}
+        passes = {"scale_features_pass"} | ({"scales_backward_pass"} if task == TRAIN else set())
+        assert set(backend._feature_scales(scaled, task)) == {"scale_offset"} | passes
+    found = [backend._stepping_by_rows(some) for some in (nobody, clipped, scaled)]
+    assert found == [set(), {adam}, {sgd}]
     assert pool_of([pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0)])._ready().average is None
 
 

@@ -46,6 +46,8 @@ def varied_members() -> list[pm.Member]:
         {"schedule": "linear", "schedule_epochs": 2.0, "warmup_epochs": 1.0, "parametrization": "ntk"},
         {"plateau_patience": 1, "plateau_factor": 0.5},
         {"warmup_epochs": 1.5},
+        {"feature_scale": True, "feature_scale_rate_factor": 6.0, "bias_rate_factor": 0.1},
+        {"feature_scale": True, "parametrization": "ntk", "schedule": "exponential"},
     ]
     shrinking = {"l1": 1e-3, "decoupled_weight_decay": 0.1}
     widths = [1, 16, 5, 33, 8, 17, 64, 3, 31, 70]

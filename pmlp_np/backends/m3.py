@@ -92,6 +92,27 @@ class Layer(NamedTuple):
     activations: list[tuple[Any, Any]]  # each activation function and its units; an output layer has none
 
 
+class Scales(NamedTuple):
+    """Feature scales: each multiplies what leads from a feature into the first layer of one member."""
+
+    place: Any  # (scales,) where they lie among the chunk's parameters
+    weight: Any  # (pairs,) where the weights lie that they multiply, scale after scale
+    scale: Any  # (pairs,) where the scale of each weight lies
+    starts: Any  # (scales,) where each scale's weights start
+
+    def applied(self, w: Any) -> Any:
+        """Parameters with the first layer's weights times scales."""
+        scaled = w.copy()
+        scaled[self.weight] *= w[self.scale]
+        return scaled
+
+    def add_gradient(self, gradient: Any, w: Any) -> None:
+        """From the gradient by weights times scales to that by each: d(sw) = s dw + w ds."""
+        terms = w[self.weight] * gradient[self.weight]
+        gradient[self.place] = segment_sum(terms.reshape(1, -1), self.starts)[0]
+        gradient[self.weight] *= w[self.scale]
+
+
 class SameRule(NamedTuple):
     """Members of a chunk that run the same update rule, and where their parameters and slots lie."""
 
@@ -131,7 +152,24 @@ class Chunk:
         self.xp, self.layout, self.members, self.rows = xp, layout, members, rows
         self.place, self.starts = xp.asarray(place), xp.asarray(layout.block_offset)
         self.layers = [self._layer(k, own_rows or k > 0) for k in range(int(layout.depth[0]) + 1)]
+        self.scales = self._scales()
         self.rules: list[SameRule] = []
+
+    def _scales(self) -> Scales | None:
+        """None where no member has any."""
+        xp, layout = self.xp, self.layout
+        place = layout.scale_positions(np.arange(layout.n_members))
+        if not len(place):
+            return None
+        scaled = layout.scale_offset >= 0
+        at = layout.first_layer[:-1][scaled]
+        weight = spread(layout.block_offset[scaled] + layout.weight_offset[at], layout.fan_in[at] * layout.fan_out[at])
+        units = np.repeat(layout.fan_out[at], layout.fan_in[at])
+        return Scales(*(xp.asarray(x) for x in (place, weight, np.repeat(place, units), first_of(units))))
+
+    def effective(self, w: Any) -> Any:
+        """The parameters by which inputs are multiplied: w, with scales applied."""
+        return w if self.scales is None else self.scales.applied(w)
 
     def _layer(self, k: int, own_inputs: bool) -> Layer:
         xp, layout = self.xp, self.layout

@@ -24,7 +24,7 @@ from pmlp_np.formulas.random import shuffled_order, uniforms
 from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors
 from pmlp_np.formulas.schedules import rate_factor
 from pmlp_np.layout import PoolLayout, spread
-from pmlp_np.step_inputs import StepInputs, step_inputs
+from pmlp_np.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
 
 MEMORY_CAP = 256 * 2**20
 # More rows at once make nothing faster, and chunks smaller.
@@ -33,6 +33,8 @@ _ROWS_AT_ONCE = 512
 # all parameters. Per row: arrays of all units, of the widest layer's units, and of the layer with the most pairs.
 _TABLE_BYTES, _UPDATE_ARRAYS = 96, 18
 _UNIT_ARRAYS, _WIDEST_ARRAYS, _PAIR_ARRAYS = 3, 10, 3
+# Bytes of tables per parameter of a member with feature scales, which also takes two arrays.
+_SCALE_BYTES = 32
 # Bytes that drawing dropout takes per row and unit of the widest layer: of four words for four rows, eight arrays.
 _DROPOUT_BYTES = 48
 
@@ -137,8 +139,12 @@ class ReferenceBackend:
         values = self._on_host(self._buffer(weights), self.layout.canonical(np.array([member])))
         shapes = [shape for _, shape, _ in self.layout.tensors(member)]
         ends = np.cumsum([math.prod(shape) for shape in shapes])
-        tensors = [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), shapes, strict=True)]
-        return [t for t in tensors if t.ndim == 2], [t for t in tensors if t.ndim == 1]
+        parts = np.split(values[: ends[-1]], ends[:-1])
+        tensors = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        matrices, biases = ([t for t in tensors if t.ndim == n] for n in (2, 1))
+        if self.layout.scale_offset[member] >= 0:
+            matrices[0] = matrices[0] * values[ends[-1] :, None]
+        return matrices, biases
 
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         layers = zip(weights, biases, strict=True) if biases else zip(weights, strict=True)
@@ -282,17 +288,22 @@ class ReferenceBackend:
         """One step of each member on the rows `index`, (batch, 1 or members), from this place of its epoch of `batches`
         on. Returns the mean losses before it."""
         w = self.parameters[chunk.place]
+        effective = chunk.effective(w)
         gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
         for start in range(0, len(index), chunk.rows):
             block = index[start : start + chunk.rows]
             drop = self._dropout(chunk, place + start, len(block), progress)
-            raw, inputs, derivatives = chunk.forward(w, data.x[0].take(block, axis=0).reshape(len(block), -1), drop)
+            raw, inputs, derivatives = chunk.forward(
+                effective, data.x[0].take(block, axis=0).reshape(len(block), -1), drop
+            )
             losses, slope = self.plan.loss.function(raw, self._targets(data, chunk.members, block))
             if data.weights is not None:
                 counted = self._weights(data, chunk.members, block)
                 losses, slope = losses * counted, slope * counted
             total += losses.sum(axis=0, dtype=np.float64)
-            chunk.add_gradient(gradient, w, slope / len(index), inputs, derivatives)
+            chunk.add_gradient(gradient, effective, slope / len(index), inputs, derivatives)
+        if chunk.scales is not None:
+            chunk.scales.add_gradient(gradient, w)
         gradient = self._clipped(chunk, gradient)
         progress.step[chunk.members] += 1
         for group in chunk.rules:
@@ -394,7 +405,7 @@ class ReferenceBackend:
             for part, rows in self._parts(members[same_depth], len(x), 0):
                 places = same_depth[part]
                 chunk = self._chunk(members[places], rows)
-                w = buffer[chunk.place]
+                w = chunk.effective(buffer[chunk.place])
                 for start in range(0, len(x), rows):
                     block = slice(start, min(start + rows, len(x)))
                     yield places, block, chunk.forward(w, x[block])[0]
@@ -414,6 +425,7 @@ class ReferenceBackend:
         pairs = layout.fan_in[layers] * units
         pairs[:, 0] *= order_rows > 0
         once = layout.block_size[members] * (_TABLE_BYTES + _UPDATE_ARRAYS * size) + 8 * order_rows
+        once += layout.block_size[members] * (_SCALE_BYTES + 2 * size) * (layout.scale_offset[members] >= 0)
         per_row = _UNIT_ARRAYS * units.sum(axis=1) + _WIDEST_ARRAYS * units.max(axis=1)
         per_row += _PAIR_ARRAYS * pairs.max(axis=1) + 2 * features * (order_rows > 0)
         per_row *= size
@@ -457,13 +469,14 @@ class ReferenceBackend:
         """For each parameter of the chosen members its row among all these members' rows of inputs."""
         count = self._inputs.count[members[chosen]]
         rows, sizes = [], []
-        for m, first, layered in zip(chosen, first_of(count), count > 2, strict=True):
+        for m, first, own in zip(chosen, first_of(count), count, strict=True):
             at = np.arange(layout.first_layer[m], layout.first_layer[m + 1])
-            step = 2 * (at - at[0]) if layered else np.zeros_like(at)
-            # Weights lie before biases, both layer by layer.
-            rows += [first + step, first + step + 1]
+            step = 2 * (at - at[0]) if own > MOST_SHARED_ROWS else np.zeros_like(at)
+            # Weights lie before biases, both layer by layer, and then feature scales.
+            rows += [first + step, first + step + 1, [first + own - 1]]
             biases = np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)
-            sizes += [layout.fan_in[at] * layout.fan_out[at], biases]
+            scales = layout.fan_in[at[:1]] * (layout.scale_offset[m] >= 0)
+            sizes += [layout.fan_in[at] * layout.fan_out[at], biases, scales]
         return np.repeat(np.concatenate(rows), np.concatenate(sizes))
 
     # Buffers.
@@ -484,7 +497,8 @@ class ReferenceBackend:
 
     def _replace(self, member: int, tensors: list[np.ndarray]) -> None:
         """Replace a member's parameters by these, in canonical order, and clear its slots."""
-        values = np.concatenate([np.ravel(tensor) for tensor in tensors]).astype(self.plan.dtype)
+        scales = np.ones(len(self.layout.scale_positions(np.array([member]))))
+        values = np.concatenate([*(np.ravel(tensor) for tensor in tensors), scales]).astype(self.plan.dtype)
         place = self.xp.asarray(self.layout.canonical(np.array([member])))
         self.parameters[place] = self.xp.asarray(values)
         if self.average is not None:

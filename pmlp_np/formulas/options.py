@@ -125,6 +125,22 @@ OPTIONS: dict[str, Option] = {
             choices=("standard", "ntk"),
         ),
         Option(
+            "feature_scale",
+            False,
+            "Whether each feature is multiplied by a number that is learned with the weights and starts at 1. Weight "
+            "decay and l1 spare it. Extracted weights of the first layer are multiplied by it.",
+            "z_1 = W_1 (s * x) + b_1, s = 1 before the first step",
+            "RealMLP, arXiv 2407.04491, section 3",
+        ),
+        Option(
+            "feature_scale_rate_factor",
+            1.0,
+            "The learning rate of feature scales, as a multiple of that of weights.",
+            "rate of s = feature_scale_rate_factor rate",
+            "RealMLP, arXiv 2407.04491, section 3, with 6",
+            Range(0.0),
+        ),
+        Option(
             "schedule",
             "constant",
             "How the learning rate changes over time, see formulas.schedules.",
@@ -212,7 +228,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "clip_norm",
             0.0,
-            "The largest L2 norm that the gradient of all weights and biases together may have; a longer one is "
+            "The largest L2 norm that the gradient of all that is trained together may have; a longer one is "
             "scaled down before weight decay and the optimizer. 0: no limit.",
             "g <- g * min(1, clip_norm / (norm(g) + 1e-6)), where the norm is finite",
             "Pascanu, Mikolov, Bengio, ICML 2013; torch.nn.utils.clip_grad_norm_",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
@@ -110,6 +110,7 @@ class NumbaBackend:
         self._clear_slots(members)
         weight_scale, bias_scale = self._initial_scales()
         self._execute(INITIALIZE, members, Control(), weight_scale=weight_scale, bias_scale=bias_scale)
+        self.parameters[self.layout.scale_positions(members)] = 1
         self._start_average(members)
 
     def train_epoch(
@@ -162,14 +163,19 @@ class NumbaBackend:
             best[place] = self.parameters[place]
 
     def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        matrices, biases = self.layout.views(self._weights(weights), member)
-        return [view.copy() for view in matrices], [view.copy() for view in biases]
+        buffer = self._weights(weights)
+        matrices, biases = ([view.copy() for view in kind] for kind in self.layout.views(buffer, member))
+        scales = self.layout.scales(buffer, member)
+        if scales is not None:
+            matrices[0] *= scales[:, None]
+        return matrices, biases
 
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         matrices, vectors = self.layout.views(self.parameters, member)
         self.parameters[self._block(member)] = 0
         for view, values in zip(matrices + vectors, weights + biases, strict=True):
             view[...] = values
+        self.parameters[self.layout.scale_positions(np.array([member]))] = 1
         self._clear_slots(np.array([member]))
         self._start_average(np.array([member]))
 
@@ -278,16 +284,18 @@ class NumbaBackend:
         schedules = self._schedules(members) if task == TRAIN else set()
         needed = (sorted(of_layers), sorted(rules), sorted(distributions), sorted(depths), sorted(schedules))
         used = self._regularizers(members) if task == TRAIN else {}
-        clipped = np.flatnonzero(used["update_rows_pass"]).tolist() if "clip_norm" in used else []
-        key = (*kind, *(code for codes in (*needed, clipped) for code in (*codes, -1)), *used)
+        used |= self._feature_scales(members, task) if task in _COMPUTING else {}
+        by_rows = self._stepping_by_rows(members) if task == TRAIN else set()
+        key = (*kind, *(code for codes in (*needed, sorted(by_rows)) for code in (*codes, -1)), *used)
         if key not in self._bases:
             self._bases[key] = JobBuilder().put(
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
                 n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
-                options=plan.specs.options if schedules or clipped else None, input_factors=self._inputs.factors,
-                first_input=self._inputs.first, input_count=self._inputs.count,
+                options=plan.specs.options if schedules or "clip_norm" in used else None,
+                input_factors=self._inputs.factors, first_input=self._inputs.first, input_count=self._inputs.count,
                 distribution=self._distribution, vectors=self._vectors,
+                update_rows_pass=self._table(RULES, "update_rows", by_rows),
                 **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, *needed), **used,
             )  # fmt: skip
         if everything:
@@ -307,14 +315,34 @@ class NumbaBackend:
         used = [name for name in passes if specs.option(name)[members].any()]
         fields: dict[str, Any] = {name: np.ascontiguousarray(specs.option(name)) for name in used}
         fields |= {f"{name}_pass": pass_address(kind, passes[name]) for name in used}
-        if "clip_norm" in used:
-            rules = np.zeros(len(RULES), np.int64)
-            for code in np.unique(self._rule[members[specs.option("clip_norm")[members] > 0.0]]):
-                rules[code] = pass_address(kind, f"update_rows:{list(RULES)[code]}")
-            fields["update_rows_pass"] = rules
         if "average" in used:
             fields["averages"] = self.average
         return fields
+
+    def _feature_scales(self, members: np.ndarray, task: int) -> dict[str, Any]:
+        """Where feature scales lie, and the addresses of passes for them, where some of these members have them."""
+        if not (self.layout.scale_offset[members] >= 0).any():
+            return {}
+        names = ("scale_features", "scales_backward") if task == TRAIN else ("scale_features",)
+        passes = {f"{name}_pass": pass_address(self._kind.name, name) for name in names}
+        return {"scale_offset": self.layout.scale_offset, **passes}
+
+    def _stepping_by_rows(self, members: np.ndarray) -> set[int]:
+        """The codes of the rules of those members whose weights take their step, some or all, from their whole
+        gradient."""
+        chosen = (self.plan.specs.option("clip_norm")[members] > 0.0) | (self.layout.scale_offset[members] >= 0)
+        return set(self._rule[members[chosen]].tolist())
+
+    def _table(
+        self, names: Iterable[str], prefix: str | Callable[[str], str], used: Iterable[int], kind: str = ""
+    ) -> np.ndarray:
+        """By code the addresses of those passes that are used: `prefix:name`, or what the prefix makes of a name."""
+        names = list(names)
+        addresses = np.zeros(len(names), np.int64)
+        for code in used:
+            name = f"{prefix}:{names[code]}" if isinstance(prefix, str) else prefix(names[code])
+            addresses[code] = pass_address(kind or self._kind.name, name)
+        return addresses
 
     def _passes(
         self,
@@ -327,18 +355,8 @@ class NumbaBackend:
     ) -> dict[str, Any]:
         """Addresses of the passes that a task (gathering, weighted) needs, on members that have these codes and depths
         (2: two and more)."""
-        kind, loss = self._kind.name, self.plan.loss
+        kind, loss, table = self._kind.name, self.plan.loss, self._table
         task, gathers, weighted = what
-
-        def table(
-            names: list[str], prefix: str | Callable[[str], str], used: list[int], kind: str = kind
-        ) -> np.ndarray:
-            addresses = np.zeros(len(names), np.int64)
-            for code in used:
-                name = names[code]
-                addresses[code] = pass_address(kind, f"{prefix}:{name}" if isinstance(prefix, str) else prefix(name))
-            return addresses
-
         prefix = "layer_train" if task == TRAIN else "layer"
         linear = task in _COMPUTING and 0 in depths
         fixed = [name for name, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(depths)]
@@ -348,13 +366,13 @@ class NumbaBackend:
         return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
             "loss_pass": pass_address(kind, loss_pass(loss, loss_task)) if loss_task else 0,
-            "layer_pass": table(list(ACTIVATIONS), partial(layer_pass, task=prefix), activations),
-            "schedule_pass": table(list(SCHEDULES), "schedule", schedules, "float64"),
-            "scalars_pass": table(list(RULES), "scalars", rules),
-            "update_pass": table(list(RULES), "update", rules),
-            "weights_backward_pass": table(list(RULES), "weights_backward", rules),
-            "output_backward_pass": table(list(RULES), "output_backward", rules),
-            "distribution_pass": table(list(DISTRIBUTIONS), "distribution", distributions, "float64"),
+            "layer_pass": table(ACTIVATIONS, partial(layer_pass, task=prefix), activations),
+            "schedule_pass": table(SCHEDULES, "schedule", schedules, "float64"),
+            "scalars_pass": table(RULES, "scalars", rules),
+            "update_pass": table(RULES, "update", rules),
+            "weights_backward_pass": table(RULES, "weights_backward", rules),
+            "output_backward_pass": table(RULES, "output_backward", rules),
+            "distribution_pass": table(DISTRIBUTIONS, "distribution", distributions, "float64"),
         }
 
     def _execute(

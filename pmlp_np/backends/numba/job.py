@@ -29,11 +29,12 @@ _FIELD_NAMES = """
     stream_key hyperparameters options rule distribution weight_scale bias_scale batch_size
     input_factors first_input input_count
     epoch minibatch loss_sum step status fit_epochs rate_factor
-    dropout input_dropout clip_norm average averages
+    dropout input_dropout clip_norm average averages scale_offset
     linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
     gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
     layer_pass schedule_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
     dropout_pass input_dropout_pass clip_norm_pass average_pass update_rows_pass
+    scale_features_pass scales_backward_pass
 """
 _FIELDS = _FIELD_NAMES.split()
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
@@ -73,7 +74,7 @@ INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
 def _program_bytes(depth):
     """Forward at most two passes per layer, backward at most three, biases at most one, and what comes before, between
     and after; for clipped gradients a pass and two lines of a table per layer."""
-    return (8 * depth + 13) * INSTRUCTION_BYTES
+    return (8 * depth + 17) * INSTRUCTION_BYTES
 
 
 _compiled_program_bytes = kernel()(_program_bytes)
@@ -113,7 +114,8 @@ class JobBuilder:
 class Frame(NamedTuple):
     """Addresses in a slot's scratch, for one member; `rows` is its row block.
 
-    `zeros` is a row to start sums from where a layer has no biases, and `unused` one to leave their gradient in.
+    `zeros` is a row to start sums from where a layer has no biases, and `unused` one to leave their gradient in;
+    `scaled` holds the first layer's weights times feature scales, where the member has these.
     """
 
     member: int
@@ -137,6 +139,7 @@ class Frame(NamedTuple):
     x: int
     activations: int
     derivatives: int
+    scaled: int
 
 
 def _row_block(width, block_size, itemsize):
@@ -157,8 +160,10 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
     sizes = np.stack([np.add.reduceat(hidden, layout.first_layer[:-1]), layout.block_size])
     activations = max(2 * w * _row_block(w, size, itemsize) for w, size in np.unique(sizes, axis=1).T.tolist())
     outputs = -(-layout.n_raw_outputs // layout.lanes) * layout.lanes
+    scaled = layout.first_layer[:-1][layout.scale_offset >= 0]
     elements = (
         activations
+        + int((layout.fan_in[scaled] * layout.row_stride[scaled]).max(initial=0))
         + _MAX_ROW_BLOCK * (4 * outputs + layout.most_features + 1)
         + int(layout.block_size.max())
         + 2 * max(layout.widest_row(), outputs)
@@ -207,7 +212,9 @@ def frame(job, slot, m):
     fan_in = item(job.fan_in, first)
     activations = x + (rows * fan_in * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
+    scaled = derivatives + rows * width * size
     call(job.fill_pass, (zeros, widest))
     block = job.parameters + item(job.block_offset, m) * size
     return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
-                 numbers, inputs, rates, lane_sums, gradient, places, weights, x, activations, derivatives)  # fmt: skip
+                 numbers, inputs, rates, lane_sums, gradient, places, weights, x, activations, derivatives,
+                 scaled)  # fmt: skip

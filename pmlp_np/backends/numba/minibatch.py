@@ -21,7 +21,8 @@ from pmlp_np.backends.numba.compiling import (
     set_items,
 )
 from pmlp_np.backends.numba.job import INSTRUCTION_BYTES, VIEW_WORDS
-from pmlp_np.backends.numba.program import EPOCH_AT, MINIBATCH_AT, PATCHED_AT, ROWS_AT, STEP_AT
+from pmlp_np.backends.numba.program import PATCHED_AT, ROWS_AT
+from pmlp_np.backends.numba.updates import EPOCH_AT, MINIBATCH_AT, STEP_AT
 
 # Looks at the others before a waiting slot lets other threads have its core: some 10 microseconds.
 _SPINS = 500

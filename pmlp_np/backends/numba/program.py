@@ -12,7 +12,8 @@ and with these the loss's scale and the rows' weights.
                          layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
                (with dropout: input_dropout before the layers, dropout behind each hidden one; where gradients are
                clipped, no weights take their step in passing: | clip, update_rows ..., updates; where weights are
-               averaged: average at the end)
+               averaged: average at the end; where features have scales, the first layer reads weights times these,
+               made anew at the end, and takes no step in passing: | scales_backward, update_rows, updates)
     evaluate:            layers ... outputs, loss
     forward:             layers ... outputs, by_row
 
@@ -25,20 +26,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from pmlp_np.backends.numba.compiling import (
-    bits_of,
-    float_item,
-    item,
-    kernel,
-    set_float_item,
-    set_item,
-    set_items,
-)
+from pmlp_np.backends.numba.compiling import bits_of, call_block, float_item, item, kernel, set_item, set_items
 from pmlp_np.backends.numba.job import (
     EVALUATE,
-    INPUT_BYTES,
     INSTRUCTION_BYTES,
     LANE_SUMS_AT,
     MEETINGS_AT,
@@ -49,22 +39,27 @@ from pmlp_np.backends.numba.job import (
     TRAIN,
     frame,
 )
-from pmlp_np.backends.numba.passes.regularizers import TENSOR_WORDS
+from pmlp_np.backends.numba.updates import (
+    STEP_AT,
+    has_scales,
+    put_average,
+    put_clipped,
+    put_scalars,
+    put_scale_features,
+    put_scales_backward,
+    put_schedule,
+    put_update,
+    put_update_rows,
+    put_update_scales,
+    row_of_inputs,
+)
 from pmlp_np.formulas import regularizers
-from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
-from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULE_AT, WARMUP_AT
-from pmlp_np.step_inputs import RATE
 
 _dropout_threshold = kernel()(regularizers.dropout_threshold)
 _dropout_scale = kernel()(regularizers.dropout_scale)
-_N_HYPERPARAMETERS, _N_INPUTS, _N_OPTIONS = len(HYPERPARAMETERS), len(STEP_INPUTS), len(OPTIONS)
-_PARAMETRIZATION_AT = list(OPTIONS).index("parametrization")
 
-# Words of an instruction: its pass, then rows, first and last, then what is patched. The step is the last argument of
-# `scalars`, which is not over rows, and the minibatch the last of `schedule`, after the epoch.
-ROWS_AT, PATCHED_AT, STEP_AT = 1, 4, 5
-EPOCH_AT, MINIBATCH_AT = 7, 8
+# Words of an instruction: its pass, then rows, first and last, then what is patched.
+ROWS_AT, PATCHED_AT = 1, 4
 
 
 class Team(NamedTuple):
@@ -163,6 +158,8 @@ def _put_forward(job, team, frame, at, x, x_stride, place):
         before, width, vectors = _share(job, team, item(job.fan_out, layer))
         part = before * size
         weights, bias = frame.block + item(job.weight_offset, layer) * size, item(job.bias_offset, layer)
+        if layer == frame.first_layer and has_scales(job, frame.member):
+            weights = frame.scaled
         start = frame.zeros if bias < 0 else frame.block + bias * size
         if layer < frame.first_layer + frame.depth:
             layer_pass = item(job.layer_pass, item(job.activation, layer))
@@ -200,12 +197,6 @@ def _put_loss(job, team, frame, at, scratch):
 
 
 @kernel()
-def _row_of_inputs(job, frame, layer):
-    """The number of the row with the inputs of a layer's weights; that of its biases comes next."""
-    return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > 2 else 0
-
-
-@kernel()
 def _put_weights_backward(job, team, frame, at, layer, x, x_stride, slope):
     """The gradient of hidden weights from the slopes by their pre-activations, and their step."""
     size, m = job.itemsize, frame.member
@@ -215,7 +206,7 @@ def _put_weights_backward(job, team, frame, at, layer, x, x_stride, slope):
     return _put(at, item(job.weights_backward_pass, item(job.rule, m)),
                 (x, x_stride, slope + before * size, frame.block + offset, frame.gradient + offset,
                  item(job.row_stride, layer), slots, slot_stride, item(job.fan_in, layer), width, vectors,
-                 frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
+                 frame.numbers + row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
 
 
 @kernel()
@@ -231,7 +222,7 @@ def _put_output_backward(job, team, frame, at, a, d):
     return _put(at, item(job.output_backward_pass, item(job.rule, m)),
                 (a + part, d + part, item(job.row_stride, layer), sums + part, frame.slope, frame.rows,
                  frame.block + offset, frame.gradient + offset, slots, slot_stride, width, vectors, job.n_outputs,
-                 frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
+                 frame.numbers + row_of_inputs(job, frame, layer) * NUMBERS_BYTES))  # fmt: skip
 
 
 @kernel()
@@ -270,120 +261,17 @@ def _put_backward(job, team, frame, at):
 
 
 @kernel()
-def _fill_inputs(job, frame):
-    """The rows of inputs of the member's rule, and the learning rate of each before any schedule."""
-    m = frame.member
-    factors = job.input_factors + item(job.first_input, m) * INPUT_BYTES
-    for row in range(item(job.input_count, m)):
-        for i in range(_N_INPUTS):
-            value = float_item(factors, row * _N_INPUTS + i)
-            if i < _N_HYPERPARAMETERS:
-                value *= float_item(job.hyperparameters, m * _N_HYPERPARAMETERS + i)
-            if i == RATE:
-                value *= float_item(job.rate_factor, m)
-                set_float_item(frame.rates, row, value)
-            set_float_item(frame.inputs, row * _N_INPUTS + i, value)
-
-
-@kernel()
-def _put_schedule(job, frame, at, batches):
-    """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
-    m = frame.member
-    if job.options == 0:
-        return at
-    options = job.options + m * _N_OPTIONS * 8
-    schedule = float_item(options, SCHEDULE_AT)
-    if schedule == 0.0 and float_item(options, WARMUP_AT) == 0.0:
-        return at
-    count, fit_epochs = item(job.input_count, m), item(job.fit_epochs, m)
-    set_items(at, (item(job.schedule_pass, int(schedule)), frame.inputs, frame.rates, count, options, batches,
-                   fit_epochs, 0, 0))  # fmt: skip
-    return at + INSTRUCTION_BYTES
-
-
-@kernel()
-def _put_scalars(job, frame, at):
-    """The numbers that the updates of a step need, from each row of inputs."""
-    _fill_inputs(job, frame)
-    scalars = item(job.scalars_pass, item(job.rule, frame.member))
-    count = item(job.input_count, frame.member)
-    set_items(at, (scalars, frame.numbers, NUMBERS_BYTES // job.itemsize, frame.inputs, count, 0))
-    return at + INSTRUCTION_BYTES
-
-
-@kernel()
-def _put_update(job, frame, at):
-    """The step of all biases, which lie together at the end of the block, from their whole gradient: at once, or layer
-    by layer where their inputs differ. Returns where the next instruction goes."""
-    size, m = job.itemsize, frame.member
-    at_once = 1 if item(job.input_count, m) > 2 else frame.depth + 1
-    update, slots = item(job.update_pass, item(job.rule, m)), job.slots + item(job.slot_offset, m) * size
-    for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1, at_once):
-        offset = item(job.bias_offset, layer) * size
-        numbers = frame.numbers + (_row_of_inputs(job, frame, layer) + 1) * NUMBERS_BYTES
-        set_items(at, (update, frame.block + offset, frame.gradient + offset, slots + offset, item(job.block_size, m),
-                       job.fan_out + layer * 8, at_once, numbers))  # fmt: skip
-        at += INSTRUCTION_BYTES
-    return at
-
-
-@kernel()
-def _put_tensor(at, offset, stride, rows, width, factor):
-    """A line of the table that the pass `clip` reads."""
-    set_items(at, (offset, stride, rows, width, bits_of(factor)))
-    return at + 8 * TENSOR_WORDS
-
-
-@kernel()
-def _put_clipped(job, frame, at):
-    """Clipping of the whole gradient, and the step of all weights."""
-    m, size, layers = frame.member, job.itemsize, frame.depth + 1
-    # The table lies behind all instructions: these, at most as many for biases, and that of averages.
-    table = to = at + (2 * layers + 2) * INSTRUCTION_BYTES
-    clip, at = at, at + INSTRUCTION_BYTES
-    divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
-    update = item(job.update_rows_pass, item(job.rule, m))
-    for layer in range(frame.first_layer, frame.first_layer + layers):
-        offset, stride, width = item(job.weight_offset, layer), item(job.row_stride, layer), item(job.fan_out, layer)
-        rows = item(job.fan_in, layer)
-        # Of weights w = W / scale, which stand for W, the gradient by W is 1 / scale times that by w.
-        factor = 1.0 / np.sqrt(float(rows)) if divided else 1.0
-        if frame.depth > 0 and layer == frame.first_layer + frame.depth:
-            rows, width = width, rows
-        to = _put_tensor(to, offset, stride, rows, width, factor)
-        slots = job.slots + (item(job.slot_offset, m) + offset) * size
-        numbers = frame.numbers + _row_of_inputs(job, frame, layer) * NUMBERS_BYTES
-        set_items(at, (update, frame.block + offset * size, frame.gradient + offset * size, slots,
-                       item(job.block_size, m), stride, rows, width, numbers))  # fmt: skip
-        at += INSTRUCTION_BYTES
-        if item(job.bias_offset, layer) >= 0:
-            to = _put_tensor(to, item(job.bias_offset, layer), 0, 1, item(job.fan_out, layer), 1.0)
-    set_items(clip, (job.clip_norm_pass, frame.gradient, table, (to - table) // (8 * TENSOR_WORDS),
-                     bits_of(float_item(job.clip_norm, m))))  # fmt: skip
-    return at
-
-
-@kernel()
-def _put_average(job, frame, at, step):
-    """Averaged weights after the step whose number lies at an address."""
-    m = frame.member
-    averages = job.averages + item(job.block_offset, m) * job.itemsize
-    set_items(at, (job.average_pass, averages, frame.block, item(job.block_size, m),
-                   bits_of(float_item(job.average, m)), step))  # fmt: skip
-    return at + INSTRUCTION_BYTES
-
-
-@kernel()
 def write_program(job, team, m, batches):
     """The program of the job's task on member m, in the scratch of the slot that runs it; `batches` to an epoch."""
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
     own = item(job.scratch, team.slot + team.part)
     at = prepare = own + PROGRAM_AT
     keep = schedule = 0
+    scales = has_scales(job, m)
     if job.task == TRAIN:
-        prepare = _put_schedule(job, place, at, batches)
+        prepare = put_schedule(job, place, at, batches)
         schedule = at if prepare != at else 0
-        at = _put_scalars(job, place, prepare)
+        at = put_scalars(job, place, prepare)
     start = at
     inputs = order_place = 0
     if _uses(job, job.input_dropout, m):
@@ -394,22 +282,35 @@ def write_program(job, team, m, batches):
     judge = at = _put_forward(job, team, place, at, inputs, item(job.fan_in, place.first_layer), order_place)
     if job.task == TRAIN:
         at = _put_loss(job, team, place, at, scratch)
-        clips = _uses(job, job.clip_norm, m)
+        clips, first = _uses(job, job.clip_norm, m), place.first_layer
         if clips:
             keep = at
         stop = at = _put_backward(job, team, place, at)
+        if scales:
+            # The last instruction is the first layer's.
+            keep = keep if clips else stop - INSTRUCTION_BYTES
+            at = put_scales_backward(job, place, at)
         if clips:
-            at = _put_clipped(job, place, at)
-        if item(job.bias_offset, place.first_layer) >= 0:
-            at = _put_update(job, place, at)
+            at = put_clipped(job, place, at)
+        elif scales:
+            at = put_update_rows(job, place, at, first, item(job.fan_in, first), item(job.fan_out, first))
+        if item(job.bias_offset, first) >= 0:
+            at = put_update(job, place, at)
+        if scales:
+            at = put_update_scales(job, place, at)
         if _uses(job, job.average, m):
-            at = _put_average(job, place, at, prepare + 8 * STEP_AT)
+            at = put_average(job, place, at, prepare + 8 * STEP_AT)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
                                       scratch + SUMS_AT))  # fmt: skip
         stop = at
     else:
         stop = at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))
+    if scales:
+        # Once now; a step does it again at its end.
+        scale, at = at, put_scale_features(job, place, at)
+        if team.part == 0:
+            call_block(item(scale, 0), scale + 8)
     return Program(team, own + MEETINGS_AT, place.rows, prepare, start, stop, keep, at, judge, schedule,
                    item(job.fan_in, place.first_layer), place.places, place.x, place.targets, place.weights,
                    scratch + SUMS_AT, order_place, inputs)  # fmt: skip

@@ -1,6 +1,15 @@
 """The passes of the Numba backend; importing this package fills the table."""
 
-from pmlp_np.backends.numba.passes import distributions, layers, losses, matrices, regularizers, rows, rules  # noqa: F401
+from pmlp_np.backends.numba.passes import (  # noqa: F401
+    distributions,
+    feature_scales,
+    layers,
+    losses,
+    matrices,
+    regularizers,
+    rows,
+    rules,
+)
 from pmlp_np.backends.numba.passes.registry import AVX2_TILES, AVX512_TILES, PASSES, Tiles, argument_names
 
 __all__ = ["AVX2_TILES", "AVX512_TILES", "PASSES", "Tiles", "argument_names"]

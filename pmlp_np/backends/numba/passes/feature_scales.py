@@ -1,0 +1,57 @@
+"""Passes of feature scales: weights times scales, which the first layer reads, and the way back.
+
+A member without scales has none of them in its program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.simd import Emitter, Value, Words
+
+
+def _over_vectors(e: Emitter, width: Any, body: Callable[..., Any], *carried: Any) -> list[Any]:
+    """body(place, mask, *carried) for every vector of a row."""
+    lanes = e.kind.lanes
+    return e.loop(width, lambda n, *c: body(n, e.first_lanes(e.builder.sub(width, n)), *c), *carried, step=lanes)
+
+
+@enter("scale_features")
+def _scale_features(e: Emitter, tiles: Tiles, out, w, scales, stride, rows, width) -> None:
+    """out[i] = scales[i] w[i], rows of `width` elements, `stride` apart in both."""
+    bld = e.builder
+
+    def row(i: Any) -> None:
+        start, scale = bld.mul(i, stride), e.broadcast(e.offset(scales, i))
+
+        def vector(n: Any, mask: Any) -> None:
+            place = bld.add(start, n)
+            e.store(e.masked(mask, scale * e.load(e.offset(w, place))), e.offset(out, place))
+
+        _over_vectors(e, width, vector)
+
+    e.loop(rows, row)
+
+
+@enter("scales_backward")
+def _scales_backward(e: Emitter, tiles: Tiles, scales_gradient, gradient, w, scales, stride, rows, width) -> None:
+    """From `gradient`, that of scales[i] w[i]: scales_gradient[i] = sum over n of w[i, n] gradient[i, n], one
+    accumulator per lane and then a halving tree; and gradient[i] *= scales[i], which is that of w."""
+    bld = e.builder
+
+    def row(i: Any) -> None:
+        start, scale = bld.mul(i, stride), e.broadcast(e.offset(scales, i))
+
+        def vector(n: Any, mask: Any, total: Any) -> list[Any]:
+            place = bld.add(start, n)
+            here = e.offset(gradient, place)
+            g = e.masked(mask, e.load(here))
+            e.store(scale * g, here)
+            return [Words.fma(e.load(e.offset(w, place)), g, Value(e, total)).ir]
+
+        (total,) = _over_vectors(e, width, vector, e.constant(0.0).ir)
+        e.store_scalar(e.folded(Value(e, total)), e.offset(scales_gradient, i))
+
+    e.loop(rows, row)
