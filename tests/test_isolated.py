@@ -104,6 +104,16 @@ def without_curves(state: MemberState) -> dict[str, np.ndarray]:
 
 
 @both_dtypes
+def test_it_stops_at_the_minibatch_whose_loss_is_not_finite(backend: str, dtype: str) -> None:
+    """The second of five: the first one's step is what leads there."""
+    member = pm.Member(hidden=(), optimizer=pm.SGD({"float32": 1e30, "float64": 1e200}[dtype]))
+    pool = pool_of([member, HEALTHY[2]], [0, 12], dtype, backend).fit(X, Y, epochs=1, batch_size=12, progress=False)
+    progress = member_states(pool)[0].progress
+    assert (progress["epoch"], progress["minibatch"], progress["step"]) == (0, 2, 2)
+    assert pool.status_ == ["diverged", "ok"]
+
+
+@both_dtypes
 def test_diverging_members_with_validation_and_early_stopping(backend: str, dtype: str) -> None:
     validation = random_data("squared_error", 20, 6, 2, seed=5)
     arguments = FIT | {"validation_data": validation, "early_stopping": True, "patience": 40, "epochs": 40}
