@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from benchmarks.grid_cells import BATCHES, FEATURES, ROWS
+from benchmarks.grid_figures import entries, time_of
 from benchmarks.peers import LIBRARY, METHODS
-from benchmarks.render_grid import entries, time_of
 from benchmarks.rendering import count, save_picture
 
 # Colors that stay apart for the color-blind (Okabe and Ito), and marks that do without color.

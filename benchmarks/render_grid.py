@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.common import RESULTS, ROOT, Cell
 from benchmarks.grid_cells import BATCHES, CELLS, EXTRA_CELLS, FEATURES, ROWS, paper_seconds
+from benchmarks.grid_figures import PEERS, best_ratio, entries, geometric_mean, ratio_of, time_of
 from benchmarks.limit import fastest
 from benchmarks.peers import LIBRARY, METHODS
 from benchmarks.rendering import between_markers, count, is_drawn_from, percent, seconds, source, times
@@ -24,42 +23,10 @@ JSON = RESULTS / "paper_grid.json"
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 PICTURES = {name: ROOT / "docs" / "images" / f"{name}.png" for name in ("paper_grid", "paper_grid_limit")}
 
-PEERS = [name for name in METHODS if name != LIBRARY]
-# Of which the best counts: those that train all of the pool's members.
-WHOLE_PEERS = [name for name in PEERS if METHODS[name].activations == METHODS[LIBRARY].activations]
 README_CELLS = [Cell(10, 32, 1000, 0), Cell(100, 32, 1000, 0), Cell(100, 256, 1000, 0)]
 # What others may have taken from the processor without a word about it.
 QUIET_CORES = 0.1
 DIFFERS = "losses differ"
-
-
-# What the results say
-
-
-def entries(results: dict[str, Any], extra: bool = False) -> list[dict[str, Any]]:
-    return [entry for entry in results["cells"] if entry["extra"] == extra]
-
-
-def time_of(entry: dict[str, Any], method: str) -> float | None:
-    """Seconds of an epoch; None where the method was not measured, or does not count."""
-    found = entry["methods"].get(method)
-    return float(found["epoch_seconds"]["median"]) if found and found["agreement"]["agrees"] else None
-
-
-def ratio_of(entry: dict[str, Any], method: str) -> float | None:
-    """How many times as long as the library's the method's epoch is."""
-    own, theirs = time_of(entry, LIBRARY), time_of(entry, method)
-    return theirs / own if own and theirs else None
-
-
-def best_ratio(entry: dict[str, Any]) -> float | None:
-    """The fastest peer's."""
-    ratios = [ratio for name in WHOLE_PEERS if (ratio := ratio_of(entry, name)) is not None]
-    return min(ratios, default=None)
-
-
-def geometric_mean(values: list[float]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
 
 
 def measured_methods(found: list[dict[str, Any]]) -> list[str]:

@@ -14,10 +14,10 @@ from pmlp_np.formulas.losses import (
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
 from pmlp_np.mlp import MLP
-from pmlp_np.monitoring import EpochEnd
 from pmlp_np.pool import Pool, concat, load
-from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
-from pmlp_np.spec import Member, Specs
+from pmlp_np.specs.members import Member, Specs
+from pmlp_np.specs.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
+from pmlp_np.training.monitoring import EpochEnd
 
 __version__ = "0.1.0"
 

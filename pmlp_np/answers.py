@@ -10,9 +10,9 @@ import numpy as np
 
 from pmlp_np import checks, errors
 from pmlp_np.backends.base import Backend, Control, Plan
-from pmlp_np.data import as_features, feature_sets
+from pmlp_np.data.sets import Sets
+from pmlp_np.data.tables import as_features, feature_sets
 from pmlp_np.errors import DataError, compose, require_memory, show
-from pmlp_np.sets import Sets
 
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
 _CHUNK_BYTES = 64 << 20

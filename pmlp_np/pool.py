@@ -12,21 +12,21 @@ import numpy as np
 from pmlp_np import backends, checks
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
-from pmlp_np.data import as_features
+from pmlp_np.data.sets import Sets, sets_of
+from pmlp_np.data.tables import as_features
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
-from pmlp_np.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
-from pmlp_np.measuring import measured, require_measurable
-from pmlp_np.metrics import canonical
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.monitoring import MONITORS, Callback, Records, joined
 from pmlp_np.persistence import read_archive, write_archive
 from pmlp_np.report import Table, leaderboard
-from pmlp_np.sets import Sets, sets_of
-from pmlp_np.spec import Member, Specs, as_specs
-from pmlp_np.training import Settings, train
+from pmlp_np.specs.members import Member, Specs, as_specs
+from pmlp_np.training.epochs import Settings, train
+from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
+from pmlp_np.training.measuring import measured, require_measurable
+from pmlp_np.training.metrics import canonical
+from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
 
 _WEIGHTS = ("last", "best", "average")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, Plan, Progress
 from pmlp_np.formulas.optimizers import OPTIMIZERS
-from pmlp_np.monitoring import Records, grows, ranker
+from pmlp_np.training.monitoring import Records, grows, ranker
 
 _ROWS_SHOWN = 20
 # Columns that a glance needs; the records hold more.

@@ -20,7 +20,6 @@ import pmlp_np as pm
 from conftest import BACKENDS, run_python
 from loss_variants import VARIANTS, library_loss
 from member_state import member_states
-from pmlp_np import training
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.backends.numba import compiling, threads, views
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -28,6 +27,7 @@ from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.options import SCHEDULE_NAMES
+from pmlp_np.training import epochs as training
 from strategies import Case, cases, random_data
 from varied_pool import (
     DTYPES,

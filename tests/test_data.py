@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np.data import as_features, as_rows, as_targets
+from pmlp_np.data.tables import as_features, as_rows, as_targets
 from pmlp_np.errors import DataError, MemoryNeededError
 from pmlp_np.formulas.losses import LOSSES
 

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from pmlp_np.layout import PoolLayout
+from conftest import BACKENDS
+from pmlp_np.backends.layout import PoolLayout
+from running_passes import LANES, padded, run_pass, sentinel
 from strategies import random_data
+
+numba_only = pytest.mark.skipif("numba" not in BACKENDS, reason="about passes of the Numba backend")
 
 X, Y = random_data("squared_error", 60, 5, 2, seed=3)
 FIT = {"batch_size": 16, "progress": False}
@@ -112,3 +116,26 @@ def test_own_features_have_own_scales(backend: str) -> None:
 def test_impossible_rate_factors_are_refused(value: object) -> None:
     with pytest.raises(pm.SpecError, match="feature_scale_rate_factor"):
         pm.Pool([pm.Member(feature_scale=True, feature_scale_rate_factor=value)], 5)  # type: ignore[arg-type]
+
+
+@numba_only
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (5, 8), (3, 16), (7, 33)])
+@pytest.mark.parametrize("kind", LANES)
+def test_passes(kind: str, rows: int, width: int) -> None:
+    """Products, and their derivatives, in the dtype; padding ends zero whatever it held before."""
+    rng, stride = np.random.default_rng(rows + width), padded(width, kind)
+    w, gradient, out = (sentinel((rows, stride), kind) for _ in range(3))
+    w[:, :width], gradient[:, :width] = rng.normal(size=(2, rows, width))
+    s, by_scales = rng.normal(size=rows).astype(kind), np.full(rows, np.nan, kind)
+    before = gradient[:, :width].copy()
+    run_pass(kind, "scale_features", out=out, w=w, scales=s, stride=stride, rows=rows, width=width)
+    assert np.array_equal(out[:, :width], s[:, None] * w[:, :width])
+    assert not out[:, width:].any()
+    w[:, width:] = 0.0
+    run_pass(kind, "scales_backward", scales_gradient=by_scales, gradient=gradient, w=w, scales=s, stride=stride,
+             rows=rows, width=width)  # fmt: skip
+    assert np.array_equal(gradient[:, :width], s[:, None] * before)
+    assert not gradient[:, width:].any()
+    terms = np.float64(w[:, :width]) * np.float64(before)
+    unit = np.finfo(kind).eps
+    assert (np.abs(by_scales - terms.sum(axis=1)) <= width * unit * np.abs(terms).sum(axis=1)).all()

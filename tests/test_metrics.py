@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import pmlp_np as pm
 from conftest import requires
 from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.metrics import JUDGING, METRIC_ALIASES, METRICS, canonical, judge, known_from_means, require_fit
+from pmlp_np.training.metrics import JUDGING, METRIC_ALIASES, METRICS, canonical, judge, known_from_means, require_fit
 
 # Both sides sum in float64, in other orders; a value near zero is a difference of larger ones.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}

@@ -11,8 +11,8 @@ import pytest
 import pmlp_np as pm
 from pmlp_np.errors import free_memory
 from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.metrics import METRICS, judge
-from pmlp_np.monitoring import Records
+from pmlp_np.training.metrics import METRICS, judge
+from pmlp_np.training.monitoring import Records
 from small_pool import F, X, bits, draw_x, draw_y, pool_of, same_history
 
 VALIDATION_X = draw_x(30, 2)
@@ -83,7 +83,7 @@ def test_pieces_change_nothing(monkeypatch):
     data, y = validation("cross_entropy", 3), draw_y("cross_entropy", 3)
     arguments = {"epochs": 2, "validation_data": data, "metrics": fitting("cross_entropy"), **SETTINGS}
     whole = pool_of("cross_entropy", 3).fit(X, y, **arguments)
-    monkeypatch.setattr("pmlp_np.measuring.PIECE_BYTES", 1)
+    monkeypatch.setattr("pmlp_np.training.measuring.PIECE_BYTES", 1)
     assert same_history(pool_of("cross_entropy", 3).fit(X, y, **arguments).history_, whole.history_)
 
 
@@ -135,7 +135,7 @@ def test_each_member_is_measured_on_its_own_rows(backend, loss, outputs, monkeyp
         assert np.array_equal(pool.history_[f"validation_{name or 'score'}"][:, -1], scores.astype(np.float32))
         assert np.array_equal(pool.score(X, y, name, members=pool.ids_[[3, 0]], rows=[other, one]), scores[[3, 0]])
     history = pool.history_
-    monkeypatch.setattr("pmlp_np.measuring.PIECE_BYTES", 1)
+    monkeypatch.setattr("pmlp_np.training.measuring.PIECE_BYTES", 1)
     assert same_history(pool_of(loss, outputs, backend=backend).fit(X, y, epochs=2, **settings).history_, history)
 
 
@@ -525,7 +525,7 @@ def test_an_epoch_that_is_cut_short_is_told_of_when_it_is_finished(monkeypatch):
     settings = {"batch_size": 1, "shuffle": None, "callbacks": [watcher]}
     with monkeypatch.context() as patch:
         looks = iter([0.0, 0.0])
-        patch.setattr("pmlp_np.training.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
+        patch.setattr("pmlp_np.training.epochs.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
         pool.fit(rows, rows[:, 0], epochs=1, time_budget=5.0, n_threads=1, **settings)
     assert pool.ended_ == "time budget" and pool._progress.minibatch.any(), "it ended between epochs, nothing tested"
     assert not watcher.ends
@@ -615,7 +615,7 @@ def test_metrics_that_do_not_fit_memory_are_refused(monkeypatch):
             ask()
     assert bits(pool) == before
     pool.partial_fit(X, draw_y(), validation_data=data, metrics=["r2"])
-    monkeypatch.setattr("pmlp_np.measuring.PIECE_BYTES", 1)
+    monkeypatch.setattr("pmlp_np.training.measuring.PIECE_BYTES", 1)
     pool.score(*data, metric="mae")
 
 

@@ -23,7 +23,7 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
-from pmlp_np.spec import Member, Specs
+from pmlp_np.specs.members import Member, Specs
 
 # Float64 errs by 1e-16 per operation; Adam divides by gradients, of which small ones carry larger relative errors.
 SAME = {"rtol": 1e-8, "atol": 1e-9}

@@ -16,8 +16,8 @@ from pmlp_np.errors import MemoryNeededError, SpecError
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, SGD, Adam, AdamW
-from pmlp_np.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
-from pmlp_np.spec import Member, Specs
+from pmlp_np.specs.members import Member, Specs
+from pmlp_np.specs.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
 
 ACTIVATION = st.sampled_from(list(ACTIVATIONS))
 

@@ -16,8 +16,8 @@ from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZER_ALIASES, INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, SGD, Adam, AdamW, NAdam, RMSprop, rule_name
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.spec import Member, Specs, as_specs
-from pmlp_np.spec_columns import COLUMNS
+from pmlp_np.specs.columns import COLUMNS
+from pmlp_np.specs.members import Member, Specs, as_specs
 
 ACTIVATION = st.sampled_from(list(ACTIVATIONS))
 POSITIVE = st.floats(1e-12, 1e6)

@@ -10,7 +10,7 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, SGD, AdamW
 from pmlp_np.formulas.options import OPTIONS, default_row
-from pmlp_np.spec import Member, Specs
+from pmlp_np.specs.members import Member, Specs
 
 MEMBERS = [
     Member((), seed=0),

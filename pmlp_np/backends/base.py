@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pmlp_np.data.sets import Sets
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.sets import Sets
-from pmlp_np.spec import Specs
+from pmlp_np.specs.members import Specs
 
 # Status of a member.
 READY, DIVERGED, STOPPED_EARLY = 0, 1, 2

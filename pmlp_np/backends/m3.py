@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.arrays import segment_sum
+from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.optimizers import Rule
-from pmlp_np.layout import PoolLayout, spread
 
 # Called with a layer's number and arrays (rows, units) of it.
 Drop = Callable[[int, tuple[Any, ...]], None]

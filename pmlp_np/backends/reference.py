@@ -16,15 +16,15 @@ import numpy as np
 
 from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
+from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
+from pmlp_np.backends.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
 from pmlp_np.formulas.random import shuffled_order, uniforms
 from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors
 from pmlp_np.formulas.schedules import rate_factor
-from pmlp_np.layout import PoolLayout, spread
-from pmlp_np.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
 
 MEMORY_CAP = 256 * 2**20
 # More rows at once make nothing faster, and chunks smaller.

@@ -12,6 +12,7 @@ import numpy as np
 
 from pmlp_np.arrays import allocate
 from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
+from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.backends.numba import driver, threads, views
 from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
 from pmlp_np.backends.numba.job import (
@@ -28,13 +29,12 @@ from pmlp_np.backends.numba.passes.layers import layer_pass
 from pmlp_np.backends.numba.passes.losses import loss_pass
 from pmlp_np.backends.numba.question import Question
 from pmlp_np.backends.numba.simd import KINDS
+from pmlp_np.backends.step_inputs import StepInputs
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
-from pmlp_np.layout import PoolLayout, spread
-from pmlp_np.step_inputs import StepInputs
 
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helpers would still be waking up.
 # One member keeps no more than one thread busy, so that it is worth it up to what a user does not notice: some

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.layout import PoolLayout, spread
-from pmlp_np.spec import Specs
+from pmlp_np.specs.members import Specs
 
 RATE = STEP_INPUTS.index("learning_rate")
 _EPS, _DECAY = STEP_INPUTS.index("eps"), STEP_INPUTS.index("weight_decay")

@@ -13,9 +13,9 @@ import numpy as np
 
 from pmlp_np import checks
 from pmlp_np.backends.base import Rows
+from pmlp_np.data.sets import Sets
 from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.sets import Sets
 
 # Rows are checked for NaN and infinity in pieces of about this many elements, so that no large mask is made.
 _PIECE = 1 << 20

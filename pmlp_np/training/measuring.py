@@ -12,7 +12,15 @@ import numpy as np
 from pmlp_np.backends.base import Backend, Control, Plan, Rows
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.metrics import JUDGING, METRICS, PIECE_BYTES, follows_from_means, judge, known_from_means, require_fit
+from pmlp_np.training.metrics import (
+    JUDGING,
+    METRICS,
+    PIECE_BYTES,
+    follows_from_means,
+    judge,
+    known_from_means,
+    require_fit,
+)
 
 
 def require_measurable(

@@ -13,8 +13,8 @@ from pmlp_np import checks
 from pmlp_np.backends.base import Backend, Control, Rows
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.measuring import measured
-from pmlp_np.metrics import METRIC_ALIASES, METRICS, canonical
+from pmlp_np.training.measuring import measured
+from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical
 
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")

@@ -23,8 +23,8 @@ from pmlp_np import checks
 from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED_EARLY, Backend, Control, Progress, Rows
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.formulas.schedules import needs_fit_epochs
-from pmlp_np.monitoring import Callback, Records, Watch, call_back, measure_best, metric_names, monitor_name
-from pmlp_np.progress import ProgressBar
+from pmlp_np.training.monitoring import Callback, Records, Watch, call_back, measure_best, metric_names, monitor_name
+from pmlp_np.training.progress import ProgressBar
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pmlp_np.formulas.optimizers import (
     hyperparameter_range,
 )
 from pmlp_np.formulas.options import OPTIONS, Option, Range, default_row
-from pmlp_np.spec_columns import MAX_WIDTH, gather, inside, is_switch
+from pmlp_np.specs.columns import MAX_WIDTH, gather, inside, is_switch
 
 MAX_SEED = 2**64 - 1
 MAX_BATCH_SIZE = 2**63 - 1

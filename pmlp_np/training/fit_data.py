@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.backends.base import Plan, Rows
-from pmlp_np.data import as_features, as_rows, as_target_sets, as_targets, feature_sets, weigh
+from pmlp_np.data.sets import sets_of
+from pmlp_np.data.tables import as_features, as_rows, as_target_sets, as_targets, feature_sets, weigh
 from pmlp_np.errors import DataError, compose, require_memory, show
-from pmlp_np.measuring import require_measurable
-from pmlp_np.monitoring import Watch
-from pmlp_np.sets import sets_of
-from pmlp_np.training import Settings
+from pmlp_np.training.epochs import Settings
+from pmlp_np.training.measuring import require_measurable
+from pmlp_np.training.monitoring import Watch
 
 
 class OwnData(NamedTuple):

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import spec_fields
 from pmlp_np.errors import SpecError, compose, require_memory, show
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS
 from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.formulas.vocabulary import polynomial
-from pmlp_np.spec import Specs
-from pmlp_np.spec_fields import FIELDS, Choices
+from pmlp_np.specs import fields as spec_fields
+from pmlp_np.specs.fields import FIELDS, Choices
+from pmlp_np.specs.members import Specs
 
 # The paper's ten (arXiv 2206.08369), a list: as an argument of grid or sample it is ten choices.
 PAPER_ACTIVATIONS = [

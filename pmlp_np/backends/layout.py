@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pmlp_np.spec import Specs
+from pmlp_np.specs.members import Specs
 
 # Vectors from which rows are spaced by an odd number of them.
 _WIDE = 16

@@ -1,0 +1,1 @@
+"""Tables and the parts of them that members see."""
