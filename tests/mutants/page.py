@@ -14,6 +14,7 @@ from .listing import ROOT, Mutant, load, load_results
 from .trial import CAUGHT, HUNG, NOTICED
 
 PAGE = ROOT / "docs" / "mutants.md"
+_LONGEST = 50
 _HEAD = ["what is broken, and why that matters", "in", "noticed by", "seconds"]
 
 
@@ -30,13 +31,16 @@ def noticed_by(result: Mapping[str, Any]) -> str:
     """The test that failed, or what else there is to say."""
     if result["outcome"] == CAUGHT:
         file, _, test = result["test"].partition("::")
-        return f"{link(file)} `{test}`"
+        name, bracket, parameters = test.partition("[")
+        # Of parameters that are whole sentences the name of the test is enough.
+        return f"{link(file)} `{name}{bracket + parameters if len(parameters) <= _LONGEST else ''}`"
     return "the time limit: it never ends" if result["outcome"] == HUNG else f"**{result['outcome']}**"
 
 
 def row(mutant: Mutant, result: Mapping[str, Any] | None) -> str:
     found = ["**not run**", ""] if result is None else [noticed_by(result), f"{result['seconds']:.1f}"]
-    return "| " + " | ".join(cell(text) for text in [mutant.says, link(mutant.file), *found]) + " |"
+    cells = [f"**{mutant.name}.** {mutant.says}", link(mutant.file), *found]
+    return "| " + " | ".join(cell(text) for text in cells) + " |"
 
 
 def page(mutants: list[Mutant], results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -45,7 +49,7 @@ def page(mutants: list[Mutant], results: Mapping[str, Mapping[str, Any]]) -> str
     noticed = sum(result["outcome"] in NOTICED for result in known)
     dates = sorted({str(result["date"]) for result in known}) or ["never"]
     versions = ", ".join(sorted({str(result["version"]) for result in known}))
-    compiled = sum(result["seconds"] for result in known)
+    took = sum(result["seconds"] for result in known)
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     rooms = [
         "\n".join([f"## {title}\n", "| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
@@ -56,8 +60,8 @@ def page(mutants: list[Mutant], results: Mapping[str, Mapping[str, Any]]) -> str
 
 Would the tests notice? Each line below is a mutant: a copy of the library in which one thing is broken, of the kind
 that people get wrong. Each names the test that must fail, and it does, for the right reason: a check in the named file
-fails, and nothing merely crashes. **{noticed} of {len(mutants)}** are noticed (version {versions}; {days};
-{compiled / 60:.0f} minutes of tests in all, most of it compilation).
+fails, and nothing merely crashes. **{noticed} of {len(mutants)} are noticed** (version {versions}, {days};
+{took / 60:.0f} minutes of tests in all, most of it compilation).
 
 ```bash
 make mutants                                     # all of them; writes the results and this page
@@ -73,8 +77,8 @@ those of the list as it stands, and runs a few for real, other ones each day.
 
 To add one, write it into {link("tests/mutants/mutants.toml")}: the text to break (which must occur once), what it
 becomes, and the tests that must notice, as narrow as they can be. Then `--missing`. A mutant that survives asks for a
-better test, one about what is promised, and not about the mutant. The list is drawn by
-{link("tests/mutants/page.py")} from {link("tests/mutants/results.json")}, which hold each failure's message, too.
+better test, one about what is promised, and not about the mutant. {link("tests/mutants/page.py")} draws this page from
+{link("tests/mutants/results.json")}, which holds each failure's message, too.
 
 """ + "\n\n".join(rooms) + "\n"
 
