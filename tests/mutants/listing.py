@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).parent / "mutants.toml"
 RESULTS = Path(__file__).parent / "results.json"
 # How long a sample may take, going by the seconds that its mutants took when all of them ran.
-SAMPLE_SECONDS = 30.0
+SAMPLE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def sample(
 ) -> list[Mutant]:
     """Mutants that together take no longer than this, other ones in each turn; one of compiled code among them."""
     # None takes most of the time: there are to be several.
-    turned = [mutants[(turn + i) % len(mutants)] for i in range(len(mutants))]
-    quick = [mutant for mutant in turned if results[mutant.name]["seconds"] <= seconds / 2]
+    shuffled = random.Random(turn).sample(mutants, len(mutants))
+    quick = [mutant for mutant in shuffled if results[mutant.name]["seconds"] <= seconds / 2]
     chosen: list[Mutant] = []
     for mutant in sorted(quick, key=lambda mutant: mutant is not next(m for m in quick if "backends/numba" in m.file)):
         if sum(results[m.name]["seconds"] for m in (*chosen, mutant)) <= seconds:
