@@ -33,7 +33,7 @@ def noticed_by(result: Mapping[str, Any]) -> str:
         file, _, test = result["test"].partition("::")
         name, bracket, parameters = test.partition("[")
         # Of parameters that are whole sentences the name of the test is enough.
-        return f"{link(file)} `{name}{bracket + parameters if len(parameters) <= _LONGEST else ''}`"
+        return f"{link(file)} `::{name}{bracket + parameters if len(parameters) <= _LONGEST else ''}`"
     return "the time limit: it never ends" if result["outcome"] == HUNG else f"**{result['outcome']}**"
 
 
