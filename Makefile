@@ -8,7 +8,7 @@ DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench mutants clean
+.PHONY: help demo test lint bench mutants package clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -26,6 +26,7 @@ help:
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
 	@echo "make mutants break the library in many ways, and see that the tests notice each; writes the page"
+	@echo "make package build the package, and try it where only NumPy and Numba are installed"
 	@echo "make clean   remove all that these made"
 
 demo: $(INSTALLED)-demo
@@ -46,6 +47,9 @@ bench: $(INSTALLED)-bench
 
 mutants: $(INSTALLED)-test
 	@$(VENV_PYTHON) -m tests.mutants $(MUTANTS_ARGS)
+
+package: $(INSTALLED)-package
+	$(VENV_PYTHON) tests/check_package.py
 
 clean:
 	rm -rf $(VENV) build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

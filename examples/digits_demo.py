@@ -6,11 +6,9 @@ Run `make demo`, or this file where pmlp_np[demo] is installed. The pool is that
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from activation_lines import ACTIVATION_LINES
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -62,60 +60,12 @@ def main() -> None:
     print(f"  validation accuracy {validation_accuracy:7.2%}  optimistic: chosen from {len(specs):,} by this score")
     print(f"  test accuracy       {test_accuracy:7.2%}  fair: these images had no part in training or choosing")
 
-    plot_scores(
-        [record["hidden"][0] for record in leaderboard],
-        [record["activation"] for record in leaderboard],
-        [record["validation_score"] for record in leaderboard],
-        args.out,
-    )
-    print(f"\nThe plot, score against width: {args.out}")
-
-
-def plot_scores(widths: Sequence[int], activations: Sequence[str], scores: Sequence[float], path: Path) -> None:
-    """Save a picture of score against width: a dot per member, a line per activation through the mean."""
-    all_widths, all_activations, all_scores = np.array(widths), np.array(activations), np.array(scores)
     figure = Figure(figsize=(10, 6), layout="constrained")
-    axes = figure.add_subplot()
-    means_at_widest = {}
-    for position, (name, (color, dash)) in enumerate(ACTIVATION_LINES.items()):
-        of_name = all_activations == name
-        x, y = all_widths[of_name], all_scores[of_name]
-        beside = 1 + 0.012 * (position - 4.5)  # dots of one width stand side by side, not on top of each other
-        axes.scatter(x * beside, y, s=5, color=color, alpha=0.2, linewidths=0)
-        steps = np.unique(x)
-        # Neighbors within a tenth count too: one image more or less would make the line of ten repeats jagged.
-        means = [y[np.abs(x - step) <= 0.1 * step].mean() for step in steps]
-        axes.plot(steps, means, color=color, linestyle=dash, linewidth=2, label=name)
-        means_at_widest[name] = means[-1]
-
-    # Logarithms of the width and of the odds: 1 to 2 units and 98 to 99 % are as visible as 10 to 50 %.
-    axes.set_xscale("log")
-    axes.set_xticks([1, 2, 5, 10, 20, 50, 100])
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set_yscale("logit")
-    axes.set_ylim(0.05, 0.995)
-    axes.set_yticks([0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99])
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.minorticks_off()
-    axes.grid(color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("units in the hidden layer")
-    axes.set_ylabel("validation accuracy")
-    axes.set_title(f"{len(scores):,} networks trained at once on handwritten digits", loc="left", weight="bold")
-    lines = {str(line.get_label()): line for line in axes.get_lines()}
-    ranked = sorted(lines, key=lambda name: means_at_widest[name], reverse=True)
-    axes.legend(
-        [lines[name] for name in ranked],
-        [f"{name}  {means_at_widest[name]:.1%}" for name in ranked],
-        title=f"activation, and the mean\nnear {max(widths)} units",
-        alignment="left",
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    title = f"{len(specs):,} networks trained at once on handwritten digits"
+    pm.plots.score_by_size(pool, size="width", ax=figure.add_subplot(), title=title)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=150)
+    print(f"\nThe plot, score against width: {args.out}")
 
 
 if __name__ == "__main__":

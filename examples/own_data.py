@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from activation_lines import ACTIVATION_LINES
 from matplotlib.figure import Figure
 
 import pmlp_np as pm
@@ -56,7 +55,7 @@ def cross_validation(data: Concrete, epochs: int) -> Figure:
     figure = Figure(figsize=(10.5, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for i, name in enumerate(pm.PAPER_ACTIVATIONS):
-        color, dash = ACTIVATION_LINES[name]
+        color, dash, _ = pm.plots.ACTIVATION_LOOKS[name]
         left.plot(range(1, 51), by_kind[:, i].min(axis=1), dash, color=color, linewidth=1.4, label=name)
         right.plot(by_kind[:, i].ravel(), test_by_kind[:, i].ravel(), ".", color=color, markersize=4, alpha=0.7)
     left.set(xlabel="hidden units", ylabel="RMSE out of fold (MPa)", ylim=(4.5, 13),

@@ -1,5 +1,6 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
+from pmlp_np import plots as plots
 from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
 from pmlp_np.formulas.losses import (
     AbsoluteError,

@@ -109,7 +109,7 @@ def test_the_pictures_of_data_of_its_own_can_be_drawn(tmp_path: Path) -> None:
     """In a hurry: with one epoch."""
     requires("matplotlib")
     done = subprocess.run([sys.executable, ROOT / "examples" / "own_data.py", "--folder", tmp_path, "--epochs", "1"],
-                          capture_output=True, text=True)  # fmt: skip
+                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name in ("cross_validation.png", "replicas.png"):
         assert (tmp_path / name).stat().st_size > 10_000

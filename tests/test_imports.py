@@ -28,6 +28,7 @@ ORDER = [
     ["backends.numba", "backends.cupy", "backends.reference"],
     ["backends"],
     ["pool"],
+    ["plots"],
     [""],
 ]
 ORDER_INSIDE = {
@@ -37,6 +38,12 @@ ORDER_INSIDE = {
         ["loss_base"],
         ["activations", "losses", "optimizers", "schedules", "initializers", "regularizers"],
         ["registration"],
+        [""],
+    ],
+    "plots": [
+        ["members"],
+        ["looks"],
+        ["curves", "heat", "scores"],
         [""],
     ],
     "backends.numba": [

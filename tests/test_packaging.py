@@ -12,7 +12,8 @@ import pmlp_np as pm
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SDIST = PYPROJECT["project"], PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]
 PUBLIC = {name: getattr(pm, name) for name in pm.__all__}
 
 
@@ -28,7 +29,11 @@ def test_core_dependencies_are_numpy_and_numba():
 
 def test_extras_build_on_each_other_and_not_on_others():
     extras = PROJECT["optional-dependencies"]
-    assert {"demo", "test", "lint"} <= set(extras)
+    assert {"app", "plots", "export", "gpu", "demo", "test", "lint", "docs", "package", "dev"} <= set(extras)
+    # What users add for one purpose brings no tool of another.
+    names = {extra: {re.split(r"[<>=~\[ ]", entry)[0] for entry in entries} for extra, entries in extras.items()}
+    assert names["plots"] == {"matplotlib"} and names["gpu"] == {"cupy-cuda12x"}
+    assert not {"pytest", "ruff", "mypy", "build", "torch"} & set.union(*(names[e] for e in ("app", "plots", "export")))
     mentioned = set(re.findall(r"pmlp_np\[([a-z,]+)\]", " ".join(sum(extras.values(), []))))
     assert {name for names in mentioned for name in names.split(",")} <= set(extras)
 
@@ -38,6 +43,45 @@ def test_it_is_typed_and_licensed():
     assert "Typing :: Typed" in PROJECT["classifiers"]
     for pattern in PROJECT["license-files"]:
         assert list(ROOT.glob(pattern)), pattern
+
+
+def test_python_versions_are_those_that_the_tests_ran_on():
+    """A classifier is a claim; requires-python only lets others try."""
+    versions = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: Python :: \d\.\d+$", c)]
+    assert versions == ["3.11"] and PROJECT["requires-python"] == ">=3.11"
+    assert not [c for c in PROJECT["classifiers"] if c.startswith("License ::")]  # the license expression says it
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper_that_the_readme_cites():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    plain = dict(re.findall(r"^ *(?:- )?([a-z-]+): (?!>)(.+)$", text, re.MULTILINE))
+    assert re.search(rf"^version: {re.escape(pm.__version__)}$", text, re.MULTILINE)
+    assert re.search(rf"^title: {PROJECT['name']}$", text, re.MULTILINE)
+    assert f"license: {PROJECT['license']}" in text and plain["cff-version"] == "1.2.0"
+    readme = " ".join((ROOT / PROJECT["readme"]).read_text(encoding="utf-8").replace("> ", "").split())
+    issue = "*{journal}* {year}, {volume}({issue}), {start}–{end}".format(**plain)
+    for said in (plain["doi"], plain["value"], issue, "Farias", "Ludermir", "Bastos-Filho"):
+        assert said in readme, said
+    title = re.search(r"type: article\n  title: >-\n    (.*)", text)[1]
+    assert title in readme
+
+
+def test_the_changelog_speaks_of_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(.+?)\] - (.+)$", text, re.MULTILINE)
+    assert newest[1] == pm.__version__
+    assert newest[2] == "unreleased" or re.fullmatch(r"\d{4}-\d\d-\d\d", newest[2])
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security",
+    }  # fmt: skip
+
+
+def test_the_source_archive_takes_what_belongs_to_it():
+    """`make package` holds what is built to the repository; this holds what is to be built to it."""
+    # The readme, the license and pyproject.toml hatchling takes by itself.
+    expected = {"pmlp_np", "tests", "docs", "examples", "benchmarks", "Makefile", "CHANGELOG.md", "CITATION.cff"}
+    assert {entry.lstrip("/") for entry in SDIST["include"]} >= expected
+    assert all((ROOT / name).exists() for name in expected)
 
 
 def test_the_readme_exists_and_speaks_of_the_package():

@@ -1,0 +1,258 @@
+"""How pictures look: colors, dashes and marks; axes, scales, titles and notes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pmlp_np.errors import compose
+from pmlp_np.plots.members import Column, Score, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#222222"
+PALE = "#dddddd"
+GRAY = "#888888"
+_SIZE = (8.0, 5.0)  # inches: 800 by 500 dots at matplotlib's 100 dots per inch
+_NOTE_SIZE = 9.0
+_NOTE_WIDTH = 108  # characters of a note of this size that fit across
+_TITLE_WIDTH = 72
+_NAME_LENGTH = 30
+_MOST_TICKS_OF_SIZES = 8
+_SPAN_FOR_LOG = 10.0
+# A share is drawn by its odds where they span this factor: then 98 and 99 % are as far apart as 50 and 67 %.
+_SPAN_FOR_LOGIT = 20.0
+_LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+# Values farther from most (from 5 to 95 % of them) than this many times their span are left outside, and counted.
+_FAR = 1.5
+_MOST = (0.05, 0.95)
+_FEWEST_WITH_FAR = 10
+
+
+class Look(NamedTuple):
+    """color, a line's dash and a dot's mark, as matplotlib names them."""
+
+    color: str
+    dash: str
+    mark: str
+
+
+# Told apart by lightness, dash and mark as well as by hue, so that they also survive color blindness and gray print.
+ACTIVATION_LOOKS = {
+    "identity": Look("#000000", "--", "o"),
+    "sigmoid": Look("#88ccee", "-", "s"),
+    "tanh": Look("#332288", "-", "^"),
+    "relu": Look("#cc3311", "-", "v"),
+    "leaky_relu": Look("#ee7733", "--", "<"),
+    "elu": Look("#117733", "-", "D"),
+    "gelu": Look("#ddaa33", "-", "P"),
+    "selu": Look("#44aa99", "--", "X"),
+    "hardshrink": Look("#aa4499", "-", "p"),
+    "mish": Look("#997700", ":", "*"),
+    "silu": Look("#ee3377", "-.", ">"),
+    "softplus": Look("#0077bb", ":", "o"),
+    "softsign": Look("#7766dd", "-.", "s"),
+    "hard_tanh": Look("#332288", ":", "v"),
+    "hard_sigmoid": Look("#4499cc", "--", "D"),
+    "hard_swish": Look("#882255", "--", "^"),
+    "gelu_tanh": Look("#bbaa00", "-.", "X"),
+    "sin": Look("#663300", "-", "P"),
+}
+_SPARE = [
+    Look(color, dash, mark)
+    for dash, marks in (("-", "os^vD"), ("--", "PX<>p"), (":", "o^svD"))
+    for color, mark in zip(("#332288", "#cc3311", "#117733", "#ddaa33", "#88ccee"), marks, strict=True)
+]
+
+
+def looks_of(column: Column, groups: Sequence[Any]) -> list[Look]:
+    """A look for each value of a column: activations have their own, numbers go from dark to light."""
+    if column.numeric:
+        import matplotlib
+
+        shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, max(len(groups), 2)))
+        colors = [matplotlib.colors.to_hex(shade) for shade in shades]
+        return [Look(color, spare.dash, spare.mark) for color, spare in zip(colors, _cycle(len(groups)), strict=False)]
+    own = [ACTIVATION_LOOKS.get(str(group)) for group in groups]
+    taken = {look.color for look in own if look}
+    spares = iter([spare for spare in _cycle(3 * len(_SPARE)) if spare.color not in taken] + _cycle(len(groups)))
+    return [look or next(spares) for look in own]
+
+
+def _cycle(n: int) -> list[Look]:
+    return [_SPARE[i % len(_SPARE)] for i in range(n)]
+
+
+def axes_for(ax: Axes | None) -> Axes:
+    """The axes to draw into, new ones where none are given. ImportError, which names the extra, without matplotlib."""
+    try:
+        import matplotlib.figure
+    except ModuleNotFoundError as error:
+        mend = "Install it: pip install 'pmlp_np[plots]'"
+        raise ImportError(compose("matplotlib", "the package that draws plots", "none installed", mend)) from error
+    if ax is None:
+        # A figure of its own: pyplot would keep it and might look for a display.
+        ax = matplotlib.figure.Figure(figsize=_SIZE, layout="constrained", facecolor="white").add_subplot()
+    ax.set_facecolor("white")
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(INK)
+    ax.grid(color=PALE, linewidth=0.8)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def label(ax: Axes, x: str, y: str, title: str, notes: Sequence[str] = (), margin: int = 0) -> None:
+    """Name the axes; a title above, and under it what a reader must know of the drawing.
+
+    margin: characters of the longest tick label on the left, by which there is less room.
+    """
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel(y, color=INK)
+    lines = textwrap.wrap(" ".join(note for note in notes if note), _NOTE_WIDTH - margin)
+    ax.annotate(
+        "\n".join(lines), (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", color=INK,
+        fontsize=_NOTE_SIZE, va="bottom",
+    )  # fmt: skip
+    pad = 6 + 1.3 * _NOTE_SIZE * len(lines)
+    title = "\n".join(textwrap.wrap(title, _TITLE_WIDTH - int(0.7 * margin)))
+    ax.set_title(title, loc="left", weight="bold", size=12, color=INK, pad=pad)
+
+
+def legend(ax: Axes, handles: Sequence[Any], title: str) -> None:
+    """A legend beside the data."""
+    n_lines = sum(handle.get_label().count("\n") + 1 for handle in handles)
+    ax.legend(
+        handles=handles, title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, alignment="left",
+        fontsize=8.5 if n_lines <= 20 else 7.5, title_fontsize=9, labelcolor=INK,
+    ).get_title().set_color(INK)  # fmt: skip
+
+
+def say_nothing_to_draw(ax: Axes, why: str) -> None:
+    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color=INK, fontsize=11)
+    ax.set(xticks=[], yticks=[])
+
+
+def short(name: str) -> str:
+    """A name that is not longer than a legend can bear: its middle is left out."""
+    half = (_NAME_LENGTH - 1) // 2
+    return name if len(name) <= _NAME_LENGTH else f"{name[:half]}…{name[-half:]}"
+
+
+def wrapped(name: str) -> str:
+    """A name on up to three lines of a legend, broken behind commas where it has some."""
+    lines: list[str] = []
+    for part in name.split(", "):
+        if lines and len(lines[-1]) + len(part) + 2 <= _NAME_LENGTH:
+            lines[-1] += f", {part}"
+        else:
+            lines = [*lines[:-1], f"{lines[-1]},", short(part)] if lines else [short(part)]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], f"{lines[2].removesuffix(',')}, …"])
+
+
+def scale_of(values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LOG) -> str:
+    """The scale on which these numbers are best told apart: "linear", "log" (from a factor of `span` on) or "logit"."""
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() <= 0:
+        return "linear"
+    if share:
+        if values.max() >= 1:
+            return "linear"
+        odds = values / (1 - values)
+        return "logit" if odds.max() >= _SPAN_FOR_LOGIT * odds.min() and values.max() > 0.8 else "linear"
+    return "log" if values.max() >= span * values.min() else "linear"
+
+
+def size_scale(sizes: np.ndarray) -> str:
+    """As `scale_of`, for whole numbers among which there may be zeros."""
+    return "symlog" if sizes.min() == 0 and sizes.max() >= _SPAN_FOR_LOG else scale_of(sizes)
+
+
+def log_odds(share: np.ndarray) -> np.ndarray:
+    # A color bar also asks for what lies outside its limits.
+    share = np.clip(share, 1e-9, 1 - 1e-9)
+    return np.log(share / (1 - share))
+
+
+def share_of_odds(logarithm: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logarithm))
+
+
+def set_scale(axis: Any, scale: str, share: bool = False, limits: tuple[float, float] | None = None) -> None:
+    """Give the x or y axis (ax.xaxis, ax.yaxis) a scale and limits, with few ticks that read as plain numbers."""
+    across = axis.axis_name == "x"
+    options = dict(linthresh=1) if scale == "symlog" else {}
+    (axis.axes.set_xscale if across else axis.axes.set_yscale)(scale, **options)
+    name_ticks(axis, scale, share, limits or axis.get_data_interval())
+    if limits:
+        (axis.axes.set_xlim if across else axis.axes.set_ylim)(limits)
+
+
+def name_ticks(axis: Any, scale: str, share: bool, limits: Sequence[float]) -> None:
+    """Ticks of an axis between these limits."""
+    from matplotlib import ticker
+
+    low, high = limits
+    # Over more than three decades, powers of ten are enough.
+    subs = (1, 2, 5) if high < 3e3 * (1.0 if scale == "symlog" else low) else (1,)
+    if scale == "symlog":
+        axis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
+    elif scale == "log":
+        axis.set_major_locator(ticker.LogLocator(base=10, subs=subs, numticks=9))
+    elif scale == "logit":
+        axis.set_major_locator(ticker.FixedLocator([t for t in _LOGIT_TICKS if low / 2 <= t <= (1 + high) / 2]))
+    axis.set_minor_locator(ticker.NullLocator())
+    if share:
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
+    elif scale != "linear":
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
+
+
+def tick_sizes(ax: Axes, sizes: np.ndarray, scale: str) -> None:
+    """Where there are few sizes that lie well apart, ticks at them; numbers between them mean nothing."""
+    steps = np.unique(sizes)
+    spots = np.arcsinh(steps) if scale != "linear" else steps
+    gaps = np.diff(spots)
+    if len(steps) <= _MOST_TICKS_OF_SIZES and (not len(gaps) or gaps.min() > 0.06 * gaps.sum()):
+        ax.set_xticks(steps, [number(step) for step in steps])
+
+
+def frame(
+    values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LOG
+) -> tuple[str, tuple[float, float] | None]:
+    """(scale, limits) of an axis for these numbers, scales as in `scale_of`; limits are None where all lie inside.
+
+    Values far from all others are to lie outside.
+    What has all but diverged would press everybody else against the axis. Shares have nowhere to go to.
+    """
+    values = values[np.isfinite(values)]
+    if share or len(values) < _FEWEST_WITH_FAR:
+        return scale_of(values, share, span), None
+    positive = values.min() > 0
+    places = np.log(values) if positive else values
+    low, high = np.quantile(places, _MOST)
+    reach = _FAR * max(high - low, np.log(2.0) if positive else 0.0)
+    near = (places >= low - reach) & (places <= high + reach)
+    if near.all() or reach == 0:
+        return scale_of(values, span=span), None
+    scale = scale_of(values[near], span=span)
+    ends = values[near].min(), values[near].max()
+    if scale == "log":
+        widened = float(ends[0] / 1.2), float(ends[1] * 1.2)
+    else:
+        margin = 0.05 * (ends[1] - ends[0])
+        widened = float(ends[0] - margin), float(ends[1] + margin)
+    return scale, widened
+
+
+def outside(score: Score, limits: tuple[float, float] | None) -> str:
+    """A sentence on members that lie outside these limits, or nothing."""
+    if limits is None:
+        return ""
+    known = score.values[score.known]
+    n = int(((known < limits[0]) | (known > limits[1])).sum())
+    return f"{n:,} far off lie outside the picture."

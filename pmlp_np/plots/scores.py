@@ -1,0 +1,217 @@
+"""Scores of members: against their size, and by activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pmlp_np.errors import DataError, unknown_name
+from pmlp_np.plots.looks import (
+    GRAY,
+    INK,
+    Look,
+    axes_for,
+    frame,
+    label,
+    legend,
+    looks_of,
+    outside,
+    say_nothing_to_draw,
+    set_scale,
+    short,
+    size_scale,
+    tick_sizes,
+)
+from pmlp_np.plots.members import Column, Members, Score, capital, counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from pmlp_np.pool import Pool
+
+_SIZES = ("parameters", "width")
+_MOST_COLORS = 18
+_MOST_ROWS = 24
+_MOST_TALL_ROWS = 11
+# With more sizes than this, a line through each size's own median would be jagged: neighbors are taken in.
+_MOST_EXACT_SIZES = 12
+_WINDOW = 1.1
+_FEWEST_IN_WINDOW = 7
+_OTHERS = "others"
+
+
+def score_by_size(
+    pool: Pool,
+    *,
+    size: str = "parameters",
+    color: str = "activation",
+    value: str | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """A dot per member: its score against its size; a line through the medians of each color.
+
+    size: "parameters" (default) or "width": units of the widest hidden layer, 0 without hidden layers.
+    color: a column of the leaderboard's records, "width", "depth" or a hyperparameter; up to 18 of its values get a
+        color, those with the best median score, the others are gray together. Default "activation".
+    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
+    ax: where to draw. Default: a figure of its own.
+    title: Default: says what is drawn.
+
+    Where there are more than twelve sizes, a median takes in sizes within a factor of 1.1, and at least the seven
+    members nearest in size. Axes are logarithmic where sizes or scores span a factor of ten; a share near 1
+    is drawn by its odds. Members that diverged are counted and not drawn.
+
+    Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
+    """
+    if size not in _SIZES:
+        raise DataError(unknown_name("size", size, _SIZES))
+    everyone = Members(pool)
+    sizes = everyone.column("size", size).values
+    column, score = everyone.column("color", color), everyone.score(value)
+    ax = axes_for(ax)
+    groups = _colored(column, score)
+    known_sizes = sizes[score.known]
+    scale = size_scale(known_sizes) if len(known_sizes) else "linear"
+    y_scale, limits = frame(score.values, score.share)
+    exact = len(np.unique(known_sizes)) <= _MOST_EXACT_SIZES
+    n, lines = int(score.known.sum()), []
+    dot_size, alpha = (5, 0.2) if n > 2000 else (12, 0.45) if n > 200 else (26, 0.75)
+    for position, (text, mask, look) in enumerate(groups):
+        x, y = sizes[mask], score.values[mask]
+        # On a logarithmic axis dots of one size stand side by side, not on top of each other.
+        beside = 1 + min(0.012, 0.12 / len(groups)) * (position - (len(groups) - 1) / 2) if scale == "log" else 1.0
+        ax.scatter(x * beside, y, s=dot_size, color=look.color, marker="o" if n > 200 else look.mark, alpha=alpha,
+                   linewidths=0, gid=f"members of {text}")  # fmt: skip
+        steps, medians = median_line(x, y, exact)
+        lines.append((score.worth(float(medians[-1])), text, medians[-1], look))
+        ax.plot(steps, medians, color=look.color, linestyle=look.dash, linewidth=2, gid=f"median of {text}")
+    if lines:
+        set_scale(ax.xaxis, scale)
+        tick_sizes(ax, known_sizes, scale)
+        set_scale(ax.yaxis, y_scale, score.share, limits)
+    else:
+        say_nothing_to_draw(ax, "No member has a score.")
+    if len(lines) > 1:
+        from matplotlib.lines import Line2D
+
+        if not column.numeric:
+            lines.sort(key=lambda line: (line[1] == _OTHERS, line[0]))
+        handles = [
+            Line2D([], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.mark if n <= 200 else "",
+                   markersize=5, label=f"{short(text)}  {score.text(last)}")
+            for _, text, last, look in lines
+        ]  # fmt: skip
+        legend(ax, handles, f"{column.label}, and where\nits line ends")
+    by = "width" if size == "width" else "number of parameters"
+    near = "" if exact else ", over neighbors in size"
+    default = f"{capital(score.short)} by {by}: {counted(len(everyone), 'member')}"
+    label(ax, _size_words(everyone, size), score.axis, default if title is None else title, [
+        f"Dots: members. Lines: medians{near}." if lines else "", everyone.left_out(score), outside(score, limits),
+    ])  # fmt: skip
+    return ax
+
+
+def _size_words(everyone: Members, size: str) -> str:
+    if size == "parameters":
+        return "parameters (weights and biases)"
+    deepest = max(len(record["hidden"]) for record in everyone.records)
+    return "units in the hidden layer" if deepest <= 1 else "units in the widest hidden layer"
+
+
+def _colored(column: Column, score: Score) -> list[tuple[str, np.ndarray, Look]]:
+    """(name, mask of members with a score, look) of each value that gets a color, and of the others together."""
+    found = []
+    for group in column.distinct(score.known):
+        mask = (column.values == group) & score.known
+        found.append((score.worth(float(np.median(score.values[mask]))), group, mask))
+    if len(found) > _MOST_COLORS:
+        found.sort(key=lambda entry: entry[0])
+    kept, others = found[:_MOST_COLORS], found[_MOST_COLORS:]
+    if column.numeric:
+        kept.sort(key=lambda entry: float(entry[1]))
+    looks = looks_of(column, [group for _, group, _ in kept])
+    result = [(column.text(group), mask, look) for (_, group, mask), look in zip(kept, looks, strict=True)]
+    lacking = score.known & np.isnan(column.values) if column.numeric else np.zeros(len(score.values), bool)
+    rest = np.logical_or.reduce([mask for _, _, mask in others] + [lacking])
+    return [(_OTHERS, rest, Look(GRAY, "-", "o")), *result] if rest.any() else result
+
+
+def median_line(sizes: np.ndarray, scores: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct sizes, and for each the median score of its members; unless exact, of those near it in size."""
+    steps, medians = np.unique(sizes), []
+    # No unit at all is as far from one as one from two.
+    places = np.maximum(sizes, 0.5)
+    for step in np.unique(places):
+        factor = np.maximum(places / step, step / places)
+        nearest = np.sort(factor)[min(_FEWEST_IN_WINDOW, len(sizes)) - 1]
+        near = places == step if exact else factor <= max(nearest, _WINDOW)
+        medians.append(np.median(scores[near]))
+    return steps, np.array(medians)
+
+
+def score_by_activation(
+    pool: Pool, *, value: str | None = None, ax: Axes | None = None, title: str | None = None
+) -> Axes:
+    """A row per activation, the best median on top: a dot per member, a box around the middle half of them.
+
+    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
+    ax: where to draw. Default: a figure of its own.
+    title: Default: says what is drawn.
+
+    Thin lines reach from 5 to 95 % of the members. Each row says how many have a score, and how many diverged. Members
+    whose layers have different activations have rows of their own ("relu-tanh"); of more than 24 rows the best 24 are
+    drawn.
+
+    Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
+    """
+    everyone = Members(pool)
+    score, column = everyone.score(value), everyone.column("color", "activation")
+    rows = []
+    for group in column.distinct(everyone.trained):
+        mask = (column.values == group) & everyone.trained
+        known = score.values[mask & score.known]
+        rows.append((score.worth(float(np.median(known)) if len(known) else np.nan), str(group), mask, known))
+    rows.sort(key=lambda row: row[0])
+    rows, unseen = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
+    ax = axes_for(ax)
+    ax.grid(False, axis="y")
+    looks = looks_of(column, [name for _, name, _, _ in rows])
+    labels, roomy = [], len(rows) <= _MOST_TALL_ROWS
+    dot_size, alpha = (4, 0.2) if len(everyone) > 2000 else (10, 0.5) if len(everyone) > 200 else (22, 0.75)
+    for place, ((_, name, mask, known), look) in enumerate(zip(rows, looks, strict=True)):
+        labels.append(short(name) + ("\n" if roomy else "   ") + _row_counts(everyone, mask, known))
+        if len(known):
+            _draw_row(ax, place, known, look, dot_size, alpha, name)
+    scale, limits = frame(score.values, score.share)
+    if score.known.any():
+        set_scale(ax.xaxis, scale, score.share, limits)
+        ax.set_yticks(range(len(rows)), labels, fontsize=9 if len(rows) <= 18 else 7)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.tick_params(axis="y", length=0)
+    else:
+        say_nothing_to_draw(ax, "No member has a score.")
+    default = f"{capital(score.short)} by activation: {counted(len(everyone), 'member')}"
+    label(ax, score.axis, "", default if title is None else title, [
+        "Dots: members. Box: their middle half, with the median; thin line: 5 to 95 %." if score.known.any() else "",
+        everyone.left_out(score), outside(score, limits), f"{unseen:,} more activations." if unseen > 0 else "",
+    ], margin=max(len(line) for text in labels for line in text.split("\n")))  # fmt: skip
+    return ax
+
+
+def _row_counts(everyone: Members, mask: np.ndarray, known: np.ndarray) -> str:
+    diverged = int((mask & everyone.diverged).sum())
+    return f"n = {len(known):,}" + (f", {diverged:,} diverged" if diverged else "")
+
+
+def _draw_row(ax: Any, place: int, known: np.ndarray, look: Look, dot_size: float, alpha: float, name: str) -> None:
+    # Dots are spread over the row's height evenly but out of step with their order, by the golden ratio.
+    heights = place + 0.62 * ((0.5 + np.arange(len(known)) * 0.6180339887) % 1 - 0.5)
+    ax.scatter(known, heights, s=dot_size, color=look.color, alpha=alpha, linewidths=0, gid=f"members of {name}")
+    if len(known) > 1:
+        least, low, middle, high, most = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
+        ax.hlines(place, least, most, color=INK, linewidth=1, zorder=3, gid=f"5 to 95 % of {name}")
+        ax.barh(place, high - low, left=low, height=0.7, facecolor="none", edgecolor=INK, linewidth=1, zorder=3,
+                gid=f"middle half of {name}")  # fmt: skip
+        ax.vlines(middle, place - 0.35, place + 0.35, color=INK, linewidth=2.2, zorder=4, gid=f"median of {name}")
