@@ -24,7 +24,10 @@ from typing import Any
 from .listing import ROOT, Mutant
 
 # What tests look at.
-_PARTS = ("pmlp_np", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "README.md", "Makefile", "LICENSE")
+_PARTS = (
+    "pmlp_np", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "CITATION.cff",
+    "LICENSE", "Makefile", "mkdocs.yml",
+)  # fmt: skip
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
 LIMIT_SECONDS = 300.0
 # An error's text is shown up to so many letters.
