@@ -1,6 +1,7 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
 from pmlp_np import plots as plots
+from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
 from pmlp_np.formulas.losses import (
     AbsoluteError,
@@ -32,6 +33,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DataError",
+    "Ensemble",
     "EpochEnd",
     "FileFormatError",
     "GaussianNLL",

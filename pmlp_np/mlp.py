@@ -10,12 +10,13 @@ import numpy as np
 
 from pmlp_np.checks import is_whole
 from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
+from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.persistence import read_archive, write_archive
 
 
-class MLP:
+class MLP(Exportable):
     """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
 
     weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
@@ -156,6 +157,21 @@ class MLP:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle)."""
+        header, arrays = self._parts()
+        write_archive(path, "mlp", header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLP:
+        """Read a network that `save` wrote. Raises FileFormatError for any other file."""
+        header, arrays = read_archive(path, "mlp")
+        try:
+            return cls._from_parts(header, arrays)
+        except (KeyError, TypeError) as error:
+            name = f"file {os.fspath(path)}"
+            raise FileFormatError(compose(name, "all parts of a network", f"none named {error}")) from error
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What files hold of it: plain values, and arrays by name."""
         header = {
             "activation": list(self.activation),
             "loss": to_plain(self._loss),
@@ -168,20 +184,15 @@ class MLP:
         if self.features is not None:
             header["n_columns"] = self.n_features
             arrays["features"] = self.features
-        write_archive(path, "mlp", header, arrays)
+        return header, arrays
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MLP:
-        """Read a network that `save` wrote. Raises FileFormatError for any other file."""
-        header, arrays = read_archive(path, "mlp")
-        try:
-            layers = range(header["layers"])
-            biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
-            return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],
-                       from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"))  # fmt: skip
-        except (KeyError, TypeError) as error:
-            name = f"file {os.fspath(path)}"
-            raise FileFormatError(compose(name, "all parts of a network", f"none named {error}")) from error
+    def _from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MLP:
+        """The inverse of `_parts`. KeyError or TypeError where a part is missing."""
+        layers = range(header["layers"])
+        biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
+        return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],
+                   from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"))  # fmt: skip
 
     def __repr__(self) -> str:
         widths = "-".join(str(w) for w in (len(self.weights[0]), *self.hidden, self.n_raw_outputs))

@@ -10,9 +10,10 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,22 +22,24 @@ from pmlp_np.errors import FileFormatError, compose, show
 _FORMAT = "pmlp_np"
 _VERSION = 1
 _HEADER = "header.json"
+_OPENED_WITH = {
+    "pool": "Open it with pm.load.",
+    "mlp": "Open it with pm.MLP.load.",
+    "ensemble": "Open it with pm.Ensemble.load.",
+}
 
 
-def write_archive(
-    path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Write an archive of a kind ("pool", "mlp"). The file at `path` is the old one or the new one, never a half."""
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write bytes to, which takes its place at `path` when the block ends, or never where the block raises.
+
+    The file at `path` is the old one or the new one, never a half.
+    """
     path = Path(path)
-    head = {"format": _FORMAT, "version": _VERSION, "kind": kind, **header}
     handle, draft = tempfile.mkstemp(prefix=path.name + ".", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                archive.writestr(_HEADER, json.dumps(head))
-                for name, array in arrays.items():
-                    with archive.open(name + ".npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(draft, 0o666 & ~_umask())
@@ -44,6 +47,18 @@ def write_archive(
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def write_archive(
+    path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Write an archive of a kind ("pool", "mlp", "ensemble"), whole or not at all."""
+    head = {"format": _FORMAT, "version": _VERSION, "kind": kind, **header}
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        archive.writestr(_HEADER, json.dumps(head))
+        for name, array in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
 def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -57,7 +72,7 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any
             head = json.loads(archive.read(_HEADER))
             if not isinstance(head, dict) or head.get("format") != _FORMAT or head.get("kind") != kind:
                 got = head.get("kind") if isinstance(head, dict) else None
-                mend = {"pool": "Open it with pm.load.", "mlp": "Open it with pm.MLP.load."}.get(str(got), "")
+                mend = _OPENED_WITH.get(str(got), "")
                 raise FileFormatError(compose(name, f"a {_FORMAT} file of kind {kind!r}", show(got), mend))
             if head.get("version") != _VERSION:
                 mend = "Open it with the version of pmlp_np that wrote it."

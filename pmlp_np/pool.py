@@ -14,6 +14,7 @@ from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
+from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
@@ -528,6 +529,17 @@ class Pool:
         own = None if features is None else features.arrays[features.of[position]]
         return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
                    None if own is None else self.n_features)  # fmt: skip
+
+    def ensemble(self, ids: Any, weights: Any = None) -> Ensemble:
+        """The mean of these members as one model that needs NumPy alone: of values, or of probabilities.
+
+        ids: of the members, in this order; one that is named twice counts twice.
+        weights: how much each counts, numbers at least 0, scaled to sum 1. Default None: all the same.
+
+        Members are taken as `extract` takes them. Raises DataError for ids that are not here, and for weights that fit
+        no ensemble.
+        """
+        return Ensemble([self.extract(id) for id in self.ids_[self._positions(ids)].tolist()], weights)
 
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.

@@ -580,6 +580,8 @@ class OracleMLP:
     - `step_count`, the number of updates done, on which Adam's bias correction depends;
     - `fit_epochs`, the epochs of the first `train`, by which schedules go; `rate_factor`, what plateaus have left of
       the learning rate, `plateau_loss` and `plateau_wait`, the lowest loss and the epochs since;
+    - `nearest_zero`, how near a step brought a parameter under an L1 penalty to 0, relative to where it came from: the
+      penalty's slope jumps there, and rounding decides on which side;
     - `averages`, averaged weights, then biases, then scales (where features have them), after the first step; without
       averaging the last ones.
 
@@ -634,6 +636,7 @@ class OracleMLP:
         self.fit_epochs = 0
         self.rate_factor, self.plateau_loss, self.plateau_wait = 1.0, math.inf, 0
         self.averages: list[Array] = []
+        self.nearest_zero = math.inf
 
     def scale(self, k: int) -> float:
         """What the weights of layer k are divided by."""
@@ -823,7 +826,11 @@ class OracleMLP:
     def _update(self, kind: str, parameters: list[Array], gradients: list[Array], k: int, rate: float) -> None:
         slots = {name: slot[kind][k] for name, slot in self.slots.items()}
         h = self.hyperparameters_of(kind, k, rate)
-        parameters[k], slots = self.updated(parameters[k], gradients[k], slots, self.step_count, h)
+        old = parameters[k]
+        parameters[k], slots = self.updated(old, gradients[k], slots, self.step_count, h)
+        way = np.abs(old) + np.abs(parameters[k] - old)
+        if h["l1"] > 0.0 and way.any():
+            self.nearest_zero = min(self.nearest_zero, float((np.abs(parameters[k])[way > 0.0] / way[way > 0.0]).min()))
         for name, value in slots.items():
             self.slots[name][kind][k] = value
 

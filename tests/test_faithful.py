@@ -122,7 +122,7 @@ def train_alone(case: Case, i: int, dtype: str, nudge: float = 0.0) -> tuple[Ora
 def tame(case: Case, i: int, net: OracleMLP, history: list[float]) -> bool:
     """Whether rounding can't have moved member i's network far."""
     # Not max(...) < BOUNDED, which NaN may pass.
-    if not all(loss < BOUNDED for loss in history):
+    if not all(loss < BOUNDED for loss in history) or net.nearest_zero < NUDGED:
         return False
     nudged, _ = train_alone(case, i, "float64", NUDGE)
     pairs = zip(nudged.weights + nudged.biases + nudged.scales, net.weights + net.biases + net.scales, strict=True)

@@ -710,6 +710,21 @@ def test_options_of_steps_by_autograd(
     assert_same_arrays(mlp.effective_weights, divided, rtol=0.0, atol=0.0)
 
 
+def test_how_near_a_penalized_parameter_came_to_zero() -> None:
+    hyperparameters = {"learning_rate": 1.0}
+    mlp = oracle.OracleMLP((), "tanh", 1, 1, "squared_error", "sgd", hyperparameters, options={"l1": 1.0})
+    X, y = np.zeros((1, 1)), np.zeros(1)
+    seen = []
+    for weight in (2.0, 1.0, 5.0):
+        mlp.set_state([[[weight]]])
+        mlp.step(X, y)
+        seen.append((mlp.weights[0].item(), mlp.nearest_zero))
+    assert seen == [(1.0, 1.0 / 3.0), (0.0, 0.0), (4.0, 0.0)]
+    plain = oracle.OracleMLP((), "tanh", 1, 1, "squared_error", "sgd", hyperparameters)
+    plain.step(X, y)
+    assert plain.nearest_zero == math.inf
+
+
 def test_learning_rates_fall_on_a_plateau() -> None:
     options = {"plateau_patience": 2.0, "plateau_factor": 0.5}
     mlp = oracle.OracleMLP((), "tanh", 1, 1, "squared_error", "sgd", {}, options=options)

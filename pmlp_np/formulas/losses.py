@@ -188,7 +188,7 @@ class Quantile(ByOutput):
         return np.ascontiguousarray(raw[..., middle :: self.heads])
 
     def quantiles(self, raw: np.ndarray) -> np.ndarray:
-        found = raw.reshape(*raw.shape[:-1], -1, self.heads)
+        found = raw.reshape(*raw.shape[:-1], raw.shape[-1] // self.heads, self.heads)
         return found[..., 0, :] if found.shape[-2] == 1 else found
 
 

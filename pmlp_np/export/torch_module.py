@@ -1,0 +1,213 @@
+"""Networks as PyTorch modules. This file needs PyTorch alone: copied, it builds the same modules where pmlp_np is not.
+
+A module's `settings` are what it was built from, plain values:
+
+    torch.save({"settings": module.settings, "state": module.state_dict()}, "model.pt")
+
+    saved = torch.load("model.pt")
+    module = Model(**saved["settings"]);  module.load_state_dict(saved["state"])
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Sine(nn.Module):
+    """sin z, element by element."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.sin(z)
+
+
+
+# What a step of a formula does with tensors; numbers stand beside them.
+_STEPS: dict[str, Any] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "negative": operator.neg,
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+    "where": torch.where,
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "sqrt": torch.sqrt,
+    "absolute": torch.abs,
+    "ones_like": torch.ones_like,
+    "reciprocal": torch.reciprocal,
+    "sigmoid": torch.sigmoid,
+    "fma": lambda a, b, c: a * b + c,
+}
+
+
+class Formula(nn.Module):
+    """An activation that PyTorch has no module for, as steps (name, arguments): whole numbers are earlier values (0 is
+    z, k the result of step k - 1), others constants. The last step gives the result; without steps it is z."""
+
+    def __init__(self, steps: Any) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        values = [z]
+        for name, arguments in self.steps:
+            # Constants as tensors of z's dtype: two numbers alone would make a float32.
+            given = [values[a] if isinstance(a, int) else torch.tensor(a, dtype=z.dtype) for a in arguments]
+            values.append(_STEPS[name](*given))
+        return values[-1]
+
+
+# Softplus with a threshold at which log(1 + e^z) equals z in float64 too; PyTorch's 20 is one for float32.
+_SOFTPLUS_THRESHOLD = 40.0
+ACTIVATIONS: dict[str, Any] = {
+    "identity": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "selu": nn.SELU,
+    "hardshrink": lambda: nn.Hardshrink(0.5),
+    "mish": nn.Mish,
+    "silu": nn.SiLU,
+    "softplus": lambda: nn.Softplus(threshold=_SOFTPLUS_THRESHOLD),
+    "softsign": nn.Softsign,
+    "hard_tanh": nn.Hardtanh,
+    "hard_sigmoid": nn.Hardsigmoid,
+    "hard_swish": nn.Hardswish,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "sin": Sine,
+}
+
+
+class Network(nn.Module):
+    """A multi-layer perceptron from (n_samples, n_columns) to raw outputs.
+
+    widths: of all layers, inputs first. activations: a name for each hidden layer, or the steps of a Formula.
+    columns: the columns that it reads, or None for all.
+    """
+
+    def __init__(self, widths: Any, activations: Any, bias: bool = True, columns: Any = None) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for k in range(len(widths) - 1):
+            layers.append(nn.Linear(widths[k], widths[k + 1], bias=bias))
+            if k < len(activations):
+                given = activations[k]
+                layers.append(ACTIVATIONS[given]() if isinstance(given, str) else Formula(given))
+        self.layers = nn.Sequential(*layers)
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.columns is not None:
+            x = x.index_select(1, self.columns)
+        return self.layers(x)
+
+
+class Model(nn.Module):
+    """A network, or the weighted mean of several: of values or probabilities, not of logits.
+
+    networks: the arguments of a Network each. weights: of sum 1, one for each.
+    link: "identity" or "exp" from raw outputs to values; "sigmoid" or "softmax" from raw outputs to probabilities.
+    heads: raw outputs per output, of which `value_head` is the prediction; with `has_std` the second is the logarithm
+        of a variance; with `has_quantiles` each is a quantile.
+    description: what it is, for people. dtype: "float32" or "float64".
+    """
+
+    def __init__(
+        self,
+        networks: Any,
+        weights: Any = (1.0,),
+        link: str = "identity",
+        heads: int = 1,
+        value_head: int = 0,
+        has_std: bool = False,
+        has_quantiles: bool = False,
+        description: str = "",
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "networks": networks, "weights": weights, "link": link, "heads": heads, "value_head": value_head,
+            "has_std": has_std, "has_quantiles": has_quantiles, "description": description, "dtype": dtype,
+        }  # fmt: skip
+        self.networks = nn.ModuleList(Network(**each) for each in networks)
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64), persistent=False)
+        self.link, self.heads, self.value_head = link, heads, value_head
+        self.has_std, self.has_quantiles = has_std, has_quantiles
+        self.to(getattr(torch, dtype))
+
+    def extra_repr(self) -> str:
+        return str(self.settings["description"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Raw outputs (n_samples, n_raw_outputs): of several networks those that one would need to predict the same."""
+        if len(self.networks) == 1:
+            return self.networks[0](x)
+        raw = torch.stack([network(x) for network in self.networks])  # (networks, rows, raw outputs)
+        w = self.weights.reshape(-1, 1, 1)
+        if self.has_std:
+            mean, variance = raw[..., 0::2], torch.exp(raw[..., 1::2])
+            center = (w * mean).sum(0)
+            total = (w * (variance + (mean - center) ** 2)).sum(0)
+            return torch.stack([center, torch.log(total)], dim=-1).flatten(1)
+        if self.link == "identity":
+            return (w * raw).sum(0)
+        if self.link == "exp":
+            return torch.logsumexp(torch.log(w) + raw, 0)
+        if self.link == "sigmoid":
+            yes = torch.logsumexp(torch.log(w) + nn.functional.logsigmoid(raw), 0)
+            return yes - torch.logsumexp(torch.log(w) + nn.functional.logsigmoid(-raw), 0)
+        return torch.logsumexp(torch.log(w) + torch.log_softmax(raw, -1), 0)
+
+    @torch.no_grad()
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """Values (n_samples,) for one output, else (n_samples, n_outputs); or labels, int64."""
+        raw = self(x)
+        if self.link == "softmax":
+            return raw.argmax(1)
+        if self.link == "sigmoid":
+            return _squeezed((raw > 0).to(torch.int64))
+        values = raw[:, self.value_head :: self.heads]
+        return _squeezed(torch.exp(values) if self.link == "exp" else values)
+
+    @torch.no_grad()
+    def predict_proba(self, x: torch.Tensor) -> torch.Tensor:
+        """Probabilities (n_samples, n_outputs): of the classes, or of each label being 1."""
+        if self.link not in ("sigmoid", "softmax"):
+            raise ValueError("this model predicts values: use predict")
+        raw = self(x)
+        return torch.sigmoid(raw) if self.link == "sigmoid" else torch.softmax(raw, 1)
+
+    @torch.no_grad()
+    def predict_std(self, x: torch.Tensor) -> torch.Tensor:
+        """Standard deviations, shaped as `predict` returns values."""
+        if not self.has_std:
+            raise ValueError("this model predicts no standard deviations: use predict")
+        return _squeezed(torch.exp(0.5 * self(x)[:, 1::2]))
+
+    @torch.no_grad()
+    def predict_quantiles(self, x: torch.Tensor) -> torch.Tensor:
+        """Quantiles (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels)."""
+        if not self.has_quantiles:
+            raise ValueError("this model predicts no quantiles: use predict")
+        raw = self(x)
+        return raw if raw.shape[1] == self.heads else raw.reshape(len(raw), raw.shape[1] // self.heads, self.heads)
+
+
+def _squeezed(values: torch.Tensor) -> torch.Tensor:
+    return values[:, 0] if values.shape[1] == 1 else values
