@@ -32,6 +32,8 @@ ORDER = [
     ["pool"],
     ["plots"],
     [""],
+    ["app"],
+    ["__main__"],
 ]
 ORDER_INSIDE = {
     "specs": [["columns"], ["fields"], ["members"], ["search_space"], [""]],
@@ -65,13 +67,30 @@ ORDER_INSIDE = {
         ["program"],
         ["minibatch"],
         ["driver", "views"],
-        ["threads", "question"],
+        ["threads", "question", "machine"],
         ["backend"],
+        [""],
+    ],
+    "app": [
+        ["main", "tables", "choices"],
+        ["columns"],
+        ["preparation"],
+        ["folder", "scores", "onnx_table"],
+        ["run", "screen"],
+        ["drawing", "predicting", "exporting", "bench", "doctor"],
+        ["fitting"],
+        ["demo"],
+        ["cli"],
         [""],
     ],
 }
 CONCRETE = ("backends.numba", "backends.cupy", "backends.reference")
-OPTIONAL = ("torch", "sklearn", "pandas", "matplotlib", "tqdm", "rich", "scipy", "cupy", "dask", "onnx")
+OPTIONAL = (
+    "torch", "sklearn", "pandas", "matplotlib", "tqdm", "rich", "scipy", "cupy", "dask", "onnx", "typer", "pyarrow",
+    "skops", "onnxruntime",
+)  # fmt: skip
+# The command line's own, which nothing but it imports, and app.main itself late.
+OF_THE_APP = {"app.cli": {"typer"}, "app.screen": {"rich"}}
 # Files that an optional package can't do without; nobody imports them at its top.
 LATE = {"export.torch_module": "torch"}
 
@@ -208,7 +227,8 @@ def test_optional_packages_are_imported_late():
         for node in ast.parse(path.read_text()).body:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
-            assert not {module.partition(".")[0] for module in modules} & set(OPTIONAL) - {LATE.get(name)}, name
+            found = {module.partition(".")[0] for module in modules} & set(OPTIONAL)
+            assert found <= OF_THE_APP.get(name, {LATE.get(name)}), name
 
 
 def test_files_that_need_an_optional_package_are_imported_late():
@@ -221,6 +241,13 @@ def run(script):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
+
+
+def test_the_app_is_known_to_nobody():
+    for name, found in IMPORTS.items():
+        if not inside(name, "app") and name != "__main__":
+            assert not [target for target, _ in found if inside(target, "app")], name
+    assert not {target for target, at_top in IMPORTS["app.main"] if at_top}, "without Typer, app.main must load"
 
 
 def test_import_loads_neither_numba_nor_any_optional_package():

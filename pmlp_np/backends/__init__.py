@@ -30,3 +30,10 @@ def create(name: str, device: str, plan: Plan) -> Backend:
     from pmlp_np.backends.numba.backend import NumbaBackend
 
     return NumbaBackend(plan)
+
+
+def machine_facts() -> dict[str, Any]:
+    """What the default backend finds on this machine, by name: see backends/numba/machine.py. A second or two."""
+    from pmlp_np.backends.numba.machine import facts
+
+    return facts()

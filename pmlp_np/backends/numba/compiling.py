@@ -38,9 +38,9 @@ _FLUSH_BITS = 0x8040
 
 @cache
 def source_hash() -> str:
-    """A hash of the package's sources and Numba's version."""
+    """A hash of the package's sources and Numba's version; but for the command line, which nothing compiled is of."""
     digest = hashlib.sha256(f"numba {numba.__version__}".encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    for path in sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name != "app"):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:20]
 

@@ -1,0 +1,163 @@
+"""Choices: which members a fit trains, from the lists that the command line is given or from its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import pmlp_np as pm
+from pmlp_np.errors import DataError, compose, show
+from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
+
+# What is tried where nothing is said: tables mostly want one or two layers of some width; which activation and
+# learning rate, is the table's own. 240 members, or 16.
+_WIDTHS, _QUICK_WIDTHS = (16, 32, 64, 128), (16, 64)
+_DEPTHS, _QUICK_DEPTHS = (1, 2, 3), (1, 2)
+_ACTIVATIONS, _QUICK_ACTIVATIONS = ("relu", "silu", "gelu", "tanh", "elu"), ("relu", "tanh")
+_RATES, _QUICK_RATES = (0.001, 0.003, 0.01, 0.03), (0.003, 0.01)
+_EPOCHS, _QUICK_EPOCHS = 300, 60
+_PATIENCE, _QUICK_PATIENCE = 30, 8
+SECONDS, QUICK_SECONDS = 60.0, 8.0
+# Rows from which minibatches are larger: each member still gets a hundred updates or more per epoch.
+_BATCHES = ((20_000, 128), (5_000, 64), (0, 32))
+_LARGEST_DEPTH = 20
+# Multiply-adds per second and thread of an epoch with all that belongs to it: what small members reach at least.
+_RATE_OF_WORK = 5e9
+# Epochs that the members should be able to train within the time budget, and members that are kept in any case.
+_WANTED_EPOCHS, _FEWEST_MEMBERS = 30, 8
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What to train and how, as the command line says it; empty lists and None stand for the defaults."""
+
+    widths: Sequence[int] = ()
+    depths: Sequence[int] = ()
+    activations: Sequence[str] = ()
+    learning_rates: Sequence[float] = ()
+    repeats: int | None = None
+    members: int | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    batch_size: int | None = None
+    time_budget: float | None = None
+    seed: int = 0
+    threads: int | None = None
+    metric: str | None = None
+    quick: bool = False
+
+    def epochs_and_patience(self) -> tuple[int, int]:
+        epochs = self.epochs or (_QUICK_EPOCHS if self.quick else _EPOCHS)
+        return epochs, self.patience or (_QUICK_PATIENCE if self.quick else _PATIENCE)
+
+    def seconds(self) -> float | None:
+        """The time budget of training; None for none, which is asked for by 0."""
+        if self.time_budget is None:
+            return QUICK_SECONDS if self.quick else SECONDS
+        return self.time_budget or None
+
+    def batch(self, n_rows: int) -> int:
+        return self.batch_size or next(size for rows, size in _BATCHES if n_rows >= rows)
+
+    def specs(self) -> tuple[pm.Specs, str]:
+        """(the members, how they came about)."""
+        widths = list(self.widths or (_QUICK_WIDTHS if self.quick else _WIDTHS))
+        depths = list(self.depths or (_QUICK_DEPTHS if self.quick else _DEPTHS))
+        activations = list(self.activations or (_QUICK_ACTIVATIONS if self.quick else _ACTIVATIONS))
+        rates = list(self.learning_rates or (_QUICK_RATES if self.quick else _RATES))
+        # Without hidden layers there is neither width nor activation to choose.
+        hidden = list(dict.fromkeys((width,) * depth for depth in depths for width in widths))
+        repeats = self.repeats or 1
+        if self.members is not None:
+            rate: Any = pm.log_uniform(min(rates), max(rates)) if len(rates) > 1 else rates[0]
+            n = self.members
+            drawn = pm.sample(n, seed=self.seed, hidden=hidden, activation=activations, learning_rate=rate)
+            return drawn, f"{n:,} drawn at random"
+        parts = [(len(hidden), "architectures"), (len(activations), "activations"), (len(rates), "learning rates")]
+        parts += [(repeats, "repeats")]
+        said = " x ".join(
+            f"{n} {word if n > 1 else word.removesuffix('s')}" for n, word in parts if n > 1 or word[0] == "a"
+        )
+        linear = [each for each in hidden if not each]
+        nonlinear = [each for each in hidden if each]
+        specs: pm.Specs | None = None
+        for some, names in ((linear, activations[:1]), (nonlinear, activations)):
+            if some:
+                more = pm.grid(hidden=some, activation=names, learning_rate=rates, repeats=repeats)
+                specs = more if specs is None else specs + more
+        assert specs is not None
+        return specs, said
+
+
+def fitting(specs: pm.Specs, n_rows: int, n_inputs: int, n_outputs: int, choices: Choices) -> tuple[pm.Specs, str]:
+    """(those of the members that can train for some epochs within the time budget, a note if not all can).
+
+    They are drawn at random. Who named a number of members gets it.
+    """
+    seconds, threads = choices.seconds(), choices.threads or available_threads()
+    if seconds is None or choices.members is not None or len(specs) <= _FEWEST_MEMBERS:
+        return specs, ""
+    sizes = pm.Pool(specs, n_inputs, max(n_outputs, 1), "cross_entropy" if n_outputs > 1 else "squared_error")
+    work = np.array([record["parameters"] for record in sizes.leaderboard()], np.float64)
+    order = np.random.default_rng(choices.seed).permutation(len(specs))
+    per_second = _RATE_OF_WORK * threads
+    # Forward, gradient, slopes: three multiply-adds per parameter and row; validation adds a part of that.
+    needed = np.cumsum(work[order]) * 3.5 * n_rows * _WANTED_EPOCHS / per_second
+    kept = max(_FEWEST_MEMBERS, int(np.searchsorted(needed, seconds)))
+    if kept >= len(specs):
+        return specs, ""
+    chosen = np.sort(order[:kept])
+    note = (f"{kept:,} of {len(specs):,} combinations, drawn at random, so that each trains some "
+            f"{_WANTED_EPOCHS} epochs within {seconds:g} s; a longer --time-budget tries more")  # fmt: skip
+    return specs[chosen], note
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# Lists on the command line.
+
+
+def numbers(option: str, texts: Sequence[str], kind: Callable[[str], Any], low: float, high: float) -> list[Any]:
+    """Values of an option that may be repeated and may hold lists: ["8,16", "32"] -> [8, 16, 32]; of whole numbers also
+    spans, "1-4". DataError for anything else, and outside of low ... high."""
+    found: list[Any] = []
+    for text in _split(texts):
+        word = "whole numbers" if kind is int else "numbers"
+        expected = f"{word} from {low:g} to {high:g}, as in {option} {'8,16 or 1-4' if kind is int else '0.001,0.01'}"
+        first, dash, last = text.partition("-")
+        try:
+            span = kind is int and dash and first
+            values = list(range(int(first), int(last) + 1)) if span else [kind(text)]
+        except ValueError:
+            values = []
+        if not values or not all(low <= value <= high for value in values):
+            raise DataError(compose(option, expected, show(text)))
+        found += values
+    return list(dict.fromkeys(found))
+
+
+def names(option: str, texts: Sequence[str]) -> list[str]:
+    """Names of activations; "paper" for the paper's ten, "all" for all. DataError for unknown ones."""
+    from pmlp_np.errors import unknown_name
+
+    found: list[str] = []
+    for text in _split(texts):
+        if text in ("paper", "all"):
+            found += pm.PAPER_ACTIVATIONS if text == "paper" else list(ACTIVATIONS)
+        elif text not in ACTIVATIONS and text not in ACTIVATION_ALIASES:
+            raise DataError(unknown_name(option, text, ACTIVATIONS, [*ACTIVATION_ALIASES, "paper", "all"]))
+        else:
+            found.append(ACTIVATION_ALIASES.get(text, text))
+    return list(dict.fromkeys(found))
+
+
+def _split(texts: Sequence[str]) -> list[str]:
+    return [each.strip() for text in texts for each in text.split(",") if each.strip()]

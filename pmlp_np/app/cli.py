@@ -1,0 +1,284 @@
+"""The commands of `pmlp`: what each takes, says and returns. The work is done in the modules beside."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pmlp_np as pm
+from pmlp_np.app import choices as choosing
+from pmlp_np.app import folder
+from pmlp_np.app.main import INTERRUPTED
+from pmlp_np.app.screen import Screen
+
+app = typer.Typer(
+    name="pmlp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Train hundreds of small neural networks on a table at once, and take the best ones along.",
+    epilog="Start with [bold]pmlp demo[/], or [bold]pmlp fit table.csv --target COLUMN --out result[/].",
+)
+
+_TABLE, _MODEL, _TRAINING, _OUTPUT = "The table", "Which networks", "Training", "Output"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else on stdout.",
+                                    rich_help_panel=_OUTPUT)]  # fmt: skip
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", rich_help_panel=_OUTPUT)]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A result folder of [bold]pmlp fit[/].",
+                                        show_default=False)]  # fmt: skip
+Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This member instead of the best one.",
+                                            show_default=False)]  # fmt: skip
+Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
+                                              show_default=False)]  # fmt: skip
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"pmlp_np {pm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pmlp(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command, whose help is its docstring, followed by examples."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        # Paragraphs as wide as the screen, not as the docstring's lines.
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        told = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        shown = "[bold]Examples[/]\n\n" + "\n\n".join(f"  {example}" for example in examples)
+        return app.command(help=told, epilog=shown)(function)
+
+    return decorate
+
+
+@_command(
+    "pmlp fit concrete.csv --target compressive_strength --out concrete",
+    "pmlp fit iris.parquet --target species --out iris --time-budget 20",
+    "pmlp fit t.csv --target y --out r --width 8,16,32 --depth 1-3 --activation paper",
+    "pmlp fit t.csv --target y --out r --members 1000 --learning-rate 0.0001,0.1",
+)
+def fit(
+    table: Annotated[str, typer.Argument(metavar="TABLE", show_default=False,
+                                         help="A CSV or Parquet file; - for CSV from stdin.")],
+    target: Annotated[str, typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to make for the result.", metavar="FOLDER",
+                                      show_default=False)],
+    task: Annotated[str | None, typer.Option(metavar="TASK", rich_help_panel=_TABLE, show_default=False,
+        help="regression or classification; else the target's cells tell.")] = None,
+    missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", rich_help_panel=_TABLE, show_default=False,
+        help="A text that stands for a missing cell, beside empty, NA, null... Repeatable.")] = None,
+    categorical: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="A column whose numbers or many texts are categories. Repeatable.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="A column to leave out. Repeatable.")] = None,
+    skip_missing_target: Annotated[bool, typer.Option("--skip-missing-target", rich_help_panel=_TABLE,
+        help="Leave out rows without a target.")] = False,
+    validation_share: Annotated[float, typer.Option(metavar="SHARE", rich_help_panel=_TABLE,
+        help="Share of the rows that choose members.")] = 0.2,
+    test_share: Annotated[float, typer.Option(metavar="SHARE", rich_help_panel=_TABLE,
+        help="Share of the rows that judge the chosen one.")] = 0.2,
+    width: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
+        help="Units per hidden layer: 8,16,32 or 1-100. Default 16,32,64,128.")] = None,
+    depth: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
+        help="Hidden layers; 0 is a linear model. Default 1-3.")] = None,
+    activation: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
+        help="Names, paper (ten) or all. Default relu,silu,gelu,tanh,elu.")] = None,
+    learning_rate: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
+        help="Adam's. Default 0.001,0.003,0.01,0.03.")] = None,
+    repeats: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
+        help="How often each combination comes, with other initial weights. Default 1.")] = None,
+    members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
+        help="Draw so many at random from the choices; rates between the smallest and the largest.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
+        help="Passes over the rows at most. Default 300.")] = None,
+    patience: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
+        help="Epochs without a better one after which a member stops. Default 30.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
+        help="Rows per update. Default 32, more for large tables.")] = None,
+    time_budget: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.0, rich_help_panel=_TRAINING,
+        show_default=False, help="Seconds of training at most; 0 for no end. Default 60.")] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_TRAINING, show_default=False,
+        help="What ranks: rmse, mae, r2; accuracy, balanced_accuracy, f1, roc_auc, log_loss.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=_TRAINING,
+        help="Of initial weights, orders and parts of rows.")] = 0,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
+        help="Default: all cores.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", rich_help_panel=_TRAINING,
+        help="A first look in seconds: 16 members, 60 epochs.")] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train many networks on a table, rank them, judge the best, and keep all in a folder.
+
+    Rows are parted at random into training rows (60 %), validation rows, which stop and rank members, and test rows,
+    which judge the chosen one. Ctrl-C ends training and keeps what was learned.
+    """
+    from pmlp_np.app.fitting import fit_table
+    from pmlp_np.app.run import Source
+
+    activations = choosing.names("--activation", activation or [])
+    wanted = choosing.Choices(
+        choosing.numbers("--width", width or [], int, 1, 1 << 16), choosing.numbers("--depth", depth or [], int, 0, 20),
+        activations, choosing.numbers("--learning-rate", learning_rate or [], float, 1e-12, 1e6), repeats, members,
+        epochs, patience, batch_size, time_budget, seed, threads, metric, quick,
+    )  # fmt: skip
+    source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
+                    validation_share, test_share)  # fmt: skip
+    screen = Screen(json)
+    if fit_table(source, wanted, out, overwrite, screen) == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+@_command(
+    "pmlp leaderboard concrete",
+    "pmlp leaderboard concrete --top 5 --sort parameters",
+    "pmlp leaderboard concrete --csv | head",
+)
+def leaderboard(
+    result: Folder,
+    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N only. Default 20, or all with --csv "
+                                            "and --json.", show_default=False)] = None,
+    sort: Annotated[str, typer.Option(metavar="COLUMN", help="Any column of leaderboard.csv; scores best first.")
+                    ] = "rank",
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Show the members of a result, best first."""
+    from pmlp_np.app.fitting import show_leaderboard
+
+    show_leaderboard(folder.Result(result), top, sort, csv, Screen(json))
+
+
+@_command(
+    "pmlp predict concrete new.csv --out predictions.csv",
+    "pmlp predict concrete new.csv --ensemble 10 --keep id --out predictions.csv",
+    "cat new.csv | pmlp predict concrete - --out - | head",
+)
+def predict(
+    result: Folder,
+    table: Annotated[str, typer.Argument(metavar="TABLE", show_default=False,
+                                         help="A table with the columns of the fit; - for CSV from stdin.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A CSV file to write; - for stdout.", show_default=False)],
+    member: Member = None,
+    ensemble: Ensemble = None,
+    keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", show_default=False,
+        help="A column of the table to put before the predictions. Repeatable.")] = None,
+    missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", show_default=False,
+        help="A text that stands for a missing cell, beside those of the fit. Repeatable.")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Predict the rows of a table: a value in the target's own units, or a class and the probability of each.
+
+    Where the table has the target too, the score on it is said.
+    """
+    from pmlp_np.app.predicting import predict_table
+
+    predict_table(folder.Result(result), table, out, member, ensemble, keep or [], missing or [], overwrite,
+                  Screen(json or str(out) == "-"), json)  # fmt: skip
+
+
+@_command(
+    "pmlp export concrete --out concrete.onnx",
+    "pmlp export penguins --raw-table --out penguins.onnx",
+    "pmlp export concrete --ensemble 10 --out concrete.onnx",
+    "pmlp export concrete --format python --out concrete_model.py",
+)
+def export(
+    result: Folder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.", show_default=False)],
+    format: Annotated[str | None, typer.Option(metavar="FORMAT", show_default=False,
+        help="onnx, torch, sklearn or python; else by FILE's ending.")] = None,
+    member: Member = None,
+    ensemble: Ensemble = None,
+    raw_table: Annotated[bool, typer.Option("--raw-table", help="ONNX alone: take the table's own columns, texts and "
+                                            "missing cells included, an input each.")] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write a member, or the mean of several, as a model for other systems.
+
+    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone. It takes the
+    table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the target's
+    units.
+    """
+    from pmlp_np.app.exporting import export_model
+
+    export_model(folder.Result(result), format, out, member, ensemble, overwrite, Screen(json), raw_table)
+
+
+@_command(
+    "pmlp plot concrete --kind loss --out loss.png",
+    "pmlp plot concrete --kind heat-map --x width --y learning_rate --out map.svg",
+)
+def plot(
+    result: Folder,
+    kind: Annotated[str, typer.Option(metavar="KIND", show_default=False,
+        help="loss, width, parameters, activation or heat-map.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .png, .svg or .pdf file to write.", show_default=False)],
+    x: Annotated[str, typer.Option(metavar="NAME", help="Of a heat map: the hyperparameter to the right.")] = "width",
+    y: Annotated[str, typer.Option(metavar="NAME", help="Of a heat map: the one upward.")] = "learning_rate",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Draw a result: loss curves, scores by size or activation, a map of two hyperparameters."""
+    from pmlp_np.app.drawing import draw_one
+
+    draw_one(folder.Result(result), kind, out, x, y, overwrite, Screen(json))
+
+
+@_command("pmlp demo", "pmlp demo --out wine")
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to make for the result.")
+                   ] = Path("pmlp_demo"),
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Fit a small table that comes with scikit-learn, in seconds and without a network."""
+    from pmlp_np.app.demo import run_demo
+
+    if run_demo(out, overwrite, Screen(json)) == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+@_command("pmlp bench", "pmlp bench --members 5000 --threads 1 --json")
+def bench(
+    members: Annotated[int, typer.Option(metavar="N", min=10, help="Networks to train at once.")] = 1000,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False,
+                                                help="Default: all cores.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Measure on this machine how fast networks train, beside what is installed, in some seconds."""
+    from pmlp_np.app.bench import run_bench
+
+    run_bench(members, threads, Screen(json))
+
+
+@_command("pmlp doctor", "pmlp doctor --json")
+def doctor(json: Json = False, debug: Debug = False) -> None:
+    """Say what is installed and what this machine can do: versions, backends, threads, SIMD, measured peak, GPU."""
+    from pmlp_np.app.doctor import run_doctor
+
+    run_doctor(Screen(json))

@@ -1,0 +1,206 @@
+"""Columns: what each column of a table is for a network (numbers, categories, dates, or left out), and the task that
+the target sets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.app.tables import Table, as_texts, is_text
+from pmlp_np.errors import DataError, compose, show
+
+# Texts that come in fewer rows than this are not learned as categories of their own, nor are more than so many.
+RAREST_CATEGORY, MOST_CATEGORIES = 2, 100
+# A column whose categories cover less than this share of its rows holds names, ids or sentences.
+_LEAST_COVERED = 0.5
+# Whole numbers with up to this many values, each in five rows on average, are classes.
+_MOST_NUMBERED_CLASSES, _ROWS_PER_CLASS = 20, 5
+_MOST_CLASSES = 1000
+# Formats that dates are tried with, in this order; the first is any way of ISO 8601.
+_DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
+                 "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%b %d, %Y")  # fmt: skip
+# Names of columns that may number the rows.
+_ROW_NUMBERS = {"id", "index", "row", "no", "nr", "number", "#"}
+_TASKS = ("regression", "classification")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a column is: "number", "category", "date" (with the format of its texts) or "left out" (and why)."""
+
+    kind: str
+    reason: str = ""
+    date_format: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be predicted: "regression" or "classification" (of these classes, sorted), and how that was found."""
+
+    name: str
+    reason: str
+    classes: tuple[str | int | float, ...] = ()
+
+
+def kinds_of(table: Table, target: str, categorical: Collection[str], drop: Collection[str]) -> dict[str, Kind]:
+    """The kind of each column but the target. DataError for cells of mixed kinds, and where nothing is left."""
+    for name in (*categorical, *drop):
+        table.column_called(name)
+    found = {}
+    for name in table.frame.columns:
+        if name != target:
+            chosen = name in categorical
+            found[name] = Kind("left out", "as you asked") if name in drop else _kind_of(table, name, chosen)
+    if all(kind.kind == "left out" for kind in found.values()):
+        why = "; ".join(f"{name}: {kind.reason}" for name, kind in found.items()) or "no other column"
+        raise DataError(compose(f"{table.name}", "columns to predict the target from", why))
+    return found
+
+
+def _kind_of(table: Table, name: str, categorical: bool) -> Kind:
+    cells = table.frame[name]
+    known = cells.dropna()
+    if not len(known):
+        return Kind("left out", "no cell holds anything")
+    n_values = known.nunique()
+    if n_values == 1 and len(known) == len(cells):
+        return Kind("left out", f"constant, {show(known.iloc[0].item() if not is_text(known) else known.iloc[0])}")
+    if categorical:
+        return Kind("category")
+    if cells.dtype.kind == "M":
+        return Kind("date")
+    if not is_text(cells):
+        _refuse_infinite(table, name)
+        return Kind("left out", "it numbers the rows") if _numbers_rows(name, cells) else Kind("number")
+    _refuse_mixed(table, f"column {name!r}", known, f"--categorical {name}")
+    date_format = _date_format(known)
+    if date_format:
+        return Kind("date", "", date_format)
+    counts = known.value_counts()
+    kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
+    if kept.sum() < _LEAST_COVERED * len(known):
+        few = f"{n_values:,} different texts in {len(known):,} rows, as ids, names or sentences have"
+        return Kind("left out", few)
+    return Kind("category")
+
+
+def _refuse_infinite(table: Table, name: str) -> None:
+    infinite = np.isinf(table.frame[name].to_numpy(np.float64))
+    if infinite.any():
+        mend = "Mend or empty the cell."
+        where = table.where(int(table.frame.index[infinite.argmax()]))
+        raise DataError(compose(f"column {name!r}, {where}", "finite numbers", "infinity", mend))
+
+
+def _numbers_rows(name: str, cells: Any) -> bool:
+    """Whether a column is called like an id and counts: what it says of a row is where the row stands."""
+    called = name.lower() in _ROW_NUMBERS or name.lower().endswith(("_id", " id"))
+    return called and cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) == 1).all())
+
+
+def _refuse_mixed(table: Table, name: str, known: Any, instead: str) -> None:
+    """Mostly numbers beside other texts is a mistake, or another word for a missing cell."""
+    import pandas
+
+    odd = pandas.to_numeric(known, errors="coerce").isna()
+    n_odd = int(odd.sum())
+    if not n_odd or 2 * n_odd > len(known):
+        return
+    cell = known[odd].iloc[0]
+    where = table.where(int(known.index[odd.to_numpy().argmax()]))
+    got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {where}"
+    quoted = f"'{cell}'" if " " in cell or not cell.isalnum() else cell
+    mend = f"Mend them, or say --missing {quoted} if that means nothing is known, or {instead}."
+    raise DataError(compose(name, "numbers or texts", got, mend))
+
+
+def _date_format(known: Any) -> str:
+    """The format in which all these texts are dates; "" if there is none."""
+    import pandas
+
+    sample = known.iloc[:100]
+    # What is no date to a glance needs no parsing: a date has digits and is short.
+    if not sample.str.contains(r"\d", regex=True).all() or sample.str.len().max() > 40:
+        return ""
+    for date_format in _DATE_FORMATS:
+        # All of them only where the first are.
+        if all(
+            pandas.to_datetime(cells, format=date_format, errors="coerce", utc=True).notna().all()
+            for cells in (sample, known)
+        ):
+            return date_format
+    return ""
+
+
+def category_texts(cells: Any) -> tuple[list[str], int]:
+    """The texts that are learned as categories, sorted, and how many rarer ones are not."""
+    counts = as_texts(cells).dropna().value_counts()
+    kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
+    return sorted(kept.index.tolist()), len(counts) - len(kept)
+
+
+# The target.
+
+
+def task_of(table: Table, target: str, asked: str | None = None) -> Task:
+    """The task that a target sets, or the one that is asked for.
+
+    DataError for a target with missing cells, with one value, with too many classes, or that does not suit what is
+    asked for.
+    """
+    if asked is not None and asked not in _TASKS:
+        raise DataError(compose("--task", " or ".join(_TASKS), show(asked)))
+    cells = table.frame[target]
+    name = f"target {target!r}"
+    missing = cells.isna()
+    if missing.any():
+        n = int(missing.sum())
+        where = table.where(int(table.frame.index[missing.to_numpy().argmax()]))
+        mend = "Fill them, or leave their rows out with --skip-missing-target."
+        got = f"{n:,} missing of {len(cells):,}, the first in {where}"
+        raise DataError(compose(name, "a value in every row", got, mend))
+    values = cells.unique()
+    if len(values) == 1:
+        mend = "There is nothing to learn from it: choose another target, or add other rows."
+        only = show(values[0] if is_text(cells) else values[0].item())
+        raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
+    if cells.dtype.kind == "M":
+        mend = "Turn it into numbers (days since a day, say) or into texts."
+        raise DataError(compose(name, "numbers or texts", "dates", mend))
+    if is_text(cells):
+        return _task_of_texts(table, name, cells, asked)
+    _refuse_infinite(table, target)
+    whole = bool((cells == cells.round()).all())
+    word = "whole numbers" if whole else "numbers"
+    few = len(values) <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * len(values) <= len(cells)
+    reason = f"{len(values):,} different {word}"
+    if asked == "regression" or (asked is None and not (whole and few)):
+        return Task("regression", "as you asked" if asked else reason)
+    _refuse_many(name, len(values))
+    classes = tuple(int(value) if whole else float(value) for value in sorted(values.tolist()))
+    return Task("classification", "as you asked" if asked else reason, classes)
+
+
+def _task_of_texts(table: Table, name: str, cells: Any, asked: str | None) -> Task:
+    import pandas
+
+    if asked == "regression":
+        odd = pandas.to_numeric(cells, errors="coerce").isna()
+        if odd.any():
+            where = table.where(int(table.frame.index[odd.to_numpy().argmax()]))
+            raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
+    elif asked is None:
+        _refuse_mixed(table, name, cells, "--task classification")
+    n_values = cells.nunique()
+    _refuse_many(name, n_values)
+    reason = "as you asked" if asked else f"{n_values:,} different texts"
+    return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
+
+
+def _refuse_many(name: str, n_values: int) -> None:
+    if n_values > _MOST_CLASSES:
+        mend = "Join rare classes, or choose another target."
+        raise DataError(compose(name, f"at most {_MOST_CLASSES:,} classes", f"{n_values:,}", mend))

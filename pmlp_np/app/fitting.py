@@ -1,0 +1,143 @@
+"""`pmlp fit` and `pmlp leaderboard`: what is said while a table is fitted, and of the result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pmlp_np.app import folder, run, scores
+from pmlp_np.app.choices import Choices
+from pmlp_np.app.drawing import draw_all
+from pmlp_np.app.screen import Screen, Watching, leaderboard, table
+from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.training.metrics import METRICS
+
+_TOP_AFTER_FIT, _TOP = 8, 20
+_ENDINGS = {
+    "done": "all have stopped or done their epochs",
+    "time budget": "the time budget is spent; a longer --time-budget may find better ones",
+    "interrupted": "interrupted: what was learned so far is kept",
+    "stopped": "stopped",
+}
+
+
+def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+    """Do all of `pmlp fit`. Returns how training ended."""
+    try:
+        return _fit_table(source, choices, out, overwrite, screen)
+    except KeyboardInterrupt:
+        # Before anything was learned, or a second time.
+        print("pmlp: interrupted; nothing is written", file=sys.stderr)
+        return "interrupted"
+
+
+def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+    folder.check_target(out, overwrite)
+    with screen.busy(f"Reading {source.path}"):
+        problem = run.understand(source, choices.seed)
+    pool, came_about = run.pool_of(problem, choices)
+    folder.check_target(out, overwrite, run.room_needed(pool, choices.epochs_and_patience()[0]))
+    _introduce(problem, choices, came_about, screen)
+    with screen.busy("Preparing to train (the first time compiles, some seconds)"):
+        run.warm_up(pool, problem, choices)
+    target = problem.preparation.target
+    metric = run.metric_of(target.task, choices)
+    scale = scores.in_own_units(metric, 1.0, target)
+    epochs, _ = choices.epochs_and_patience()
+    with Watching(screen, pool, epochs, choices.seconds(), metric, scale, METRICS[metric].grows) as watching:
+        trained = run.train(problem, choices, pool, watching)
+    with screen.busy(f"Writing {out}"):
+        before = len(problem.notes)
+        found = run.write(trained, out, overwrite, draw_all)
+    screen.notes(problem.notes[before:])
+    _conclude(trained, out, screen)
+    screen.document(found)
+    return pool.ended_
+
+
+def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: Screen) -> None:
+    source, task, table = problem.source, problem.task, problem.table
+    kinds: dict[str, int] = {}
+    for column in problem.preparation.columns:
+        kinds[column.kind] = kinds.get(column.kind, 0) + 1
+    words = {"number": "numeric", "category": "categorical", "date": "date"}
+    columns = ", ".join(f"{n} {words[kind]}" for kind, n in kinds.items())
+    if problem.preparation.left_out:
+        columns += f", {len(problem.preparation.left_out)} left out"
+    epochs, patience = choices.epochs_and_patience()
+    seconds = choices.seconds()
+    limit = f", at most {seconds:g} s" if seconds else ""
+    parts = {name: len(rows) for name, rows in problem.parts.items()}
+    batch = choices.batch(parts["training"])
+    hint = "" if source.task else f" (--task {'regression' if task.classes else 'classification'} overrules)"
+    screen.facts([
+        ("Table", f"{source.path}, {len(table):,} rows"),
+        ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
+        ("Columns", f"{columns}: {problem.X.shape[1]} input{'s' * (problem.X.shape[1] > 1)}"),
+        ("Rows", f"{parts['training']:,} train, {parts['validation']:,} choose, {parts['test']:,} test"),
+        ("Members", came_about),
+        ("Training", f"up to {epochs} epochs of {batch} rows a step, patience {patience}{limit}"),
+    ])  # fmt: skip
+    screen.notes(problem.notes)
+    screen.say()
+
+
+def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
+    pool, metric, found = trained.pool, trained.metric, trained.scores
+    screen.say(f"Trained {len(pool):,} networks in {trained.seconds:.1f} s: {_ENDINGS[pool.ended_]}.", "")
+    screen.say(leaderboard(trained.records[:_TOP_AFTER_FIT], screen.out.width))
+    more = len(trained.records) - _TOP_AFTER_FIT
+    if more > 0:
+        screen.say(f"... {more:,} more: pmlp leaderboard {out}")
+    screen.say()
+    classes = trained.problem.preparation.target.classes
+    who = [("best", f"best, id {trained.best['id']}")]
+    if trained.n_ensemble > 1:
+        who.append(("ensemble", f"mean of {trained.n_ensemble} best"))
+    who.append(("guess", "most frequent class" if classes else "mean of target"))
+    names = list(dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name])))
+    lines = [
+        [f"{scores.LABELS[name]}, {part}", *(scores.shown(name, found[key][part][name]) for key, _ in who)]
+        for part, name in [("validation", metric), *(("test", name) for name in names)]
+    ]
+    screen.say(table([("", "left"), *((text, "right") for _, text in who)], lines))
+    screen.say(f"The validation score is optimistic: it chose the best of {len(pool):,}. The test score is fair.", "")
+    screen.say(f"Written to {out}: pool, best member, leaderboard, plots. Next:")
+    screen.say(f"  pmlp predict {out} TABLE --out predictions.csv", f"  pmlp export {out} --out model.onnx")
+
+
+def show_leaderboard(result: folder.Result, top: int | None, sort: str, csv: bool, screen: Screen) -> None:
+    """Do all of `pmlp leaderboard`."""
+    if csv and screen.json:
+        raise DataError(compose("--csv and --json", "one of them", "both"))
+    records = ordered(result.records, sort)
+    if csv or screen.json:
+        records = records[:top]
+        if csv:
+            sys.stdout.write(folder.as_csv(records))
+        screen.document(records)
+        return
+    top = top or _TOP
+    screen.say(leaderboard(records[:top], screen.out.width))
+    if len(records) > top:
+        screen.say(f"... {len(records) - top:,} more: --top {len(records)}")
+
+
+def ordered(records: Sequence[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
+    """Records by a column; scores best first, all else smallest first, what is not known last."""
+    names = list(records[0])
+    column = sort if sort in names else f"validation_{sort}"
+    if column not in names:
+        raise DataError(unknown_name("--sort", sort, names))
+    metric = METRICS.get(column.removeprefix("validation_")) if column.startswith("validation_") else None
+    sign = -1 if metric is not None and metric.grows else 1
+
+    def key(record: dict[str, Any]) -> tuple[bool, Any]:
+        value = record[column]
+        if isinstance(value, str):
+            return False, value
+        return value != value, sign * value
+
+    return sorted(records, key=key)

@@ -1,0 +1,251 @@
+"""The result folder: what a fit leaves behind, written whole or not at all.
+
+    pool.pmlp         every member, as pm.load reads it
+    best.pmlp         the best member alone, as pm.MLP.load reads it
+    leaderboard.csv   every member's record, best first, in the target's own units
+    plots/*.png       pictures
+    table.json        how a table becomes X and y
+    run.json          settings, versions, scores
+
+Files are written into a hidden sibling, which gets the folder's name when all of them are there: what is killed or runs
+out of room leaves no half behind under that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pmlp_np as pm
+from pmlp_np.app.preparation import Preparation
+from pmlp_np.errors import DataError, FileFormatError, compose, nearest, readable_bytes, show
+
+POOL, BEST, LEADERBOARD, PLOTS, TABLE, RUN = (
+    "pool.pmlp", "best.pmlp", "leaderboard.csv", "plots", "table.json", "run.json",
+)  # fmt: skip
+RUN_FORMAT, RUN_VERSION = "pmlp_np run", 1
+
+
+class Result:
+    """A result folder to read from. FileNotFoundError or FileFormatError for anything else."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        name = f"folder {path}"
+        if not path.is_dir():
+            parent = path.parent
+            beside = [each.name for each in parent.iterdir() if (each / RUN).exists()] if parent.is_dir() else []
+            guess = nearest(path.name, beside)
+            mend = (
+                f"Did you mean {parent / guess}?" if guess else "Make one: pmlp fit TABLE --target COLUMN --out FOLDER."
+            )
+            got = "a file" if path.exists() else "none"
+            raise FileNotFoundError(compose(name, "a result folder of pmlp fit", got, mend))
+        self.run = _json(path / RUN, name)
+        if self.run.get("format") != RUN_FORMAT or self.run.get("version") != RUN_VERSION:
+            mend = "Open it with the version of pmlp_np that wrote it."
+            raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(self.run.get("version")), mend))
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        return Preparation.from_plain(_json(self.path / TABLE, f"folder {self.path}"), f"file {self.path / TABLE}")
+
+    @cached_property
+    def pool(self) -> pm.Pool:
+        return pm.load(self.path / POOL)
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The leaderboard's records, best first."""
+        path = self.path / LEADERBOARD
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                return [{name: _cell(text) for name, text in record.items()} for record in csv.DictReader(file)]
+        except FileNotFoundError as error:
+            raise _incomplete(f"folder {self.path}", LEADERBOARD) from error
+
+    def ids(self, member: int | None, ensemble: int | None) -> list[int]:
+        """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others."""
+        if member is not None and ensemble is not None:
+            raise DataError(compose("--member and --ensemble", "one of them", "both"))
+        ids = [int(record["id"]) for record in self.records]
+        if member is not None and member not in ids:
+            mend = f"See pmlp leaderboard {self.path}."
+            raise DataError(
+                compose("--member", f"an id of {self.path}, from {min(ids)} to {max(ids)}", f"{member}", mend)
+            )
+        if ensemble is not None and not 1 <= ensemble <= len(ids):
+            raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
+        return [member] if member is not None else ids[: ensemble or 1]
+
+
+def _json(path: Path, name: str) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _incomplete(name, path.name) from error
+    except ValueError as error:
+        raise FileFormatError(compose(f"file {path}", "JSON", str(error), "The file is damaged.")) from error
+    if not isinstance(found, dict):
+        raise FileFormatError(compose(f"file {path}", "a JSON object", show(found)))
+    return found
+
+
+def _incomplete(name: str, file: str) -> FileFormatError:
+    mend = "It holds no result of pmlp fit, or has lost a file."
+    return FileFormatError(compose(name, f"a file {file}", "none", mend))
+
+
+def _cell(text: str | None) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError, TypeError):
+            return kind(text or "nan")
+    return text
+
+
+# Writing.
+
+
+def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
+    """DataError unless a result folder can be written there: nothing else is in the way, there is room for `needed`
+    bytes, and files can be made beside it."""
+    name = f"folder {path}"
+    if path.exists():
+        if not path.is_dir():
+            raise DataError(compose(name, "a folder to make", "a file of that name", "Choose another --out."))
+        ours, empty = (path / RUN).exists(), not any(path.iterdir())
+        if not ours and not empty:
+            mend = "Choose another --out: other files are never overwritten."
+            raise DataError(compose(name, "a folder to make", "one that holds other files", mend))
+        if ours and not overwrite:
+            mend = "Choose another --out, or say --overwrite."
+            raise DataError(compose(name, "a folder to make", "one that already holds a result", mend))
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise DataError(compose(name, f"its parent {parent} to exist", "no such folder", f"mkdir -p {parent}"))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise DataError(compose(name, f"a place where files can be made ({parent})", "no permission"))
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        mend = "Free some, choose another --out, or train fewer members."
+        expected = f"{readable_bytes(needed)} of room on the disk"
+        raise DataError(compose(name, expected, f"{readable_bytes(free)}", mend))
+
+
+def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> None:
+    """Have `fill` write files into a hidden sibling of `path`, which then takes the name.
+
+    Where a result is overwritten, the old one steps aside for a moment, and is removed when the new one is there.
+    """
+    path = path.absolute()
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        fill(draft)
+        os.chmod(draft, 0o777 & ~_umask())
+        check_target(path, overwrite)
+        if path.exists():
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            os.replace(path, aside / path.name)
+            try:
+                os.replace(draft, path)
+            except BaseException:
+                os.replace(aside / path.name, path)
+                raise
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A path to write a file to, which becomes `path` when all is well. DataError where a file is in the way.
+
+    What is no regular file (a pipe, /dev/stdout) is written to as it is.
+    """
+    if path.exists() and not path.is_file():
+        if path.is_dir():
+            raise DataError(compose(f"file {path}", "a file to write", "a folder of that name", "Give a file's name."))
+        yield path
+        return
+    check_file(path, overwrite)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.absolute().parent)
+    os.close(handle)
+    try:
+        yield Path(draft)
+        os.chmod(draft, 0o666 & ~_umask())
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """DataError where a file can't be written, before the work is done."""
+    if path.is_file() and not overwrite:
+        raise DataError(compose(f"file {path}", "a new file", "one that exists", "Choose another, or say --overwrite."))
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and have it on the disk."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def as_json(value: Any) -> str:
+    """JSON text, indented; numbers that are none become null."""
+    return json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """A value of dictionaries, lists, texts and numbers as JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def as_csv(records: Sequence[dict[str, Any]]) -> str:
+    """Records as CSV, numbers in full; empty cells for what is not known."""
+    text = io.StringIO()
+    if records:
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        for record in records:
+            writer.writerow({name: _written(value) for name, value in record.items()})
+    return text.getvalue()
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

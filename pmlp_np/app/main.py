@@ -1,0 +1,85 @@
+"""The script `pmlp`: runs the command line, and turns what goes wrong into one line on stderr and an exit code.
+
+0: done. 1: the data, a file or the machine is in the way. 2: the command line is not understood. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+_NEEDED = ("typer", "rich", "pandas", "pyarrow", "click")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `pmlp` with these arguments (default: the process's). Returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        from pmlp_np.app.cli import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        return _fail(f"the command line needs {error.name}, which is not installed: pip install 'pmlp_np[app]'")
+    try:
+        code = app(arguments, prog_name="pmlp", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has enough of it, as `head` has (Typer, too, notices, and exits). Nothing is left to
+        # be flushed into the pipe.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        return _failed(error, arguments, f"{error.name} is not installed: pip install 'pmlp_np[app]'")
+    except (ValueError, OSError, MemoryError, ImportError) as error:
+        return _failed(error, arguments, _said(error))
+    except Exception as error:
+        # What the parser of the command line raises; its class depends on the version of Typer.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            context = getattr(error, "ctx", None)
+            path = getattr(context, "command_path", "pmlp")
+            return _fail(f"{error.format_message()} See {path} --help.", USAGE_ERROR)
+        if type(error).__name__ == "Abort":
+            return _fail("interrupted", INTERRUPTED)
+        raise
+
+
+def _said(error: BaseException) -> str:
+    """An error of a file system tells what and where; ours tell all by themselves."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'output'}: {error.strerror}. {_MENDS.get(error.errno or 0, '')}".rstrip()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_MENDS = {
+    28: "The disk is full: free some room, or write elsewhere.",
+    122: "Your share of the disk is used up: free some room, or write elsewhere.",
+    13: "Write elsewhere, or have the permission changed.",
+    30: "Write elsewhere.",
+}
+
+
+def _failed(error: BaseException, arguments: Sequence[str], text: str) -> int:
+    from pmlp_np.errors import PmlpError
+
+    if "--debug" in arguments:
+        raise error
+    ours = isinstance(error, (PmlpError, OSError, MemoryError, ImportError))
+    return _fail(text if ours else f"{type(error).__name__}: {text}. (--debug shows where.)")
+
+
+def _fail(text: str, code: int = USER_ERROR) -> int:
+    with contextlib.suppress(OSError):
+        print(f"pmlp: {text}", file=sys.stderr)
+    return code
+
+
+def script() -> None:
+    """The entry point that pyproject.toml names."""
+    sys.exit(main())

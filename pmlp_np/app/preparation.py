@@ -1,0 +1,374 @@
+"""Preparation: from a table's columns to X and y, and from predictions back to the target's own values.
+
+What is learned is what scikit-learn's SimpleImputer (median), StandardScaler and OneHotEncoder learn of the training
+rows. It is kept as numbers and texts in a JSON file: nothing in it is executed, and it outlives scikit-learn's
+versions, whose files (pickles and skops alike) hold an estimator's inner attributes.
+
+Two matrices matter. The *inputs* (n, k) float64 are the prepared columns in the table's own units: numbers with missing
+cells filled, dates as days, categories and "is missing" as 0 and 1. X is (inputs - shift) / scale, on which members
+train. Between the two everything is affine, so that exported models take the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pmlp_np.app.columns import Kind, Task, category_texts
+from pmlp_np.app.tables import Table, as_texts, is_text, plain_text
+from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
+
+_FORMAT, _VERSION = "pmlp_np table", 1
+_DAY = np.timedelta64(1, "D")
+# Cycles that a date may follow, in days, by name. The year is the Gregorian calendar's mean one.
+CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
+
+
+def _filled(values: np.ndarray, median: float) -> tuple[np.ndarray, np.ndarray]:
+    """(values with the median in place of NaN, where NaN was)."""
+    missing = np.isnan(values)
+    return np.where(missing, median, values), missing
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column of numbers: missing cells become the median; where the training rows had any, a second input tells.
+
+    mean, scale: of the training rows, missing cells filled; scale is the standard deviation, 1 where that is 0.
+    """
+
+    name: str
+    median: float
+    mean: float
+    scale: float
+    marks_missing: bool
+    kind: ClassVar[str] = "number"
+
+    @classmethod
+    def learn(cls, name: str, values: np.ndarray) -> Number:
+        """values: (n,) float64, NaN where missing."""
+        known = values[~np.isnan(values)]
+        median = float(np.median(known)) if len(known) else 0.0
+        filled, missing = _filled(values, median)
+        std = float(filled.std())
+        # Of equal numbers the standard deviation may be a rounding error instead of 0.
+        constant = std <= 1e-14 * abs(median) or len(known) == 0
+        return cls(name, median, float(filled.mean()), 1.0 if constant else std, bool(missing.any()))
+
+    def input_names(self) -> list[str]:
+        return [self.name] + [f"{self.name} is missing"] * self.marks_missing
+
+    def affine(self) -> tuple[list[float], list[float]]:
+        """(shift, scale) of each input."""
+        return [self.mean] + [0.0] * self.marks_missing, [self.scale] + [1.0] * self.marks_missing
+
+    def inputs(self, values: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """(the inputs, which cells are missing) of values (n,) float64."""
+        filled, missing = _filled(values, self.median)
+        return [filled] + [missing.astype(np.float64)] * self.marks_missing, missing
+
+    def read(self, table: Table) -> np.ndarray:
+        """The column's cells, (n,) float64, NaN where missing. DataError for what is no number."""
+        import pandas
+
+        cells = table.frame[self.name]
+        if cells.dtype.kind == "M":
+            raise DataError(compose(f"column {self.name!r} of {table.name}", "numbers", "dates"))
+        if is_text(cells):
+            numbers = pandas.to_numeric(cells, errors="coerce")
+            _refuse_first(table, self.name, numbers.isna() & cells.notna(), "numbers, as in training")
+            cells = numbers
+        values = cells.to_numpy(np.float64, na_value=np.nan)
+        _refuse_first(table, self.name, np.isinf(values), "finite numbers")
+        return values
+
+
+@dataclass(frozen=True)
+class Date:
+    """A column of dates, as days since 1970 and as sines and cosines of the cycles that the training rows span.
+
+    date_format: of its texts, "" where the file has dates of its own kind. days: how the days are prepared, as a
+    Number. cycles: names out of "day", "week", "year".
+    """
+
+    name: str
+    date_format: str
+    days: Number
+    cycles: tuple[str, ...]
+    kind: ClassVar[str] = "date"
+
+    @classmethod
+    def learn(cls, name: str, date_format: str, values: np.ndarray) -> Date:
+        """values: (n,) float64, days since 1970, NaN where missing."""
+        known = values[~np.isnan(values)]
+        span = float(np.ptp(known)) if len(known) else 0.0
+        has_times = bool((known % 1.0 != 0.0).any())
+        cycles = [each for each, days in CYCLES.items() if span >= days and (each != "day" or has_times)]
+        return cls(name, date_format, Number.learn(f"{name} (days since 1970)", values), tuple(cycles))
+
+    def input_names(self) -> list[str]:
+        waves = [f"{self.name} ({wave} of the {cycle})" for cycle in self.cycles for wave in ("sine", "cosine")]
+        return [*self.days.input_names(), *waves]
+
+    def affine(self) -> tuple[list[float], list[float]]:
+        shift, scale = self.days.affine()
+        return shift + [0.0] * 2 * len(self.cycles), scale + [1.0] * 2 * len(self.cycles)
+
+    def inputs(self, values: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        found, missing = self.days.inputs(values)
+        for cycle in self.cycles:
+            angle = 2.0 * np.pi * found[0] / CYCLES[cycle]
+            found += [np.sin(angle), np.cos(angle)]
+        return found, missing
+
+    def read(self, table: Table) -> np.ndarray:
+        """The column's cells as days since 1970, (n,) float64, NaN where missing. DataError for what is no date."""
+        import pandas
+
+        cells = table.frame[self.name]
+        if cells.isna().all():
+            return np.full(len(cells), np.nan)
+        if cells.dtype.kind != "M":
+            date_format = self.date_format or "ISO8601"
+            dates = pandas.to_datetime(as_texts(cells), format=date_format, errors="coerce", utc=True)
+            example = {"ISO8601": "2026-01-31"}.get(date_format, date_format)
+            _refuse_first(table, self.name, dates.isna() & cells.notna(), f"dates such as {example}, as in training")
+            cells = dates.dt.tz_localize(None)
+        stamps = cells.to_numpy("datetime64[us]")
+        return np.where(np.isnat(stamps), np.nan, (stamps - np.datetime64(0, "D")) / _DAY)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of texts: an input for each category, 1 where the cell is it; rare and new ones are 0 in all.
+
+    categories: sorted. marks_missing: whether a last input tells missing cells.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    marks_missing: bool
+    kind: ClassVar[str] = "category"
+
+    @classmethod
+    def learn(cls, name: str, cells: Any) -> Category:
+        """cells: pandas.Series of the training rows."""
+        categories, _ = category_texts(cells)
+        return cls(name, tuple(categories), bool(cells.isna().any()))
+
+    def input_names(self) -> list[str]:
+        return [f"{self.name} = {text}" for text in self.categories] + [f"{self.name} is missing"] * self.marks_missing
+
+    def affine(self) -> tuple[list[float], list[float]]:
+        n = len(self.categories) + self.marks_missing
+        return [0.0] * n, [1.0] * n
+
+    def inputs(self, texts: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        missing = np.array([text is None for text in texts], bool)
+        found = [(texts == text).astype(np.float64) for text in self.categories]
+        return found + [missing.astype(np.float64)] * self.marks_missing, missing
+
+    def read(self, table: Table) -> np.ndarray:
+        """The column's cells, (n,) str or None."""
+        cells = as_texts(table.frame[self.name])
+        return cells.astype("object").where(cells.notna(), None).to_numpy(object)
+
+
+Column = Number | Date | Category
+
+
+def _refuse_first(table: Table, name: str, odd: Any, expected: str) -> None:
+    """DataError that names the first cell where `odd`, if there is one."""
+    odd = np.asarray(odd)
+    if odd.any():
+        row = int(odd.argmax())
+        where = table.where(int(table.frame.index[row]))
+        cell = table.frame[name].iloc[row]
+        got = show(cell if isinstance(cell, str) else cell.item())
+        raise DataError(compose(f"column {name!r} of {table.name}, {where}", expected, got))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted, and in which units members learn it.
+
+    classes: sorted, for classification. mean, scale: of the training rows, for regression.
+    """
+
+    name: str
+    classes: tuple[str | int | float, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def task(self) -> str:
+        return "classification" if self.classes else "regression"
+
+    @classmethod
+    def learn(cls, name: str, task: Task, values: np.ndarray) -> Target:
+        """values: the training rows' numbers, (n,) float64, for regression; anything for classification."""
+        if task.name == "classification":
+            return cls(name, task.classes)
+        std = float(values.std())
+        return cls(name, (), float(values.mean()), std if std > 0.0 else 1.0)
+
+    def read(self, table: Table) -> np.ndarray:
+        """The target's cells: numbers (n,) float64, NaN where missing; or numbers of classes (n,) int64, -1 where
+        missing and -2 for classes that are not known."""
+        cells = table.frame[self.name]
+        if not self.classes:
+            return Number(self.name, 0.0, 0.0, 1.0, False).read(table)
+        known = {plain_text(value): i for i, value in enumerate(self.classes)}
+        texts = as_texts(cells).astype("object").where(cells.notna(), None)
+        return np.array([-1 if text is None else known.get(text, -2) for text in texts], np.int64)
+
+    def prepared(self, values: np.ndarray) -> np.ndarray:
+        """Values as members learn them."""
+        return values if self.classes else (values - self.mean) / self.scale
+
+    def in_own_units(self, predicted: np.ndarray) -> np.ndarray:
+        """A member's predictions as the table writes the target: float64, or an array of classes."""
+        if self.classes:
+            return np.array(self.classes, dtype=object)[predicted]
+        return predicted.astype(np.float64) * self.scale + self.mean
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why."""
+
+    target: Target
+    columns: tuple[Column, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def learn(cls, table: Table, training: np.ndarray, kinds: dict[str, Kind], target: str, task: Task) -> Preparation:
+        """Learn from the rows of these numbers. kinds: of all columns but the target."""
+        columns: list[Column] = []
+        for name, kind in kinds.items():
+            if kind.kind == "number":
+                columns.append(Number.learn(name, Number(name, 0, 0, 1, False).read(table)[training]))
+            elif kind.kind == "date":
+                empty = Date(name, kind.date_format, Number(name, 0, 0, 1, False), ())
+                columns.append(Date.learn(name, kind.date_format, empty.read(table)[training]))
+            elif kind.kind == "category":
+                columns.append(Category.learn(name, table.frame[name].iloc[training]))
+        known = Target(target, task.classes)
+        values = known.read(table)[training]
+        left_out = {name: kind.reason for name, kind in kinds.items() if kind.kind == "left out"}
+        return cls(Target.learn(target, task, values), tuple(columns), left_out)
+
+    def input_names(self) -> list[str]:
+        """The inputs' names: "age", "age is missing", "color = red", ..."""
+        return [name for column in self.columns for name in column.input_names()]
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """(shift, scale), each (k,) float64: X = (inputs - shift) / scale."""
+        pairs = [column.affine() for column in self.columns]
+        return np.array(sum((p[0] for p in pairs), [])), np.array(sum((p[1] for p in pairs), []))
+
+    def text_columns(self) -> list[str]:
+        """Columns whose cells must be read as they are written."""
+        names = [column.name for column in self.columns if isinstance(column, Category)]
+        return names + [self.target.name] * any(isinstance(each, str) for each in self.target.classes)
+
+    def inputs(self, table: Table, notes: list[str]) -> np.ndarray:
+        """The table's prepared columns in its own units, (n, k) float64.
+
+        notes: gets what users should know: columns that are ignored, categories that are new.
+        Raises DataError for columns that are absent or hold something else than in training.
+        """
+        self._check_columns(table, notes)
+        found = []
+        for column in self.columns:
+            values = column.read(table)
+            if isinstance(column, Category):
+                self._note_new(column, values, notes)
+            inputs, missing = column.inputs(values)
+            marks = column.days.marks_missing if isinstance(column, Date) else column.marks_missing
+            if missing.any() and not marks:
+                notes.append(
+                    f"column {column.name!r}: {int(missing.sum()):,} missing cells, which training rows had not"
+                )
+            found += inputs
+        return np.column_stack(found)
+
+    def features(self, inputs: np.ndarray) -> np.ndarray:
+        """X, (n, k) float32, of inputs."""
+        shift, scale = self.affine()
+        return ((inputs - shift) / scale).astype(np.float32)
+
+    def _check_columns(self, table: Table, notes: list[str]) -> None:
+        there = [str(name) for name in table.frame.columns]
+        absent = [column.name for column in self.columns if column.name not in there]
+        known = {column.name for column in self.columns}
+        extra = [name for name in there if name not in known and name not in self.left_out]
+        extra = [name for name in extra if name != self.target.name]
+        if absent:
+            guesses = {name: nearest(name, extra) for name in absent}
+            renamed = [f"{guess!r} to {name!r}" for name, guess in guesses.items() if guess]
+            mend = f"Rename {', '.join(renamed[:3])}?" if renamed else ""
+            expected = f"the columns that it was fitted on ({', '.join(column.name for column in self.columns)})"
+            raise DataError(compose(table.name, expected, f"no {', '.join(map(repr, absent))}", mend))
+        if extra:
+            notes.append(f"ignored columns that the fit did not have: {', '.join(extra)}")
+
+    @staticmethod
+    def _note_new(column: Category, texts: np.ndarray, notes: list[str]) -> None:
+        new = [text for text in texts if text is not None and text not in column.categories]
+        if new:
+            some = ", ".join(map(show, list(dict.fromkeys(new))[:3])) + (", ..." if len(set(new)) > 3 else "")
+            notes.append(f"column {column.name!r}: {len(new):,} cells of categories that were not learned ({some})")
+
+    # Files.
+
+    def to_plain(self) -> dict[str, Any]:
+        """What JSON keeps of it."""
+        columns = [{"kind": column.kind, **_plain(column)} for column in self.columns]
+        return {"format": _FORMAT, "version": _VERSION, "target": _plain(self.target), "columns": columns,
+                "left_out": self.left_out}  # fmt: skip
+
+    @classmethod
+    def from_plain(cls, plain: Any, name: str) -> Preparation:
+        """The inverse. FileFormatError, which speaks of the file `name`, for anything else."""
+        if not isinstance(plain, dict) or plain.get("format") != _FORMAT or plain.get("version") != _VERSION:
+            got = plain.get("version") if isinstance(plain, dict) else plain
+            mend = "Open the folder with the version of pmlp_np that wrote it."
+            raise FileFormatError(compose(name, f"a table's preparation, version {_VERSION}", show(got), mend))
+        try:
+            columns = tuple(_column(dict(each)) for each in plain["columns"])
+            target = plain["target"] | {"classes": tuple(plain["target"]["classes"])}
+            return cls(Target(**target), columns, dict(plain["left_out"]))
+        except (KeyError, TypeError) as error:
+            raise FileFormatError(compose(name, "all parts of a preparation", f"none named {error}")) from error
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    return {name: _plain(value) if isinstance(value, Number) else value for name, value in vars(part).items()}
+
+
+def _column(plain: dict[str, Any]) -> Column:
+    kind = plain.pop("kind")
+    if kind == "number":
+        return Number(**plain)
+    if kind == "date":
+        plain |= {"days": Number(**plain["days"]), "cycles": tuple(plain["cycles"])}
+        return Date(**plain)
+    if kind == "category":
+        return Category(**plain | {"categories": tuple(plain["categories"])})
+    raise TypeError(f"kind {kind!r}")
+
+
+def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str]) -> list[str]:
+    """What users should know of the columns: those that are left out, and categories that are joined."""
+    notes = [f"column {name!r} is left out: {kind.reason}" for name, kind in kinds.items()
+             if kind.kind == "left out" and kind.reason != "as you asked"]  # fmt: skip
+    for name, kind in kinds.items():
+        if kind.kind == "category":
+            kept, joined = category_texts(frame[name])
+            if joined:
+                notes.append(f"column {name!r}: {len(kept):,} categories; {joined:,} rare ones count as other")
+    return notes

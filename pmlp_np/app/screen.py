@@ -1,0 +1,232 @@
+"""The screen: what people see in a terminal or a pipe. Results go to stdout; progress and errors to stderr.
+
+Colors are there only on a terminal, and not where NO_COLOR says so. With --json stdout gets one document and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+import pmlp_np as pm
+from pmlp_np.app import scores
+from pmlp_np.app.folder import as_json
+
+# Columns of what is written to a pipe or a file, where nothing says how wide it may be.
+_PIPE_WIDTH = 120
+_PLAIN_EVERY_SECONDS = 5.0
+
+
+class Screen:
+    """Where a command speaks. json: whether stdout is for one JSON document alone."""
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.out = _console(sys.stdout)
+        self.err = _console(sys.stderr)
+
+    def say(self, *parts: Any) -> None:
+        """Lines, or tables of rich; not with --json."""
+        if not self.json:
+            for each in parts or ("",):
+                self.out.print(each, soft_wrap=not self.out.is_terminal and isinstance(each, (str, Text)))
+
+    def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Names and what is to say of them, aligned."""
+        if self.json:
+            return
+        if self.out.is_terminal:
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(style="bold", no_wrap=True)
+            grid.add_column(overflow="fold")
+            for name, text in pairs:
+                grid.add_row(name, Text(text))
+            self.out.print(grid)
+        else:
+            width = max(len(name) for name, _ in pairs)
+            for name, text in pairs:
+                self.out.print(f"{name:<{width}}  {text}", soft_wrap=True)
+
+    def notes(self, notes: Sequence[str]) -> None:
+        """What users should know; on stderr, so that it is seen where stdout is a pipe."""
+        if not self.json:
+            for note in notes:
+                self.err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=not self.err.is_terminal)
+
+    def document(self, value: Any) -> None:
+        """The JSON document, if one is asked for."""
+        if self.json:
+            sys.stdout.write(as_json(value))
+
+    @contextlib.contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Say on a terminal what takes a moment."""
+        if self.err.is_terminal:
+            with self.err.status(text):
+                yield
+        else:
+            yield
+
+
+def _console(stream: Any) -> Console:
+    terminal = stream.isatty()
+    return Console(file=stream, highlight=False, markup=False, width=None if terminal else _PIPE_WIDTH)
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], title: str | None = None) -> Table:
+    """A table of texts. columns: (heading, "left" or "right")."""
+    found = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold"
+    )
+    for heading, side in columns:
+        found.add_column(heading, justify=side, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        found.add_row(*map(Text, row))
+    return found
+
+
+# Columns of a leaderboard by how soon they go where the screen is narrow.
+_DISPENSABLE = (
+    "optimizer", "status", "loss", "best_epoch", "validation_balanced_accuracy", "validation_mae", "epochs",
+    "parameters", "validation_log_loss",
+)  # fmt: skip
+_LEFT = ("architecture", "optimizer", "status")
+_HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
+
+
+def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
+    """Records as a table of at most `width` columns of characters, less telling ones left out first."""
+    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in own units.
+    hidden = ("hidden", "activation", "validation_loss")
+    names = [name for name in (records[0] if records else ()) if name not in hidden]
+    if len({record.get("optimizer") for record in records}) == 1:
+        names.remove("optimizer")
+    if all(record.get("status") in ("ok", "stopped early") for record in records):
+        names.remove("status")
+    shown = {name: [_cell(name, record[name]) for record in records] for name in names}
+    headings = {name: _heading(name) for name in names}
+    widths = {name: max(len(headings[name]), *map(len, shown[name]), 0) + 2 for name in names} if records else {}
+    for name in _DISPENSABLE:
+        if sum(widths.values()) - 2 > width and name in widths:
+            del widths[name]
+    names = list(widths)
+    columns = [(headings[name], "left" if name in _LEFT else "right") for name in names]
+    return table(columns, [[shown[name][i] for name in names] for i in range(len(records))])
+
+
+def _heading(name: str) -> str:
+    metric = name.removeprefix("validation_")
+    if metric in scores.LABELS and metric != name:
+        return scores.LABELS[metric]
+    return _HEADINGS.get(name, name.replace("_", " "))
+
+
+def _cell(name: str, value: Any) -> str:
+    metric = name.removeprefix("validation_")
+    if value is None or (isinstance(value, float) and value != value):
+        return "-"
+    if metric in scores.LABELS:
+        return scores.shown(metric, value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and name != "id" else str(value)
+
+
+def bars(title: str, rows: Sequence[tuple[str, float]], shown: Sequence[str], width: int) -> Group:
+    """Horizontal bars, longest for the largest value."""
+    most = max((value for _, value in rows), default=1.0) or 1.0
+    names = max(len(name) for name, _ in rows)
+    room = max(10, width - names - max(map(len, shown)) - 4)
+    lines = [Text(title, style="bold")]
+    for (name, value), text in zip(rows, shown, strict=True):
+        eighths = round(8 * room * value / most)
+        bar = "█" * (eighths // 8) + ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]
+        lines.append(Text.assemble((f"{name:>{names}}  ",), (bar, "cyan"), f" {text}"))
+    return Group(*lines)
+
+
+class Watching:
+    """Live progress of a fit: time left, epochs, members still training, the best score so far. A callback of `fit`.
+
+    parameters: of each member, by id, from which the work left is estimated. metric: what ranks, and unit its scale.
+    """
+
+    def __init__(
+        self, screen: Screen, pool: pm.Pool, epochs: int, budget: float | None, metric: str, scale: float, grows: bool
+    ) -> None:
+        self._screen, self._epochs, self._budget, self._metric = screen, epochs, budget, metric
+        self._work = {record["id"]: record["parameters"] for record in pool.leaderboard()}
+        self._n, self._scale, self._grows = len(pool), scale, grows
+        self._finished, self._left = 0.0, float(sum(self._work.values()) * epochs)
+        self._epoch, self._in, self._best = 0, self._n, float("nan")
+        self._began = self._last = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Watching:
+        if self._screen.err.is_terminal:
+            self._live = Live(self, console=self._screen.err, refresh_per_second=8, transient=True)
+            self._live.start()
+        self._began = self._last = time.monotonic()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, end: pm.EpochEnd) -> None:
+        one = sum(self._work[i] for i in end.ids.tolist())
+        # Those who left in this epoch trained in it too; that they count for nothing here makes the rest look longer.
+        self._finished += one
+        self._left = float(one * (self._epochs - end.epoch))
+        self._epoch, self._in = end.epoch, len(end.ids)
+        curve = end.curves.get(f"validation_{self._metric}", end.curves["validation_score"])
+        values = [self._best, *(curve[np.isfinite(curve)].astype(np.float64) * self._scale)]
+        values = [value for value in values if value == value]
+        if values:
+            self._best = max(values) if self._grows else min(values)
+        now = time.monotonic()
+        if self._live is None and now - self._last >= _PLAIN_EVERY_SECONDS:
+            self._last = now
+            print("  ".join(self._words()), file=sys.stderr, flush=True)
+
+    def _share_and_left(self) -> tuple[float, float | None]:
+        """(share that is done, seconds left at most, None where nothing is known)."""
+        elapsed = time.monotonic() - self._began
+        share = self._finished / max(self._finished + self._left, 1.0)
+        left = elapsed * (1.0 - share) / share if share > 0.0 else None
+        if self._budget is not None:
+            until = max(0.0, self._budget - elapsed)
+            left = until if left is None else min(left, until)
+            share = max(share, min(1.0, elapsed / self._budget))
+        return share, left
+
+    def _words(self) -> list[str]:
+        _, left = self._share_and_left()
+        best = scores.shown(self._metric, self._best)
+        words = [f"epoch {self._epoch}/{self._epochs}", f"{self._in:,} of {self._n:,} members"]
+        words.append(f"best {scores.LABELS[self._metric]} {best}")
+        if left is not None:
+            words.append(f"<{int(left) // 60}:{int(left) % 60:02d} left")
+        return words
+
+    def __rich__(self) -> Table:
+        share, _ = self._share_and_left()
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(ratio=1, min_width=6)
+        for _ in range(4):
+            grid.add_column(no_wrap=True)
+        words = [Text(each) for each in self._words()]
+        words[2].stylize("bold green")
+        grid.add_row(ProgressBar(total=1.0, completed=share), *words)
+        return grid

@@ -1,0 +1,230 @@
+"""Tables: what is found out of how CSV files are written, of columns' kinds and of the task; Parquet; prepared columns
+held to scikit-learn's transformers."""
+
+import gzip
+import json
+import math
+
+import numpy as np
+import pytest
+
+from command_line import CONCRETE, PENGUINS, mixed_table
+from conftest import requires
+from pmlp_np import DataError
+from pmlp_np.app.columns import kinds_of, task_of
+from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.run import part
+from pmlp_np.app.tables import read_table
+
+
+@pytest.fixture(autouse=True)
+def pandas():
+    return requires("pandas")
+
+
+def table_of(tmp_path, text, name="t.csv", **options):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_table(str(path), **options)
+
+
+ROWS = "a,b\n1,x\n2.5,y\n,z\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ROWS.encode(),
+        b"\xef\xbb\xbf" + ROWS.encode(),
+        ROWS.encode("utf-16"),
+        ROWS.replace(",", ";").encode(),
+        ROWS.replace(",", "\t").encode(),
+        ROWS.replace(",", " | ").encode(),
+        ROWS.replace(",", ";").replace("2.5", "2,5").encode(),
+        ROWS.replace("\n", "\r\n").encode(),
+        ROWS.replace(",", ", ").encode(),
+        b",a,b\n0,1,x\n1,2.5,y\n2,,z\n",
+    ],
+    ids=["plain", "bom", "utf16", "semicolons", "tabs", "bars", "decimal comma", "crlf", "spaces", "pandas index"],
+)
+def test_ways_of_writing_a_csv_file(tmp_path, written):
+    frame = table_of(tmp_path, written).frame
+    assert list(frame.columns) == ["a", "b"]
+    assert frame["a"].isna().tolist() == [False, False, True] and frame["a"].iloc[:2].tolist() == [1.0, 2.5]
+    assert frame["b"].tolist() == ["x", "y", "z"]
+
+
+def test_gzip_and_latin1(tmp_path):
+    assert len(table_of(tmp_path, gzip.compress(ROWS.encode()), "t.csv.gz")) == 3
+    table = table_of(tmp_path, "a,b\n1,Köln\n2,Bonn\n".encode("latin-1"))
+    assert table.frame["b"].tolist() == ["Köln", "Bonn"] and "not UTF-8" in table.notes[0]
+
+
+def test_texts_that_stand_for_missing_cells(tmp_path):
+    text = "a,b\n1,NA\n?,x\n3,\n"
+    frame = table_of(tmp_path, text, missing=["?"]).frame
+    assert frame["a"].dtype == np.float64 and math.isnan(frame["a"][1])
+    assert frame["b"].isna().tolist() == [True, False, True]
+
+
+def test_cells_taken_as_they_are_written(tmp_path):
+    table = table_of(tmp_path, "code,y\n007,1\n7,2\n", as_text=["code"])
+    assert table.frame["code"].tolist() == ["007", "7"]
+    assert table_of(tmp_path, "ok,y\nTRUE,1\n,2\nfalse,3\n").frame["ok"].dropna().tolist() == ["True", "False"]
+
+
+def test_parquet_says_what_csv_says(tmp_path, pandas):
+    requires("pyarrow")
+    frame = mixed_table(np.random.default_rng())
+    frame["flag"] = np.random.default_rng().random(len(frame)) < 0.5
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    typed = frame.assign(day=pandas.to_datetime(frame["day"]), color=frame["color"].astype("category"))
+    typed.to_parquet(tmp_path / "t.parquet")
+    csv, parquet = read_table(str(tmp_path / "t.csv")), read_table(str(tmp_path / "t.parquet"))
+    kinds = [{name: kind.kind for name, kind in kinds_of(t, "value", (), ()).items()} for t in (csv, parquet)]
+    assert kinds[0] == kinds[1] == {
+        "size": "number", "color": "category", "day": "date", "count": "number", "grade": "category",
+        "flag": "category",
+    }  # fmt: skip
+    task, rows = task_of(csv, "value"), np.arange(len(frame))
+    learned = [Preparation.learn(t, rows, kinds_of(t, "value", (), ()), "value", task) for t in (csv, parquet)]
+    np.testing.assert_array_equal(learned[0].inputs(csv, []), learned[1].inputs(parquet, []))
+    # What was learned of one kind of file serves the other.
+    np.testing.assert_array_equal(learned[0].inputs(parquet, []), learned[1].inputs(csv, []))
+
+
+@pytest.mark.parametrize(
+    "written", ["2021-03-01", "2021-03-01 12:30", "2021-03-01T12:30:05Z", "01.03.2021", "03/17/2021", "17/03/2021"]
+)
+def test_dates_are_found_and_become_days(tmp_path, written, pandas):
+    other = {"01.03.2021": "02.04.2022"}.get(written, written.replace("2021", "2022"))
+    table = table_of(tmp_path, f"d,y\n{written},1\n,2\n{other},3\n")
+    kind = kinds_of(table, "y", (), ())["d"]
+    assert kind.kind == "date"
+    task = task_of(table_of(tmp_path, "y\n1\n2.5\n3\n"), "y")
+    preparation = Preparation.learn(table, np.arange(3), {"d": kind}, "y", task)
+    days = preparation.inputs(table, [])[:, 0]
+    expected = [pandas.to_datetime(d, dayfirst=d[2] in "./" and d[:2] in ("01", "02", "17")) for d in (written, other)]
+    expected = [(d.tz_localize(None) - pandas.Timestamp(0)) / pandas.Timedelta(1, "D") for d in expected]
+    np.testing.assert_allclose(days, [expected[0], np.median(expected), expected[1]], rtol=1e-12)
+
+
+def test_kinds_of_columns(tmp_path):
+    rng = np.random.default_rng()
+    lines = ["id,number,text,name,constant,empty,mark,y"]
+    lines += [f"{i},{rng.normal():.3f},{rng.choice(['a', 'b'])},person {i},5,,{rng.choice(['', 'x'])},{i % 7}"
+              for i in range(60)]  # fmt: skip
+    found = kinds_of(table_of(tmp_path, "\n".join(lines)), "y", ["mark"], [])
+    assert {name: kind.kind for name, kind in found.items()} == {
+        "id": "left out", "number": "number", "text": "category", "name": "left out", "constant": "left out",
+        "empty": "left out", "mark": "category",
+    }  # fmt: skip
+    assert "numbers the rows" in found["id"].reason and "60 different texts" in found["name"].reason
+    assert "constant, 5" in found["constant"].reason
+
+
+@pytest.mark.parametrize(
+    ("cells", "asked", "name", "classes"),
+    [
+        (["b", "a"] * 10, None, "classification", ("a", "b")),
+        ([2, 0, 1] * 10, None, "classification", (0, 1, 2)),
+        ([2.0, 0.0] * 10, None, "classification", (0, 2)),
+        (["True", "False"] * 10, None, "classification", ("False", "True")),
+        (list(range(30)), None, "regression", ()),
+        ([0.5, 1.5, 2.0] * 10, None, "regression", ()),
+        ([2, 0, 1] * 10, "regression", "regression", ()),
+        ([0.5, 1.5] * 10, "classification", "classification", (0.5, 1.5)),
+    ],
+)
+def test_the_task_is_found_from_the_target(tmp_path, cells, asked, name, classes):
+    table = table_of(tmp_path, "y\n" + "\n".join(map(str, cells)))
+    task = task_of(table, "y", asked)
+    assert (task.name, task.classes) == (name, classes)
+    assert [type(c) for c in task.classes] == [type(c) for c in classes]
+    assert task.reason == "as you asked" or str(len(set(cells))) in task.reason
+
+
+# Preparation, held to scikit-learn's.
+
+
+def test_prepared_columns_are_scikit_learns(tmp_path, pandas):
+    """SimpleImputer (median, with indicator), StandardScaler and OneHotEncoder, fitted on the training rows."""
+    requires("sklearn")
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    rng = np.random.default_rng()
+    frame = mixed_table(rng).drop(columns=["day", "grade"])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = read_table(str(tmp_path / "t.csv"))
+    training = np.sort(rng.permutation(len(frame))[:200])
+    kinds = kinds_of(table, "value", (), ())
+    preparation = Preparation.learn(table, training, kinds, "value", task_of(table, "value"))
+    ours = preparation.features(preparation.inputs(table, []))
+
+    from sklearn.impute import MissingIndicator
+
+    texts = frame.assign(color=frame["color"].astype(object).where(frame["color"].notna(), "~missing"))
+    theirs = ColumnTransformer([
+        ("size", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["size"]),
+        ("size missing", MissingIndicator(), ["size"]),
+        ("color", OneHotEncoder(sparse_output=False), ["color"]),
+        ("count", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["count"]),
+    ]).fit(texts.iloc[training])  # fmt: skip
+    np.testing.assert_allclose(ours, theirs.transform(texts).astype(np.float64), rtol=1e-6, atol=1e-6)
+    assert preparation.input_names() == [
+        "size", "size is missing", "color = dark blue", "color = green", "color = red", "color is missing", "count",
+    ]  # fmt: skip
+
+
+def test_the_files_numbers_are_all_that_is_needed(tmp_path):
+    """Written as JSON and read again, it prepares the same to the last bit; NaN and rare categories included."""
+    frame = mixed_table(np.random.default_rng())
+    frame.loc[3, "color"] = "violet"
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = read_table(str(tmp_path / "t.csv"))
+    for target in ("value", "grade"):
+        task = task_of(table, target)
+        learned = Preparation.learn(table, np.arange(200), kinds_of(table, target, (), ()), target, task)
+        again = Preparation.from_plain(json.loads(json.dumps(learned.to_plain())), "file")
+        assert again == learned
+        notes: list[str] = []
+        np.testing.assert_array_equal(again.inputs(table, notes), learned.inputs(table, []))
+        assert any("'violet'" in note for note in notes)
+        assert not learned.inputs(table, [])[3, [n.startswith("color") for n in learned.input_names()]].any()
+
+
+def test_a_target_comes_back_in_its_own_units(tmp_path):
+    table = read_table(str(CONCRETE))
+    target = Preparation.learn(table, np.arange(500), {}, "compressive_strength",
+                               task_of(table, "compressive_strength")).target  # fmt: skip
+    own = target.read(table)
+    assert abs(target.prepared(own[:500]).mean()) < 1e-12 and abs(target.prepared(own[:500]).std() - 1) < 1e-12
+    np.testing.assert_allclose(target.in_own_units(target.prepared(own)), own)
+    species = read_table(str(PENGUINS))
+    target = Preparation.learn(species, np.arange(300), {}, "species", task_of(species, "species")).target
+    assert target.in_own_units(target.read(species)).tolist() == species.frame["species"].tolist()
+
+
+@pytest.mark.parametrize("n", [10, 11, 57, 1000])
+def test_parts_are_disjoint_whole_and_stratified(n):
+    rng = np.random.default_rng()
+    classes = rng.choice(4, n, p=[0.6, 0.25, 0.1, 0.05])
+    parts = part(classes, n, 0.2, 0.3, int(rng.integers(1 << 30)))
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(n))
+    assert set(classes[parts["training"]]) == set(classes)
+    for name, share in (("training", 0.5), ("validation", 0.2), ("test", 0.3)):
+        for c in set(classes):
+            # A class's rows come in whole ones, rest owed to or by the next.
+            assert abs((classes[parts[name]] == c).sum() - share * (classes == c).sum()) <= 2.0
+    again = part(None, n, 0.2, 0.3, 5), part(None, n, 0.2, 0.3, 5), part(None, n, 0.2, 0.3, 6)
+    assert all((again[0][k] == again[1][k]).all() for k in again[0])
+    assert any((again[0][k] != again[2][k]).any() for k in again[0])
+    assert len(again[0]["test"]) == math.floor(0.3 * n + 0.5)
+
+
+def test_mixed_cells_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"column 'a': .* 3 numbers and 1 other cells, such as 'two' in line 3"):
+        kinds_of(table_of(tmp_path, "a,y\n1,1\ntwo,2\n3,3\n4,4\n"), "y", (), ())
