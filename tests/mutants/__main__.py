@@ -1,6 +1,6 @@
 """Run mutants, and write what became of each into results.json as it is known, and docs/mutants.md in the end.
 
-    python -m tests.mutants                    # all of them, 10 minutes on two cores
+    python -m tests.mutants                    # all of them, some 10 minutes on two cores
     python -m tests.mutants --missing          # those that have no result yet: goes on after an interrupt
     python -m tests.mutants --only 'gelu-*'    # some, by name
     python -m tests.mutants --sample           # a few, as the tests do; nothing is written
