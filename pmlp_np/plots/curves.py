@@ -212,6 +212,13 @@ def _curve_words(name: str) -> str:
     return "training loss" if name == "loss" else words(name)
 
 
+def _last_epoch(line: Any) -> float:
+    """The last epoch at which a line shows anything."""
+    epochs, values = (np.asarray(x, np.float64) for x in line.get_data())
+    shown = epochs[np.isfinite(values)]
+    return float(shown.max(initial=1.0))
+
+
 def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, title: str | None) -> None:
     """Scales, and what stands around the drawing."""
     from matplotlib.ticker import MaxNLocator
@@ -230,8 +237,10 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
         if n_epochs == 1:
             ax.set_xticks([1])
         else:
-            room = 0.03 * (n_epochs - 1)
-            ax.set_xlim(1 - min(room, 0.9), n_epochs + room)
+            # Where members stop early most of the epochs may be empty.
+            last = max(_last_epoch(line) for line in ax.get_lines())
+            room = 0.03 * max(last - 1.0, 1.0)
+            ax.set_xlim(1 - min(room, 0.9), last + room)
     else:
         say_nothing_to_draw(ax, "No member has a curve that is made of numbers.")
     said = " and ".join(_curve_words(name) for name in names)
