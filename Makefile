@@ -3,11 +3,12 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench package clean
+.PHONY: help demo test lint docs bench mutants package clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -25,6 +26,7 @@ help:
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make docs    build the documentation's site into build/site; a warning fails it"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
+	@echo "make mutants break the library in many ways, and see that the tests notice each; writes the page"
 	@echo "make package build the package, and try it where only NumPy and Numba are installed"
 	@echo "make clean   remove all that these made"
 
@@ -48,6 +50,9 @@ bench: $(INSTALLED)-bench
 		echo "PyTorch will be missing from the peers: install its CPU build into $(VENV) to measure it too"
 	$(VENV_PYTHON) -m benchmarks.paper_grid $(BENCH_ARGS)
 	$(VENV_PYTHON) -m benchmarks.render_grid
+
+mutants: $(INSTALLED)-test
+	@$(VENV_PYTHON) -m tests.mutants $(MUTANTS_ARGS)
 
 package: $(INSTALLED)-package
 	$(VENV_PYTHON) tests/check_package.py
