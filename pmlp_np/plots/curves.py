@@ -81,7 +81,7 @@ def loss_curves(
         rest = np.logical_or.reduce([mask for _, mask in others])
         lines.insert(0, _Line(f"the other {len(others):,}", rest, Look(GRAY, "-", "")))
     ax = axes_for(ax)
-    bands, last = _draw(ax, everyone, lines, names)
+    bands = _draw(ax, everyone, lines, names)
     if others:
         lines.append(lines.pop(0))
     what = "members alike but for their seed" if by is None else column.label
@@ -94,7 +94,7 @@ def loss_curves(
         handles, heading = (kinds, "") if len(lines) == 1 and by is None else (handles + kinds, heading)
     if len(handles) > 1:
         legend(ax, handles, heading)
-    _finish(ax, everyone, names, bands, last, title)
+    _finish(ax, everyone, names, bands, title)
     return ax
 
 
@@ -106,10 +106,9 @@ class _Line(NamedTuple):
     look: Look
 
 
-def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> tuple[np.ndarray, int]:
-    """Draw every curve of every group. Returns medians, low and high ends, (3, n) of all drawn points, and the last
-    epoch of them."""
-    points, last = [np.zeros((3, 0))], 0
+def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> np.ndarray:
+    """Draw every curve of every group. Returns medians, low and high ends, (3, n) of all drawn points."""
+    points = [np.zeros((3, 0))]
     for line in lines:
         mask = line.mask & everyone.usable
         for k, name in enumerate(names):
@@ -117,7 +116,6 @@ def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> t
             known = np.isfinite(middle)
             points.append(found[:, known])
             epochs, gid = np.arange(1, len(middle) + 1), f"{name} of {line.text}"
-            last = max(last, int(epochs[known].max(initial=0)))
             if mask.sum() > 1:
                 ax.fill_between(epochs, low, high, color=line.look.color, alpha=0.2 if len(lines) <= 4 else 0.12,
                                 linewidth=0, gid=gid)  # fmt: skip
@@ -126,7 +124,7 @@ def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> t
                 linestyle=_DASHES[k % len(_DASHES)] if len(names) > 1 else line.look.dash,
                 **(_dot(k) if known.sum() == 1 else {}),
             )  # fmt: skip
-    return np.concatenate(points, axis=1), last
+    return np.concatenate(points, axis=1)
 
 
 def _several(members: Any) -> bool:
@@ -214,7 +212,14 @@ def _curve_words(name: str) -> str:
     return "training loss" if name == "loss" else words(name)
 
 
-def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, last: int, title: str | None) -> None:
+def _last_epoch(line: Any) -> float:
+    """The last epoch at which a line shows anything."""
+    epochs, values = (np.asarray(x, np.float64) for x in line.get_data())
+    shown = epochs[np.isfinite(values)]
+    return float(shown.max(initial=1.0))
+
+
+def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, title: str | None) -> None:
     """Scales, and what stands around the drawing."""
     from matplotlib.ticker import MaxNLocator
 
@@ -222,24 +227,26 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, la
     n_epochs = max(history.shape[1] for history in histories)
     ends = any(np.isnan(history[everyone.usable]).any() for history in histories)
     are_losses = set(names) <= {"loss", "validation_loss"}
+    last = n_epochs
     if points.size:
+        # Where members stop early most of the epochs may be empty.
+        last = int(max(_last_epoch(line) for line in ax.get_lines()))
         scale, limits = frame(points, span=_SPAN_FOR_LOG) if are_losses else ("linear", None)
         if scale == "log":
             middles = points[0]
             limits = max(points.min() / 1.1, middles.min() / _REACH), min(points.max() * 1.1, middles.max() * _REACH)
         set_scale(ax.yaxis, scale, limits=limits)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if last == 1:
+        if n_epochs == 1:
             ax.set_xticks([1])
         else:
-            # With early stopping the last members may go on for long where no line is.
-            room = 0.03 * (last - 1)
+            room = 0.03 * max(last - 1, 1)
             ax.set_xlim(1 - min(room, 0.9), last + room)
     else:
         say_nothing_to_draw(ax, "No member has a curve that is made of numbers.")
     said = " and ".join(_curve_words(name) for name in names)
     axis = f"{'loss' if len(names) > 1 else said} ({loss_words(everyone.pool)})" if are_losses else said
-    shown = f"{last:,} of " if 0 < last < n_epochs else ""
+    shown = f"{last:,} of " if last < n_epochs else ""
     default = f"{capital(said)} of {counted(len(everyone), 'member')} over {shown}{counted(n_epochs, 'epoch')}"
     label(ax, "epoch", axis, default if title is None else title, [
         "Line: median of the members. Band: their middle half." if len(everyone) > 1 and points.size else "",
