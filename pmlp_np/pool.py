@@ -515,7 +515,8 @@ class Pool:
 
         Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
         of the epoch under way), status, loss, validation_loss, metric (what ranks: the score's name, or the monitored),
-        validation_score (its value), best_epoch; then one for each metric that was computed, as "validation_r2".
+        validation_score (its value), best_epoch (counted from 1; 0: none yet; None where best weights are not kept);
+        then one for each metric that was computed, as "validation_r2".
         """
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
 

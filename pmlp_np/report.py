@@ -110,7 +110,7 @@ def leaderboard(plan: Plan, progress: Progress, records: Records, ids: np.ndarra
             "validation_loss": float(validation[i]),
             "metric": plan.loss.score_name if ranks == "score" else ranks,
             "validation_score": float(score[i]),
-            "best_epoch": int(records.best_epoch[i]) if kept_best else None,
+            "best_epoch": int(records.best_epoch[i]) + 1 if kept_best else None,
         }
         record |= {name: float(values[i]) for name, values in metrics.items()}
         records_of_members.append(record)

@@ -636,3 +636,35 @@ def test_the_page_prints_what_its_commands_print(tmp_path):
             assert same_text(told(done.stdout + done.stderr), told(follower[2])), fence[2] + done.stdout + done.stderr
             checked += 1
     assert checked >= 5
+
+
+def test_a_time_budget_takes_as_many_members_as_the_machine_can_train(place, monkeypatch):
+    """By a rate that is certain too few fit: it is measured. Who is drawn is said."""
+    from pmlp_np.app import run as fits
+
+    problem = fits.understand(fits.Source(str(place / "t.csv"), "value", drop=["grade"]), seed=0)
+    rows = len(problem.parts["training"])
+    choices = Choices(widths=[2, 40], depths=[1], activations=["relu"], learning_rates=[0.01], repeats=20,
+                      time_budget=10.0)  # fmt: skip
+    monkeypatch.setattr(fits, "RATE_OF_WORK", 1.0)
+    began = time.perf_counter()
+    pool, said = fits.pool_of(problem, choices)
+    assert time.perf_counter() - began < 100
+    assert len(pool) == 40 and said.startswith("40: ")
+    assert not any("at random, so" in note for note in problem.notes)
+
+    measured = fits.measured_rate(pool.specs, problem, choices)
+    X, y = problem.of("training")
+    pool.fit(X, y, epochs=1, progress=False)
+    began = time.perf_counter()
+    pool.partial_fit(X, y, epochs=30, progress=False)
+    # Short fits on a busy machine: to an order of magnitude.
+    parameters = sum(record["parameters"] for record in pool.leaderboard())
+    assert 0.03 < measured / (3.5 * parameters * rows * 30 / (time.perf_counter() - began)) < 30
+
+    # Enough for a tenth of the work.
+    slow = 0.1 * 3.5 * parameters * rows * 30 / 10.0
+    monkeypatch.setattr(fits, "measured_rate", lambda *arguments: slow)
+    few, said = fits.pool_of(problem, choices)
+    assert 8 <= len(few) < 20 and said.startswith(f"{len(few)} of 40: ")
+    assert f"{len(few)} of 40 combinations, drawn at random" in problem.notes[-1]

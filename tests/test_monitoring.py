@@ -232,14 +232,15 @@ def by_id(pool):
 
 
 def simulate(curve, patience, min_delta):
-    """(epochs done, best epoch) of a member with this curve, where smaller is better, by the definition of patience."""
+    """(epochs done, best epoch, both from 1) of a member with this curve, where smaller is better, by the definition of
+    patience."""
     best, best_epoch = math.inf, -1
     for epoch, value in enumerate(curve):
         if value < best - min_delta:
             best, best_epoch = value, epoch
         elif epoch - best_epoch == patience:
-            return epoch + 1, best_epoch
-    return len(curve), best_epoch
+            return epoch + 1, best_epoch + 1
+    return len(curve), best_epoch + 1
 
 
 @every_monitor
@@ -252,7 +253,7 @@ def test_early_stopping_follows_the_monitor(curves, loss, monitor, min_delta):
     assert [(record["epochs"], record["best_epoch"]) for record in by_id(pool)] == expected
     assert len({epochs for epochs, _ in expected}) > 3, "they stop at once, nothing tested"
     # The best weights are those of the best epoch.
-    best = [curve[i, epoch] for i, (_, epoch) in enumerate(expected)]
+    best = [curve[i, epoch - 1] for i, (_, epoch) in enumerate(expected)]
     assert np.array_equal(measure(pool, monitor, validation(loss), "best"), best)
 
 
@@ -346,7 +347,7 @@ def test_another_monitor_measures_the_best_anew(way, tmp_path):
     improved = later.min(axis=1) < before
     assert improved.any() and not improved.all()
     assert np.array_equal(pool.score(*data, metric="mae", weights="best"), np.minimum(before, later.min(axis=1)))
-    expected = np.where(improved, 6 + later.argmin(axis=1), chosen)
+    expected = np.where(improved, 7 + later.argmin(axis=1), chosen)
     assert [record["best_epoch"] for record in by_id(pool)] == expected.tolist()
 
 

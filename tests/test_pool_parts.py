@@ -234,7 +234,7 @@ def test_the_leaderboard_shows_figures_of_the_best_epoch():
     best = pool.history_["validation_loss"].argmin(axis=1)
     for record in pool.leaderboard():
         i = record["id"]
-        assert record["best_epoch"] == best[i]
+        assert record["best_epoch"] == best[i] + 1
         for name in ("loss", "validation_loss", "validation_score"):
             assert record[name] == pool.history_[name][i, best[i]], name
 

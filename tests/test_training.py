@@ -54,14 +54,14 @@ def curves():
 
 
 def simulate(curve, patience, min_delta):
-    """(epochs done, best epoch) of a member with this curve, by the definition of patience."""
+    """(epochs done, best epoch, both from 1) of a member with this curve, by the definition of patience."""
     best, best_epoch = math.inf, -1
     for epoch, loss in enumerate(curve):
         if loss < best - min_delta:
             best, best_epoch = loss, epoch
         elif epoch - best_epoch == patience:
-            return epoch + 1, best_epoch
-    return len(curve), best_epoch
+            return epoch + 1, best_epoch + 1
+    return len(curve), best_epoch + 1
 
 
 @pytest.mark.parametrize("min_delta", [0.0, 0.02])
@@ -75,7 +75,7 @@ def test_each_member_stops_as_its_own_curve_says(curves, patience, min_delta):
     if patience < 100:
         assert len({epochs for epochs, _ in expected}) > 3, "they stop at once, nothing tested"
     for i, (epochs, best_epoch) in enumerate(expected):
-        stopped = epochs - 1 - best_epoch == patience
+        stopped = epochs - best_epoch == patience
         assert records[i]["status"] == ("stopped early" if stopped else "ok")
         validation = pool.history_["validation_loss"][i]
         assert np.array_equal(validation[:epochs], curves[i, :epochs].astype(np.float32))
@@ -95,9 +95,9 @@ def test_best_and_last_weights_are_those_of_their_epochs(curves):
         plain.partial_fit(X, Y, batch_size=16)
         at_epoch.append([bits(plain, i) for i in range(len(SPECS))])
     for i, record in by_id(pool).items():
-        assert bits(pool, i, "best") == at_epoch[record["best_epoch"]][i]
+        assert bits(pool, i, "best") == at_epoch[record["best_epoch"] - 1][i]
         assert bits(pool, i, "last") == at_epoch[record["epochs"] - 1][i]
-    best = [curves[i, record["best_epoch"]] for i, record in sorted(by_id(pool).items())]
+    best = [curves[i, record["best_epoch"] - 1] for i, record in sorted(by_id(pool).items())]
     assert np.array_equal(pool.evaluate(*VALIDATION), best)
 
 
@@ -194,7 +194,7 @@ def test_weights_that_overflow_after_an_epochs_last_loss_are_noticed():
     pool = pm.Pool([member], 1)
     pool.fit(*data, epochs=5, batch_size=8, validation_data=data, early_stopping=True, patience=1)
     (record,) = pool.leaderboard()
-    assert (record["status"], record["epochs"], record["best_epoch"]) == ("diverged", 3, 1)
+    assert (record["status"], record["epochs"], record["best_epoch"]) == ("diverged", 3, 2)
     assert np.isfinite(pool.history_["loss"][0]).tolist() == [True, True, True, False, False]
     assert np.isfinite(pool.history_["validation_loss"][0]).tolist() == [True, True, False, False, False]
     assert np.isfinite(pool.predict(data[0])).all() and not np.isfinite(pool.extract(0, "last").weights[0]).any()

@@ -24,8 +24,10 @@ SECONDS, QUICK_SECONDS = 60.0, 8.0
 # Rows from which minibatches are larger: each member still gets a hundred updates or more per epoch.
 _BATCHES = ((20_000, 128), (5_000, 64), (0, 32))
 _LARGEST_DEPTH = 20
-# Multiply-adds per second and thread of an epoch with all that belongs to it: what small members reach at least.
-_RATE_OF_WORK = 5e9
+# Multiply-adds per second and thread of an epoch with all that belongs to it: what any members reach on any machine.
+RATE_OF_WORK = 5e9
+# Multiply-adds per parameter and row: forward, gradient, slopes; validation adds a part of one.
+WORK_OF_A_ROW = 3.5
 # Epochs that the members should be able to train within the time budget, and members that are kept in any case.
 _WANTED_EPOCHS, _FEWEST_MEMBERS = 30, 8
 
@@ -95,20 +97,20 @@ class Choices:
         return specs, said
 
 
-def fitting(specs: pm.Specs, n_rows: int, n_inputs: int, n_outputs: int, choices: Choices) -> tuple[pm.Specs, str]:
+def fitting(
+    specs: pm.Specs, n_rows: int, n_inputs: int, n_outputs: int, choices: Choices, rate: float
+) -> tuple[pm.Specs, str]:
     """(those of the members that can train for some epochs within the time budget, a note if not all can).
 
-    They are drawn at random. Who named a number of members gets it.
+    rate: multiply-adds per second. Members are drawn at random. Who named a number of members gets it.
     """
-    seconds, threads = choices.seconds(), choices.threads or available_threads()
+    seconds = choices.seconds()
     if seconds is None or choices.members is not None or len(specs) <= _FEWEST_MEMBERS:
         return specs, ""
     sizes = pm.Pool(specs, n_inputs, max(n_outputs, 1), "cross_entropy" if n_outputs > 1 else "squared_error")
     work = np.array([record["parameters"] for record in sizes.leaderboard()], np.float64)
     order = np.random.default_rng(choices.seed).permutation(len(specs))
-    per_second = _RATE_OF_WORK * threads
-    # Forward, gradient, slopes: three multiply-adds per parameter and row; validation adds a part of that.
-    needed = np.cumsum(work[order]) * 3.5 * n_rows * _WANTED_EPOCHS / per_second
+    needed = np.cumsum(work[order]) * WORK_OF_A_ROW * n_rows * _WANTED_EPOCHS / rate
     kept = max(_FEWEST_MEMBERS, int(np.searchsorted(needed, seconds)))
     if kept >= len(specs):
         return specs, ""

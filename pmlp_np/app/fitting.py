@@ -37,7 +37,8 @@ def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool,
     folder.check_target(out, overwrite)
     with screen.busy(f"Reading {source.path}"):
         problem = run.understand(source, choices.seed)
-    pool, came_about = run.pool_of(problem, choices)
+    with screen.busy("Choosing members"):
+        pool, came_about = run.pool_of(problem, choices)
     folder.check_target(out, overwrite, run.room_needed(pool, choices.epochs_and_patience()[0]))
     _introduce(problem, choices, came_about, screen)
     with screen.busy("Preparing to train (the first time compiles, some seconds)"):

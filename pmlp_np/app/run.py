@@ -19,7 +19,7 @@ import numpy as np
 
 import pmlp_np as pm
 from pmlp_np.app import folder, scores
-from pmlp_np.app.choices import Choices, fitting
+from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, available_threads, fitting
 from pmlp_np.app.columns import Task, kinds_of, task_of
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.tables import Table, plain_text, read_table
@@ -29,6 +29,8 @@ from pmlp_np.errors import DataError, compose
 _FEWEST_ROWS = 10
 # The best members whose mean is judged beside the best one.
 ENSEMBLE = 10
+# On how many members and rows it is measured how fast members train: some hundredths of a second.
+_MEASURED_MEMBERS, _MEASURED_ROWS = 16, 4096
 _PART_NAMES = ("training", "validation", "test")
 
 
@@ -172,14 +174,41 @@ def pool_of(problem: Problem, choices: Choices) -> tuple[pm.Pool, str]:
     metric_of(target.task, choices)
     specs, said = choices.specs()
     n = len(specs)
-    specs, note = fitting(specs, len(problem.parts["training"]), n_inputs, len(target.classes), choices)
+    size = len(problem.parts["training"]), n_inputs, len(target.classes)
+    rate = RATE_OF_WORK * (choices.threads or available_threads())
+    if fitting(specs, *size, choices, rate)[1]:
+        # By what is certain they don't all fit: measure.
+        rate = measured_rate(specs, problem, choices)
+    specs, note = fitting(specs, *size, choices, rate)
     if note:
         problem.notes.append(note)
         said = f"{len(specs):,} of {n:,}: {said}"
     elif choices.members is None:
         said = f"{n:,}: {said}"
-    loss, n_outputs = ("cross_entropy", len(target.classes)) if target.classes else ("squared_error", 1)
-    return pm.Pool(specs, n_inputs, n_outputs, loss, seed=choices.seed), said
+    return _pool(specs, problem, choices), said
+
+
+def _pool(specs: pm.Specs, problem: Problem, choices: Choices) -> pm.Pool:
+    classes = problem.preparation.target.classes
+    loss, n_outputs = ("cross_entropy", len(classes)) if classes else ("squared_error", 1)
+    return pm.Pool(specs, problem.X.shape[1], n_outputs, loss, seed=choices.seed)
+
+
+def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
+    """Multiply-adds per second, as `fitting` counts them, at which some of these members train on some of the rows."""
+    some = np.random.default_rng(choices.seed).permutation(len(specs))[:_MEASURED_MEMBERS]
+    pool = _pool(specs[np.sort(some)], problem, choices)
+    X, y = (part[:_MEASURED_ROWS] for part in problem.of("training"))
+    batch = choices.batch(len(problem.parts["training"]))
+    warm_up(pool, problem, choices)
+    with _interruptible():
+        began = time.perf_counter()
+        pool.fit(X, y, batch_size=batch, validation_data=(X[::3], y[::3]), progress=False, n_threads=choices.threads)
+        seconds = time.perf_counter() - began
+    if pool.ended_ == "interrupted":
+        raise KeyboardInterrupt
+    parameters = sum(record["parameters"] for record in pool.leaderboard())
+    return parameters * WORK_OF_A_ROW * len(X) / seconds
 
 
 def metric_of(task: str, choices: Choices) -> str:

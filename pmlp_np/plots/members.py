@@ -119,9 +119,9 @@ class Members:
         records = {record["id"]: record for record in pool.leaderboard()}
         self.records = [records[id] for id in pool.ids_.tolist()]
         status = np.array([record["status"] for record in self.records])
-        best = np.array([-1 if record["best_epoch"] is None else record["best_epoch"] for record in self.records])
+        best = np.array([record["best_epoch"] or 0 for record in self.records])
         self.trained = status != "untrained"
-        self.diverged = (status == "diverged") & (best < 0)
+        self.diverged = (status == "diverged") & (best < 1)
         self.usable = self.trained & ~self.diverged
         self.everyone = np.ones(len(self), bool)
         if not self.trained.any():
