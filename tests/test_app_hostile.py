@@ -86,6 +86,21 @@ def test_names_twice_in_parquet(capsys, tmp_path):
     refused(said, "each column's name once, got 'a' 2 times")
 
 
+def test_numbers_that_stand_for_missing_cells_in_parquet(capsys, tmp_path):
+    import pandas
+
+    frame = pandas.DataFrame({"a": [-999 if i % 9 == 0 else i * 7 % 13 for i in range(60)], "y": np.arange(60) / 7})
+    found = {}
+    for name in ("t.csv", "t.parquet"):
+        frame.to_csv(tmp_path / name, index=False) if name == "t.csv" else frame.to_parquet(tmp_path / name)
+        out = tmp_path / f"of {name}"
+        said = run(capsys, "fit", tmp_path / name, "--target", "y", "--out", out, "--missing", "-999", *SHORT)
+        assert said.code == 0, said.err
+        found[name] = json.loads((out / "table.json").read_text())["columns"]
+    assert found["t.parquet"] == found["t.csv"]
+    assert found["t.csv"][0]["marks_missing"]
+
+
 def test_places_where_no_result_can_be_made_are_refused_before_training(fit, capsys, tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text(GOOD)
     arguments = ("fit", tmp_path / "t.csv", "--target", "y", *SHORT, "--out")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.app.tables import Table, as_texts, is_text, plain_text
+from pmlp_np.app.tables import Table, as_texts, is_text
 from pmlp_np.errors import DataError, compose, show
 
 # Texts that come in fewer rows than this are not learned as categories of their own, nor are more than so many.
@@ -189,7 +189,8 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         return Task("regression", "as you asked" if asked else reason)
     _refuse_many(name, len(values))
     # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
-    classes = tuple(int(plain_text(value)) if whole and abs(value) < 1e15 else value for value in sorted(values.tolist()))
+    ordered = sorted(values.tolist())
+    classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
     return Task("classification", "as you asked" if asked else reason, classes)
 
 

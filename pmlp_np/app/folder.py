@@ -83,7 +83,8 @@ class Result:
         whole = [None not in r and isinstance(r.get("rank"), int) and isinstance(r.get("id"), int) for r in found]
         if not all(whole) or not found:
             mend = "The file is damaged."
-            raise FileFormatError(compose(f"file {path}", "a record of each member, with its rank and id", "others", mend))
+            expected = "a record of each member, with its rank and id"
+            raise FileFormatError(compose(f"file {path}", expected, "others", mend))
         return found
 
     def ids(self, member: int | None, ensemble: int | None) -> list[int]:

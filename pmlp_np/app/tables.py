@@ -39,8 +39,8 @@ class Table:
 
     frame: pandas.DataFrame of columns that are numbers (NaN for missing), datetime64 without a zone (NaT), or str
         (NaN). name: what errors call it. first_line: the line on which the first row stands; 0 where files have no
-        lines. notes: what users should know about how it was read. may_have_commas: whether its numbers may have decimal
-    commas, because other characters are between its cells.
+        lines. notes: what users should know about how it was read. may_have_commas: whether its numbers may have
+    decimal commas, because other characters are between its cells.
     """
 
     frame: Any
@@ -307,8 +307,10 @@ def _read_parquet(path: str, name: str, missing: Collection[str], as_text: Colle
     table = Table(frame, name)
     for column in names:
         cells = _cells(frame[column])
-        if missing and is_text(cells):
-            cells = cells.where(~cells.isin(list(missing)))
+        if missing and cells.dtype.kind != "M":
+            # As in CSV, where a text stands for a number too.
+            gone = list(missing) if is_text(cells) else [float(text) for text in missing if _is_number(text)]
+            cells = cells.where(~cells.isin(gone))
         frame[column] = as_texts(cells) if column in as_text else cells
     _check_rows(table)
     return table
