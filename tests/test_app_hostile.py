@@ -76,6 +76,14 @@ def test_line_ends_within_names(fit):
     assert inputs_of(fit.out) == ["two\nlines", "odd\u2028name"]
 
 
+def test_columns_called_as_categories_of_others(fit, capsys, tmp_path):
+    said = fit(rows("c,c = x,c is missing,y", lambda i: f"{['', 'x', 'z'][i % 3]},{i % 5},{i * 7 % 13},{i % 7 / 3}"))
+    assert said.code == 0, said.err
+    assert inputs_of(fit.out) == ["c = x", "c = z", "c is missing", "c = x (2)", "c is missing (2)"]
+    said = run(capsys, "export", fit.out, "--out", tmp_path / "m.py")
+    assert said.code == 0, said.err
+
+
 def test_names_twice_in_parquet(capsys, tmp_path):
     import pyarrow
     from pyarrow import parquet

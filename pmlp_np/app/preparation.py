@@ -261,8 +261,16 @@ class Preparation:
         return cls(Target.learn(target, task, values), tuple(columns), left_out)
 
     def input_names(self) -> list[str]:
-        """The inputs' names: "age", "age is missing", "color = red", ..."""
-        return [name for column in self.columns for name in column.input_names()]
+        """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a
+        column is itself called as another's category."""
+        found: dict[str, None] = {}
+        for name in (name for column in self.columns for name in column.input_names()):
+            unique, count = name, 1
+            while unique in found:
+                count += 1
+                unique = f"{name} ({count})"
+            found[unique] = None
+        return list(found)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """(shift, scale), each (k,) float64: X = (inputs - shift) / scale."""
