@@ -3,11 +3,12 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench package clean
+.PHONY: help demo test lint docs bench mutants package clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -23,7 +24,9 @@ help:
 	@echo "make demo    train 10,000 networks on handwritten digits; saves demo/digits.png"
 	@echo "make test    run the tests"
 	@echo "make lint    check style (ruff) and types (mypy)"
+	@echo "make docs    build the documentation's site into build/site; a warning fails it"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
+	@echo "make mutants break the library in many ways, and see that the tests notice each; writes the page"
 	@echo "make package build the package, and try it where only NumPy and Numba are installed"
 	@echo "make clean   remove all that these made"
 
@@ -37,11 +40,19 @@ lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
 
+# The variable silences an announcement of another program.
+docs: $(INSTALLED)-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build
+	@echo "written to build/site: open build/site/index.html"
+
 bench: $(INSTALLED)-bench
 	@$(VENV_PYTHON) -c 'import torch' 2>/dev/null || \
 		echo "PyTorch will be missing from the peers: install its CPU build into $(VENV) to measure it too"
 	$(VENV_PYTHON) -m benchmarks.paper_grid $(BENCH_ARGS)
 	$(VENV_PYTHON) -m benchmarks.render_grid
+
+mutants: $(INSTALLED)-test
+	@$(VENV_PYTHON) -m tests.mutants $(MUTANTS_ARGS)
 
 package: $(INSTALLED)-package
 	$(VENV_PYTHON) tests/check_package.py

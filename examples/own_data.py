@@ -1,6 +1,6 @@
-"""Pictures of docs/own_data.md: a cross-validation of 1,000 architectures as one pool, and bootstrapped replicas.
+"""The picture of docs/own_data.md: a cross-validation of 1,000 architectures as one pool.
 
-    python examples/own_data.py            # writes docs/images/cross_validation.png and docs/images/replicas.png
+    python examples/own_data.py            # writes docs/images/cross_validation.png
 
 It needs matplotlib besides the library, and takes some seconds.
 """
@@ -16,7 +16,6 @@ import pmlp_np as pm
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE.parent / "docs" / "images"
 N_FOLDS, N_TEST = 5, 206
-MEGAPASCALS = "compressive strength (MPa)"
 
 
 class Concrete:
@@ -30,10 +29,6 @@ class Concrete:
         scaled = (table - self.mean) / self.std
         self.X, self.y = scaled[:-N_TEST, :-1], scaled[:-N_TEST, -1]
         self.X_test, self.y_test = scaled[-N_TEST:, :-1], scaled[-N_TEST:, -1]
-
-    def strength(self, y: np.ndarray) -> np.ndarray:
-        """In megapascals."""
-        return y * self.std[-1] + self.mean[-1]
 
 
 def cross_validation(data: Concrete, epochs: int) -> Figure:
@@ -72,63 +67,16 @@ def cross_validation(data: Concrete, epochs: int) -> Figure:
     return figure
 
 
-def replicas(data: Concrete, epochs: int, n_replicas: int = 1000) -> Figure:
-    rng = np.random.default_rng(1)
-    n = len(data.X)
-    bootstraps = [rng.integers(0, n, n) for _ in range(n_replicas)]
-    specs = pm.grid(hidden=40, activation="tanh", learning_rate=1e-2, repeats=n_replicas)
-    pool = pm.Pool(specs, data.X.shape[1], seed=0)
-    pool.fit(data.X, data.y, epochs=epochs, rows=bootstraps)
-
-    # One mix, a day old to a year old; the other columns at their medians.
-    days = np.geomspace(1, 365, 120)
-    mix = np.tile(np.median(data.X, axis=0), (len(days), 1))
-    mix[:, -1] = (days - data.mean[-2]) / data.std[-2]
-    curves = data.strength(pool.predict(mix))
-    low, middle, high = np.percentile(curves, [5, 50, 95], axis=0)
-
-    # What the mean of those replicas misses that never saw a row, a new measurement is missed by, too.
-    predicted = pool.predict(data.X)
-    unseen = np.ones((n_replicas, n), bool)
-    for i, rows in enumerate(bootstraps):
-        unseen[i, rows] = False
-    missed = data.y - np.average(predicted, axis=0, weights=unseen)
-    at_test = pool.predict(data.X_test).mean(axis=0)
-    bounds = at_test + np.percentile(missed, [5, 95])[:, None]
-    inside = np.mean((data.y_test >= bounds[0]) & (data.y_test <= bounds[1]))
-
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for curve in curves[:40]:
-        left.plot(days, curve, color="tab:blue", linewidth=0.5, alpha=0.25)
-    left.fill_between(days, low, high, color="tab:blue", alpha=0.25, label="90 % of replicas")
-    left.plot(days, middle, color="tab:blue", linewidth=2, label="median")
-    left.set(xscale="log", xlabel="age (days)", ylabel=MEGAPASCALS, title=f"{n_replicas:,} bootstrapped replicas")
-    left.set_xticks([1, 3, 7, 28, 90, 365], ["1", "3", "7", "28", "90", "365"])
-    left.minorticks_off()
-    left.legend(frameon=False, loc="upper left")
-    order = np.argsort(at_test)
-    places = np.arange(len(order))
-    right.fill_between(places, *data.strength(bounds[:, order]), color="tab:blue", alpha=0.25, step="mid",
-                       label="90 % interval for a new measurement")  # fmt: skip
-    right.plot(places, data.strength(data.y_test[order]), ".", color="black", markersize=4,
-               label=f"measured: {inside:.0%} inside")  # fmt: skip
-    right.set(xlabel="206 rows set aside, by prediction", ylabel=MEGAPASCALS, title="Does the interval hold?")
-    right.legend(frameon=False, loc="upper left")
-    return figure
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=IMAGES, help="where the pictures go (default: docs/images)")
+    parser.add_argument("--folder", type=Path, default=IMAGES, help="where the picture goes (default: docs/images)")
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     data = Concrete()
-    for name, draw in (("cross_validation", cross_validation), ("replicas", replicas)):
-        path = options.folder / f"{name}.png"
-        draw(data, options.epochs).savefig(path, dpi=110)
-        print(f"written to {path}")
+    path = options.folder / "cross_validation.png"
+    cross_validation(data, options.epochs).savefig(path, dpi=110)
+    print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line from a table to a leaderboard, plots, predictions and exported models, on a table of mixed columns
 and on the real ones of examples/data."""
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -23,6 +24,7 @@ import pytest
 import pmlp_np as pm
 from command_line import CONCRETE, PENGUINS, ROOT, SHORT, Said, environment, mixed_table, refused, run, run_apart
 from conftest import requires
+from pmlp_np.app.choices import Choices, numbers
 from pmlp_np.app.main import main
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.tables import read_table
@@ -334,6 +336,8 @@ def test_pictures(place, capsys, tmp_path):
         assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
     refused(run(capsys, "plot", place / "grade", "--kind", "los", "--out", tmp_path / "a.png"), "Did you mean 'loss'?")
     refused(run(capsys, "plot", place / "grade", "--kind", "loss", "--out", tmp_path / "a.gif"), "a.gif", ".png")
+    said = run(capsys, "plot", place / "grade", "--kind", "heat-map", "--x", "sice", "--out", tmp_path / "a.png")
+    refused(said, "pmlp: --x: expected", "width", "'sice'")
 
 
 @pytest.mark.parametrize("table", [CONCRETE, PENGUINS], ids=lambda path: path.stem)
@@ -496,6 +500,29 @@ def test_ctrl_c_while_compiling(capsys, tmp_path, monkeypatch):
     assert said.code == 130 and "Trained" not in said.out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("ends_in", ["another error", "nothing"])
+def test_ctrl_c_that_the_compiler_swallows(capsys, tmp_path, monkeypatch, ends_in):
+    """Numba calls Python back where nothing can be raised: what becomes of KeyboardInterrupt there is not one."""
+    fit = pm.Pool.fit
+
+    def swallows(pool, *arguments, **options):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        if ends_in == "another error":
+            raise RuntimeError("no compiled object yet")
+        return fit(pool, *arguments, **options)
+
+    monkeypatch.setattr(pm.Pool, "fit", swallows)
+    hook, before = sys.unraisablehook, signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is hook
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said.code == 130 and said.err == "pmlp: interrupted; nothing is written\n"
+    assert "Trained" not in said.out and not list(tmp_path.iterdir())
+
+
 def test_progress_on_a_pipe_is_plain_lines(capsys, tmp_path, monkeypatch):
     from pmlp_np.app import screen
 
@@ -503,6 +530,8 @@ def test_progress_on_a_pipe_is_plain_lines(capsys, tmp_path, monkeypatch):
     said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
     lines = [line for line in said.err.splitlines() if line.startswith("epoch")]
     assert len(lines) == 3 and re.fullmatch(r"epoch 2/3  2 of 2 members  best RMSE [\d.]+  <\d:\d\d left", lines[1])
+    # There is never no time left.
+    assert "<0:00" not in lines[1]
     best = json.loads((tmp_path / "r" / "run.json").read_text())["best"]["validation_rmse"]
     assert float(re.search(r"RMSE ([\d.]+)", lines[-1])[1]) == pytest.approx(best, rel=1e-3)
 
@@ -517,10 +546,33 @@ def test_help_of_every_command_has_examples(capsys):
     for command in commands:
         assert re.search(rf"│ {command} ", said.out)
         text = run(capsys, command, "--help").out
+        # Flags take no value; what the help says of --help is Typer's.
+        assert not [line for line in text.splitlines() if "<bool>" in line and "--help" not in line], command
         assert "Examples" in text and f"pmlp {command}" in text.partition("Examples")[2], command
     assert run(capsys, "--version").out == f"pmlp_np {pm.__version__}\n"
+    nothing = run(capsys)
+    assert nothing.code == 2 and "Usage: pmlp" in nothing.out and nothing.err == ""
     for wrong in (["fitt"], ["fit"], ["fit", "t.csv", "--targett", "y"], ["leaderboard", "r", "--top", "x"]):
         refused(run(capsys, *wrong), "--help", code=2)
+
+
+@pytest.mark.parametrize("depth, repeats, said", [
+    ("0-2", 2, "26: (6 architectures x 2 activations + a linear model) x 2 repeats"),
+    ("0,1", 1, "7: 3 architectures x 2 activations + a linear model"),
+    ("0", 3, "3: a linear model x 3 repeats"),
+    ("2", 1, "6: 3 architectures x 2 activations"),
+])  # fmt: skip
+def test_members_are_counted_in_words(depth, repeats, said):
+    depths = numbers("--depth", [depth], int, 0, 9)
+    specs, how = Choices([4, 8, 16], depths, ["relu", "tanh"], [0.01], repeats).specs()
+    assert f"{len(specs)}: {how}" == said
+
+
+def test_a_metric_that_ranks_leaves_the_usual_scores(capsys, tmp_path):
+    fit = ("fit", PENGUINS, "--target", "species", "--out", tmp_path / "r", "--metric", "log_loss")
+    assert run(capsys, *fit, *SHORT).code == 0
+    for record in json.loads(run(capsys, "leaderboard", tmp_path / "r", "--json").out):
+        assert 0.0 <= record["validation_accuracy"] <= 1.0 and 0.0 <= record["validation_balanced_accuracy"] <= 1.0
 
 
 def test_the_demo(tmp_path, capsys, monkeypatch):

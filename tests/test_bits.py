@@ -118,8 +118,9 @@ def test_threads(setting: Setting, n_threads: int) -> None:
 
 
 @pytest.fixture
-def every_member_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As members are trained that are too large to be dealt out."""
+def every_member_by_all_threads(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As members are trained that are too large to be dealt out; what they are held to was trained otherwise."""
+    trained(setting)
     monkeypatch.setattr(threads, "too_large_to_deal_out", lambda weight, n_threads: len(weight))
     monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
 
@@ -358,7 +359,7 @@ def cut_in_the_middle_of_epochs(
 
     assert not pool._progress.minibatch.any()
     for epochs in set(pool._progress.epoch.tolist()):
-        whole = setting.pool(chosen).fit(X, y, epochs=epochs, **arguments)
+        whole = setting.pool(chosen).fit(X, y, epochs=epochs, n_threads=1, **arguments)
         done = pool._progress.epoch == epochs
         for got, expected in zip((pool, whole), (whole, pool), strict=True):
             got._records.make_room(["loss"], expected.history_["loss"].shape[1])

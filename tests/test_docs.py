@@ -2,66 +2,26 @@
 mention exist; the figures are those of the committed results."""
 
 import ast
-import contextlib
-import io
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from conftest import requires
+from page_blocks import FENCE, Block, python_blocks, run, same_text
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Here every block stands for itself; a page of the gallery is one program.
+SINGLE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.md"))
+PAGES = [*SINGLE, *GALLERY]
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-DECIMAL = re.compile(r"(\d+\.\d+)")
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
-
-
-class Block(NamedTuple):
-    where: str
-    code: str
-    prints: str | None
-
-
-def python_blocks(page: str, name: str) -> list[Block]:
-    """The page's Python blocks; a `text` block right behind one holds what it prints."""
-    blocks = []
-    fences = list(FENCE.finditer(page))
-    for i, fence in enumerate(fences):
-        if fence[1] != "python":
-            continue
-        follower = fences[i + 1] if i + 1 < len(fences) else None
-        prints = None
-        if follower and follower[1] == "text" and not page[fence.end() : follower.start()].strip():
-            prints = follower[2]
-        blocks.append(Block(f"{name}:{page.count(chr(10), 0, fence.start()) + 2}", fence[2], prints))
-    return blocks
-
-
-def same_text(printed: str, page: str) -> bool:
-    """Whether two texts agree: words and whole numbers exactly, decimals to 1 %, whatever the rounding."""
-    ours, theirs = DECIMAL.split(printed), DECIMAL.split(page)
-    words = [" ".join(text.split()) for text in ours[::2]] == [" ".join(text.split()) for text in theirs[::2]]
-    return words and np.allclose([float(x) for x in ours[1::2]], [float(x) for x in theirs[1::2]], rtol=0.01, atol=0)
-
-
-def run(block: Block) -> None:
-    """Execute the block in a namespace of its own; AssertionError where it prints something else than the page says."""
-    lines_before = int(block.where.rpartition(":")[2]) - 1
-    code = compile("\n" * lines_before + block.code, block.where, "exec")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code, {"__name__": "__main__"})
-    if block.prints is not None:
-        assert same_text(printed.getvalue(), block.prints), f"{block.where} prints\n{printed.getvalue()}"
 
 
 def prose(page: str) -> str:
@@ -92,7 +52,13 @@ def unknown_names(page: str, sources: str) -> list[str]:
     return sorted(name for name in names if not re.search(rf"\b{name}\b", sources))
 
 
-BLOCKS = [b for path in PAGES for b in python_blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))]
+def blocks_of(path: Path) -> list[Block]:
+    return python_blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
+
+
+# Optional packages that a page of the gallery uses, beside matplotlib.
+NEEDS = {"pipeline": ("onnx", "onnxruntime")}
+BLOCKS = [block for path in SINGLE for block in blocks_of(path)]
 
 
 @pytest.mark.usefixtures("own_formulas")
@@ -105,14 +71,57 @@ def test_a_block_runs_and_prints_what_the_page_says(
     run(block)
 
 
-def test_the_pictures_of_data_of_its_own_can_be_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
+def test_a_page_of_the_gallery_runs_from_top_to_bottom(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its blocks share one namespace, print what the page says, and draw the pictures that it shows."""
+    for package in ("matplotlib", *NEEDS.get(path.stem, ())):
+        requires(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    namespace = {"__name__": "__main__"}
+    for block in blocks_of(path):
+        run(block, namespace)
+    for name in [file.stem for file in tmp_path.glob("*.py")]:
+        sys.modules.pop(name, None)
+    text = path.read_text(encoding="utf-8")
+    shown = {name for name in LINK.findall(prose(text)) if name.startswith("../images/")}
+    drawn = {f"../images/{file.name}" for file in (tmp_path / "docs" / "images").iterdir()}
+    assert shown == drawn
+    assert all((tmp_path / "docs" / "gallery" / name).resolve().stat().st_size > 5_000 for name in shown)
+
+
+def test_outputs_are_written_behind_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("draw_gallery", ROOT / "docs" / "draw_gallery.py")
+    assert spec and spec.loader
+    draw_gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw_gallery)
+    page = "```python\na = 1\n```\n\n```python\nprint(a, end=' \\n')\n```\n```text\nold\n\n```\nWords.\n\n"
+    page += "```python\nprint(a + 1)\n```\n\n```python\na\n```\n```text\nold\n```\n```text\nnot an output\n```\n"
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    wanted = "```python\na = 1\n```\n\n```python\nprint(a, end=' \\n')\n```\n```text\n1\n```\nWords.\n\n"
+    wanted += "```python\nprint(a + 1)\n```\n```text\n2\n```\n\n```python\na\n```\n```text\nnot an output\n```\n"
+    assert draw_gallery.drawn(tmp_path / "page.md") == wanted
+
+
+def test_the_gallery_has_its_pages() -> None:
+    stems = {path.stem for path in GALLERY}
+    assert stems >= {"first_pool", "architecture_search", "uncertainty", "pipeline", "reference_and_paper"}
+    assert set(NEEDS) <= stems
+    assert all(sum(block.prints is not None for block in blocks_of(path)) >= 4 for path in GALLERY)
+
+
+def test_the_picture_of_data_of_its_own_can_be_drawn(tmp_path: Path) -> None:
     """In a hurry: with one epoch."""
     requires("matplotlib")
     done = subprocess.run([sys.executable, ROOT / "examples" / "own_data.py", "--folder", tmp_path, "--epochs", "1"],
                           capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in ("cross_validation.png", "replicas.png"):
-        assert (tmp_path / name).stat().st_size > 10_000
+    assert (tmp_path / "cross_validation.png").stat().st_size > 10_000
 
 
 def test_the_page_of_knobs_is_drawn_from_the_code(tmp_path: Path) -> None:
@@ -174,7 +183,8 @@ def test_unknown_names_are_noticed() -> None:
 
 def test_every_page_is_on_the_map() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    missing = [path.name for path in PAGES[1:] if path.name != "index.md" and f"]({path.name})" not in index]
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES[1:]]
+    missing = [page for page in pages if page != "index.md" and f"]({page})" not in index]
     assert missing == []
 
 

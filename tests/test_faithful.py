@@ -467,6 +467,14 @@ CASES = {
             for regularizers in REGULARIZERS
         ]
     ),
+    "feature scales": plain(
+        [
+            pm.Member(hidden=h, activation="tanh", optimizer=o, feature_scale=True, feature_scale_rate_factor=factor)
+            for h in [(), (20, 5)]
+            for o in (pm.SGD(0.01, momentum=0.9), pm.Adam(0.01, eps=1e-5))
+            for factor in (1.0, 6.0)
+        ]
+    ),
     "members' own minibatches": plain([pm.Member(hidden=(8,), batch_size=b) for b in (None, 1, 7, 25, 50, 99)]),
 }
 

@@ -45,16 +45,16 @@ ORDER_INSIDE = {
         ["reading"],
         [""],
     ],
-    "export": [
-        ["methods", "torch_module", "tracing"],
-        ["common", "folding", "python_formulas"],
-        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
-        [""],
-    ],
     "plots": [
         ["members"],
         ["looks"],
         ["curves", "heat", "scores"],
+        [""],
+    ],
+    "export": [
+        ["methods", "torch_module", "tracing"],
+        ["common", "folding", "python_formulas"],
+        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
         [""],
     ],
     "backends.numba": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,16 @@ def test_a_diverging_neighbor_is_marked_stops_and_touches_nobody(backend: str, d
 
 def without_curves(state: MemberState) -> dict[str, np.ndarray]:
     return {name: values for name, values in state.arrays().items() if name not in state.curves}
+
+
+@both_dtypes
+def test_it_stops_at_the_minibatch_whose_loss_is_not_finite(backend: str, dtype: str) -> None:
+    """The second of five: the first one's step is what leads there."""
+    member = pm.Member(hidden=(), optimizer=pm.SGD({"float32": 1e30, "float64": 1e200}[dtype]))
+    pool = pool_of([member, HEALTHY[2]], [0, 12], dtype, backend).fit(X, Y, epochs=1, batch_size=12, progress=False)
+    progress = member_states(pool)[0].progress
+    assert (progress["epoch"], progress["minibatch"], progress["step"]) == (0, 2, 2)
+    assert pool.status_ == ["diverged", "ok"]
 
 
 @both_dtypes
@@ -216,6 +227,26 @@ def test_poisoned_memory_changes_no_bit_and_padding_ends_zero(
     setting.go_on(part, 2)
     assert_same_bits(part, expected, IDS[10:30])
     assert_padding_is_zero(part)
+
+
+@numba_only
+@both_dtypes
+def test_poisoned_memory_of_pools_made_from_others(
+    dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From a file, and from two that are joined; with best and averaged weights."""
+    members = [pm.Member(hidden=(5, 17), activation="sigmoid", average=average) for average in (0.9, 0.0, 0.5)]
+    arguments = FIT | {"validation_data": (X[:20], Y[:20]), "early_stopping": True, "epochs": 2}
+    pool = pool_of(members, [0, 1, 2], dtype, "numba").fit(X, Y, **arguments)
+    pool.save(tmp_path / "pool.pmlp")
+    poison(monkeypatch)
+    loaded = pm.load(tmp_path / "pool.pmlp")
+    joined = pm.concat([pool.subset([0]), pool.subset([1, 2])])
+    pool.partial_fit(X, Y, **arguments)
+    for other in (loaded, joined):
+        assert_padding_is_zero(other)
+        assert_same_bits(other.partial_fit(X, Y, **arguments), pool)
+        assert_padding_is_zero(other)
 
 
 @numba_only

@@ -328,6 +328,19 @@ def test_class_weights_are_sample_weights(backend: str) -> None:
     assert not np.allclose(trained(), trained(class_weight=given_weights), atol=1e-3)
 
 
+@pytest.mark.parametrize("shuffle", ["shared", "member", None])
+def test_rows_without_weight_teach_nothing(backend: str, shuffle: str | None) -> None:
+    """Whatever their targets are: a row's weight goes with it wherever the order takes it."""
+    X, y = table()
+    weights = np.where(np.arange(N) % 3 > 0, 1.0, 0.0)
+    found = []
+    for targets in (y, np.where(weights > 0.0, y, 1e3)):
+        pool = pm.Pool(SPECS, F, backend=backend)
+        pool.fit(X, targets, epochs=3, batch_size=16, shuffle=shuffle, sample_weight=weights)
+        found.append(pool.forward(X))
+    assert np.array_equal(*found)
+
+
 ONE_EACH = f"one array of row numbers, or one mask of {N} truth values, for each of the {len(SPECS)} members"
 
 

@@ -135,8 +135,11 @@ def test_a_line_ends_where_fewer_than_half_still_train():
     pool = regression([pm.Member(hidden=4)] * 4, epochs=5, callbacks=[one_leaves])
     curves = pool.history_["validation_loss"]
     assert np.isfinite(curves).sum(axis=0).tolist() == [4, 4, 3, 2, 1]
-    drawn = lines(pm.plots.loss_curves(pool, curves="validation_loss"))["validation_loss of all"].get_ydata()
+    ax = pm.plots.loss_curves(pool, curves="validation_loss")
+    drawn = lines(ax)["validation_loss of all"].get_ydata()
     assert np.allclose(drawn[:4], [np.median(c[np.isfinite(c)]) for c in curves.T[:4]]) and np.isnan(drawn[4])
+    # Nor does the axis go on.
+    assert 4.0 < ax.get_xlim()[1] < 4.5 and "4 members over 4 of 5 epochs" in ax.get_title(loc="left")
 
 
 def test_curves_of_some_members(pool):

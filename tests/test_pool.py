@@ -109,6 +109,17 @@ def test_evaluate_is_the_mean_loss_over_all_rows(loss, outputs, dtype):
         assert np.array_equal(pool.evaluate(x, y, members=[20, 10]), found[[3, 0]])
 
 
+def test_losses_are_added_up_in_float64(backend):
+    """Of many rows with the same loss the mean is that loss; a float32 sum of as many drifts away from it."""
+    n, members = 60_000, [pm.Member(hidden=(), zero_last=True, optimizer=pm.SGD(0.01))] * 2
+    x, y = np.zeros((n, 1), np.float32), np.full(n, 1.1, np.float32)
+    pool = pm.Pool(members, 1, backend=backend)
+    each = float(y[0] * y[0])
+    np.testing.assert_allclose(pool.evaluate(x, y), each, rtol=1e-12)
+    pool.fit(x, y, batch_size=n)
+    assert (pool.history_["loss"] == np.float32(each)).all()
+
+
 METHODS = ["forward", "predict", "predict_proba"]
 
 

@@ -76,13 +76,16 @@ class Choices:
             n = self.members
             drawn = pm.sample(n, seed=self.seed, hidden=hidden, activation=activations, learning_rate=rate)
             return drawn, f"{n:,} drawn at random"
-        parts = [(len(hidden), "architectures"), (len(activations), "activations"), (len(rates), "learning rates")]
-        parts += [(repeats, "repeats")]
-        said = " x ".join(
-            f"{n} {word if n > 1 else word.removesuffix('s')}" for n, word in parts if n > 1 or word[0] == "a"
-        )
         linear = [each for each in hidden if not each]
         nonlinear = [each for each in hidden if each]
+        said = f"{_counted(len(nonlinear), 'architecture')} x {_counted(len(activations), 'activation')}"
+        times = "".join(
+            f" x {_counted(n, word)}" for n, word in ((len(rates), "learning rate"), (repeats, "repeat")) if n > 1
+        )
+        if linear:
+            both = f"{said} + a linear model"
+            said = "a linear model" if not nonlinear else f"({both})" if times else both
+        said += times
         specs: pm.Specs | None = None
         for some, names in ((linear, activations[:1]), (nonlinear, activations)):
             if some:
@@ -161,3 +164,7 @@ def names(option: str, texts: Sequence[str]) -> list[str]:
 
 def _split(texts: Sequence[str]) -> list[str]:
     return [each.strip() for text in texts for each in text.split(",") if each.strip()]
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n:,} {word}{'s' * (n != 1)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,16 +29,18 @@ app = typer.Typer(
 
 _TABLE, _MODEL, _TRAINING, _OUTPUT = "The table", "Which networks", "Training", "Output"
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else on stdout.",
+# A flag takes no value, though Typer of itself writes <bool> beside it.
+_flag = partial(typer.Option, metavar="")
+Json = Annotated[bool, _flag("--json", help="Print one JSON document, and nothing else on stdout.",
                                     rich_help_panel=_OUTPUT)]  # fmt: skip
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", rich_help_panel=_OUTPUT)]
+Debug = Annotated[bool, _flag("--debug", help="Show where an error came from.", rich_help_panel=_OUTPUT)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A result folder of [bold]pmlp fit[/].",
                                         show_default=False)]  # fmt: skip
 Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This member instead of the best one.",
                                             show_default=False)]  # fmt: skip
 Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
                                               show_default=False)]  # fmt: skip
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)]
+Overwrite = Annotated[bool, _flag("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)]
 
 
 def _version(asked: bool) -> None:
@@ -48,7 +51,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _pmlp(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[bool, _flag("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     pass
 
@@ -86,7 +89,7 @@ def fit(
         help="A column whose numbers or many texts are categories. Repeatable.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="A column to leave out. Repeatable.")] = None,
-    skip_missing_target: Annotated[bool, typer.Option("--skip-missing-target", rich_help_panel=_TABLE,
+    skip_missing_target: Annotated[bool, _flag("--skip-missing-target", rich_help_panel=_TABLE,
         help="Leave out rows without a target.")] = False,
     validation_share: Annotated[float, typer.Option(metavar="SHARE", rich_help_panel=_TABLE,
         help="Share of the rows that choose members.")] = 0.2,
@@ -118,7 +121,7 @@ def fit(
         help="Of initial weights, orders and parts of rows.")] = 0,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
         help="Default: all cores.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", rich_help_panel=_TRAINING,
+    quick: Annotated[bool, _flag("--quick", rich_help_panel=_TRAINING,
         help="A first look in seconds: 16 members, 60 epochs.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -156,7 +159,7 @@ def leaderboard(
                                             "and --json.", show_default=False)] = None,
     sort: Annotated[str, typer.Option(metavar="COLUMN", help="Any column of leaderboard.csv; scores best first.")
                     ] = "rank",
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
+    csv: Annotated[bool, _flag("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -209,7 +212,7 @@ def export(
         help="onnx, torch, sklearn or python; else by FILE's ending.")] = None,
     member: Member = None,
     ensemble: Ensemble = None,
-    raw_table: Annotated[bool, typer.Option("--raw-table", help="ONNX alone: take the table's own columns, texts and "
+    raw_table: Annotated[bool, _flag("--raw-table", help="ONNX alone: take the table's own columns, texts and "
                                             "missing cells included, an input each.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,

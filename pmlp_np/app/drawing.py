@@ -67,7 +67,11 @@ def draw_one(result: folder.Result, kind: str, out: Path, x: str, y: str, overwr
         raise DataError(compose("--out", f"a file that ends in {', '.join(_ENDINGS)}", repr(str(out))))
     folder.check_file(out, overwrite)
     with screen.busy("Drawing"):
-        figure = _drawn(kind, result.pool, result.preparation.target, x, y)
+        try:
+            figure = _drawn(kind, result.pool, result.preparation.target, x, y)
+        except DataError as error:
+            # The function's arguments are the command's options.
+            raise DataError(f"--{error}" if str(error).startswith(("x:", "y:")) else str(error)) from None
         with folder.whole_file(out, overwrite) as draft:
             figure.savefig(draft, dpi=_DOTS_PER_INCH)
     screen.say(f"Written: {out}")

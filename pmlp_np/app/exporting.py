@@ -83,6 +83,8 @@ def export_model(
     else:
         screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     how = _HOW_TO_LOAD[kind].format(out=str(out), stem=out.stem)
+    if kind == "python" and not (out.suffix == ".py" and out.stem.isidentifier()):
+        how = "called NAME.py, from NAME import predict; predict(inputs)"
     screen.say(f"Use it: {how}")
     screen.document({
         "out": str(out), "format": "onnx" if raw_table else kind, "members": ids, "inputs": names, "classes": classes,

@@ -86,7 +86,8 @@ def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: 
 
 def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
     pool, metric, found = trained.pool, trained.metric, trained.scores
-    screen.say(f"Trained {len(pool):,} networks in {trained.seconds:.1f} s: {_ENDINGS[pool.ended_]}.", "")
+    took = f"{trained.seconds:.1f}" if trained.seconds >= 1.0 else f"{trained.seconds:.1g}"
+    screen.say(f"Trained {len(pool):,} networks in {took} s: {_ENDINGS[pool.ended_]}.", "")
     screen.say(leaderboard(trained.records[:_TOP_AFTER_FIT], screen.out.width))
     more = len(trained.records) - _TOP_AFTER_FIT
     if more > 0:

@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
             path = getattr(context, "command_path", "pmlp")
-            return _fail(f"{error.format_message()} See {path} --help.", USAGE_ERROR)
+            said = error.format_message()
+            # Without a word `pmlp` has printed its help, and that is all.
+            return _fail(f"{said} See {path} --help.", USAGE_ERROR) if said else USAGE_ERROR
         if type(error).__name__ == "Abort":
             return _fail("interrupted", INTERRUPTED)
         raise

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import platform
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,9 +202,43 @@ def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
     few = pool.specs[list(first.values())]
     small = pm.Pool(few, pool.n_features, pool.n_outputs, pool.loss)
     rows = problem.of("training")[0][:4], problem.of("training")[1][:4]
-    small.fit(*rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads)
+    with _interruptible():
+        small.fit(*rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads)
     if small.ended_ == "interrupted":
         # A fit ends quietly on Ctrl-C; whoever pressed it did not mean this one.
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """KeyboardInterrupt on Ctrl-C although Numba compiles. That calls Python back from where nothing can be raised:
+    there Ctrl-C is lost, after a traceback on stderr, or comes out as another error."""
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default:
+        yield
+        return
+    pressed, hook = threading.Event(), sys.unraisablehook
+
+    def handle(number: int, frame: Any) -> None:
+        pressed.set()
+        default(number, frame)
+
+    def drop(what: Any) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt):
+            hook(what)
+
+    signal.signal(signal.SIGINT, handle)
+    sys.unraisablehook = drop
+    try:
+        yield
+    except Exception as error:
+        if pressed.is_set():
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, default)
+        sys.unraisablehook = hook
+    if pressed.is_set():
         raise KeyboardInterrupt
 
 
@@ -211,9 +249,9 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
     metric = metric_of(target.task, choices)
     epochs, patience = choices.epochs_and_patience()
     usual = scores.USUAL[target.task]
-    # The loss's own score, RMSE or accuracy, is measured in any case.
-    more = [name for name in dict.fromkeys((*usual, metric)) if name not in ("rmse", "accuracy")]
     own = choices.metric in (None, "rmse", "accuracy")
+    # The loss's own score, RMSE or accuracy, is measured in any case where it ranks.
+    more = [name for name in dict.fromkeys((*usual, metric)) if not (own and name in ("rmse", "accuracy"))]
     began = time.perf_counter()
     pool.fit(
         *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),

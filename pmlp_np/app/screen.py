@@ -7,6 +7,7 @@ else.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -217,7 +218,8 @@ class Watching:
         words = [f"epoch {self._epoch}/{self._epochs}", f"{self._in:,} of {self._n:,} members"]
         words.append(f"best {scores.LABELS[self._metric]} {best}")
         if left is not None:
-            words.append(f"<{int(left) // 60}:{int(left) % 60:02d} left")
+            seconds = math.ceil(left)
+            words.append(f"<{seconds // 60}:{seconds % 60:02d} left")
         return words
 
     def __rich__(self) -> Table:

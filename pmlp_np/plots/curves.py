@@ -212,6 +212,13 @@ def _curve_words(name: str) -> str:
     return "training loss" if name == "loss" else words(name)
 
 
+def _last_epoch(line: Any) -> float:
+    """The last epoch at which a line shows anything."""
+    epochs, values = (np.asarray(x, np.float64) for x in line.get_data())
+    shown = epochs[np.isfinite(values)]
+    return float(shown.max(initial=1.0))
+
+
 def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, title: str | None) -> None:
     """Scales, and what stands around the drawing."""
     from matplotlib.ticker import MaxNLocator
@@ -220,7 +227,10 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
     n_epochs = max(history.shape[1] for history in histories)
     ends = any(np.isnan(history[everyone.usable]).any() for history in histories)
     are_losses = set(names) <= {"loss", "validation_loss"}
+    last = n_epochs
     if points.size:
+        # Where members stop early most of the epochs may be empty.
+        last = int(max(_last_epoch(line) for line in ax.get_lines()))
         scale, limits = frame(points, span=_SPAN_FOR_LOG) if are_losses else ("linear", None)
         if scale == "log":
             middles = points[0]
@@ -230,13 +240,14 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
         if n_epochs == 1:
             ax.set_xticks([1])
         else:
-            room = 0.03 * (n_epochs - 1)
-            ax.set_xlim(1 - min(room, 0.9), n_epochs + room)
+            room = 0.03 * max(last - 1, 1)
+            ax.set_xlim(1 - min(room, 0.9), last + room)
     else:
         say_nothing_to_draw(ax, "No member has a curve that is made of numbers.")
     said = " and ".join(_curve_words(name) for name in names)
     axis = f"{'loss' if len(names) > 1 else said} ({loss_words(everyone.pool)})" if are_losses else said
-    default = f"{capital(said)} of {counted(len(everyone), 'member')} over {counted(n_epochs, 'epoch')}"
+    shown = f"{last:,} of " if last < n_epochs else ""
+    default = f"{capital(said)} of {counted(len(everyone), 'member')} over {shown}{counted(n_epochs, 'epoch')}"
     label(ax, "epoch", axis, default if title is None else title, [
         "Line: median of the members. Band: their middle half." if len(everyone) > 1 and points.size else "",
         "A line ends where fewer than half still train." if ends and points.size else "",

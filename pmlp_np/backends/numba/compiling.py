@@ -32,15 +32,17 @@ from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES, argu
 from pmlp_np.backends.numba.simd import I64, KINDS, POINTER, Emitter
 
 _PACKAGE = Path(__file__).parents[2]
+# Folders whose sources no kernel depends on.
+_NEVER_COMPILED = ("app", "export", "plots")
 # Denormals-are-zero and flush-to-zero of x86's MXCSR: an optimizer's slots decay into denormals, which are slow.
 _FLUSH_BITS = 0x8040
 
 
 @cache
 def source_hash() -> str:
-    """A hash of the package's sources and Numba's version; but for the command line, which nothing compiled is of."""
+    """A hash of Numba's version and the package's sources, but for those from which nothing compiled is made."""
     digest = hashlib.sha256(f"numba {numba.__version__}".encode())
-    for path in sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name != "app"):
+    for path in sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name not in _NEVER_COMPILED):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:20]
 
