@@ -12,7 +12,7 @@ from pmlp_np.errors import DataError, FileFormatError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
-from pmlp_np.persistence import read_archive, write_archive
+from pmlp_np.persistence import read_archive, unfit, write_archive
 
 
 class Ensemble(Exportable):
@@ -153,12 +153,16 @@ class Ensemble(Exportable):
                 prefix = f"{i}/"
                 own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
                 mlps.append(MLP._from_parts(header, own))
-            found = cls(mlps, arrays["weights"])
-            found.weights = arrays["weights"]  # to the last bit
+            found = cls(mlps, weights := arrays["weights"])
+            if weights.dtype != np.float64 or not np.allclose(weights, found.weights, rtol=1e-9, atol=0.0):
+                raise DataError(compose("weights", "float64 numbers of sum 1", show(weights)))
+            found.weights = weights  # to the last bit
             return found
         except (KeyError, TypeError) as error:
             name = f"file {os.fspath(path)}"
             raise FileFormatError(compose(name, "all parts of an ensemble", f"none named {error}")) from error
+        except ValueError as error:
+            raise unfit(path, "an ensemble", error) from error
 
     def __repr__(self) -> str:
         shown = f"{len(self):,} network{'s' * (len(self) > 1)}"

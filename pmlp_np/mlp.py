@@ -13,7 +13,7 @@ from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_na
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
-from pmlp_np.persistence import read_archive, write_archive
+from pmlp_np.persistence import read_archive, unfit, write_archive
 
 
 class MLP(Exportable):
@@ -169,6 +169,8 @@ class MLP(Exportable):
         except (KeyError, TypeError) as error:
             name = f"file {os.fspath(path)}"
             raise FileFormatError(compose(name, "all parts of a network", f"none named {error}")) from error
+        except ValueError as error:
+            raise unfit(path, "a network", error) from error
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What files hold of it: plain values, and arrays by name."""
@@ -188,7 +190,10 @@ class MLP(Exportable):
 
     @classmethod
     def _from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MLP:
-        """The inverse of `_parts`. KeyError or TypeError where a part is missing."""
+        """The inverse of `_parts`. KeyError or TypeError where a part is missing, DataError where one doesn't fit."""
+        for name, array in arrays.items():
+            if name != "features" and array.dtype not in (np.float32, np.float64):
+                raise DataError(compose(name, "float32 or float64 numbers", str(array.dtype)))
         layers = range(header["layers"])
         biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
         return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],

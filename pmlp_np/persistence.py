@@ -92,6 +92,11 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any
         ) from error
 
 
+def unfit(path: str | os.PathLike[str], what: str, error: ValueError) -> FileFormatError:
+    """The error for a file whose parts are there but don't make up what it should hold."""
+    return FileFormatError(compose(f"file {os.fspath(path)}", what, str(error), "The file is damaged."))
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

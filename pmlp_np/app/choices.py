@@ -140,12 +140,12 @@ def numbers(option: str, texts: Sequence[str], kind: Callable[[str], Any], low: 
         first, dash, last = text.partition("-")
         try:
             span = kind is int and dash and first
-            values = list(range(int(first), int(last) + 1)) if span else [kind(text)]
+            ends = [int(first), int(last)] if span else [kind(text)]
         except ValueError:
-            values = []
-        if not values or not all(low <= value <= high for value in values):
+            ends = []
+        if not ends or ends[0] > ends[-1] or not all(low <= end <= high for end in ends):
             raise DataError(compose(option, expected, show(text)))
-        found += values
+        found += range(ends[0], ends[1] + 1) if span else ends
     return list(dict.fromkeys(found))
 
 

@@ -19,6 +19,9 @@ _LEAST_COVERED = 0.5
 # Whole numbers with up to this many values, each in five rows on average, are classes.
 _MOST_NUMBERED_CLASSES, _ROWS_PER_CLASS = 20, 5
 _MOST_CLASSES = 1000
+# Squares of larger numbers, of which standard deviations are made, come near to the end of float64. Tables have such
+# numbers only to say that there is none.
+_LARGEST_NUMBER = 1e100
 # Formats that dates are tried with, in this order; the first is any way of ISO 8601.
 _DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
                  "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%b %d, %Y")  # fmt: skip
@@ -88,11 +91,16 @@ def _kind_of(table: Table, name: str, categorical: bool) -> Kind:
 
 
 def _refuse_infinite(table: Table, name: str) -> None:
-    infinite = np.isinf(table.frame[name].to_numpy(np.float64))
-    if infinite.any():
+    values = table.frame[name].to_numpy(np.float64)
+    beyond = np.abs(values) > _LARGEST_NUMBER
+    if beyond.any():
         mend = "Mend or empty the cell."
-        where = table.where(int(table.frame.index[infinite.argmax()]))
-        raise DataError(compose(f"column {name!r}, {where}", "finite numbers", "infinity", mend))
+        first = int(beyond.argmax())
+        where = table.where(int(table.frame.index[first]))
+        expected, got = f"numbers up to {_LARGEST_NUMBER:g}", f"{values[first]:g}"
+        if np.isinf(values[first]):
+            expected, got = "finite numbers", "infinity"
+        raise DataError(compose(f"column {name!r}, {where}", expected, got, mend))
 
 
 def _numbers_rows(name: str, cells: Any) -> bool:
@@ -180,7 +188,9 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
     if asked == "regression" or (asked is None and not (whole and few)):
         return Task("regression", "as you asked" if asked else reason)
     _refuse_many(name, len(values))
-    classes = tuple(int(value) if whole else float(value) for value in sorted(values.tolist()))
+    # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
+    ordered = sorted(values.tolist())
+    classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
     return Task("classification", "as you asked" if asked else reason, classes)
 
 

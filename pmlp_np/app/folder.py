@@ -55,6 +55,10 @@ class Result:
         if self.run.get("format") != RUN_FORMAT or self.run.get("version") != RUN_VERSION:
             mend = "Open it with the version of pmlp_np that wrote it."
             raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(self.run.get("version")), mend))
+        source = self.run.get("source")
+        if not isinstance(source, dict) or not isinstance(source.get("missing"), list) or "table" not in self.run:
+            expected = "the table that was fitted, and how it was understood"
+            raise FileFormatError(compose(f"file {path / RUN}", expected, show(source), "The file is damaged."))
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -70,9 +74,18 @@ class Result:
         path = self.path / LEADERBOARD
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                return [{name: _cell(text) for name, text in record.items()} for record in csv.DictReader(file)]
+                found = [{name: _cell(text) for name, text in record.items()} for record in csv.DictReader(file)]
         except FileNotFoundError as error:
             raise _incomplete(f"folder {self.path}", LEADERBOARD) from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise FileFormatError(compose(f"file {path}", "CSV", str(error), "The file is damaged.")) from error
+        # DictReader keeps cells too many under the name None, and fills in for cells too few.
+        whole = [None not in r and isinstance(r.get("rank"), int) and isinstance(r.get("id"), int) for r in found]
+        if not all(whole) or not found:
+            mend = "The file is damaged."
+            expected = "a record of each member, with its rank and id"
+            raise FileFormatError(compose(f"file {path}", expected, "others", mend))
+        return found
 
     def ids(self, member: int | None, ensemble: int | None) -> list[int]:
         """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others."""
@@ -94,7 +107,7 @@ def _json(path: Path, name: str) -> Any:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _incomplete(name, path.name) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(compose(f"file {path}", "JSON", str(error), "The file is damaged.")) from error
     if not isinstance(found, dict):
         raise FileFormatError(compose(f"file {path}", "a JSON object", show(found)))
@@ -120,7 +133,13 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
     """DataError unless a result folder can be written there: nothing else is in the way, there is room for `needed`
     bytes, and files can be made beside it."""
     name = f"folder {path}"
+    if path.is_symlink() and not path.exists():
+        got = "a link to what is not there"
+        raise DataError(compose(name, "a folder to make", got, "Remove it, or choose another --out."))
     if path.exists():
+        if path.is_dir() and path.samefile("."):
+            mend = "Choose another --out, such as result."
+            raise DataError(compose(name, "a folder to make", "the one that you are in", mend))
         if not path.is_dir():
             raise DataError(compose(name, "a folder to make", "a file of that name", "Choose another --out."))
         ours, empty = (path / RUN).exists(), not any(path.iterdir())
@@ -135,6 +154,11 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
         raise DataError(compose(name, f"its parent {parent} to exist", "no such folder", f"mkdir -p {parent}"))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise DataError(compose(name, f"a place where files can be made ({parent})", "no permission"))
+    try:
+        # As `write_folder` will: what its name or the disk forbids is known before the work is done.
+        os.rmdir(_draft_of(path, ".part"))
+    except OSError as error:
+        raise DataError(compose(name, f"a place where files can be made ({parent})", str(error.strerror))) from error
     free = shutil.disk_usage(parent).free
     if needed > free:
         mend = "Free some, choose another --out, or train fewer members."
@@ -148,13 +172,13 @@ def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> N
     Where a result is overwritten, the old one steps aside for a moment, and is removed when the new one is there.
     """
     path = path.absolute()
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    draft = _draft_of(path, ".part")
     try:
         fill(draft)
         os.chmod(draft, 0o777 & ~_umask())
         check_target(path, overwrite)
         if path.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            aside = _draft_of(path, ".old")
             os.replace(path, aside / path.name)
             try:
                 os.replace(draft, path)
@@ -168,6 +192,12 @@ def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> N
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _draft_of(path: Path, suffix: str) -> Path:
+    """A new hidden sibling, an empty folder."""
+    path = path.absolute()
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent))
 
 
 def _umask() -> int:

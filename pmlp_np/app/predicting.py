@@ -44,7 +44,13 @@ def predict_table(
     for name in keep:
         table.column_called(name, "--keep")
     inputs = preparation.inputs(table, notes)
-    raw = raw_mean(result.pool, preparation.features(inputs), ids)
+    X = preparation.features(inputs)
+    if not np.isfinite(X).all():
+        row, place = np.argwhere(~np.isfinite(X))[0]
+        expected = "a number that float32 can hold, standardized as in training"
+        name = f"column {preparation.input_names()[place]!r} of {table.name}, {table.where(int(row))}"
+        raise DataError(compose(name, expected, f"{inputs[row, place]:g}"))
+    raw = raw_mean(result.pool, X, ids)
     kept = {name: ["" if cell != cell else plain_text(cell) for cell in table.frame[name]] for name in keep}
     columns = predictions(preparation, raw)
     for name in columns.keys() & kept.keys():

@@ -11,6 +11,7 @@ train. Between the two everything is affine, so that exported models take the in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pmlp_np.app.columns import Kind, Task, category_texts
-from pmlp_np.app.tables import Table, as_texts, is_text, plain_text
+from pmlp_np.app.tables import Table, as_texts, is_text, numbers_of, plain_text
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 
 _FORMAT, _VERSION = "pmlp_np table", 1
@@ -72,13 +73,11 @@ class Number:
 
     def read(self, table: Table) -> np.ndarray:
         """The column's cells, (n,) float64, NaN where missing. DataError for what is no number."""
-        import pandas
-
         cells = table.frame[self.name]
         if cells.dtype.kind == "M":
             raise DataError(compose(f"column {self.name!r} of {table.name}", "numbers", "dates"))
         if is_text(cells):
-            numbers = pandas.to_numeric(cells, errors="coerce")
+            numbers = numbers_of(cells, table.has_decimal_commas(cells))
             _refuse_first(table, self.name, numbers.isna() & cells.notna(), "numbers, as in training")
             cells = numbers
         values = cells.to_numpy(np.float64, na_value=np.nan)
@@ -262,8 +261,16 @@ class Preparation:
         return cls(Target.learn(target, task, values), tuple(columns), left_out)
 
     def input_names(self) -> list[str]:
-        """The inputs' names: "age", "age is missing", "color = red", ..."""
-        return [name for column in self.columns for name in column.input_names()]
+        """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a
+        column is itself called as another's category."""
+        found: dict[str, None] = {}
+        for name in (name for column in self.columns for name in column.input_names()):
+            unique, count = name, 1
+            while unique in found:
+                count += 1
+                unique = f"{name} ({count})"
+            found[unique] = None
+        return list(found)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """(shift, scale), each (k,) float64: X = (inputs - shift) / scale."""
@@ -299,7 +306,8 @@ class Preparation:
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """X, (n, k) float32, of inputs."""
         shift, scale = self.affine()
-        return ((inputs - shift) / scale).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return ((inputs - shift) / scale).astype(np.float32)
 
     def _check_columns(self, table: Table, notes: list[str]) -> None:
         there = [str(name) for name in table.frame.columns]
@@ -341,9 +349,31 @@ class Preparation:
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
             target = plain["target"] | {"classes": tuple(plain["target"]["classes"])}
-            return cls(Target(**target), columns, dict(plain["left_out"]))
-        except (KeyError, TypeError) as error:
+            found = cls(Target(**target), columns, dict(plain["left_out"]))
+            found._check_parts()
+            return found
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(compose(name, "all parts of a preparation", f"none named {error}")) from error
+
+    def _check_parts(self) -> None:
+        """TypeError or ValueError for what `to_plain` never wrote."""
+        if not self.columns:
+            raise ValueError("columns")
+        numbers = [(self.target.mean, self.target.scale)]
+        for column in self.columns:
+            if isinstance(column, Category):
+                texts = column.categories
+            else:
+                number = column.days if isinstance(column, Date) else column
+                numbers += [(number.median, number.scale), (number.mean, number.scale)]
+                texts = (column.date_format, *column.cycles) if isinstance(column, Date) else ()
+            if not all(isinstance(each, str) for each in (column.name, *texts)):
+                raise TypeError("a column's name")
+            if isinstance(column, Date) and not set(column.cycles) <= set(CYCLES):
+                raise ValueError(f"cycles {show(column.cycles)}")
+        for value, scale in numbers:
+            if not all(isinstance(each, (int, float)) and math.isfinite(each) for each in (value, scale)) or not scale:
+                raise TypeError("finite numbers, and scales other than 0")
 
 
 def _plain(part: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -38,13 +39,15 @@ class Table:
 
     frame: pandas.DataFrame of columns that are numbers (NaN for missing), datetime64 without a zone (NaT), or str
         (NaN). name: what errors call it. first_line: the line on which the first row stands; 0 where files have no
-        lines. notes: what users should know about how it was read.
+        lines. notes: what users should know about how it was read. may_have_commas: whether its numbers may have
+    decimal commas, because other characters are between its cells.
     """
 
     frame: Any
     name: str
     first_line: int = 0
     notes: list[str] = field(default_factory=list)
+    may_have_commas: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -52,6 +55,10 @@ class Table:
     def where(self, row: int) -> str:
         """Where a row, counted from 0, stands: "line 12", or "row 11" of a file without lines."""
         return f"line {row + self.first_line}" if self.first_line else f"row {row + 1}"
+
+    def has_decimal_commas(self, cells: Any) -> bool:
+        """Whether these texts are numbers, some of them with decimal commas."""
+        return self.may_have_commas and _has_decimal_commas(cells)
 
     def column_called(self, name: str, what: str = "column") -> str:
         """The name, if the table has such a column. DataError, with the nearest name, if it has none."""
@@ -93,7 +100,7 @@ def read_table(path: str, missing: Collection[str] = (), as_text: Collection[str
         try:
             with gzip.open(path) as unpacked:
                 return _read_csv(io.BytesIO(unpacked.read()), name, missing, as_text)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(compose(name, "a whole .gz file", str(error), "Fetch or pack it again.")) from error
     _require_room(name, size, "csv")
     with open(path, "rb") as file:
@@ -143,7 +150,8 @@ def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collectio
             f" ({readable_bytes(os.fstat(file.fileno()).st_size)})" if hasattr(file, "fileno") and _real(file) else ""
         )
         raise DataError(compose(f"{name}{size}", "a CSV or Parquet file", "bytes that are no text"))
-    lines = text.splitlines()
+    # As the csv module reads lines: those that quoted cells hold belong to them, and only \r and \n end one.
+    lines = list(io.StringIO(text, newline=""))
     delimiter = _delimiter(lines)
     if delimiter != ",":
         word = {";": "semicolons", "\t": "tabs", "|": "bars"}[delimiter]
@@ -175,14 +183,13 @@ def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collectio
     frame.columns = names
     table = Table(frame, name, 2, notes)
     _drop_row_numbers(table)
-    comma = delimiter != ","
+    table.may_have_commas = delimiter != ","
     with_comma = []
     for place, column in enumerate(table.frame.columns):
         series = table.frame.iloc[:, place]
         cells = _cells(series)
-        if comma and is_text(cells) and column not in as_text and _has_decimal_commas(cells):
-            plain = cells.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-            cells = pandas.to_numeric(plain)
+        if is_text(cells) and column not in as_text and table.has_decimal_commas(cells):
+            cells = numbers_of(cells, True)
             with_comma.append(str(column))
         if cells is not series:
             table.frame[column] = cells
@@ -273,13 +280,13 @@ def _read_parquet(path: str, name: str, missing: Collection[str], as_text: Colle
         mend = "Install it: pip install 'pmlp_np[app]'."
         raise DataError(compose(name, "pyarrow, to read Parquet", "none installed", mend)) from error
     try:
+        _check_names([str(column) for column in parquet.read_schema(path).names], name)
         found = parquet.read_table(path)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError, OSError) as error:
         got = " ".join(str(error).split())
         raise DataError(compose(name, "a whole Parquet file", got, "Write it again.")) from error
     kinds = arrow.types
     names = [str(column) for column in found.column_names]
-    _check_names(names, name)
     for place, column in enumerate(names):
         kind = found.schema.field(place).type
         if kinds.is_dictionary(kind):
@@ -300,8 +307,10 @@ def _read_parquet(path: str, name: str, missing: Collection[str], as_text: Colle
     table = Table(frame, name)
     for column in names:
         cells = _cells(frame[column])
-        if missing and is_text(cells):
-            cells = cells.where(~cells.isin(list(missing)))
+        if missing and cells.dtype.kind != "M":
+            # As in CSV, where a text stands for a number too.
+            gone = list(missing) if is_text(cells) else [float(text) for text in missing if _is_number(text)]
+            cells = cells.where(~cells.isin(gone))
         frame[column] = as_texts(cells) if column in as_text else cells
     _check_rows(table)
     return table
@@ -342,6 +351,15 @@ def _text(cell: Any) -> str:
 def is_text(series: Any) -> bool:
     """Whether a column of a Table holds texts."""
     return series.dtype.kind not in "iufM"
+
+
+def numbers_of(cells: Any, with_commas: bool) -> Any:
+    """Texts as numbers, float64; NaN for what is none."""
+    import pandas
+
+    if with_commas:
+        cells = cells.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    return pandas.to_numeric(cells, errors="coerce")
 
 
 def as_texts(series: Any) -> Any:

@@ -31,7 +31,8 @@ def to_python(
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     single = model if isinstance(model, MLP) else None
     writer = _Writer(model, reading, classes is not None)
-    name = "model" if path is None else Path(path).stem
+    # It stands in the docstring as a module's name, which not every file's name can be.
+    name = "model" if path is None or not Path(path).stem.isidentifier() else Path(path).stem
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
     if single is None:
         formulas.append("identity")
