@@ -142,7 +142,10 @@ class Pool:
     def __repr__(self) -> str:
         epochs = self._progress.epoch
         span = f"{epochs.min()}" if epochs.min() == epochs.max() else f"{epochs.min()}-{epochs.max()}"
-        data = f"{self.n_features} features, {self.n_outputs} outputs, {self.loss}"
+        features, outputs = (
+            f"{n:,} {name}{'s' * (n != 1)}" for n, name in ((self.n_features, "feature"), (self.n_outputs, "output"))
+        )
+        data = f"{features}, {outputs}, {self.loss}"
         return f"Pool({self.specs!r}; {data}, {self.dtype}, backend {self.backend!r}, {span} epochs)"
 
     # Training.

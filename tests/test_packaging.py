@@ -6,9 +6,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pmlp_np as pm
+from conftest import requires
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS
 
@@ -244,3 +246,42 @@ def test_the_public_face_is_the_documented_one():
     for name, cls in OPTIMIZERS.items():
         assert name == cls.__name__.lower() and PUBLIC[cls.__name__] is cls
         assert set(inspect.signature(cls).parameters) <= set(HYPERPARAMETERS)
+
+
+def code_of(text):
+    """A docstring's example: its indented paragraphs after the first."""
+    paragraphs = text.split("\n\n")[1:]
+    indented = [p for p in paragraphs if all(line.startswith("    ") for line in p.splitlines())]
+    return "\n\n".join(inspect.cleandoc("\n" + p) for p in indented)
+
+
+EXAMPLES = {name: code for name, o in (METHODS | FUNCTIONS | CLASSES).items() if (code := code_of(inspect.getdoc(o)))}
+
+
+def test_examples_were_found():
+    assert {"MLP", "Ensemble", "EpochEnd", "Member", "Specs", "grid", "sample", "register_loss"} <= set(EXAMPLES)
+    assert code_of("Do.\n\nx: one.\n    more.\n\n    a = 1\n    b = 2\n\nSo.\n\n    c = 3") == "a = 1\nb = 2\n\nc = 3"
+
+
+@pytest.mark.usefixtures("own_formulas")
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_of_docstrings_run(name, tmp_path, monkeypatch):
+    """With what a reader takes them to mean: a trained pool, its data, and validation data. A number of members that a
+    comment names is right."""
+    monkeypatch.chdir(tmp_path)
+    if "to_onnx" in EXAMPLES[name]:
+        requires("onnx")
+    rng = np.random.default_rng()
+    X, Xv = rng.normal(size=(40, 3)), rng.normal(size=(20, 3))
+    y, yv = X[:, 0], Xv[:, 0]
+    pool = pm.Pool(pm.grid(hidden=range(1, 31)), n_features=3).fit(X, y, progress=False)
+    namespace = {"pm": pm, "np": np, "pool": pool, "X": X, "y": y, "Xv": Xv, "yv": yv}
+    for node in ast.parse(EXAMPLES[name]).body:
+        line = ast.unparse(node)
+        if not isinstance(node, ast.Expr):
+            exec(line, namespace)
+            continue
+        value = eval(line, namespace)
+        said = re.search(r"# ([\d,]+) members", EXAMPLES[name].splitlines()[node.end_lineno - 1])
+        if said:
+            assert len(value) == int(said[1].replace(",", ""))

@@ -77,7 +77,7 @@ def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: 
         ("Table", f"{source.path}, {len(table):,} rows"),
         ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
         ("Columns", f"{columns}: {problem.X.shape[1]} input{'s' * (problem.X.shape[1] > 1)}"),
-        ("Rows", f"{parts['training']:,} train, {parts['validation']:,} choose, {parts['test']:,} test"),
+        ("Rows", f"{parts['training']:,} training, {parts['validation']:,} validation, {parts['test']:,} test"),
         ("Members", came_about),
         ("Training", f"up to {epochs} epochs of {batch} rows a step, patience {patience}{limit}"),
     ])  # fmt: skip
