@@ -389,6 +389,10 @@ def test_choices(capsys, tmp_path):
     found, records = fit("--width", "4", "--depth", "1", "--activation", "paper", "--learning-rate", "0.01",
                          "--repeats", "2", "--metric", "mae", "--batch-size", "100", "--patience", "1")  # fmt: skip
     assert len(records) == 20 and found["metric"] == "mae" and found["settings"]["batch_size"] == 100
+    # What was not chosen is the default, which the file names.
+    assert found["settings"]["depths"] and all(
+        value not in (None, []) for name, value in found["settings"].items() if name != "members"
+    )
     values = [float(r["validation_mae"]) for r in records]
     assert values == sorted(values)
     assert fit(*SHORT)[0]["scores"] == fit(*SHORT)[0]["scores"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,15 +64,25 @@ class Choices:
     def batch(self, n_rows: int) -> int:
         return self.batch_size or next(size for rows, size in _BATCHES if n_rows >= rows)
 
+    def filled(self, n_rows: int) -> Choices:
+        """The same with all defaults, but for the metric and a number of members, for so many training rows."""
+        epochs, patience = self.epochs_and_patience()
+        return replace(
+            self,
+            widths=self.widths or (_QUICK_WIDTHS if self.quick else _WIDTHS),
+            depths=self.depths or (_QUICK_DEPTHS if self.quick else _DEPTHS),
+            activations=self.activations or (_QUICK_ACTIVATIONS if self.quick else _ACTIVATIONS),
+            learning_rates=self.learning_rates or (_QUICK_RATES if self.quick else _RATES),
+            repeats=self.repeats or 1, epochs=epochs, patience=patience, batch_size=self.batch(n_rows),
+            time_budget=self.seconds(), threads=self.threads or available_threads(),
+        )  # fmt: skip
+
     def specs(self) -> tuple[pm.Specs, str]:
         """(the members, how they came about)."""
-        widths = list(self.widths or (_QUICK_WIDTHS if self.quick else _WIDTHS))
-        depths = list(self.depths or (_QUICK_DEPTHS if self.quick else _DEPTHS))
-        activations = list(self.activations or (_QUICK_ACTIVATIONS if self.quick else _ACTIVATIONS))
-        rates = list(self.learning_rates or (_QUICK_RATES if self.quick else _RATES))
+        used = self.filled(n_rows=1)
+        activations, rates, repeats = list(used.activations), list(used.learning_rates), used.repeats or 1
         # Without hidden layers there is neither width nor activation to choose.
-        hidden = list(dict.fromkeys((width,) * depth for depth in depths for width in widths))
-        repeats = self.repeats or 1
+        hidden = list(dict.fromkeys((width,) * depth for depth in used.depths for width in used.widths))
         if self.members is not None:
             rate: Any = pm.log_uniform(min(rates), max(rates)) if len(rates) > 1 else rates[0]
             n = self.members

@@ -361,11 +361,7 @@ def report(trained: Trained, out: Path | None) -> dict[str, Any]:
     packages = ("numpy", "numba", "pandas", "scikit-learn")
     versions: dict[str, str | None] = {"pmlp_np": pm.__version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in packages}
-    epochs, patience = trained.choices.epochs_and_patience()
-    settings = asdict(trained.choices) | {
-        "epochs": epochs, "patience": patience, "time_budget": trained.choices.seconds(),
-        "batch_size": trained.choices.batch(len(problem.parts["training"])),
-    }  # fmt: skip
+    settings = asdict(trained.choices.filled(len(problem.parts["training"]))) | {"metric": trained.metric}
     return folder.plain({
         "format": folder.RUN_FORMAT,
         "version": folder.RUN_VERSION,
