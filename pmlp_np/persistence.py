@@ -94,7 +94,8 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any
 
 def unfit(path: str | os.PathLike[str], what: str, error: ValueError) -> FileFormatError:
     """The error for a file whose parts are there but don't make up what it should hold."""
-    return FileFormatError(compose(f"file {os.fspath(path)}", what, str(error), "The file is damaged."))
+    mend = "The file is damaged, or pm.register_loss or pm.register_activation must first enter what it names."
+    return FileFormatError(compose(f"file {os.fspath(path)}", what, str(error).rstrip("."), mend))
 
 
 def _umask() -> int:

@@ -20,7 +20,7 @@ from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.persistence import read_archive, write_archive
+from pmlp_np.persistence import read_archive, unfit, write_archive
 from pmlp_np.report import Table, leaderboard
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
@@ -655,6 +655,10 @@ def load(path: str | os.PathLike[str]) -> Pool:
         raise FileFormatError(
             compose(f"file {os.fspath(path)}", "all parts of a pool", f"none named {error}")
         ) from error
+    except FileFormatError:
+        raise
+    except ValueError as error:
+        raise unfit(path, "a pool", error) from error
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
