@@ -44,14 +44,23 @@ ROWS = "a,b\n1,x\n2.5,y\n,z\n"
         ROWS.replace("\n", "\r\n").encode(),
         ROWS.replace(",", ", ").encode(),
         b",a,b\n0,1,x\n1,2.5,y\n2,,z\n",
+        b"\xef\xbb\xbfsep=;\r\n" + ROWS.replace(",", ";").encode(),
+        b'"sep=^"\n' + ROWS.replace(",", "^").encode(),
     ],
-    ids=["plain", "bom", "utf16", "semicolons", "tabs", "bars", "decimal comma", "crlf", "spaces", "pandas index"],
-)
+    ids=["plain", "bom", "utf16", "semicolons", "tabs", "bars", "decimal comma", "crlf", "spaces", "pandas index",
+         "excel", "told"],
+)  # fmt: skip
 def test_ways_of_writing_a_csv_file(tmp_path, written):
     frame = table_of(tmp_path, written).frame
     assert list(frame.columns) == ["a", "b"]
     assert frame["a"].isna().tolist() == [False, False, True] and frame["a"].iloc[:2].tolist() == [1.0, 2.5]
     assert frame["b"].tolist() == ["x", "y", "z"]
+
+
+def test_lines_are_counted_from_the_first_even_where_it_tells_the_separator(tmp_path):
+    for head, line in (("", 3), ("sep=;\n", 4)):
+        with pytest.raises(DataError, match=f"line {line}: expected 2 cells, as above, got 3"):
+            table_of(tmp_path, head + "a;b\n1;x\n2;y;z\n3;w\n")
 
 
 def test_gzip_and_latin1(tmp_path):

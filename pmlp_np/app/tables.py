@@ -152,9 +152,12 @@ def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collectio
         raise DataError(compose(f"{name}{size}", "a CSV or Parquet file", "bytes that are no text"))
     # As the csv module reads lines: those that quoted cells hold belong to them, and only \r and \n end one.
     lines = list(io.StringIO(text, newline=""))
-    delimiter = _delimiter(lines)
+    # Excel may say in a first line of its own by what cells are separated.
+    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0])
+    del lines[: 1 if told else 0]
+    delimiter = told[1] if told else _delimiter(lines)
     if delimiter != ",":
-        word = {";": "semicolons", "\t": "tabs", "|": "bars"}[delimiter]
+        word = {";": "semicolons", "\t": "tabs", "|": "bars"}.get(delimiter, repr(delimiter))
         notes.append(f"cells are separated by {word}")
     header = next(csv.reader(_lines_of(lines), delimiter=delimiter, skipinitialspace=True), [])
     names = [cell.strip() for cell in header]
@@ -165,7 +168,7 @@ def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collectio
             frame = pandas.read_csv(
                 file, sep=delimiter, encoding=encoding, header=0, names=_unique(names), index_col=False,
                 na_values=list(missing), dtype={each: str for each in as_text if each in names}, low_memory=False,
-                skipinitialspace=True,
+                skipinitialspace=True, skiprows=1 if told else 0,
             )  # fmt: skip
     except pandas.errors.ParserWarning as error:
         raise DataError(compose(name, f"{len(names)} cells in each line, as in the first", "more in some")) from error
@@ -181,7 +184,7 @@ def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collectio
         got = f"byte {error.object[error.start]:#x} at {error.start:,}"
         raise DataError(compose(name, f"text in {encoding}", got, mend)) from error
     frame.columns = names
-    table = Table(frame, name, 2, notes)
+    table = Table(frame, name, 3 if told else 2, notes)
     _drop_row_numbers(table)
     table.may_have_commas = delimiter != ","
     with_comma = []
