@@ -42,6 +42,12 @@ class Loss:
         """Raw outputs per output; raw output o * heads + h is head h of output o."""
         return 1
 
+    @property
+    def link_name(self) -> str | None:
+        """How `values` or `probabilities` read raw outputs: "identity", "exp", "sigmoid" or "softmax"; None where only
+        a function of the loss's own knows."""
+        return {"values": "identity", "probabilities": "sigmoid", "labels": "softmax"}[self.targets]
+
     def formula(self, raw: Any, target: Any) -> tuple[Any, Any]:
         """(loss of the row, gradient) from `raw` and `target`."""
         raise NotImplementedError

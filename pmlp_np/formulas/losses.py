@@ -205,6 +205,10 @@ class Poisson(ByOutput):
         rate = v.exp(raw)
         return rate - target * raw, rate - target
 
+    @property
+    def link_name(self) -> str:
+        return "exp"
+
     def values(self, raw: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.exp(raw)

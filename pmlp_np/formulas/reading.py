@@ -12,29 +12,7 @@ import numpy as np
 
 from pmlp_np.errors import DataError, compose
 from pmlp_np.formulas.loss_base import Loss
-from pmlp_np.formulas.losses import (
-    AbsoluteError,
-    BinaryCrossEntropy,
-    CrossEntropy,
-    GaussianNLL,
-    Huber,
-    Poisson,
-    Quantile,
-    SquaredError,
-)
-from pmlp_np.formulas.registration import RegisteredLoss
-
-_LINKS: dict[type[Loss], str] = {
-    SquaredError: "identity",
-    AbsoluteError: "identity",
-    Huber: "identity",
-    Quantile: "identity",
-    GaussianNLL: "identity",
-    Poisson: "exp",
-    BinaryCrossEntropy: "sigmoid",
-    CrossEntropy: "softmax",
-}
-_DEFAULT_LINKS = {"values": "identity", "probabilities": "sigmoid", "labels": "softmax"}
+from pmlp_np.formulas.losses import GaussianNLL, Quantile
 
 
 @dataclass(frozen=True)
@@ -62,9 +40,7 @@ class Reading:
 
 def reading_of(loss: Loss) -> Reading:
     """The facts about a loss. DataError for one with a link of its own, which only its function knows."""
-    link = _LINKS.get(type(loss))
-    if isinstance(loss, RegisteredLoss) and loss.own_link is None:
-        link = _DEFAULT_LINKS[loss.targets]
+    link = loss.link_name
     if link is None:
         mend = "Register the loss without link=, or predict with pmlp_np."
         raise DataError(compose("loss", "one with a link that is known here", f"{loss.name!r} with its own", mend))

@@ -148,6 +148,10 @@ class RegisteredLoss(Loss):
     def score_formula(self, raw: Any, target: Any) -> Any:
         return self.own_formula(raw, target)[0] if self.own_score is None else self.own_score(raw, target)
 
+    @property
+    def link_name(self) -> str | None:
+        return super().link_name if self.own_link is None else None
+
     def link(self, raw: Any) -> Any:
         if self.own_link is not None:
             return self.own_link(raw)
