@@ -72,8 +72,8 @@ ORDER_INSIDE = {
         [""],
     ],
     "app": [
-        ["main", "tables", "choices"],
-        ["columns"],
+        ["main", "tables", "machine"],
+        ["columns", "choices"],
         ["preparation"],
         ["folder", "scores", "onnx_table"],
         ["run", "screen"],

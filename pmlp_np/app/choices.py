@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
+from pmlp_np.app.machine import available_threads
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 
@@ -128,13 +129,6 @@ def fitting(
     note = (f"{kept:,} of {len(specs):,} combinations, drawn at random, so that each trains some "
             f"{_WANTED_EPOCHS} epochs within {seconds:g} s; a longer --time-budget tries more")  # fmt: skip
     return specs[chosen], note
-
-
-def available_threads() -> int:
-    """Cores that this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Lists on the command line.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -11,7 +10,7 @@ import time
 from typing import Any
 
 import pmlp_np as pm
-from pmlp_np.app.choices import available_threads
+from pmlp_np.app.machine import available_threads, version_of
 from pmlp_np.app.screen import Screen
 from pmlp_np.backends import machine_facts
 from pmlp_np.errors import free_memory, readable_bytes
@@ -64,7 +63,7 @@ def facts() -> dict[str, Any]:
         "pmlp_np": pm.__version__,
         "package": os.path.dirname(pm.__file__),
         "python": platform.python_version(),
-        "packages": {extra: {name: _version(name) for name in names} for extra, names in _PACKAGES.items()},
+        "packages": {extra: {name: version_of(name) for name in names} for extra, names in _PACKAGES.items()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "cores": available_threads(),
@@ -74,13 +73,6 @@ def facts() -> dict[str, Any]:
         "first_fit_seconds": round(first_fit, 2),
         "gpu": _gpu(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _gpu() -> dict[str, Any]:
@@ -94,7 +86,7 @@ def _gpu() -> dict[str, Any]:
             names = [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
         except (OSError, subprocess.TimeoutExpired):
             names = []
-    cupy = next((v for name in ("cupy-cuda12x", "cupy-cuda13x", "cupy") if (v := _version(name))), None)
+    cupy = next((v for name in ("cupy-cuda12x", "cupy-cuda13x", "cupy") if (v := version_of(name))), None)
     if not names:
         note = "none found; none is needed"
     elif cupy is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import platform
 import signal
 import sys
@@ -19,8 +18,9 @@ import numpy as np
 
 import pmlp_np as pm
 from pmlp_np.app import folder, scores
-from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, available_threads, fitting
+from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, fitting
 from pmlp_np.app.columns import Task, kinds_of, task_of
+from pmlp_np.app.machine import available_threads, version_of
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.tables import Table, plain_text, read_table
 from pmlp_np.errors import DataError, compose
@@ -360,7 +360,7 @@ def report(trained: Trained, out: Path | None) -> dict[str, Any]:
     problem, pool = trained.problem, trained.pool
     packages = ("numpy", "numba", "pandas", "scikit-learn")
     versions: dict[str, str | None] = {"pmlp_np": pm.__version__, "python": platform.python_version()}
-    versions |= {name: _version(name) for name in packages}
+    versions |= {name: version_of(name) for name in packages}
     settings = asdict(trained.choices.filled(len(problem.parts["training"]))) | {"metric": trained.metric}
     return folder.plain({
         "format": folder.RUN_FORMAT,
@@ -386,13 +386,6 @@ def report(trained: Trained, out: Path | None) -> dict[str, Any]:
         "settings": settings,
         "versions": versions,
     })  # fmt: skip
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def room_needed(pool: pm.Pool, epochs: int) -> int:
