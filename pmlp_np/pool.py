@@ -29,7 +29,7 @@ from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.training.measuring import measured, require_measurable
 from pmlp_np.training.metrics import canonical
-from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
+from pmlp_np.training.monitoring import MONITORS, Callback, Records, frozen, joined
 
 _WEIGHTS = ("last", "best", "average")
 
@@ -151,8 +151,8 @@ class Pool(Independent):
 
     @property
     def history_(self) -> dict[str, np.ndarray]:
-        """Curves of training, (n_members, n_epochs) float32 by name."""
-        return self._records.curves
+        """Curves of training, (n_members, n_epochs) float32 by name; read-only."""
+        return {name: frozen(curve) for name, curve in self._records.curves.items()}
 
     @property
     def status_(self) -> list[str]:
@@ -213,7 +213,7 @@ class Pool(Independent):
         min_delta: by how much more than this a value must be better. Default 0.0.
         time_budget: seconds after which training ends, between minibatches. Default None.
         progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
-        n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
+        n_threads: threads to use, at most as many as there are cores. Default: all cores, or $NUMBA_NUM_THREADS.
         metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
             "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
         monitor: what decides: "loss", "score" or one of `metrics`. Best epochs and early stopping follow it, and the
@@ -235,7 +235,9 @@ class Pool(Independent):
             proportional to how often a class comes among the member's rows. It multiplies sample_weight.
         validation_rows: the rows of X that each member is validated on, as `rows`; instead of validation_data.
 
-        Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
+        Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises. A validation
+        that it cuts short is done when training goes on. While a pool is trained it can be asked and, in callbacks,
+        saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
@@ -583,6 +585,8 @@ class Pool(Independent):
         if not isinstance(mlp, MLP):
             mend = "Make one with pm.MLP(weights, biases)."
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+        # Made anew, and so checked and copied: its arrays may have been changed since it was made.
+        mlp = MLP(mlp.weights, mlp.biases if mlp.bias else None, mlp.activation)
         member = self.specs[position]
         names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
         fan_in = int(np.broadcast_to(self._plan.fan_in, len(self))[position])
@@ -655,6 +659,7 @@ class Pool(Independent):
         self._progress = Progress(**_named(arrays, "progress/"))
         self._records = Records(len(self), _named(arrays, "curves/"))
         self._records.best_value, self._records.best_epoch = arrays["best_value"], arrays["best_epoch"]
+        self._records.due = arrays.get("due", self._records.due)
         for name, values in _named(arrays, "given/").items():
             position, kind, _ = name.split("/")
             given = self._given.setdefault(int(position), ([], []))

@@ -98,14 +98,15 @@ def _distinct(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     for i, array in enumerate(arrays):
         of[i] = found.setdefault(array.tobytes(), len(distinct))
         if of[i] == len(distinct):
+            array.setflags(write=False)
             distinct.append(array)
     return distinct, of
 
 
 def _indices(value: Any, limit: int, name: str, what: str, least: int, expected: str, mend: str) -> np.ndarray:
-    """One member's indices, int64."""
+    """One member's indices, int64, as a copy: a caller may write to what it gave, also while it is being checked."""
     try:
-        array = np.asarray(value)
+        array = np.array(value)
     except ValueError:
         array = np.zeros((), object)
     if array.ndim != 1 or array.dtype.kind not in "iub":

@@ -70,6 +70,10 @@ class Settings:
         object.__setattr__(self, "callbacks", tuple(callbacks))
 
 
+class _CutShort(Exception):
+    """Ctrl-C came while members were validated."""
+
+
 @contextlib.contextmanager
 def _interrupts() -> Iterator[threading.Event]:
     """The first Ctrl-C sets an event instead of raising; a second one raises KeyboardInterrupt as usual."""
@@ -134,30 +138,48 @@ def train(
             bar.show((finished + share * this_epoch) / max(finished + left, 1.0), note)
             return over()
 
+        def heard(share: float) -> bool:
+            if pressed.is_set() and share < 1.0:
+                raise _CutShort
+            return False
+
         control = Control(tick, settings.n_threads)
-        # Never cut short, so that where training is interrupted changes nothing: neither curves, nor who stops early.
-        whole = Control(n_threads=settings.n_threads)
+        # Not cut short by a budget. By Ctrl-C it is, as if never begun: the epoch is validated when training goes on,
+        # so that where training is interrupted changes nothing, neither curves, nor who stops early.
+        whole = Control(heard, settings.n_threads)
         if validation is not None:
             records.follow(watch.monitor)
             if settings.early_stopping:
-                measure_best(records, watch, backend, validation, whole)
+                with contextlib.suppress(_CutShort):
+                    measure_best(records, watch, backend, validation, whole)
         while not (stopped or over()):
             members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
             if not len(members):
                 break
             epoch = progress.epoch[members].copy()
-            this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
             epoch_loss = np.full(records.n_members, np.nan)
-            backend.train_epoch(members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control)
-            records.enter("loss", members, epoch, epoch_loss[members])
+            due = members[records.due[members]]
+            if len(due):
+                members, epoch, this_epoch = due, progress.epoch[due] - 1, 0.0
+                epoch_loss[due] = records.curves["loss"][due, epoch]
+            else:
+                this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
+                shuffle = SHUFFLES[settings.shuffle]
+                backend.train_epoch(members, progress, data, batch_size, shuffle, epoch_loss, control)
+                records.enter("loss", members, epoch, epoch_loss[members])
             done = progress.epoch[members] > epoch
             healthy = done & (progress.status[members] != DIVERGED)
             watched = epoch_loss[members[healthy]]
+            records.due[members[healthy]] = True
             if validation is not None:
-                watched = _validate(
-                    backend, progress, records, watch, members[healthy], epoch[healthy], validation, settings, whole
-                )
+                try:
+                    watched = _validate(
+                        backend, progress, records, watch, members[healthy], epoch[healthy], validation, settings, whole
+                    )
+                except _CutShort:
+                    break
             _reduce_rates(backend, progress, members[healthy], watched)
+            records.due[members[healthy]] = False
             # Not after an epoch that was cut short: it is told of when it is finished.
             if settings.callbacks and not (~done & (progress.status[members] == READY)).any():
                 rounds += 1

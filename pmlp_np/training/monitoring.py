@@ -25,12 +25,17 @@ _PREFIX = "validation_"
 MONITORS = ("", *_OWN, *METRICS)
 
 
+# What `Records` keeps of each member besides curves.
+PER_MEMBER = ("best_value", "best_epoch", "due")
+
+
 class Records(Independent):
     """What training leaves behind, by position: curves by name, and each member's best so far.
 
     best_value: (n_members,) float64, what was best of the monitored curve, negated where it grows: smaller is better,
         infinity where there is none yet. NaN where another curve chose the best, to be measured when it is needed.
     best_epoch: (n_members,) int64, -1 where there is none. monitor: as `Watch` has it.
+    due: (n_members,) bool, whose last epoch has not been validated, because Ctrl-C came first.
     """
 
     def __init__(self, n_members: int, curves: Mapping[str, np.ndarray] | None = None) -> None:
@@ -40,6 +45,7 @@ class Records(Independent):
         self._rooms: dict[str, np.ndarray] = {}
         self.best_value = np.full(n_members, np.inf)
         self.best_epoch = np.full(n_members, -1, np.int64)
+        self.due = np.zeros(n_members, bool)
         self.monitor = ""
         for name, curve in (curves or {}).items():
             self.make_room([name], curve.shape[1])
@@ -72,11 +78,12 @@ class Records(Independent):
         """A member that starts afresh."""
         for room in self._rooms.values():
             room[:, member] = np.nan
-        self.best_value[member], self.best_epoch[member] = np.inf, -1
+        self.best_value[member], self.best_epoch[member], self.due[member] = np.inf, -1, False
 
     def take(self, positions: np.ndarray) -> Records:
         part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
-        part.best_value, part.best_epoch = self.best_value[positions], self.best_epoch[positions]
+        for name in PER_MEMBER:
+            setattr(part, name, getattr(self, name)[positions])
         part.monitor = self.monitor
         return part
 
@@ -87,9 +94,9 @@ class Records(Independent):
         self.monitor = monitor
 
     def state(self) -> dict[str, np.ndarray]:
-        """For files: the arrays from which `restored` makes it again."""
+        """For files: its arrays by name."""
         arrays = {f"curves/{name}": curve for name, curve in self.curves.items()}
-        return arrays | {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return arrays | {name: getattr(self, name) for name in PER_MEMBER}
 
 
 def joined(parts: list[Records]) -> Records:
@@ -106,8 +113,8 @@ def joined(parts: list[Records]) -> Records:
     whole = Records(
         sum(part.n_members for part in parts), {n: np.concatenate([part.curves[n] for part in parts]) for n in names}
     )
-    whole.best_value = np.concatenate([part.best_value for part in parts])
-    whole.best_epoch = np.concatenate([part.best_epoch for part in parts])
+    for name in PER_MEMBER:
+        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
     whole.monitor = monitor
     return whole
 
