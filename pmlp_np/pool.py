@@ -24,6 +24,7 @@ from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
 from pmlp_np.persistence import read_archive, unfit, write_archive
 from pmlp_np.report import Table, leaderboard
+from pmlp_np.specs.columns import COLUMNS, require_sound
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
@@ -79,6 +80,7 @@ class Pool(Independent):
         device: str = "cpu",
     ) -> None:
         specs = as_specs(specs)
+        require_sound({name: getattr(specs, name) for name in COLUMNS})
         chosen = as_loss(loss)
         checks.whole("n_features", n_features, 1)
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)

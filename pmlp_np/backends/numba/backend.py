@@ -426,6 +426,8 @@ class NumbaBackend:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
+        # Nothing is watched while weights are drawn: helpers that others have are not waited for.
+        small = small or (task == INITIALIZE and threads.are_busy())
         n_threads = 1 if small else threads.slots_of(control)
         place = self._largest_first(members)
         n_together = threads.too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0

@@ -87,6 +87,11 @@ def slots_of(control: Control) -> int:
     return usual if control.n_threads is None else min(control.n_threads, most)
 
 
+def are_busy() -> bool:
+    """Whether another job has the helpers."""
+    return _turn.locked()
+
+
 def too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
     """How many of the members, largest first, are trained by all threads together: those after which the others would
     be done before, however they were dealt out."""
