@@ -15,10 +15,11 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # don't know of each other. A folder stands for all modules in it, whose order is below.
 ORDER = [
     ["errors"],
+    ["persistence"],
     ["arrays", "checks"],
     ["formulas"],
     ["specs", "data.sets"],
-    ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
+    ["data", "backends.layout", "archive", "training.progress", "training.metrics", "export.methods"],
     ["mlp", "backends.base", "backends.step_inputs"],
     ["ensemble"],
     ["export"],
@@ -29,6 +30,7 @@ ORDER = [
     ["training", "backends.m3"],
     ["backends.numba", "backends.cupy", "backends.reference"],
     ["backends"],
+    ["pool_file"],
     ["pool"],
     ["plots"],
     [""],

@@ -19,6 +19,8 @@ from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")
 _PREFIX = "validation_"
+# Members whose curves are copied at a time.
+_AT_ONCE = 1 << 12
 # What `Watch.monitor` may be.
 MONITORS = ("", *_OWN, *METRICS)
 
@@ -31,7 +33,7 @@ class Records:
     best_epoch: (n_members,) int64, -1 where there is none. monitor: as `Watch` has it.
     """
 
-    def __init__(self, n_members: int, curves: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(self, n_members: int) -> None:
         self.n_members = n_members
         self.n_epochs = 0
         # (room for epochs, n_members): an epoch's values lie side by side, and there may be room for more.
@@ -39,9 +41,6 @@ class Records:
         self.best_value = np.full(n_members, np.inf)
         self.best_epoch = np.full(n_members, -1, np.int64)
         self.monitor = ""
-        for name, curve in (curves or {}).items():
-            self.make_room([name], curve.shape[1])
-            self._rooms[name][: curve.shape[1]] = curve.T
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
@@ -72,8 +71,17 @@ class Records:
             room[:, member] = np.nan
         self.best_value[member], self.best_epoch[member] = np.inf, -1
 
+    def put(self, name: str, members: slice, curve: np.ndarray) -> None:
+        """Some members' values of a curve, (members, epochs)."""
+        self._rooms[name][: curve.shape[1], members] = curve.T
+
     def take(self, positions: np.ndarray) -> Records:
-        part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
+        part = Records(len(positions))
+        part.make_room(self._rooms, self.n_epochs)
+        for name, curve in self.curves.items():
+            for start in range(0, len(positions), _AT_ONCE):
+                some = positions[start : start + _AT_ONCE]
+                part.put(name, slice(start, start + len(some)), curve[some])
         part.best_value, part.best_epoch = self.best_value[positions], self.best_epoch[positions]
         part.monitor = self.monitor
         return part
@@ -84,28 +92,22 @@ class Records:
             self.best_value[self.best_epoch >= 0] = np.nan
         self.monitor = monitor
 
-    def state(self) -> dict[str, np.ndarray]:
-        """For files: the arrays from which `restored` makes it again."""
-        arrays = {f"curves/{name}": curve for name, curve in self.curves.items()}
-        return arrays | {"best_value": self.best_value, "best_epoch": self.best_epoch}
-
 
 def joined(parts: list[Records]) -> Records:
     """The records of all members, one part behind the other. Parts that followed different curves are followed no
     more."""
-    n_epochs = max(part.n_epochs for part in parts)
-    names = list(dict.fromkeys(name for part in parts for name in part.curves))
-    parts = [part.take(np.arange(part.n_members)) for part in parts]
     agreed = {part.monitor for part in parts if part.curves}
     monitor = agreed.pop() if len(agreed) == 1 else ""
+    whole, start = Records(sum(part.n_members for part in parts)), 0
+    whole.make_room([name for part in parts for name in part.curves], max(part.n_epochs for part in parts))
     for part in parts:
-        part.make_room(names, n_epochs)
-        part.follow(monitor)
-    whole = Records(
-        sum(part.n_members for part in parts), {n: np.concatenate([part.curves[n] for part in parts]) for n in names}
-    )
-    whole.best_value = np.concatenate([part.best_value for part in parts])
-    whole.best_epoch = np.concatenate([part.best_epoch for part in parts])
+        members = slice(start, start := start + part.n_members)
+        for name, curve in part.curves.items():
+            whole.put(name, members, curve)
+        best = Records(part.n_members)
+        best.best_value, best.best_epoch, best.monitor = part.best_value.copy(), part.best_epoch, part.monitor
+        best.follow(monitor)
+        whole.best_value[members], whole.best_epoch[members] = best.best_value, best.best_epoch
     whole.monitor = monitor
     return whole
 
