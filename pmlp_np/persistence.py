@@ -25,6 +25,8 @@ _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }  # fmt: skip
+# How drafts end, and folders that an old result steps into while the new one takes its name.
+DRAFT, ASIDE = ".draft", ".old"
 # Of a longer name a draft's name has only the beginning: file systems allow 255 bytes.
 _LONGEST_NAME = 120
 
@@ -65,7 +67,7 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     require_file(path)
     target = Path(os.path.realpath(path))
     remove_stale_drafts(target)
-    with _locked(target, target.suffix, _new_file) as draft:
+    with _locked(target, DRAFT + target.suffix[:20], _new_file) as draft:
         old = os.stat(target) if target.exists() else None
         if old is not None:
             # Meanwhile nobody may read it who may not read the old one.
@@ -80,16 +82,20 @@ def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def draft_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path`, to be filled and moved away; what is left of it is removed when the block ends."""
-    remove_stale_drafts(path)
-    with _locked(path, "", lambda draft: os.mkdir(draft, 0o777)) as draft:
+def draft_folder(path: Path, ending: str = DRAFT) -> Iterator[Path]:
+    """An empty folder beside `path`, to be filled and moved away; what is left of it is removed when the block ends.
+
+    ending: DRAFT, or ASIDE for one that what lies at `path` steps into, which no other one removes.
+    """
+    if ending == DRAFT:
+        remove_stale_drafts(path)
+    with _locked(path, ending, lambda draft: os.mkdir(draft, 0o777)) as draft:
         yield draft
 
 
-def remove_stale_drafts(target: Path) -> None:
+def remove_stale_drafts(target: Path, ending: str = DRAFT) -> None:
     """Remove the drafts of a file or folder that were left by processes which are no more."""
-    pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{12}\.draft(\.[^/]*)?", re.DOTALL)
+    pattern = re.compile(re.escape(_prefix(target)) + rf"[0-9a-f]{{12}}{re.escape(ending)}(\.[^/]*)?", re.DOTALL)
     with contextlib.suppress(OSError):
         for name in [each.name for each in os.scandir(target.parent) if pattern.fullmatch(each.name)]:
             draft = target.parent / name
@@ -105,10 +111,10 @@ def remove_stale_drafts(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(target: Path, suffix: str, make: Callable[[Path], None]) -> Iterator[Path]:
+def _locked(target: Path, ending: str, make: Callable[[Path], None]) -> Iterator[Path]:
     """A draft that this process has made and locked; it is removed when the block ends, unless it has moved away."""
     while True:
-        draft = target.parent / f"{_prefix(target)}{secrets.token_hex(6)}.draft{suffix[:20]}"
+        draft = target.parent / f"{_prefix(target)}{secrets.token_hex(6)}{ending}"
         try:
             make(draft)
         except OSError as error:

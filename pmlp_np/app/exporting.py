@@ -50,7 +50,7 @@ def export_model(
     if raw_table and kind != "onnx":
         raise DataError(compose("--raw-table", "format onnx, which alone can hold the preparation", kind))
     kind = _TABLE if raw_table else kind
-    folder.check_file(out, overwrite)
+    folder.check_file(out, overwrite, result.files())
     ids, preparation = result.ids(member, ensemble), result.preparation
     if kind == "sklearn":
         _require_expressible(result, ids)
