@@ -53,8 +53,8 @@ ORDER_INSIDE = {
     ],
     "export": [
         ["methods", "torch_module", "tracing"],
-        ["common", "folding", "python_formulas"],
-        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
+        ["common", "folding", "python_formulas", "c_formulas"],
+        ["to_onnx", "to_torch", "to_sklearn", "to_python", "to_c"],
         [""],
     ],
     "backends.numba": [
