@@ -67,6 +67,7 @@ def test_functions_are_called_as_the_file_is(tmp_path, file, prefix):
     model = models("squared_error", dtype=np.float32)[1]
     text = model.to_c(tmp_path / file)
     assert (tmp_path / file).read_text(encoding="utf-8") == text
+    assert model.to_c(prefix=prefix) == text
     X = rows(np.random.default_rng(), 5, np.float32)
     found = compiled(text, prefix).rows("predict", X, ())
     np.testing.assert_allclose(found, model.predict(X), rtol=1e-4, atol=1e-4)
@@ -116,6 +117,8 @@ def test_no_label_is_made_of_what_is_no_number(loss, n_outputs):
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"input_names": ["a"]}, "^input_names: expected a name for each of 6 columns, got 1"),
     ({"input_names": ["a", "b", "c", "d", "e", "e"]}, r"^input_names\[5\]: expected a name that no other column has"),
+    ({"prefix": "a b"}, "^prefix: expected ASCII letters, .* got 'a b'"),
+    *(({"prefix": odd}, "^prefix: ") for odd in ("", 3, "_a", "ä", "a-b", "9a", "a\n")),
     ({"class_names": ["a", "b"]}, "^class_names: expected a name for each of 3 classes, got 2"),
 ])  # fmt: skip
 def test_names_that_do_not_fit_are_refused(arguments, message):

@@ -209,7 +209,7 @@ def export(
     result: Folder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.", show_default=False)],
     format: Annotated[str | None, typer.Option(metavar="FORMAT", show_default=False,
-        help="onnx, torch, sklearn or python; else by FILE's ending.")] = None,
+        help="onnx, torch, sklearn, python or c; else by FILE's ending.")] = None,
     member: Member = None,
     ensemble: Ensemble = None,
     raw_table: Annotated[bool, _flag("--raw-table", help="ONNX alone: take the table's own columns, texts and "
@@ -220,8 +220,8 @@ def export(
 ) -> None:  # fmt: skip
     """Write a member, or the mean of several, as a model for other systems.
 
-    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone. It takes the
-    table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the target's
+    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone, .h for C. It takes
+    the table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the target's
     units.
     """
     from pmlp_np.app.exporting import export_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +15,11 @@ _COMPARISONS = ("less", "less_equal", "greater", "greater_equal")
 # Functions of <math.h>, as they are called for double.
 _CALLS = {"exp": "exp", "expm1": "expm1", "log": "log", "log1p": "log1p", "tanh": "tanh", "sin": "sin", "cos": "cos",
           "sqrt": "sqrt", "absolute": "fabs"}  # fmt: skip
+
+
+def is_identifier(text: str) -> bool:
+    """Whether names of C may begin with this text."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text) is not None
 
 
 def number_type(dtype: np.dtype) -> str:

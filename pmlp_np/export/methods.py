@@ -114,11 +114,11 @@ class Exportable:
         *,
         input_names: Sequence[str] | None = None,
         class_names: Sequence[str] | Sequence[int] | None = None,
+        prefix: str | None = None,
     ) -> str:
         """The model as the text of one C header: C99 (and C++11), <math.h> alone, no allocation, all weights exact.
 
-        Numbers are float for a float32 model (double for float64). Functions begin with the file's name where that is
-        an identifier, else with "model". For x with a number for each feature:
+        Numbers are float for a float32 model (double for float64). For x with a number for each feature it has:
 
         - values: `float model_predict(x)` of one output, `model_predict_values(x, out)` of any number; and
           `model_predict_std(x, out)`, `model_predict_quantiles(x, out)` where the loss has them;
@@ -129,9 +129,10 @@ class Exportable:
         path: a file to write it to, whole or not at all. Default None: none.
         input_names: names of the columns, as an array `model_feature_names`. Default: none.
         class_names: as for `to_onnx`, as an array `model_class_names`. Default: none.
+        prefix: what all names begin with instead. Default: the file's name where it is an identifier, else "model".
 
         Raises DataError where names don't fit.
         """
         from pmlp_np.export.to_c import to_c
 
-        return to_c(cast(Any, self), path, input_names, class_names)
+        return to_c(cast(Any, self), path, input_names, class_names, prefix)

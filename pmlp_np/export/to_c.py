@@ -7,14 +7,13 @@ of the library says is met up to rounding.
 from __future__ import annotations
 
 import os
-import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.errors import readable_bytes
-from pmlp_np.export.c_formulas import function_texts, literal, math_function, number_type
+from pmlp_np.errors import DataError, compose, readable_bytes, show
+from pmlp_np.export.c_formulas import function_texts, is_identifier, literal, math_function, number_type
 from pmlp_np.export.common import checked_class_names, checked_input_names, members_of
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
@@ -24,13 +23,17 @@ _WIDTH = 110
 
 
 def to_c(
-    model: MLP | Ensemble, path: str | os.PathLike[str] | None = None, input_names: Any = None, class_names: Any = None
+    model: MLP | Ensemble,
+    path: str | os.PathLike[str] | None = None,
+    input_names: Any = None,
+    class_names: Any = None,
+    prefix: Any = None,
 ) -> str:
     """The header's text; arguments and errors are those of `MLP.to_c`."""
     reading = reading_of(model._loss)
     names = checked_input_names(input_names, model.n_features)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
-    writer = _Writer(model, reading, _prefix(path))
+    writer = _Writer(model, reading, _prefix(prefix, path))
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
     if reading.link == "sigmoid":
         formulas.append("sigmoid")
@@ -50,10 +53,15 @@ def to_c(
     return text
 
 
-def _prefix(path: str | os.PathLike[str] | None) -> str:
-    """What all names begin with: the file's name where it is an identifier of C."""
-    stem = "" if path is None else Path(path).stem
-    return stem if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", stem) else "model"
+def _prefix(given: Any, path: str | os.PathLike[str] | None) -> str:
+    """What all names begin with: what is given, or the file's name where it is an identifier of C."""
+    if given is None:
+        stem = "" if path is None else Path(path).stem
+        return stem if is_identifier(stem) else "model"
+    if not isinstance(given, str) or not is_identifier(given):
+        expected = "ASCII letters, digits and underscores, a letter first"
+        raise DataError(compose("prefix", expected, show(given)))
+    return given
 
 
 def string(text: str) -> str:
