@@ -77,6 +77,7 @@ ORDER_INSIDE = {
         ["preparation"],
         ["folder", "scores", "onnx_table"],
         ["run", "screen"],
+        ["export_check"],
         ["drawing", "predicting", "exporting", "bench", "doctor"],
         ["fitting"],
         ["demo"],

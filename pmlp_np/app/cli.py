@@ -221,8 +221,8 @@ def export(
     """Write a member, or the mean of several, as a model for other systems.
 
     .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone, .h for C. It takes
-    the table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the target's
-    units.
+    the table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the
+    target's units.
     """
     from pmlp_np.app.exporting import export_model
 
