@@ -12,10 +12,12 @@ import numpy as np
 from pmlp_np import backends, checks
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
+from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
@@ -32,7 +34,7 @@ from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
 _WEIGHTS = ("last", "best", "average")
 
 
-class Pool:
+class Pool(Independent):
     """Many MLPs that train side by side, each as if it were alone.
 
     specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
@@ -61,6 +63,9 @@ class Pool:
         any.
     """
 
+    # Who is training it, if anybody is.
+    _trainer: Trainer | None = None
+
     def __init__(
         self,
         specs: Specs | Member | Sequence[Member],
@@ -82,6 +87,7 @@ class Pool:
         self.backend = backends.check(backend, device)
         self.device = device
         self.ids_ = checks.ids(ids, len(specs))
+        self.ids_.setflags(write=False)
         keys = random.stream_keys(int(seed), self.ids_)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
@@ -98,6 +104,20 @@ class Pool:
         self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
         self._kept_best = False
         self.ended_ = ""
+
+    def _attributes(self) -> dict[str, Any]:
+        require_whole("copy or pickle", self._trainer)
+        return {name: value for name, value in vars(self).items() if name != "_trainer"}
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("Pool", state)
+        missing = vars(Pool(Member(hidden=()), 1)).keys() - kept
+        if missing:
+            mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
+            got = f"one without {', '.join(sorted(missing))}"
+            raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, mend))
+        super().__setstate__(state)
+        self.ids_.setflags(write=False)
 
     # What the pool is.
 
@@ -150,6 +170,7 @@ class Pool:
 
     # Training.
 
+    @alone
     def fit(
         self,
         X: Any,
@@ -225,16 +246,17 @@ class Pool:
         plan = replace(self._plan, features=self._feature_sets(features))
         self._refuse_given_that_do_not_fit(plan)
         data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
-        given = self._given
-        if plan.features != self._plan.features or (
+        given, before = self._given, self._plan
+        self._plan = plan
+        if plan.features != before.features or (
             self._backend is not None and (self._progress.step.any() or self._kept_best)
         ):
             self._start()
             self._given = given
-        self._plan = plan
         self._progress, self._records = Progress.start(len(self)), Records(len(self))
         return self._train(data, validation, settings)
 
+    @alone
     def partial_fit(
         self,
         X: Any,
@@ -310,14 +332,20 @@ class Pool:
 
     def _ready(self) -> Backend:
         """The backend, made and initialized at first need."""
-        if self._backend is None:
-            require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
-            backend = backends.create(self.backend, self.device, self._plan)
-            backend.initialize(np.arange(len(self)))
-            for position, (weights, biases) in self._given.items():
-                backend.write(position, weights, biases)
-            self._backend = backend
-        return self._backend
+        if self._backend is not None:
+            return self._backend
+        require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+        plan = self._plan
+        backend = backends.create(self.backend, self.device, plan)
+        backend.initialize(np.arange(len(self)))
+        for position, (weights, biases) in self._given.items():
+            backend.write(position, weights, biases)
+        with first_come:
+            # Two threads may ask at once: all go on with the same one.
+            if self._plan is plan:
+                self._backend = self._backend or backend
+                return self._backend
+        return backend
 
     def _buffer_bytes(self) -> int:
         counts = self._plan.parameter_counts()
@@ -545,6 +573,7 @@ class Pool:
         """
         return Ensemble([self.extract(id) for id in self.ids_[self._positions(ids)].tolist()], weights)
 
+    @alone
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
 
@@ -583,12 +612,14 @@ class Pool:
     def subset(self, ids: Any) -> Pool:
         """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
         status."""
+        require_whole("subset", self._trainer)
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
         part = object.__new__(Pool)
         part.backend, part.device = self.backend, self.device
         part.ids_ = self.ids_[positions]
+        part.ids_.setflags(write=False)
         part._plan = self._plan.take(positions)
         part._start()
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
@@ -601,6 +632,7 @@ class Pool:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
+        require_whole("save", self._trainer)
         plan = self._plan
         header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
         header |= {"loss": to_plain(plan.loss)}
@@ -669,6 +701,8 @@ def concat(pools: Sequence[Pool]) -> Pool:
     given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
         raise DataError(compose("pools", "a list of at least one pm.Pool", show(given)))
+    for pool in pools:
+        require_whole("concat", pool._trainer)
     first = pools[0]
     for name in ("n_features", "n_outputs", "loss", "dtype", "backend", "device"):
         for i, pool in enumerate(pools):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pmlp_np.copying import Independent
 from pmlp_np.data.sets import Sets
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.specs.members import Specs
@@ -28,7 +29,7 @@ SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
 
 
 @dataclass
-class Plan:
+class Plan(Independent):
     """What the members are: fixed when the pool is made. Keys are uint64.
 
     n_features: columns of X. features: the columns that each member reads, None where all read all.
@@ -73,7 +74,7 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class Progress(Independent):
     """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
     status.
 
@@ -202,3 +203,6 @@ class Backend(Protocol):
 
     def take(self, plan: Plan, positions: np.ndarray) -> Any:
         """A backend for a subset of the members, with copies of their buffers."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """An independent backend; as with pickles, of the plan and the buffers alone."""

@@ -7,6 +7,7 @@ slots or snapshot stays under `memory_cap` bytes. Less than one member and one r
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER
 from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.backends.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
+from pmlp_np.copying import attributes, versioned
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
@@ -58,6 +60,32 @@ class ReferenceBackend:
         self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
         self.best: Any = None
         self.average: Any = self.xp.zeros(self.layout.size, plan.dtype) if plan.keeps_average else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In main memory, and without the module whose arrays they are.
+        buffers = {name: None if buffer is None else to_numpy(buffer) for name, buffer in self._buffers().items()}
+        kept = {"plan": self.plan, "device": self.device, "memory_cap": self.memory_cap, "buffers": buffers}
+        return versioned(kept)
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("ReferenceBackend", state)
+        self.__init__(kept["plan"], kept["device"], kept["memory_cap"])  # type: ignore[misc]
+        if kept["buffers"]["best"] is not None:
+            self.best = self.xp.empty_like(self.parameters)
+        for mine, values in zip(self._buffers().values(), kept["buffers"].values(), strict=True):
+            if mine is not None:
+                mine[...] = self.xp.asarray(values)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReferenceBackend:
+        copied = object.__new__(ReferenceBackend)
+        # The buffers are copied once, into those of the copy.
+        kept = attributes("ReferenceBackend", self.__getstate__())
+        copied.__setstate__(versioned(kept | {"plan": copy.deepcopy(self.plan, memo)}))
+        return copied
+
+    def _buffers(self) -> dict[str, Any]:
+        """What a pool holds."""
+        return {name: getattr(self, name) for name in ("parameters", "best", "average", "slots")}
 
     # The contract.
 
