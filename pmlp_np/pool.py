@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import backends, checks
+from pmlp_np import backends, checks, interrupts
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.copying import Independent, attributes
@@ -189,6 +189,7 @@ class Pool(Independent):
         metrics: str | Sequence[str] = (),
         monitor: str | None = None,
         callbacks: Sequence[Callback] = (),
+        on_interrupt: str = "keep",
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -220,6 +221,9 @@ class Pool(Independent):
             leaderboard ranks by it. Default None: they follow the validation loss, and the loss's own score ranks.
         callbacks: functions that are called with a `pm.EpochEnd` after each epoch, and may stop members or training.
             One that raises ends training like Ctrl-C, and its exception goes on. Default: none.
+        on_interrupt: what Ctrl-C does. Training ends between minibatches, and the pool keeps what it learned; then fit
+            returns and says so on stderr ("keep", default), or raises KeyboardInterrupt ("raise"), which ends a loop of
+            fits, too. A second press in the same fit, or within two seconds in another, raises in any case.
 
         Each member may see data of its own; nothing is copied per member, and what members share is kept once.
 
@@ -235,26 +239,27 @@ class Pool(Independent):
             proportional to how often a class comes among the member's rows. It multiplies sample_weight.
         validation_rows: the rows of X that each member is validated on, as `rows`; instead of validation_data.
 
-        Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
+        Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks,
+            metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         plan = replace(self._plan, features=self._feature_sets(features))
         self._refuse_given_that_do_not_fit(plan)
         data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
         given, before = self._given, self._plan
-        self._plan = plan
-        if plan.features != before.features or (
-            self._backend is not None and (self._progress.step.any() or self._kept_best)
-        ):
-            self._start()
-            self._given = given
-        self._progress, self._records = Progress.start(len(self)), Records(len(self))
-        return self._train(data, validation, settings)
+        with interrupts.fitting(settings.on_interrupt):
+            self._plan = plan
+            if plan.features != before.features or (
+                self._backend is not None and (self._progress.step.any() or self._kept_best)
+            ):
+                self._start()
+                self._given = given
+            self._progress, self._records = Progress.start(len(self)), Records(len(self))
+            return self._train(data, validation, settings)
 
     @alone
     def partial_fit(
@@ -275,6 +280,7 @@ class Pool(Independent):
         metrics: str | Sequence[str] = (),
         monitor: str | None = None,
         callbacks: Sequence[Callback] = (),
+        on_interrupt: str = "keep",
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -289,16 +295,17 @@ class Pool(Independent):
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks,
+            metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
             raise DataError(compose("features", "those that fit was given, or None", "others", mend))
         data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
-        if not settings.early_stopping:
-            self._progress.status[self._progress.status == STOPPED_EARLY] = READY
-        return self._train(data, validation, settings)
+        with interrupts.fitting(settings.on_interrupt):
+            if not settings.early_stopping:
+                self._progress.status[self._progress.status == STOPPED_EARLY] = READY
+            return self._train(data, validation, settings)
 
     def _feature_sets(self, features: Any) -> Sets | None:
         return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")
@@ -316,7 +323,12 @@ class Pool(Independent):
         counts = rows.counts(len(self))
         own, most = self.specs.batch_size, int(counts.max())
         batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
-        backend = self._ready()
+        try:
+            with interrupts.abandoning():
+                backend = self._ready()
+        except interrupts.Abandoned:
+            self.ended_ = "interrupted"
+            return self
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = "interrupted"
         try:

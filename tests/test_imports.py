@@ -14,8 +14,8 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # From the foundation up: a module imports, at its top, only from modules of lines above its own. Modules of one line
 # don't know of each other. A folder stands for all modules in it, whose order is below.
 ORDER = [
-    ["errors"],
-    ["arrays", "checks"],
+    ["errors", "console"],
+    ["arrays", "checks", "interrupts"],
     ["formulas"],
     ["specs", "data.sets"],
     ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
@@ -60,7 +60,7 @@ ORDER_INSIDE = {
     "backends.numba": [
         ["simd"],
         ["outputs"],
-        ["passes"],
+        ["passes", "code_cache"],
         ["compiling"],
         ["job"],
         ["drawing", "updates"],

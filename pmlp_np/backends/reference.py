@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np import interrupts
 from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
 from pmlp_np.backends.layout import PoolLayout, spread
@@ -287,6 +288,7 @@ class ReferenceBackend:
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
+            interrupts.heed()
             place = i * batch
             found = self._minibatch(chunk, data, orders[place : place + batch], place, progress, batches)
             progress.loss_sum[members] += found
@@ -435,6 +437,7 @@ class ReferenceBackend:
                 chunk = self._chunk(members[places], rows)
                 w = chunk.effective(buffer[chunk.place])
                 for start in range(0, len(x), rows):
+                    interrupts.heed()
                     block = slice(start, min(start + rows, len(x)))
                     yield places, block, chunk.forward(w, x[block])[0]
                     done += int(weight[places].sum()) * (block.stop - block.start)

@@ -15,7 +15,7 @@ from pmlp_np.arrays import allocate
 from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
 from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.backends.numba import driver, threads, views
-from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
+from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled, pass_address
 from pmlp_np.backends.numba.job import (
     DONE_STRIDE,
     EVALUATE,
@@ -453,8 +453,8 @@ class NumbaBackend:
                     continue
                 slots = n_threads if together else min(n_threads, len(part))
                 threads.run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
-        if marker is not None and task == TRAIN:
-            marker.touch()
+        if task == TRAIN:
+            note_compiled(marker)
 
     def _largest_first(self, members: np.ndarray) -> np.ndarray:
         """Places of members in the order in which they are dealt out."""
