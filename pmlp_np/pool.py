@@ -15,6 +15,7 @@ from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, P
 from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
+from pmlp_np.data.weights import EVALUATED, put_weights
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
 from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
@@ -178,7 +179,7 @@ class Pool(Independent):
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         early_stopping: bool = False,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -207,7 +208,7 @@ class Pool(Independent):
         batch_size: rows per minibatch, of members whose spec names none; the last minibatch of an epoch may be smaller.
         shuffle: the order of rows in each epoch: "shared" (default), one for all members; "member", each its own; None,
             as the rows lie.
-        validation_data: (X, y), evaluated after each epoch.
+        validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
         early_stopping: whether a member leaves when its validation loss (or `monitor`) no longer improves; its best
             weights are kept beside its last, and are what predictions use by default. Default False.
         patience: epochs without a value better than the best, after which a member leaves. Default 10.
@@ -234,10 +235,12 @@ class Pool(Independent):
         targets: each member's own targets instead of y (which is None then): (n_members, n_samples) or (n_members,
             n_samples, n_outputs).
         sample_weight: how much each row counts in the loss, (n_samples,) or (n_members, n_samples), finite and at least
-            0; scaled to mean 1 over the member's rows.
+            0; scaled to mean 1 over the member's rows. A row of weight 0 may have any target, NaN included.
         class_weight: for cross-entropy, a dict from classes to weights (1 where it has none), or "balanced": inversely
-            proportional to how often a class comes among the member's rows. It multiplies sample_weight.
-        validation_rows: the rows of X that each member is validated on, as `rows`; instead of validation_data.
+            proportional to how often a class comes among the member's rows of weight above 0. It multiplies
+            sample_weight, in training alone.
+        validation_rows: the rows of X that each member is validated on, as `rows`, with their sample_weight; instead of
+            validation_data.
 
         Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
         Raises DataError and MemoryNeededError before training starts.
@@ -269,7 +272,7 @@ class Pool(Independent):
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         early_stopping: bool = False,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -429,26 +432,40 @@ class Pool(Independent):
         self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
 
-    def evaluate(
-        self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None
-    ) -> np.ndarray:
+    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
+                 sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
 
         rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
+        sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
+            members; as for `fit`. Default: all count the same.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
-        data = self._asked_rows(X, y, positions, rows)
+        data = self._asked_rows(X, y, positions, rows, sample_weight)
         return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
 
-    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any) -> Rows:
-        """X and y, of which each of these members is asked about its own rows, if any are given."""
-        data = rows_of(self._plan, X, y)
+    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Rows:
+        """X and y, of which each of these members is asked about its own rows, and by its own weights, if any are
+        given."""
+        ids = self.ids_[positions]
+        data, counted = rows_of(self._plan, ids, X, y, sample_weight)
         if rows is not None:
-            found = sets_of(rows, self.ids_[positions], data.n, "rows", "row")
-            of = np.zeros(len(self), np.int64)
-            of[positions] = found.of
-            data.rows = Sets(found.arrays, of)
+            found = sets_of(rows, ids, data.n, "rows", "row")
+            data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
+        if counted is not None:
+            if counted.of is not None:
+                counted = replace(counted, of=self._column(positions, counted.of, "sample_weight"))
+            put_weights(data, counted, self.ids_, positions, EVALUATED)
         return data
+
+    def _column(self, positions: np.ndarray, of: np.ndarray, name: str) -> np.ndarray:
+        """Numbers of these members as a column of all members, (n_members,) int64."""
+        column = np.zeros(len(self), np.int64)
+        column[positions] = of
+        if (column[positions] != of).any():
+            twice = self.ids_[positions[np.argmax(column[positions] != of)]]
+            raise DataError(compose("members", f"each id once, where each has {name} of its own", f"{twice} again"))
+        return column
 
     def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -473,17 +490,17 @@ class Pool(Independent):
         return out_of_fold(ask, x, found, groups)
 
     def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
-              weights: str | None = None, rows: Any = None) -> np.ndarray:  # fmt: skip
+              weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
 
         metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
-        members, weights: as for `forward`. rows: as for `evaluate`.
+        members, weights: as for `forward`. rows, sample_weight: as for `evaluate`.
 
         Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
-        data = self._asked_rows(X, y, positions, rows)
+        data = self._asked_rows(X, y, positions, rows, sample_weight)
         source = ("y", None) if rows is None else ("rows", self.ids_)
         require_measurable(names, self._plan, positions, data, "metric", *source)
         backend = self._ready()

@@ -23,7 +23,7 @@ ORDER = [
     ["ensemble"],
     ["export"],
     ["data.tables", "training.measuring"],
-    ["training.monitoring"],
+    ["training.monitoring", "data.weights"],
     ["training.epochs", "answers"],
     ["training.fit_data", "report"],
     ["training", "backends.m3"],

@@ -119,9 +119,10 @@ class Rows:
         nothing to compare with.
     rows: the rows of each member, in order, repeats included; None where all have all.
     targets: (n_members,) int64, the target set of each member; None where there is one for all.
-    weights: (n_weight_sets, n) of the pool's dtype: how much each row counts; None where all count alike.
+    weights: (n_weight_sets, n) float64, contiguous: how much each row counts; None where all count alike.
     weight_of: (n_members,) int64, the weight set of each member; None where there is one for all.
-    weight_factor: (n_members,) float64, what makes the mean weight of a member's rows 1.
+    weight_mean: (n_members,) float64, the mean weight of each member's rows: a row's weight is divided by it in float64
+        and then cast to the pool's dtype. A row of weight 0 adds exactly 0, whatever its loss is.
     """
 
     x: list[np.ndarray]
@@ -131,7 +132,7 @@ class Rows:
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
     weight_of: np.ndarray | None = None
-    weight_factor: np.ndarray | None = None
+    weight_mean: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -178,7 +179,7 @@ class Backend(Protocol):
     def evaluate(
         self, members: np.ndarray, data: Rows, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(mean loss, mean score) of each member, float64."""
+        """(mean loss, mean score) of each member, float64; weighted means where rows have weights."""
 
     def forward(
         self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control

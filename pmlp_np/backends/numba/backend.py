@@ -392,11 +392,12 @@ class NumbaBackend:
         linear = task in _COMPUTING and 0 in depths
         fixed = [name for name, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(depths)]
         fixed += _GATHERING if gathers else ()
-        train = "loss_train_weighted" if weighted else "loss_train"
-        loss_task = {TRAIN: train, EVALUATE: "loss_evaluate"}.get(task)
+        loss_task = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
+        loss_task = f"{loss_task}_weighted" if loss_task and weighted else loss_task
         return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
             "loss_pass": pass_address(kind, loss_pass(loss, loss_task)) if loss_task else 0,
+            "gather_weights_pass": pass_address("float64", "gather_targets") if gathers and weighted else 0,
             "layer_pass": table(ACTIVATIONS, partial(layer_pass, task=prefix), activations),
             "schedule_pass": table(SCHEDULES, "schedule", schedules, "float64"),
             "scalars_pass": table(RULES, "scalars", rules),
