@@ -10,13 +10,14 @@ import numpy as np
 
 from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
 from pmlp_np.checks import numbers
+from pmlp_np.copying import Independent
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
 from pmlp_np.mlp import MLP
 
 
-class Ensemble(Exportable):
+class Ensemble(Independent, Exportable):
     """A weighted mean of networks: of their values, of their probabilities (not of logits). It needs NumPy alone.
 
     mlps: the networks, which agree on columns of X, outputs, loss and dtype.

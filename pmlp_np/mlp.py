@@ -10,13 +10,14 @@ import numpy as np
 
 from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
 from pmlp_np.checks import is_whole, numbers, whole_array
+from pmlp_np.copying import Independent
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 
 
-class MLP(Exportable):
+class MLP(Independent, Exportable):
     """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
 
     weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
@@ -84,6 +85,13 @@ class MLP(Exportable):
             if not ((found >= 0) & (found < n_columns)).all():
                 raise DataError(compose("features", expected, show(features)))
             self.features, self._n_columns = found, int(n_columns)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        for name in self.activation:
+            if name not in ACTIVATIONS:
+                mend = "Enter it first: pm.register_activation."
+                raise DataError(compose("activation", "one that this process knows", show(name), mend))
 
     @property
     def hidden(self) -> tuple[int, ...]:

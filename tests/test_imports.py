@@ -14,9 +14,9 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # From the foundation up: a module imports, at its top, only from modules of lines above its own. Modules of one line
 # don't know of each other. A folder stands for all modules in it, whose order is below.
 ORDER = [
-    ["errors"],
+    ["errors", "console"],
     ["persistence"],
-    ["arrays", "checks"],
+    ["arrays", "checks", "interrupts"],
     ["formulas"],
     ["specs", "data.sets"],
     ["data", "backends.layout", "archive", "training.progress", "training.metrics", "export.methods"],
@@ -24,7 +24,7 @@ ORDER = [
     ["ensemble"],
     ["export"],
     ["data.tables", "training.measuring"],
-    ["training.monitoring"],
+    ["training.monitoring", "data.weights"],
     ["training.epochs", "answers"],
     ["training.fit_data", "report"],
     ["training", "backends.m3"],
@@ -55,14 +55,14 @@ ORDER_INSIDE = {
     ],
     "export": [
         ["methods", "torch_module", "tracing"],
-        ["common", "folding", "python_formulas"],
-        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
+        ["common", "folding", "python_formulas", "c_formulas"],
+        ["to_onnx", "to_torch", "to_sklearn", "to_python", "to_c"],
         [""],
     ],
     "backends.numba": [
         ["simd"],
         ["outputs"],
-        ["passes"],
+        ["passes", "code_cache"],
         ["compiling"],
         ["job"],
         ["drawing", "updates"],
@@ -74,11 +74,12 @@ ORDER_INSIDE = {
         [""],
     ],
     "app": [
-        ["main", "tables", "machine"],
+        ["main", "tables", "machine", "typed"],
         ["columns", "choices"],
         ["preparation"],
         ["folder", "scores", "onnx_table"],
         ["run", "screen"],
+        ["export_check"],
         ["drawing", "predicting", "exporting", "bench", "doctor"],
         ["fitting"],
         ["demo"],

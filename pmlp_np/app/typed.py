@@ -8,6 +8,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from pmlp_np.errors import show
+
 T = TypeVar("T")
 _hints = cache(get_type_hints)
 
@@ -19,16 +21,16 @@ def typed(kind: type[T], plain: Any) -> T:
     value is none), or where a field is missing or unknown.
     """
     if not isinstance(plain, dict):
-        raise TypeError(kind.__name__)
+        raise TypeError(f"{kind.__name__} {show(plain)}")
     names, hints = [each.name for each in fields(kind)], _hints(kind)  # type: ignore[arg-type]
     for name in plain.keys() - set(names):
-        raise TypeError(str(name))
+        raise TypeError(f"{kind.__name__} with {show(name)}")
     return kind(**{name: _value(hints[name], value, name) for name, value in plain.items()})
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
-    if is_dataclass(hint):
-        return typed(hint, value)  # type: ignore[type-var]
+    if isinstance(hint, type) and is_dataclass(hint):
+        return typed(hint, value)
     if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(get_args(hint)[0], each, name) for each in value)
     if get_origin(hint) is dict and isinstance(value, dict):
@@ -39,4 +41,4 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return value
     if float in kinds and type(value) is int and abs(value) < 2**1023:
         return value
-    raise TypeError(name)
+    raise TypeError(f"{name} {show(value)}")
