@@ -502,8 +502,8 @@ class Pool(Independent):
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
         data = self._asked_rows(X, y, positions, rows, sample_weight)
-        source = ("y", None) if rows is None else ("rows", self.ids_)
-        require_measurable(names, self._plan, positions, data, "metric", *source)
+        source = "y" if rows is None else "rows"
+        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
         means = backend.evaluate(positions, data, weights, UNWATCHED)
         if not names:
