@@ -23,7 +23,7 @@ ORDER = [
     ["ensemble"],
     ["export"],
     ["data.tables", "training.measuring"],
-    ["training.monitoring"],
+    ["training.monitoring", "data.weights"],
     ["training.epochs", "answers"],
     ["training.fit_data", "report"],
     ["training", "backends.m3"],
@@ -53,8 +53,8 @@ ORDER_INSIDE = {
     ],
     "export": [
         ["methods", "torch_module", "tracing"],
-        ["common", "folding", "python_formulas"],
-        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
+        ["common", "folding", "python_formulas", "c_formulas"],
+        ["to_onnx", "to_torch", "to_sklearn", "to_python", "to_c"],
         [""],
     ],
     "backends.numba": [
@@ -77,6 +77,7 @@ ORDER_INSIDE = {
         ["preparation"],
         ["folder", "scores", "onnx_table"],
         ["run", "screen"],
+        ["export_check"],
         ["drawing", "predicting", "exporting", "bench", "doctor"],
         ["fitting"],
         ["demo"],
