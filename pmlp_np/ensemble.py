@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.copying import Independent
 from pmlp_np.errors import DataError, FileFormatError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
@@ -15,7 +16,7 @@ from pmlp_np.mlp import MLP, require_finite
 from pmlp_np.persistence import read_archive, unfit, write_archive
 
 
-class Ensemble(Exportable):
+class Ensemble(Independent, Exportable):
     """A weighted mean of networks: of their values, of their probabilities (not of logits). It needs NumPy alone.
 
     mlps: the networks, which agree on columns of X, outputs, loss and dtype.

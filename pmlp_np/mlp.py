@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.checks import is_whole
+from pmlp_np.copying import Independent
 from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
@@ -16,7 +17,7 @@ from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.persistence import read_archive, unfit, write_archive
 
 
-class MLP(Exportable):
+class MLP(Independent, Exportable):
     """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
 
     weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
@@ -79,6 +80,11 @@ class MLP(Exportable):
             if not good or self.features.max() >= self._n_columns:
                 expected = f"{fan_in} column numbers below n_columns ({n_columns})"
                 raise DataError(compose("features", expected, show(features)))
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        for name in self.activation:
+            _known("activation", name, ACTIVATIONS, ACTIVATION_ALIASES)
 
     @property
     def hidden(self) -> tuple[int, ...]:

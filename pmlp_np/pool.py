@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import backends, checks
+from pmlp_np import backends, checks, interrupts
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
+from pmlp_np.data.weights import EVALUATED, put_weights
 from pmlp_np.divergence import diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import (
@@ -25,6 +27,7 @@ from pmlp_np.errors import (
     show,
     unknown_name,
 )
+from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
@@ -41,7 +44,7 @@ from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
 _WEIGHTS = ("last", "best", "average")
 
 
-class Pool:
+class Pool(Independent):
     """Many MLPs that train side by side, each as if it were alone.
 
     specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
@@ -70,6 +73,9 @@ class Pool:
         any.
     """
 
+    # Who is training it, if anybody is.
+    _trainer: Trainer | None = None
+
     def __init__(
         self,
         specs: Specs | Member | Sequence[Member],
@@ -91,6 +97,7 @@ class Pool:
         self.backend = backends.check(backend, device)
         self.device = device
         self.ids_ = checks.ids(ids, len(specs))
+        self.ids_.setflags(write=False)
         keys = random.stream_keys(int(seed), self.ids_)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
@@ -107,6 +114,20 @@ class Pool:
         self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
         self._kept_best = False
         self.ended_ = ""
+
+    def _attributes(self) -> dict[str, Any]:
+        require_whole("copy or pickle", self._trainer)
+        return {name: value for name, value in vars(self).items() if name != "_trainer"}
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("Pool", state)
+        missing = vars(Pool(Member(hidden=()), 1)).keys() - kept
+        if missing:
+            mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
+            got = f"one without {', '.join(sorted(missing))}"
+            raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, mend))
+        super().__setstate__(state)
+        self.ids_.setflags(write=False)
 
     # What the pool is.
 
@@ -159,6 +180,7 @@ class Pool:
 
     # Training.
 
+    @alone
     def fit(
         self,
         X: Any,
@@ -166,7 +188,7 @@ class Pool:
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         early_stopping: bool = False,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -177,6 +199,7 @@ class Pool:
         metrics: str | Sequence[str] = (),
         monitor: str | None = None,
         callbacks: Sequence[Callback] = (),
+        on_interrupt: str = "keep",
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -194,7 +217,7 @@ class Pool:
         batch_size: rows per minibatch, of members whose spec names none; the last minibatch of an epoch may be smaller.
         shuffle: the order of rows in each epoch: "shared" (default), one for all members; "member", each its own; None,
             as the rows lie.
-        validation_data: (X, y), evaluated after each epoch.
+        validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
         early_stopping: whether a member leaves when its validation loss (or `monitor`) no longer improves; its best
             weights are kept beside its last, and are what predictions use by default. Default False.
         patience: epochs without a value better than the best, after which a member leaves. Default 10.
@@ -208,6 +231,9 @@ class Pool:
             leaderboard ranks by it. Default None: they follow the validation loss, and the loss's own score ranks.
         callbacks: functions that are called with a `pm.EpochEnd` after each epoch, and may stop members or training.
             One that raises ends training like Ctrl-C, and its exception goes on. Default: none.
+        on_interrupt: what Ctrl-C does. Training ends between minibatches, and the pool keeps what it learned; then fit
+            returns and says so on stderr ("keep", default), or raises KeyboardInterrupt ("raise"), which ends a loop of
+            fits, too. A second press in the same fit, or within two seconds in another, raises in any case.
 
         Each member may see data of its own; nothing is copied per member, and what members share is kept once.
 
@@ -218,32 +244,36 @@ class Pool:
         targets: each member's own targets instead of y (which is None then): (n_members, n_samples) or (n_members,
             n_samples, n_outputs).
         sample_weight: how much each row counts in the loss, (n_samples,) or (n_members, n_samples), finite and at least
-            0; scaled to mean 1 over the member's rows.
+            0; scaled to mean 1 over the member's rows. A row of weight 0 may have any target, NaN included.
         class_weight: for cross-entropy, a dict from classes to weights (1 where it has none), or "balanced": inversely
-            proportional to how often a class comes among the member's rows. It multiplies sample_weight.
-        validation_rows: the rows of X that each member is validated on, as `rows`; instead of validation_data.
+            proportional to how often a class comes among the member's rows of weight above 0. It multiplies
+            sample_weight, in training alone.
+        validation_rows: the rows of X that each member is validated on, as `rows`, with their sample_weight; instead of
+            validation_data.
 
-        Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
+        Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks,
+            metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         plan = replace(self._plan, features=self._feature_sets(features))
         self._refuse_given_that_do_not_fit(plan)
         data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
-        given = self._given
-        if plan.features != self._plan.features or (
-            self._backend is not None and (self._progress.step.any() or self._kept_best)
-        ):
-            self._start()
-            self._given = given
-        self._plan = plan
-        self._progress, self._records = Progress.start(len(self)), Records(len(self))
-        return self._train(data, validation, settings, np.ones(len(self), bool))
+        given, before = self._given, self._plan
+        with interrupts.fitting(settings.on_interrupt):
+            self._plan = plan
+            if plan.features != before.features or (
+                self._backend is not None and (self._progress.step.any() or self._kept_best)
+            ):
+                self._start()
+                self._given = given
+            self._progress, self._records = Progress.start(len(self)), Records(len(self))
+            return self._train(data, validation, settings, np.ones(len(self), bool))
 
+    @alone
     def partial_fit(
         self,
         X: Any,
@@ -251,7 +281,7 @@ class Pool:
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         early_stopping: bool = False,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -262,6 +292,7 @@ class Pool:
         metrics: str | Sequence[str] = (),
         monitor: str | None = None,
         callbacks: Sequence[Callback] = (),
+        on_interrupt: str = "keep",
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -292,7 +323,7 @@ class Pool:
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks,
+            metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         if features is not None and self._feature_sets(features) != self._plan.features:
@@ -306,11 +337,12 @@ class Pool:
                             "members that have not diverged, to train on", mend)  # fmt: skip
             asked = np.isin(self._everyone, positions)
         data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
-        if members is not None:
-            self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
-        elif not settings.early_stopping:
-            self._go_on(status == STOPPED_EARLY)
-        return self._train(data, validation, settings, asked)
+        with interrupts.fitting(settings.on_interrupt):
+            if members is not None:
+                self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
+            elif not settings.early_stopping:
+                self._go_on(status == STOPPED_EARLY)
+            return self._train(data, validation, settings, asked)
 
     def _go_on(self, stopped: np.ndarray) -> None:
         """Have these members (a mask), which had stopped, go on: they wait for something better from now on."""
@@ -335,7 +367,12 @@ class Pool:
         counts = rows.counts(len(self))
         own, most = self.specs.batch_size, int(counts.max())
         batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
-        backend = self._ready()
+        try:
+            with interrupts.abandoning():
+                backend = self._ready()
+        except interrupts.Abandoned:
+            self.ended_ = "interrupted"
+            return self
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = "interrupted"
         healthy = self._progress.status != DIVERGED
@@ -349,14 +386,20 @@ class Pool:
 
     def _ready(self) -> Backend:
         """The backend, made and initialized at first need."""
-        if self._backend is None:
-            require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
-            backend = backends.create(self.backend, self.device, self._plan)
-            backend.initialize(np.arange(len(self)))
-            for position, (weights, biases) in self._given.items():
-                backend.write(position, weights, biases)
-            self._backend = backend
-        return self._backend
+        if self._backend is not None:
+            return self._backend
+        require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+        plan = self._plan
+        backend = backends.create(self.backend, self.device, plan)
+        backend.initialize(np.arange(len(self)))
+        for position, (weights, biases) in self._given.items():
+            backend.write(position, weights, biases)
+        with first_come:
+            # Two threads may ask at once: all go on with the same one.
+            if self._plan is plan:
+                self._backend = self._backend or backend
+                return self._backend
+        return backend
 
     def _buffer_bytes(self) -> int:
         counts = self._plan.parameter_counts()
@@ -432,26 +475,40 @@ class Pool:
         self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
 
-    def evaluate(
-        self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None
-    ) -> np.ndarray:
+    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
+                 sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
 
         rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
+        sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
+            members; as for `fit`. Default: all count the same.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
-        data = self._asked_rows(X, y, positions, rows)
+        data = self._asked_rows(X, y, positions, rows, sample_weight)
         return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
 
-    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any) -> Rows:
-        """X and y, of which each of these members is asked about its own rows, if any are given."""
-        data = rows_of(self._plan, X, y)
+    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Rows:
+        """X and y, of which each of these members is asked about its own rows, and by its own weights, if any are
+        given."""
+        ids = self.ids_[positions]
+        data, counted = rows_of(self._plan, ids, X, y, sample_weight)
         if rows is not None:
-            found = sets_of(rows, self.ids_[positions], data.n, "rows", "row")
-            of = np.zeros(len(self), np.int64)
-            of[positions] = found.of
-            data.rows = Sets(found.arrays, of)
+            found = sets_of(rows, ids, data.n, "rows", "row")
+            data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
+        if counted is not None:
+            if counted.of is not None:
+                counted = replace(counted, of=self._column(positions, counted.of, "sample_weight"))
+            put_weights(data, counted, self.ids_, positions, EVALUATED)
         return data
+
+    def _column(self, positions: np.ndarray, of: np.ndarray, name: str) -> np.ndarray:
+        """Numbers of these members as a column of all members, (n_members,) int64."""
+        column = np.zeros(len(self), np.int64)
+        column[positions] = of
+        if (column[positions] != of).any():
+            twice = self.ids_[positions[np.argmax(column[positions] != of)]]
+            raise DataError(compose("members", f"each id once, where each has {name} of its own", f"{twice} again"))
+        return column
 
     def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -476,17 +533,17 @@ class Pool:
         return out_of_fold(ask, x, found, groups)
 
     def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
-              weights: str | None = None, rows: Any = None) -> np.ndarray:  # fmt: skip
+              weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
 
         metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
-        members, weights: as for `forward`. rows: as for `evaluate`.
+        members, weights: as for `forward`. rows, sample_weight: as for `evaluate`.
 
         Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
-        data = self._asked_rows(X, y, positions, rows)
+        data = self._asked_rows(X, y, positions, rows, sample_weight)
         source = ("y", None) if rows is None else ("rows", self.ids_)
         require_measurable(names, self._plan, positions, data, "metric", *source)
         backend = self._ready()
@@ -599,6 +656,7 @@ class Pool:
         refuse_diverged("ids", self.ids_[positions[lost]], "members that have not diverged, to take a mean of", mend)
         return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
+    @alone
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
 
@@ -637,12 +695,14 @@ class Pool:
     def subset(self, ids: Any) -> Pool:
         """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
         status."""
+        require_whole("subset", self._trainer)
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
         part = object.__new__(Pool)
         part.backend, part.device = self.backend, self.device
         part.ids_ = self.ids_[positions]
+        part.ids_.setflags(write=False)
         part._plan = self._plan.take(positions)
         part._start()
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
@@ -655,6 +715,7 @@ class Pool:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
+        require_whole("save", self._trainer)
         plan = self._plan
         header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
         header |= {"loss": to_plain(plan.loss)}
@@ -722,6 +783,8 @@ def concat(pools: Sequence[Pool]) -> Pool:
     given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
         raise DataError(compose("pools", "a list of at least one pm.Pool", show(given)))
+    for pool in pools:
+        require_whole("concat", pool._trainer)
     first = pools[0]
     for name in ("n_features", "n_outputs", "loss", "dtype", "backend", "device"):
         for i, pool in enumerate(pools):

@@ -14,8 +14,8 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # From the foundation up: a module imports, at its top, only from modules of lines above its own. Modules of one line
 # don't know of each other. A folder stands for all modules in it, whose order is below.
 ORDER = [
-    ["errors"],
-    ["arrays", "checks"],
+    ["errors", "console"],
+    ["arrays", "checks", "interrupts"],
     ["formulas"],
     ["specs", "data.sets"],
     ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
@@ -23,7 +23,7 @@ ORDER = [
     ["ensemble"],
     ["export"],
     ["data.tables", "data.keys", "training.measuring"],
-    ["training.monitoring", "training.cursor"],
+    ["training.monitoring", "training.cursor", "data.weights"],
     ["divergence"],
     ["training.epochs", "answers"],
     ["training.fit_data", "report"],
@@ -54,14 +54,14 @@ ORDER_INSIDE = {
     ],
     "export": [
         ["methods", "torch_module", "tracing"],
-        ["common", "folding", "python_formulas"],
-        ["to_onnx", "to_torch", "to_sklearn", "to_python"],
+        ["common", "folding", "python_formulas", "c_formulas"],
+        ["to_onnx", "to_torch", "to_sklearn", "to_python", "to_c"],
         [""],
     ],
     "backends.numba": [
         ["simd"],
         ["outputs"],
-        ["passes"],
+        ["passes", "code_cache"],
         ["compiling"],
         ["job"],
         ["drawing", "updates"],
@@ -78,6 +78,7 @@ ORDER_INSIDE = {
         ["preparation"],
         ["folder", "scores", "onnx_table"],
         ["run", "screen"],
+        ["export_check"],
         ["drawing", "predicting", "exporting", "bench", "doctor"],
         ["fitting"],
         ["demo"],

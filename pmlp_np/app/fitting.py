@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pmlp_np.app import folder, run, scores
+from pmlp_np.app import fairness, folder, run, scores
 from pmlp_np.app.choices import Choices
 from pmlp_np.app.drawing import draw_all
 from pmlp_np.app.screen import Screen, Watching, leaderboard, table
@@ -72,12 +72,16 @@ def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: 
     limit = f", at most {seconds:g} s" if seconds else ""
     parts = {name: len(rows) for name, rows in problem.parts.items()}
     batch = choices.batch(parts["training"])
+    ways = (("whole groups of", source.group), ("by the order of", source.order_by), ("by column", source.part),
+            ("validation rows of", source.validation), ("test rows of", source.test),
+            ("weighted by", source.weight))  # fmt: skip
+    how = "".join(f"; {words} {what}" for words, what in ways if what is not None)
     hint = "" if source.task else f" (--task {'regression' if task.classes else 'classification'} overrules)"
     screen.facts([
         ("Table", f"{source.path}, {len(table):,} rows"),
         ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
         ("Columns", f"{columns}: {problem.X.shape[1]} input{'s' * (problem.X.shape[1] > 1)}"),
-        ("Rows", f"{parts['training']:,} training, {parts['validation']:,} validation, {parts['test']:,} test"),
+        ("Rows", f"{parts['training']:,} training, {parts['validation']:,} validation, {parts['test']:,} test{how}"),
         ("Members", came_about),
         ("Training", f"up to {epochs} epochs of {batch} rows a step, patience {patience}{limit}"),
     ])  # fmt: skip
@@ -105,7 +109,8 @@ def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
         for part, name in [("validation", metric), *(("test", name) for name in names)]
     ]
     screen.say(table([("", "left"), *((text, "right") for _, text in who)], lines))
-    screen.say(f"The validation score is optimistic: it chose the best of {len(pool):,}. The test score is fair.", "")
+    first, *more_lines = fairness.said(trained.problem.doubts)
+    screen.say(f"The validation score is optimistic: it chose the best of {len(pool):,}. {first}", *more_lines, "")
     screen.say(f"Written to {out}: pool, best member, leaderboard, plots. Next:")
     screen.say(f"  pmlp predict {out} TABLE --out predictions.csv", f"  pmlp export {out} --out model.onnx")
 

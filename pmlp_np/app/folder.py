@@ -87,8 +87,12 @@ class Result:
             raise FileFormatError(compose(f"file {path}", expected, "others", mend))
         return found
 
-    def ids(self, member: int | None, ensemble: int | None) -> list[int]:
-        """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others."""
+    def ids(self, member: int | None, ensemble: int | None, notes: list[str] | None = None) -> list[int]:
+        """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others, and
+        for a member that diverged before anything of it was kept.
+
+        notes: gets what users should know: that a mean is of fewer, because others diverged.
+        """
         if member is not None and ensemble is not None:
             raise DataError(compose("--member and --ensemble", "one of them", "both"))
         ids = [int(record["id"]) for record in self.records]
@@ -99,7 +103,28 @@ class Result:
             )
         if ensemble is not None and not 1 <= ensemble <= len(ids):
             raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
-        return [member] if member is not None else ids[: ensemble or 1]
+        if ensemble is not None and ensemble > 1:
+            found = healthy(self.records)[:ensemble] or ids[:1]
+            if len(found) < ensemble and notes is not None:
+                notes.append(f"the mean is of {len(found):,} members: the other ones diverged, or never trained")
+            return found
+        record = self.records[0 if member is None else ids.index(member)]
+        if record.get("status") == "diverged" and not _has_best(record):
+            expected, got = "a member that predicts numbers", f"{record['id']}, which diverged"
+            mend = f"Choose another, such as --member {ids[0]}." if ids[0] != record["id"] else ""
+            raise DataError(compose("--member", expected, got, mend))
+        return [int(record["id"])]
+
+
+def healthy(records: Sequence[dict[str, Any]]) -> list[int]:
+    """Ids of the members that may be part of a mean, best first: those that trained and did not diverge."""
+    return [int(each["id"]) for each in records if each.get("status") not in ("diverged", "untrained")]
+
+
+def _has_best(record: dict[str, Any]) -> bool:
+    """Whether a member's weights at its best epoch were kept."""
+    best = record.get("best_epoch")
+    return isinstance(best, int) and best > 0
 
 
 def _json(path: Path, name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pmlp_np.copying import Independent
 from pmlp_np.data.sets import Sets
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.specs.members import Specs
@@ -28,7 +29,7 @@ SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
 
 
 @dataclass
-class Plan:
+class Plan(Independent):
     """What the members are: fixed when the pool is made. Keys are uint64.
 
     n_features: columns of X. features: the columns that each member reads, None where all read all.
@@ -73,7 +74,7 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class Progress(Independent):
     """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
     status.
 
@@ -122,9 +123,10 @@ class Rows:
         nothing to compare with.
     rows: the rows of each member, in order, repeats included; None where all have all.
     targets: (n_members,) int64, the target set of each member; None where there is one for all.
-    weights: (n_weight_sets, n) of the pool's dtype: how much each row counts; None where all count alike.
+    weights: (n_weight_sets, n) float64, contiguous: how much each row counts; None where all count alike.
     weight_of: (n_members,) int64, the weight set of each member; None where there is one for all.
-    weight_factor: (n_members,) float64, what makes the mean weight of a member's rows 1.
+    weight_mean: (n_members,) float64, the mean weight of each member's rows: a row's weight is divided by it in float64
+        and then cast to the pool's dtype. A row of weight 0 adds exactly 0, whatever its loss is.
     """
 
     x: list[np.ndarray]
@@ -134,7 +136,7 @@ class Rows:
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
     weight_of: np.ndarray | None = None
-    weight_factor: np.ndarray | None = None
+    weight_mean: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -181,7 +183,7 @@ class Backend(Protocol):
     def evaluate(
         self, members: np.ndarray, data: Rows, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(mean loss, mean score) of each member, float64."""
+        """(mean loss, mean score) of each member, float64; weighted means where rows have weights."""
 
     def forward(
         self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control
@@ -206,3 +208,6 @@ class Backend(Protocol):
 
     def take(self, plan: Plan, positions: np.ndarray) -> Any:
         """A backend for a subset of the members, with copies of their buffers."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """An independent backend; as with pickles, of the plan and the buffers alone."""

@@ -25,10 +25,10 @@ class DataKeys:
 
     def __init__(self, plan: Plan, data: Rows) -> None:
         self._data = data
-        # Which feature set, row set, targets and weights each member has, and the scale of its weights.
+        # Which feature set, row set, targets and weights each member has, and the mean of its weights.
         sets = (None if each is None else each.of for each in (plan.features, data.rows))
-        factor = None if data.weight_factor is None else data.weight_factor.view(np.int64)
-        self._seen = (*sets, data.targets, data.weight_of, factor)
+        mean = None if data.weight_mean is None else data.weight_mean.view(np.int64)
+        self._seen = (*sets, data.targets, data.weight_of, mean)
         self._features: dict[int, np.ndarray] = {}
         self._lines: dict[tuple[str, int], np.ndarray] = {}
 
@@ -45,14 +45,14 @@ class DataKeys:
             distinct, of = np.unique(table, axis=0, return_inverse=True)
         return np.array([self._key(*line) for line in distinct.tolist()], np.uint64)[of.ravel()]
 
-    def _key(self, features: int, rows: int, targets: int, weights: int, factor: int, *facts: int) -> int:
+    def _key(self, features: int, rows: int, targets: int, weights: int, mean: int, *facts: int) -> int:
         data = self._data
         lines = [self._of_features(features)]
         if data.y is not None:
             lines += [self._of_line("y", targets * data.n_targets + k) for k in range(data.n_targets)]
         if data.weights is not None:
             lines.append(self._of_line("weights", weights))
-        digest = hashlib.blake2b(repr((len(lines), factor, facts)).encode(), digest_size=8)
+        digest = hashlib.blake2b(repr((len(lines), mean, facts)).encode(), digest_size=8)
         for line in lines:
             seen = line if data.rows is None else line[data.rows.arrays[rows]]
             digest.update(seen.data)

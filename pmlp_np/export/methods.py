@@ -107,3 +107,32 @@ class Exportable:
         from pmlp_np.export.to_python import to_python
 
         return to_python(cast(Any, self), path, input_names, class_names)
+
+    def to_c(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        input_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Sequence[int] | None = None,
+        prefix: str | None = None,
+    ) -> str:
+        """The model as the text of one C header: C99 (and C++11), <math.h> alone, no allocation, all weights exact.
+
+        Numbers are float for a float32 model (double for float64). For x with a number for each feature it has:
+
+        - values: `float model_predict(x)` of one output, `model_predict_values(x, out)` of any number; and
+          `model_predict_std(x, out)`, `model_predict_quantiles(x, out)` where the loss has them;
+        - classes: `int model_predict(x)`, a number from 0, or -1 where outputs are not numbers, and
+          `model_predict_proba(x, out)`; of several labels at once `model_predict_labels(x, labels)`;
+        - `model_forward(x, raw)`, raw outputs, of a network that is no ensemble.
+
+        path: a file to write it to, whole or not at all. Default None: none.
+        input_names: names of the columns, as an array `model_feature_names`. Default: none.
+        class_names: as for `to_onnx`, as an array `model_class_names`. Default: none.
+        prefix: what all names begin with instead. Default: the file's name where it is an identifier, else "model".
+
+        Raises DataError where names don't fit.
+        """
+        from pmlp_np.export.to_c import to_c
+
+        return to_c(cast(Any, self), path, input_names, class_names, prefix)

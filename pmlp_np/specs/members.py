@@ -5,6 +5,7 @@ A million members are a few arrays, not a million objects: `Specs` makes a `Memb
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from pmlp_np.copying import own
 from pmlp_np.errors import SpecError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -75,6 +77,11 @@ class Member:
         arguments = dict(zip(FIELDS, values, strict=True)) | hyperparameters
         choices = {name: Choices([value], name) for name, value in arguments.items()}
         self._set(*Specs(**spec_fields.assemble(1, choices, {}))._values(0))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew, so that a copy is checked as every member is: a name may not be known where it is read.
+        arguments = {name: getattr(self, name) for name in FIELDS} | dict(self.options)
+        return _member_again, (type(self), arguments)
 
     def _set(self, *values: Any) -> None:
         for name, value in zip((*FIELDS, "options"), values, strict=True):
@@ -191,6 +198,16 @@ class Specs(Sequence[Member]):
         """
         return cls(**spec_columns.read(columns))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the columns and what codes mean; options that one row states for all are one row."""
+        columns = self.columns()
+        if not self.options.strides[0]:
+            columns["options"] = self.options[:1]
+        return _specs_again, (columns, len(self))
+
+    def __copy__(self) -> Specs:
+        return copy.deepcopy(self)
+
     def columns(self) -> dict[str, np.ndarray]:
         """Plain arrays, no objects, from which `from_columns` makes the same table: columns, and the codes' names."""
         return {name: getattr(self, name) for name in COLUMNS} | spec_columns.name_tables()
@@ -272,7 +289,9 @@ class Specs(Sequence[Member]):
         """The initializer that each member's weights are drawn by, (n,) int16, numbers in list(INITIALIZERS): its own,
         or what its parametrization says."""
         divided = self.option("parametrization") != 0.0
-        return np.where(divided, np.int16(list(INITIALIZERS).index("lecun_normal")), self.initializer)
+        start = np.where(divided, np.int16(list(INITIALIZERS).index("lecun_normal")), self.initializer)
+        start.setflags(write=False)
+        return start
 
     def hyperparameter(self, name: str) -> np.ndarray:
         """One hyperparameter of every member, (n,) float64; 0 where the optimizer lacks it.
@@ -343,6 +362,21 @@ class Specs(Sequence[Member]):
                 if number != option.encoded(option.default)
             ),
         )
+
+
+def _member_again(kind: type[Member], arguments: dict[str, Any]) -> Member:
+    return kind(**arguments)
+
+
+def _specs_again(columns: dict[str, np.ndarray], n: int) -> Specs:
+    """What `Specs.__reduce__` took apart. Codes are translated where this process knows other names, or in another
+    order."""
+    options = columns["options"]
+    columns = own(columns) | {"options": np.broadcast_to(own(options), (n, options.shape[1]))}
+    known = spec_columns.name_tables()
+    if all(np.array_equal(columns.get(key, ()), names) for key, names in known.items()):
+        return Specs(**{name: columns[name] for name in COLUMNS})
+    return Specs.from_columns(columns)
 
 
 def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:

@@ -10,16 +10,13 @@ on from there (see `cursor`).
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from pmlp_np import checks
+from pmlp_np import checks, interrupts
 from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED, STOPPED_EARLY, Backend, Control, Progress, Rows
 from pmlp_np.data.keys import DataKeys
 from pmlp_np.errors import DataError, compose, show
@@ -46,6 +43,7 @@ class Settings:
     metrics: str | Sequence[str] = ()
     monitor: str | None = None
     callbacks: Sequence[Callback] = ()
+    on_interrupt: str = "keep"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "n_threads"):
@@ -62,6 +60,8 @@ class Settings:
             raise DataError(compose("early_stopping", "True or False", show(self.early_stopping)))
         if self.progress not in (True, False, "auto"):
             raise DataError(compose("progress", "True, False or 'auto'", show(self.progress)))
+        if not isinstance(self.on_interrupt, str) or self.on_interrupt not in interrupts.CHOICES:
+            raise DataError(compose("on_interrupt", "'keep' or 'raise'", show(self.on_interrupt)))
         metrics = metric_names(self.metrics)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "monitor", monitor_name(self.monitor, metrics))
@@ -70,27 +70,6 @@ class Settings:
             mend = "Each is called with a pm.EpochEnd."
             raise DataError(compose("callbacks", "a list of functions", show(callbacks), mend))
         object.__setattr__(self, "callbacks", tuple(callbacks))
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets an event instead of raising; a second one raises KeyboardInterrupt as usual."""
-    pressed = threading.Event()
-    default = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default:
-        yield pressed
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if pressed.is_set():
-            default(number, frame)
-        pressed.set()
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, default)
 
 
 def train(
@@ -179,11 +158,11 @@ def _train(
         return float((epochs * parameters * counts)[asked & (progress.status == READY)].sum())
 
     left, finished, rounds, stopped = work_left(), 0.0, 0, False
-    with _interrupts() as pressed, contextlib.closing(ProgressBar(settings.progress)) as bar:
+    with contextlib.closing(ProgressBar(settings.progress)) as bar:
         this_epoch, note = 0.0, ""
 
         def over() -> bool:
-            return pressed.is_set() or (deadline is not None and time.monotonic() >= deadline)
+            return interrupts.pressed() or (deadline is not None and time.monotonic() >= deadline)
 
         def tick(share: float) -> bool:
             bar.show((finished + share * this_epoch) / max(finished + left, 1.0), note)
@@ -202,14 +181,23 @@ def _train(
                 records, watch, backend, validation, validation_keys, standing, to_keep, progress.epoch, whole
             )
         while not (stopped or over()):
+            interrupts.heed()
             members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
             if not len(members):
                 break
             epoch = progress.epoch[members].copy()
             this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
             epoch_loss = np.full(records.n_members, np.nan)
-            backend.train_epoch(members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control)
-            records.enter("loss", members, epoch, epoch_loss[members])
+            try:
+                with interrupts.abandoning():
+                    backend.train_epoch(
+                        members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control
+                    )
+            except interrupts.Abandoned:
+                pass
+            finally:
+                # Wherever Ctrl-C ended it, some may have finished their epoch.
+                records.enter("loss", members, epoch, epoch_loss[members])
             done = progress.epoch[members] > epoch
             healthy = done & (progress.status[members] != DIVERGED)
             watched = epoch_loss[members[healthy]]
@@ -224,15 +212,16 @@ def _train(
                 rounds += 1
                 settle(members)
                 still_in = members[progress.status[members] == READY]
-                leaving, stopped = call_back(
-                    settings.callbacks, records, ids, still_in, progress.epoch[still_in], rounds,
-                    time.monotonic() - began,
-                )  # fmt: skip
+                with interrupts.released():
+                    leaving, stopped = call_back(
+                        settings.callbacks, records, ids, still_in, progress.epoch[still_in], rounds,
+                        time.monotonic() - began,
+                    )  # fmt: skip
                 progress.status[leaving & (progress.status != DIVERGED)] = STOPPED
             finished, left = finished + this_epoch, work_left()
             note = _note(progress, records, target, shown) if bar.wanted else ""
             bar.show(finished / max(finished + left, 1.0), note)
-        if pressed.is_set():
+        if interrupts.pressed():
             return "interrupted"
         if stopped:
             return "stopped"

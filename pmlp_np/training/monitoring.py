@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import numpy as np
 
 from pmlp_np import checks
 from pmlp_np.backends.base import Backend, Control, Rows
+from pmlp_np.copying import Independent, attributes, versioned
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.training.measuring import finished_score, measured
@@ -23,7 +25,7 @@ _PREFIX = "validation_"
 MONITORS = ("", *_OWN, *METRICS)
 
 
-class Records:
+class Records(Independent):
     """What training leaves behind, by position: curves by name, and each member's best so far.
 
     best_value: (n_members,) float64, what was best of the monitored curve, negated where it grows: smaller is better,
@@ -275,6 +277,13 @@ def measure_again(
             records.keep(members[kept], found[kept], epochs[members[kept]] - 1)
 
 
+def frozen(values: np.ndarray) -> np.ndarray:
+    """The array as a view that cannot be written to."""
+    values = values.view()
+    values.flags.writeable = False
+    return values
+
+
 @dataclass(frozen=True, eq=False)
 class EpochEnd:
     """What a callback of `fit` is told after an epoch; nothing in it can be changed.
@@ -300,6 +309,18 @@ class EpochEnd:
     elapsed: float
     _pool_ids: np.ndarray = field(repr=False)
     _wishes: list[np.ndarray | None] = field(repr=False, default_factory=list)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return versioned(vars(self) | {"curves": dict(self.curves)})
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("EpochEnd", state)
+        curves = {name: frozen(np.array(curve)) for name, curve in kept["curves"].items()}
+        arrays = {name: frozen(np.array(kept[name])) for name in ("ids", "epochs", "_pool_ids")}
+        vars(self).update(kept | arrays | {"curves": MappingProxyType(curves)})
+
+    def __copy__(self) -> EpochEnd:
+        return copy.deepcopy(self)
 
     def stop(self, ids: Any = None) -> None:
         """Have these members leave; without ids, end training after this epoch.
@@ -339,11 +360,6 @@ def call_back(
 ) -> tuple[np.ndarray, bool]:
     """Tell callbacks of an epoch of these members, who have now trained for so many `epochs`. Returns (who is to leave,
     whether all is to end)."""
-
-    def frozen(values: np.ndarray) -> np.ndarray:
-        values = values.view()
-        values.flags.writeable = False
-        return values
 
     curves = {name: frozen(curve[members, epochs - 1]) for name, curve in records.curves.items()}
     end = EpochEnd(
