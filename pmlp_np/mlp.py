@@ -84,7 +84,9 @@ class MLP(Independent, Exportable):
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
         for name in self.activation:
-            _known("activation", name, ACTIVATIONS, ACTIVATION_ALIASES)
+            if name not in ACTIVATIONS:
+                mend = "Enter it first: pm.register_activation."
+                raise DataError(compose("activation", "one that this process knows", show(name), mend))
 
     @property
     def hidden(self) -> tuple[int, ...]:

@@ -223,7 +223,8 @@ class Pool(Independent):
         patience: epochs without a value better than the best, after which a member leaves. Default 10.
         min_delta: by how much more than this a value must be better. Default 0.0.
         time_budget: seconds after which training ends, between minibatches. Default None.
-        progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
+        progress: show a bar on stderr, or a notebook's own; "auto" (default): on a terminal or in a notebook, when it
+            takes longer than a moment.
         n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
         metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
             "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.

@@ -26,12 +26,7 @@ SETTINGS = {"batch_size": 16, "validation_data": VALIDATION}
 SPECS = pm.grid(hidden=[2, 10, (6, 5)], activation=["tanh", "relu"], learning_rate=[1e-3, 0.03, 0.3])
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_as_in_a_terminal():
-    """Python's own handler of SIGINT: a shell that starts the tests in the background leaves it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("ctrl_c_as_in_a_terminal")
 
 
 def bits(pool, member_id, weights="last"):
@@ -289,6 +284,8 @@ def test_data_of_another_length_start_the_epoch_again(stopped_clock):
 
 def press_ctrl_c_once_training_runs():
     """Send SIGINT as soon as training serves it: before that it would end the tests."""
+    # While it compiles, a fit is given up before anything is learned.
+    pm.Pool(LONG, F).fit(LONG_X[:50], LONG_Y[:50], validation_data=VALIDATION, early_stopping=True)
     before = signal.getsignal(signal.SIGINT)
 
     def wait_and_press():

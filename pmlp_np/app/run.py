@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import platform
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
+from pmlp_np import interrupts
 from pmlp_np.app import fairness, folder, scores
 from pmlp_np.app import parts as parts_of_rows
 from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, as_list, fitting
@@ -388,12 +385,12 @@ def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
     X, y = (part[:_MEASURED_ROWS] for part in problem.of("training"))
     batch = choices.batch(len(problem.parts["training"]))
     warm_up(pool, problem, choices)
-    with _interruptible():
-        began = time.perf_counter()
-        pool.fit(X, y, batch_size=batch, validation_data=(X[::3], y[::3]), progress=False, n_threads=choices.threads)
-        seconds = time.perf_counter() - began
-    if pool.ended_ == "interrupted":
-        raise KeyboardInterrupt
+    began = time.perf_counter()
+    pool.fit(
+        X, y, batch_size=batch, validation_data=(X[::3], y[::3]), progress=False, n_threads=choices.threads,
+        on_interrupt="raise",
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
     parameters = sum(record["parameters"] for record in pool.leaderboard())
     return parameters * WORK_OF_A_ROW * len(X) / seconds
 
@@ -418,44 +415,10 @@ def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
     few = pool.specs[list(first.values())]
     small = pm.Pool(few, pool.n_features, pool.n_outputs, pool.loss)
     rows = problem.of("training")[0][:4], problem.of("training")[1][:4]
-    with _interruptible():
-        small.fit(*rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads)
-    if small.ended_ == "interrupted":
-        # A fit ends quietly on Ctrl-C; whoever pressed it did not mean this one.
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """KeyboardInterrupt on Ctrl-C although Numba compiles. That calls Python back from where nothing can be raised:
-    there Ctrl-C is lost, after a traceback on stderr, or comes out as another error."""
-    default = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default:
-        yield
-        return
-    pressed, hook = threading.Event(), sys.unraisablehook
-
-    def handle(number: int, frame: Any) -> None:
-        pressed.set()
-        default(number, frame)
-
-    def drop(what: Any) -> None:
-        if not issubclass(what.exc_type, KeyboardInterrupt):
-            hook(what)
-
-    signal.signal(signal.SIGINT, handle)
-    sys.unraisablehook = drop
-    try:
-        yield
-    except Exception as error:
-        if pressed.is_set():
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, default)
-        sys.unraisablehook = hook
-    if pressed.is_set():
-        raise KeyboardInterrupt
+    small.fit(
+        *rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads,
+        on_interrupt="raise",
+    )  # fmt: skip
 
 
 def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
@@ -469,12 +432,14 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
     # The loss's own score, RMSE or accuracy, is measured in any case where it ranks.
     more = [name for name in dict.fromkeys((*usual, metric)) if not (own and name in ("rmse", "accuracy"))]
     began = time.perf_counter()
-    pool.fit(
-        *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
-        validation_data=problem.of("validation"), early_stopping=True, patience=patience,
-        time_budget=choices.seconds(), progress=False, n_threads=choices.threads, metrics=more,
-        monitor=None if own else metric, callbacks=[watcher], sample_weight=problem.weight_of("training"),
-    )  # fmt: skip
+    # The command says itself how training ended.
+    with interrupts.unannounced():
+        pool.fit(
+            *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
+            validation_data=problem.of("validation"), early_stopping=True, patience=patience,
+            time_budget=choices.seconds(), progress=False, n_threads=choices.threads, metrics=more,
+            monitor=None if own else metric, callbacks=[watcher], sample_weight=problem.weight_of("training"),
+        )  # fmt: skip
     seconds = time.perf_counter() - began
     if not np.isfinite(pool.history_["validation_loss"]).any():
         if pool.ended_ == "interrupted":
