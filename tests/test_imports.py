@@ -15,7 +15,7 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # don't know of each other. A folder stands for all modules in it, whose order is below.
 ORDER = [
     ["errors", "console"],
-    ["arrays", "checks", "interrupts"],
+    ["arrays", "checks", "interrupts", "copying", "exclusion"],
     ["formulas"],
     ["specs", "data.sets"],
     ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
