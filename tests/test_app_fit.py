@@ -27,6 +27,7 @@ from conftest import requires
 from pmlp_np.app.choices import Choices, numbers
 from pmlp_np.app.main import main
 from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.problem import Source, understand
 from pmlp_np.app.tables import read_table
 from pmlp_np.backends.numba import backend as compiled_backend
 
@@ -83,7 +84,7 @@ def test_the_folder_holds_what_it_promises(place):
 def test_scores_are_what_they_say(place):
     """The test score from the written parts alone, by scikit-learn: rows, preparation and best member."""
     metrics = requires("sklearn.metrics")
-    from pmlp_np.app.run import part
+    from pmlp_np.app.parts import part
 
     for target in ("value", "grade"):
         found = json.loads((place / target / "run.json").read_text())
@@ -627,7 +628,7 @@ def test_a_time_budget_takes_as_many_members_as_the_machine_can_train(place, mon
     """By a rate that is certain too few fit: it is measured. Who is drawn is said."""
     from pmlp_np.app import run as fits
 
-    problem = fits.understand(fits.Source(str(place / "t.csv"), "value", drop=["grade"]), seed=0)
+    problem = understand(Source(str(place / "t.csv"), "value", drop=["grade"]), seed=0)
     rows = len(problem.parts["training"])
     choices = Choices(widths=[2, 40], depths=[1], activations=["relu"], learning_rates=[0.01], repeats=20,
                       time_budget=10.0)  # fmt: skip

@@ -151,7 +151,7 @@ def fit(
     keeps what was learned.
     """
     from pmlp_np.app.fitting import fit_table
-    from pmlp_np.app.run import Source
+    from pmlp_np.app.problem import Source
 
     activations = choosing.names("--activation", activation or [])
     wanted = choosing.Choices(

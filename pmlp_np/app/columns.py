@@ -147,7 +147,7 @@ def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
     values = numbers.to_numpy(np.float64, na_value=np.nan)
     beyond = np.abs(values) > _LARGEST_NUMBER
     if beyond.any():
-        mend = "Mend or empty the cell."
+        mend = "Correct or empty the cell."
         first = int(beyond.argmax())
         where = table.where(int(table.frame.index[first]))
         expected, got = f"numbers up to {_LARGEST_NUMBER:g}", f"{values[first]:g}"

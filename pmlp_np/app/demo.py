@@ -7,7 +7,7 @@ from pathlib import Path
 from pmlp_np.app import folder, scores
 from pmlp_np.app.choices import Choices
 from pmlp_np.app.fitting import fit_table
-from pmlp_np.app.run import Source
+from pmlp_np.app.problem import Source
 from pmlp_np.app.screen import Screen, bars
 
 # Enough to see a pool at work, little enough to be done in some seconds on two cores.

@@ -10,6 +10,7 @@ from typing import Any
 from pmlp_np.app import fairness, folder, run, scores
 from pmlp_np.app.choices import Choices
 from pmlp_np.app.drawing import draw_all
+from pmlp_np.app.problem import Problem, Source, understand
 from pmlp_np.app.screen import Screen, Watching, leaderboard, table
 from pmlp_np.errors import DataError, compose, unknown_name
 from pmlp_np.training.metrics import METRICS
@@ -23,7 +24,7 @@ _ENDINGS = {
 }
 
 
-def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+def fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     """Do all of `pmlp fit`. Returns how training ended."""
     try:
         return _fit_table(source, choices, out, overwrite, screen)
@@ -33,10 +34,10 @@ def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, 
         return "interrupted"
 
 
-def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     folder.check_target(out, overwrite)
     with screen.busy(f"Reading {source.path}"):
-        problem = run.understand(source, choices.seed)
+        problem = understand(source, choices.seed)
     with screen.busy("Choosing members"):
         pool, came_about = run.pool_of(problem, choices)
     folder.check_target(out, overwrite, run.room_needed(pool, choices.epochs_and_patience()[0]))
@@ -58,7 +59,7 @@ def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool,
     return pool.ended_
 
 
-def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: Screen) -> None:
+def _introduce(problem: Problem, choices: Choices, came_about: str, screen: Screen) -> None:
     source, task, table = problem.source, problem.task, problem.table
     kinds: dict[str, int] = {}
     for column in problem.preparation.columns:

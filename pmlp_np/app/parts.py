@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.app.columns import as_numbers, date_format_of, first_row
+from pmlp_np.app.columns import as_numbers, date_format_of, first_row, quoted
 from pmlp_np.app.preparation import Date, Number
 from pmlp_np.app.tables import Table, as_texts, numbers_of
 from pmlp_np.errors import DataError, compose, show
@@ -36,7 +36,8 @@ def check_options(
     chosen = {"--group": group, "--order-by": order_by, "--part": part_column}
     ways = [option for option, value in chosen.items() if value is not None]
     if len(ways) > 1:
-        raise DataError(compose(" and ".join(ways), "one of them", f"{len(ways)}", f"Leave out {ways[-1]}."))
+        got = "both" if len(ways) == 2 else "all"
+        raise DataError(compose(" and ".join(ways), "one of them", got, f"Leave out {', '.join(ways[1:])}."))
     files = {"--validation": validation_file, "--test": test_file}
     given = [option for option, value in files.items() if value is not None]
     if part_column is not None:
@@ -59,8 +60,8 @@ def check_options(
         0.0 if files[option] is not None else SHARE if share is None else share for option, share in shares.items()
     )
     if validation + test > 0.9:
-        got = f"{validation:g} and {test:g}"
-        raise DataError(compose("--validation-share and --test-share", "at most 0.9 together", got))
+        got, mend = f"{validation:g} and {test:g}", "Say, for instance, --validation-share 0.2 --test-share 0.2."
+        raise DataError(compose("--validation-share and --test-share", "at most 0.9 together", got, mend))
     return validation, test
 
 
@@ -98,9 +99,8 @@ def part_by_group(
     wanted = np.flatnonzero(shares > 0.0)
     n_groups = len(values)
     if n_groups < len(wanted):
-        mend = "Choose another column, or none."
-        got = f"{n_groups}"
-        raise DataError(compose(option, f"at least {len(wanted)} groups, one for each part", got, mend))
+        expected, mend = f"at least {len(wanted)} groups, one for each part", f"Leave out {option}."
+        raise DataError(compose(option, expected, f"{n_groups}", mend))
     label = np.zeros(len(group_of), np.int64) if classes is None else classes
     # counts[g, c]: rows of class c in group g.
     counts = np.zeros((n_groups, int(label.max()) + 1))
@@ -138,7 +138,7 @@ def part_by_order(values: np.ndarray, validation: float, test: float, option: st
     starts = np.flatnonzero(np.diff(values[order]) > 0.0) + 1
     wanted = [share for share in (validation, test) if share > 0.0]
     if len(starts) < len(wanted):
-        mend = "Choose another column, or none."
+        mend = f"Leave out {option}."
         expected = f"at least {len(wanted) + 1} different values, so that each part has its own"
         raise DataError(compose(option, expected, f"{len(starts) + 1}", mend))
     n = len(values)
@@ -168,13 +168,14 @@ def part_by_column(table: Table, name: str) -> dict[str, np.ndarray]:
         row = int(odd.argmax())
         expected = "train, validation or test in every row"
         got = "a missing cell" if words.isna().iloc[row] else show(cells.iloc[row])
-        raise DataError(compose(f"--part {name}, {table.where(first_row(table, odd))}", expected, got))
+        mend = f"Correct it, or leave out --part {quoted(name)}."
+        raise DataError(compose(f"--part {quoted(name)}, {table.where(first_row(table, odd))}", expected, got, mend))
     named = words.map(_WORDS).to_numpy()
     found = {each: np.flatnonzero(named == each) for each in NAMES}
     for each in ("training", "test"):
         if not len(found[each]):
-            mend = "Mark some rows so, or leave out --part."
-            raise DataError(compose(f"--part {name}", f"{each} rows", "none", mend))
+            mend = f"Mark some rows so, or leave out --part {quoted(name)}."
+            raise DataError(compose(f"--part {quoted(name)}", f"{each} rows", "none", mend))
     return found
 
 
@@ -184,38 +185,39 @@ def draw_validation(rows: np.ndarray, classes: np.ndarray | None, share: float, 
     return {name: rows[found[name]] for name in NAMES[:2]}
 
 
-def groups_of(table: Table, name: str, option: str) -> np.ndarray:
+def groups_of(table: Table, name: str) -> np.ndarray:
     """A column's cells as texts (n,). DataError for a missing one."""
+    option = f"--group {quoted(name)}"
     cells = as_texts(table.frame[name])
     missing = cells.isna().to_numpy()
     if missing.any():
         where = table.where(first_row(table, missing))
-        mend = f"Fill it, or leave out {option.partition(' ')[0]}."
+        mend = f"Fill it, or leave out {option}."
         raise DataError(compose(f"{option}, {where}", "a value in every row", "a missing cell", mend))
     return cells.to_numpy(str)
 
 
 def order_of(table: Table, name: str) -> np.ndarray:
     """A column's numbers or dates as (n,) float64. DataError for anything else, and for missing cells."""
-    option = f"--order-by {name}"
+    option = f"--order-by {quoted(name)}"
     values = column_values(table, name, option)
     missing = np.isnan(values)
     if missing.any():
         where = table.where(first_row(table, missing))
-        mend = "Fill it, or leave out --order-by."
+        mend = f"Fill it, or leave out --order-by {quoted(name)}."
         raise DataError(compose(f"{option}, {where}", "a value in every row", "a missing cell", mend))
     return values
 
 
 def weights_of(table: Table, name: str) -> np.ndarray:
     """A column's numbers as weights (n,) float64. DataError for what is missing, below 0, infinite or no number."""
-    option = f"--weight {name}"
+    option = f"--weight {quoted(name)}"
     values = column_values(table, name, option, dates=False)
     odd = ~(np.isfinite(values) & (values >= 0.0))
     if odd.any():
         row = int(odd.argmax())
         got = "a missing cell" if np.isnan(values[row]) else f"{values[row]:g}"
-        mend = "A row that should not count has weight 0."
+        mend = f"Correct it (a row of weight 0 counts for nothing), or leave out --weight {quoted(name)}."
         raise DataError(compose(f"{option}, {table.where(first_row(table, odd))}", "a number, at least 0", got, mend))
     return values
 
@@ -230,10 +232,10 @@ def column_values(table: Table, name: str, option: str, dates: bool = True) -> n
     date_format = "" if cells.dtype.kind == "M" else date_format_of(cells.dropna())
     if dates and (date_format or cells.dtype.kind == "M"):
         return Date(name, date_format, Number(name, 0.0, 0.0, 1.0, False), ()).read(table)
-    expected = "numbers or dates" if dates else "numbers"
+    expected, mend = "numbers or dates" if dates else "numbers", f"Leave out {option}."
     if cells.dtype.kind == "M":
-        raise DataError(compose(option, expected, "dates"))
+        raise DataError(compose(option, expected, "dates", mend))
     odd = numbers_of(cells, table.has_decimal_commas(cells)).isna() & cells.notna()
     first = odd.to_numpy()
     got = show(cells.iloc[int(first.argmax())])
-    raise DataError(compose(f"{option}, {table.where(first_row(table, first))}", expected, got))
+    raise DataError(compose(f"{option}, {table.where(first_row(table, first))}", expected, got, mend))
