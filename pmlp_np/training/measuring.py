@@ -57,6 +57,12 @@ def require_measurable(
     require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
 
 
+def finished_score(loss: Loss, means: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The loss's own score of members, (n,) float64, from the means of an evaluation; NaN where outputs are not all
+    numbers: what is counted right there is no label."""
+    return np.where(np.isnan(means[0]), np.nan, loss.finish(means[1]))
+
+
 def measured(
     names: Iterable[str],
     loss: Loss,
