@@ -14,7 +14,7 @@ from pmlp_np.copying import Independent
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
-from pmlp_np.mlp import MLP
+from pmlp_np.mlp import MLP, require_finite
 
 
 class Ensemble(Independent, Exportable):
@@ -26,7 +26,8 @@ class Ensemble(Independent, Exportable):
     As attributes, `mlps` is a tuple and `weights` a float64 array of sum 1. Means are taken in float64 and returned in
     the networks' dtype; networks of weight 0 are not asked.
 
-    Raises DataError where a network doesn't fit the first, by position, or weights are no weights.
+    Raises DataError where a network doesn't fit the first, by position, or has weights that are not finite (of a member
+    that diverged) and counts, or weights are no weights.
 
         ensemble = pool.ensemble([17, 4, 23]);  ensemble.predict(X);  ensemble.to_onnx("mean.onnx")
     """
@@ -44,6 +45,9 @@ class Ensemble(Independent, Exportable):
                 if got != expected:
                     raise DataError(compose(f"mlps[{i}].{name}", f"{expected}, as in mlps[0]", f"{got}"))
         self.weights = _shares(weights, len(self.mlps))
+        for i, (w, mlp) in enumerate(zip(self.weights.tolist(), self.mlps, strict=True)):
+            if w > 0.0:
+                require_finite(f"mlps[{i}]", mlp, "Leave it out, or give it weight 0.")
         self._loss = first._loss
 
     @property
@@ -140,10 +144,7 @@ class Ensemble(Independent, Exportable):
         """Write the ensemble to a file (a zip of .npy arrays and a JSON header; no pickle)."""
         headers, arrays = [], {"weights": self.weights}
         for i, mlp in enumerate(self.mlps):
-            try:
-                header, own = mlp._parts()
-            except DataError as error:
-                raise DataError(f"mlps[{i}].{error}") from None
+            header, own = mlp._parts(f"mlps[{i}]")
             headers.append(header)
             arrays |= {f"{i}/{name}": array for name, array in own.items()}
         write_archive(path, "ensemble", {"mlps": headers}, arrays)

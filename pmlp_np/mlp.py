@@ -149,7 +149,8 @@ class MLP(Independent, Exportable):
         """Predictions in the target's own space.
 
         Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
-        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy.
+        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. DataError where outputs are NaN, of which
+        no label can be made.
         """
         return self._loss.predictions(self.forward(X))
 
@@ -183,8 +184,10 @@ class MLP(Independent, Exportable):
         except MISFITS as error:
             raise unfit(path, "a network", error) from error
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What files hold of it: plain values, and arrays by name."""
+    def _parts(self, name: str = "the network") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What files hold of it: plain values, and arrays by name. DataError, which speaks of `name`, where weights are
+        not finite."""
+        require_finite(name, self, "Networks that have diverged are kept in no file but their pool's.")
         header = {
             "activation": list(self.activation),
             "loss": to_plain(self._loss),
@@ -194,7 +197,6 @@ class MLP(Independent, Exportable):
         arrays = {f"weights_{k}": w for k, w in enumerate(self.weights)}
         if self.bias:
             arrays |= {f"biases_{k}": b for k, b in enumerate(self.biases)}
-        _require_finite(arrays)
         if self.features is not None:
             header["n_columns"] = self.n_features
             arrays["features"] = self.features
@@ -223,11 +225,11 @@ class MLP(Independent, Exportable):
                 raise DataError(compose(name, " or ".join(np.dtype(d).name for d in dtypes), str(array.dtype)))
             if not array.size:
                 raise DataError(compose(name, "at least one number", "none"))
-        _require_finite(arrays)
         mlp = object.__new__(cls)
         parts = [[arrays[f"{kind}_{k}"] for k in range(layers)] for kind in kinds]
         mlp._set(parts[0], parts[1] if bias else None, header["activation"], from_plain(header["loss"]),
                  arrays.get("features"), header.get("n_columns"))  # fmt: skip
+        require_finite("the network", mlp, "")
         heads = mlp._loss.heads
         mlp._loss.check_outputs(mlp.n_raw_outputs // heads)
         if mlp.n_raw_outputs % heads or not isinstance(header["activation"], list):
@@ -239,6 +241,15 @@ class MLP(Independent, Exportable):
         names = sorted(set(self.activation), key=self.activation.index)
         shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
         return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
+
+
+def require_finite(name: str, mlp: MLP, mend: str) -> None:
+    """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
+    for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
+        for k, array in enumerate(arrays):
+            if not np.isfinite(array).all():
+                got = "NaN or infinity, as of a member that diverged"
+                raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
 
 
 def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
@@ -257,13 +268,6 @@ def _matrices(name: str, values: Any) -> list[np.ndarray]:
     if not isinstance(values, Iterable) or isinstance(values, (str, bytes, dict)):
         raise DataError(compose(name, "a list of arrays", show(values)))
     return [numbers(f"{name}[{k}]", value) for k, value in enumerate(values)]
-
-
-def _require_finite(arrays: dict[str, np.ndarray]) -> None:
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            mend = "A network that has diverged can't be kept in a file."
-            raise DataError(compose(name, "finite numbers", "NaN or infinity", mend))
 
 
 def _known(argument: str, name: Any, table: dict[str, Any], aliases: dict[str, str]) -> str:

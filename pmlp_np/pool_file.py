@@ -51,6 +51,7 @@ _COUNT = 2**31
 _PROGRESS = {
     "epoch": Entry("i8", ("members",), 0, "epochs + 1"),
     "minibatch": Entry("i8", ("members",), 0, _COUNT),
+    "cursor_key": Entry("u8", ("members",)),
     "loss_sum": Entry("f8", ("members",)),
     "step": Entry("i8", ("members",), 0, 2**53),
     "status": Entry("i8", ("members",), 0, len(STATUS_NAMES)),
@@ -62,7 +63,10 @@ _PROGRESS = {
 _RECORDS = {
     "best_value": Entry("f8", ("members",)),
     "best_epoch": Entry("i8", ("members",), -1, "epochs"),
+    "waits_from": Entry("i8", ("members",), -1, "epochs"),
+    "validated_on": Entry("u8", ("members",)),
 }
+_SHOWN = Entry("f4", ("members",))
 _CURVE = Entry("f4", ("members", "epochs"))
 _CURVES = ("loss", *(f"validation_{name}" for name in ("loss", "score", *METRICS)))
 _KEYS = {
@@ -117,6 +121,7 @@ def arrays_of(
     found |= {f"progress/{name}": getattr(progress, name) for name in _PROGRESS}
     found |= {name: getattr(records, name) for name in _RECORDS}
     found |= {f"curves/{name}": curve for name, curve in records.curves.items()}
+    found |= {f"shown/{name}": column for name, column in records.shown.items()}
     members = np.array(sorted(given), np.int64)
     found["given/members"] = members
     sizes = plan.parameter_counts()[members]
@@ -158,7 +163,10 @@ class PoolFile:
         checks.whole("n_outputs", head["n_outputs"], 2 if self.loss.targets == "labels" else 1)
         self.loss.check_outputs(head["n_outputs"])
         self.backend = backends.check(head["backend"], head["device"])
-        self.curves = [name.removeprefix("curves/") for name in archive.listed if name.startswith("curves/")]
+        self.curves, self.shown = (
+            [name.removeprefix(prefix) for name in archive.listed if name.startswith(prefix)]
+            for prefix in ("curves/", "shown/")
+        )
         self.sizes = {"features": int(head["n_features"])}
         self._check_names()
         self._measure()
@@ -232,6 +240,7 @@ class PoolFile:
                     records.put(name, part, values.reshape(part.stop - part.start, n_epochs))
         for name, entry in _RECORDS.items():
             setattr(records, name, self._read(name, entry))
+        records.shown = {name: self._read(f"shown/{name}", _SHOWN) for name in self.shown}
         records.monitor = self.header["monitor"]
         return records
 
@@ -286,7 +295,7 @@ class PoolFile:
         features = set(_FEATURES) & listed
         needed = {*_KEYS, *_RECORDS, *_GIVEN, *(f"progress/{name}" for name in _PROGRESS), "state/parameters"}
         needed |= {"state/slots"} | (set(_FEATURES) if features else set())
-        known = needed | set(_BUFFERS) | {f"curves/{name}" for name in _CURVES}
+        known = needed | set(_BUFFERS) | {f"{kind}/{name}" for kind in ("curves", "shown") for name in _CURVES}
         self._refuse_others("arrays", listed, known, needed)
         columns = {name.removeprefix("specs/") for name in self.archive.listed if name.startswith("specs/")}
         self._refuse_others("specs", columns, columns, {*COLUMNS, "option_names"})
@@ -316,6 +325,7 @@ class PoolFile:
                 self.archive.refuse(f"array specs/{name} of {np.dtype(dtype)}", f"{place.dtype} {place.shape}")
         entries = {**_KEYS, **_RECORDS, **{f"progress/{name}": entry for name, entry in _PROGRESS.items()}}
         entries |= {f"curves/{name}": _CURVE for name in self.curves}
+        entries |= {f"shown/{name}": _SHOWN for name in self.shown}
         entries |= _FEATURES if "features/of" in self.archive.listed else {}
         for name, entry in entries.items():
             self._check_listed(name, entry)

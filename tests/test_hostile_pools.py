@@ -19,6 +19,7 @@ import pmlp_np as pm
 from crafted import craft, flip, parts
 from pmlp_np import pool_file
 from pmlp_np.backends.base import Progress
+from pmlp_np.training import monitoring
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,9 +38,11 @@ def pool_with_everything() -> pm.Pool:
     pool = pm.Pool(specs, 3, seed=int(rng.integers(2**60)), ids=[5, 2, 9, 7], loss=pm.Huber(delta=2.0),
                    backend="reference")  # fmt: skip
     features = [[0, 1], [2], [0, 1], [1, 0, 2]]
-    pool.fit(X, y, features=features, progress=False)
+    with pytest.warns(pm.DivergedWarning):
+        pool.fit(X, y, features=features, progress=False)
     pool.set_weights(9, pool.extract(9))
-    pool.fit(X, y, epochs=3, features=features, validation_data=(X, y), early_stopping=True, progress=False)
+    with pytest.warns(pm.DivergedWarning):
+        pool.fit(X, y, epochs=3, features=features, validation_data=(X, y), early_stopping=True, progress=False)
     return pool
 
 
@@ -60,7 +63,7 @@ def everything(pool: pm.Pool) -> dict[str, bytes]:
     found |= vars(pool._progress) | pool.history_ | pool.specs.columns()
     found |= {f"given {m} {k}": a for m, pair in pool._given.items() for k, a in enumerate(sum(pair, []))}
     found |= {"ids": pool.ids_, "keys": pool._plan.stream_key, "orders": pool._plan.order_key}
-    found |= {"best": pool._records.best_value, "epochs": pool._records.best_epoch}
+    found |= {name: getattr(pool._records, name) for name in monitoring.COLUMNS} | pool._records.shown
     found |= {f"features {i}": array for i, array in enumerate(pool._plan.features.arrays)}  # type: ignore[union-attr]
     found |= {"of": pool._plan.features.of}  # type: ignore[union-attr]
     texts = repr(pool), pool.loss, pool.ended_, str(pool._kept_best), pool._records.monitor
@@ -177,6 +180,13 @@ CHANGES: dict[str, Callable[[dict[str, Any], Arrays], Any]] = {
     "parameters that are no numbers": put("state/parameters", 0, NAN),
     "parameters without end": put("state/parameters", -20, INF),
     "slots too few": replace("state/slots", lambda a: a[:-1]),
+    "patience from an epoch that no curve has": put("waits_from", 0, 3),
+    "patience from before the first epoch": put("waits_from", 0, -2),
+    "signed keys of data": replace("validated_on", lambda a: a.astype(np.int64)),
+    "a short key of a cursor": replace("progress/cursor_key", lambda a: a[:-1]),
+    "what is shown of fewer": replace("shown/validation_loss", lambda a: a[:-1]),
+    "what is shown as doubles": replace("shown/validation_loss", lambda a: a.astype(np.float64)),
+    "an unknown value that is shown": lambda h, a: a.update({"shown/no": a["shown/validation_loss"]}),
     "no best": without("state/best"),
     "no average": without("state/average"),
     "a best that nobody kept": head(kept_best=False),
@@ -370,5 +380,6 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         pm.load(tmp_path / "none.pmlp")
 
 
-def test_every_column_of_progress_is_in_the_table() -> None:
-    assert list(pool_file._PROGRESS) == [each.name for each in dataclasses.fields(Progress)]
+def test_every_column_is_in_the_table() -> None:
+    assert set(pool_file._PROGRESS) == {each.name for each in dataclasses.fields(Progress)}
+    assert set(pool_file._RECORDS) == set(monitoring.COLUMNS)

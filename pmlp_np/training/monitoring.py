@@ -15,7 +15,7 @@ from pmlp_np.backends.base import Backend, Control, Rows
 from pmlp_np.copying import Independent, attributes, versioned
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.training.measuring import measured
+from pmlp_np.training.measuring import finished_score, measured
 from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical
 
 # What is measured in any case, and may be monitored as metrics may.
@@ -32,7 +32,12 @@ class Records(Independent):
 
     best_value: (n_members,) float64, what was best of the monitored curve, negated where it grows: smaller is better,
         infinity where there is none yet. NaN where another curve chose the best, to be measured when it is needed.
-    best_epoch: (n_members,) int64, -1 where there is none. monitor: as `Watch` has it.
+    best_epoch: (n_members,) int64, -1 where there is none: such a member predicts with its last weights. waits_from:
+        (n_members,) int64, at least -1: the epoch from which patience counts, the best one or a later one.
+    shown: by validation curve (n_members,) float32, what the weights that a member predicts with (its best, else its
+        last) were measured at, NaN where they were not. validated_on: (n_members,) uint64, any value: the key of the
+        validation data that this was measured on, 0 where there is none.
+    monitor: as `Watch` has it.
     """
 
     def __init__(self, n_members: int) -> None:
@@ -42,6 +47,9 @@ class Records(Independent):
         self._rooms: dict[str, np.ndarray] = {}
         self.best_value = np.full(n_members, np.inf)
         self.best_epoch = np.full(n_members, -1, np.int64)
+        self.waits_from = np.full(n_members, -1, np.int64)
+        self.shown: dict[str, np.ndarray] = {}
+        self.validated_on = np.zeros(n_members, np.uint64)
         self.monitor = ""
 
     @property
@@ -67,11 +75,30 @@ class Records(Independent):
         with np.errstate(over="ignore"):
             self._rooms[name][epoch, members] = values
 
+    def show(self, members: np.ndarray, values: Mapping[str, np.ndarray], keys: np.ndarray) -> None:
+        """Note what the weights that these members predict with were measured at, by curve, on data of these keys."""
+        for name in values.keys() - self.shown.keys():
+            self.shown[name] = np.full(self.n_members, np.nan, np.float32)
+        with np.errstate(over="ignore"):
+            for name, column in self.shown.items():
+                column[members] = values.get(name, np.nan)
+        self.validated_on[members] = keys
+
+    def keep(self, members: np.ndarray, value: np.ndarray, epoch: np.ndarray) -> None:
+        """These members are at their best, at the end of this epoch."""
+        self.best_value[members], self.best_epoch[members], self.waits_from[members] = value, epoch, epoch
+
+    def drop(self, members: np.ndarray, epochs: np.ndarray) -> None:
+        """Forget the best of members whose weights have changed since, unmeasured, in so many `epochs` of their
+        life."""
+        self.best_value[members], self.best_epoch[members], self.waits_from[members] = np.inf, -1, epochs - 1
+        self.show(members, {}, np.zeros(len(members), np.uint64))
+
     def forget(self, member: int) -> None:
         """A member that starts afresh."""
         for room in self._rooms.values():
             room[:, member] = np.nan
-        self.best_value[member], self.best_epoch[member] = np.inf, -1
+        self.drop(np.array([member]), np.array([0]))
 
     def put(self, name: str, members: slice, curve: np.ndarray) -> None:
         """Some members' values of a curve, (members, epochs)."""
@@ -84,7 +111,9 @@ class Records(Independent):
             for start in range(0, len(positions), _AT_ONCE):
                 some = positions[start : start + _AT_ONCE]
                 part.put(name, slice(start, start + len(some)), curve[some])
-        part.best_value, part.best_epoch = self.best_value[positions], self.best_epoch[positions]
+        for name in COLUMNS:
+            setattr(part, name, getattr(self, name)[positions])
+        part.shown = {name: column[positions] for name, column in self.shown.items()}
         part.monitor = self.monitor
         return part
 
@@ -93,6 +122,10 @@ class Records(Independent):
         if decider(monitor) != decider(self.monitor):
             self.best_value[self.best_epoch >= 0] = np.nan
         self.monitor = monitor
+
+
+# What is kept of each member, besides curves and what is shown.
+COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on")
 
 
 def joined(parts: list[Records]) -> Records:
@@ -109,7 +142,10 @@ def joined(parts: list[Records]) -> Records:
         best = Records(part.n_members)
         best.best_value, best.best_epoch, best.monitor = part.best_value.copy(), part.best_epoch, part.monitor
         best.follow(monitor)
-        whole.best_value[members], whole.best_epoch[members] = best.best_value, best.best_epoch
+        for name in COLUMNS:
+            getattr(whole, name)[members] = getattr(best if name == "best_value" else part, name)
+        for name, column in part.shown.items():
+            whole.shown.setdefault(name, np.full(whole.n_members, np.nan, np.float32))[members] = column
     whole.monitor = monitor
     return whole
 
@@ -169,6 +205,10 @@ class Watch:
         """Names of what is measured, as in the history."""
         return [_PREFIX + name for name in (*_OWN, *self.metrics)]
 
+    def by_curve(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What `measure` found, by the curves' names."""
+        return dict(zip(self.curves, values.values(), strict=True))
+
     @property
     def shown(self) -> str:
         """The curve that people look at first."""
@@ -179,7 +219,7 @@ class Watch:
     ) -> dict[str, np.ndarray]:
         """Loss, score and metrics of these members, (len(members),) float64 by name."""
         means = backend.evaluate(members, data, weights, control)
-        values = {"loss": means[0], "score": self.loss.finish(means[1])}
+        values = {"loss": means[0], "score": finished_score(self.loss, means)}
         return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means)
 
     def oriented(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -188,12 +228,40 @@ class Watch:
         return -values[name] if grows(name, self.loss) else values[name]
 
 
-def measure_best(records: Records, watch: Watch, backend: Backend, validation: Rows, control: Control) -> None:
-    """Measure best weights that another monitor chose by the one that is followed now."""
-    members = np.flatnonzero(np.isnan(records.best_value))
+def measure_again(
+    records: Records,
+    watch: Watch,
+    backend: Backend,
+    validation: Rows,
+    keys: np.ndarray,
+    standing: np.ndarray,
+    to_keep: np.ndarray,
+    epochs: np.ndarray,
+    control: Control,
+) -> None:
+    """Before members train: measure on this validation data what was measured on other data, or never, so that all that
+    is kept and shown can be compared with what comes.
+
+    keys: (n_members,) of the validation data. standing: a mask of the members that have trained, and whose last weights
+    are usable; those without a best one among `to_keep` (a mask) are at their best where they stand, after so many
+    `epochs` (n_members,) of their life.
+    """
+    other, has_best = records.validated_on != keys, records.best_epoch >= 0
+    members = np.flatnonzero(has_best & (other | np.isnan(records.best_value)))
     if len(members):
-        values = watch.oriented(watch.measure(backend, members, validation, "best", control))
-        records.best_value[members] = np.where(np.isnan(values), np.inf, values)
+        values = watch.measure(backend, members, validation, "best", control)
+        found = watch.oriented(values)
+        records.best_value[members] = np.where(np.isnan(found), np.inf, found)
+        records.show(members, watch.by_curve(values), keys[members])
+    members = np.flatnonzero(~has_best & standing & (other | to_keep))
+    if len(members):
+        values = watch.measure(backend, members, validation, "last", control)
+        records.show(members, watch.by_curve(values), keys[members])
+        found = watch.oriented(values)
+        kept = to_keep[members] & (found < np.inf)
+        if kept.any():
+            backend.keep_best(members[kept])
+            records.keep(members[kept], found[kept], epochs[members[kept]] - 1)
 
 
 def frozen(values: np.ndarray) -> np.ndarray:
@@ -242,9 +310,10 @@ class EpochEnd:
         return copy.deepcopy(self)
 
     def stop(self, ids: Any = None) -> None:
-        """Have these members leave, as with early stopping; without ids, end training after this epoch.
+        """Have these members leave; without ids, end training after this epoch.
 
-        Raises DataError for ids that are none of the pool's.
+        Members that leave have the status "stopped". They stay out of later calls of `partial_fit` but for those that
+        name them in `members`. Raises DataError for ids that are none of the pool's.
         """
         if ids is not None:
             if not np.size(ids):
