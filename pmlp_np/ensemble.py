@@ -12,7 +12,7 @@ from pmlp_np.copying import Independent
 from pmlp_np.errors import DataError, FileFormatError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
-from pmlp_np.mlp import MLP
+from pmlp_np.mlp import MLP, require_finite
 from pmlp_np.persistence import read_archive, unfit, write_archive
 
 
@@ -25,7 +25,8 @@ class Ensemble(Independent, Exportable):
     As attributes, `mlps` is a tuple and `weights` a float64 array of sum 1. Means are taken in float64 and returned in
     the networks' dtype; networks of weight 0 are not asked.
 
-    Raises DataError where a network doesn't fit the first, by position, or weights are no weights.
+    Raises DataError where a network doesn't fit the first, by position, or has weights that are not finite (of a member
+    that diverged) and counts, or weights are no weights.
 
         ensemble = pool.ensemble([17, 4, 23]);  ensemble.predict(X);  ensemble.to_onnx("mean.onnx")
     """
@@ -43,6 +44,9 @@ class Ensemble(Independent, Exportable):
                 if got != expected:
                     raise DataError(compose(f"mlps[{i}].{name}", f"{expected}, as in mlps[0]", f"{got}"))
         self.weights = _shares(weights, len(self.mlps))
+        for i, (w, mlp) in enumerate(zip(self.weights.tolist(), self.mlps, strict=True)):
+            if w > 0.0:
+                require_finite(f"mlps[{i}]", mlp, "Leave it out, or give it weight 0.")
         self._loss = first._loss
 
     @property

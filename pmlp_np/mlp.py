@@ -144,7 +144,8 @@ class MLP(Independent, Exportable):
         """Predictions in the target's own space.
 
         Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
-        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy.
+        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. DataError where outputs are NaN, of which
+        no label can be made.
         """
         return self._loss.predictions(self.forward(X))
 
@@ -212,6 +213,15 @@ class MLP(Independent, Exportable):
         names = sorted(set(self.activation), key=self.activation.index)
         shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
         return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
+
+
+def require_finite(name: str, mlp: MLP, mend: str) -> None:
+    """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
+    for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
+        for k, array in enumerate(arrays):
+            if not np.isfinite(array).all():
+                got = "NaN or infinity, as of a member that diverged"
+                raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
 
 
 def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:

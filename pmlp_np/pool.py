@@ -11,13 +11,22 @@ import numpy as np
 
 from pmlp_np import backends, checks, interrupts
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
-from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.data.weights import EVALUATED, put_weights
+from pmlp_np.divergence import diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
+from pmlp_np.errors import (
+    DataError,
+    FileFormatError,
+    UndefinedLabelError,
+    compose,
+    require_memory,
+    show,
+    unknown_name,
+)
 from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
@@ -28,7 +37,7 @@ from pmlp_np.report import Table, leaderboard
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
-from pmlp_np.training.measuring import measured, require_measurable
+from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
 from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
 
@@ -157,7 +166,7 @@ class Pool(Independent):
 
     @property
     def status_(self) -> list[str]:
-        """Each member's status: "ok", "diverged" or "stopped early"."""
+        """Each member's status: "ok", "diverged", "stopped early" or "stopped" (by a callback)."""
         return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
 
     def __repr__(self) -> str:
@@ -263,7 +272,7 @@ class Pool(Independent):
                 self._start()
                 self._given = given
             self._progress, self._records = Progress.start(len(self)), Records(len(self))
-            return self._train(data, validation, settings)
+            return self._train(data, validation, settings, np.ones(len(self), bool))
 
     @alone
     def partial_fit(
@@ -291,11 +300,27 @@ class Pool(Independent):
         sample_weight: Any = None,
         class_weight: Any = None,
         validation_rows: Any = None,
+        members: Any = None,
     ) -> Pool:
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
 
-        Optimizers keep their state. An epoch that a budget or Ctrl-C cut short is finished first, and counts as one.
-        Members that stopped early go on unless `early_stopping` is on; diverged ones don't.
+        members: ids of those to train, which go on even where they had stopped; all others rest. Data and weights are
+            given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
+            those that a callback stopped rest, and so do diverged ones.
+
+        Optimizers keep their state. Schedules go on, too: without `schedule_epochs` theirs are the epochs of the first
+        fit, so that more calls go on at the end of one_cycle, linear and polynomial (a rate of about 0), and begin
+        another cycle of cosine; in a loop of short calls, say schedule_epochs=... in the specs.
+
+        An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
+        has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
+
+        Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
+        had never had any. With other validation data than before, the best weights so far are measured on them first,
+        and are replaced by better ones with or without `early_stopping`. Members that rest, or diverge here, keep
+        theirs.
+
+        Raises DataError also for ids in `members` that are not here, or have diverged.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
@@ -305,11 +330,27 @@ class Pool(Independent):
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
             raise DataError(compose("features", "those that fit was given, or None", "others", mend))
+        asked, status = np.ones(len(self), bool), self._progress.status
+        if members is not None:
+            positions = self._positions(members)
+            mend = "set_weights gives a member new weights, and fit begins anew with all."
+            refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
+                            "members that have not diverged, to train on", mend)  # fmt: skip
+            asked = np.isin(self._everyone, positions)
         data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
         with interrupts.fitting(settings.on_interrupt):
-            if not settings.early_stopping:
-                self._progress.status[self._progress.status == STOPPED_EARLY] = READY
-            return self._train(data, validation, settings)
+            if members is not None:
+                self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
+            elif not settings.early_stopping:
+                self._go_on(status == STOPPED_EARLY)
+            return self._train(data, validation, settings, asked)
+
+    def _go_on(self, stopped: np.ndarray) -> None:
+        """Have these members (a mask), which had stopped, go on: they wait for something better from now on."""
+        self._progress.status[stopped] = READY
+        self._records.waits_from[stopped] = np.maximum(
+            self._records.waits_from[stopped], self._progress.epoch[stopped] - 1
+        )
 
     def _feature_sets(self, features: Any) -> Sets | None:
         return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")
@@ -323,7 +364,7 @@ class Pool(Independent):
                 expected = f"{len(weights[0])}, as the weights that set_weights gave it"
                 raise DataError(compose(name, expected, str(fan_in[position])))
 
-    def _train(self, rows: Rows, validation: Rows | None, settings: Settings) -> Pool:
+    def _train(self, rows: Rows, validation: Rows | None, settings: Settings, asked: np.ndarray) -> Pool:
         counts = rows.counts(len(self))
         own, most = self.specs.batch_size, int(counts.max())
         batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
@@ -335,15 +376,13 @@ class Pool(Independent):
             return self
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = "interrupted"
-        try:
-            watch = watch_of(self._plan, settings)
-            self.ended_ = train(
-                backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_
-            )
-        finally:
-            if self._kept_best:
-                # Who has no validated epoch to be best at is at its best where it stands.
-                backend.keep_best(np.flatnonzero(self._records.best_epoch < 0))
+        healthy = self._progress.status != DIVERGED
+        watch = watch_of(self._plan, settings)
+        self.ended_ = train(
+            backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_, asked,
+            self._kept_best,
+        )  # fmt: skip
+        say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
 
     def _ready(self) -> Backend:
@@ -376,11 +415,12 @@ class Pool(Independent):
 
         members: ids to ask, in this order. Default: all.
         out: an array of the result's shape and dtype to write to.
-        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs).
-        weights: "last", "best" or "average"; default "best" after early stopping, else "last". "average" of members
-            that keep none are their last.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). Of all members, those that diverged
+            are left out, and a pm.DivergedWarning says so; by id they are refused.
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Those of members that
+            keep no best or no average are their last.
 
-        Raises MemoryNeededError where the result would not fit.
+        Raises MemoryNeededError where the result would not fit; DataError also for a mean of members that diverged.
         """
         return self._predict(X, members, out, reduce, weights, lambda raw: raw)
 
@@ -393,6 +433,9 @@ class Pool(Independent):
         axis: means of values, or labels by the mean of probabilities.
 
         Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
+
+        Values of members that diverged may be NaN. No label is made of NaN: DataError, which names the members, or
+        rows of X that are too large. Members that did not: `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
         """
         loss = self._plan.loss
         if reduce is None or not loss.has_probabilities:
@@ -502,12 +545,12 @@ class Pool(Independent):
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
         data = self._asked_rows(X, y, positions, rows, sample_weight)
-        source = ("y", None) if rows is None else ("rows", self.ids_)
-        require_measurable(names, self._plan, positions, data, "metric", *source)
+        source = "y" if rows is None else "rows"
+        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
         means = backend.evaluate(positions, data, weights, UNWATCHED)
         if not names:
-            return self._plan.loss.finish(means[1])
+            return finished_score(self._plan.loss, means)
         return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
@@ -529,7 +572,13 @@ class Pool(Independent):
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
         positions, weights = self._positions(members), self._checked_weights(weights)
-        return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        lost = diverged(self._progress, self._records, weights)
+        if reduce == "mean":
+            positions = who_counts(positions, self.ids_, lost, members is not None)
+        try:
+            return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        except UndefinedLabelError as error:
+            raise of_members(error, self.ids_[positions], lost[positions]) from None
 
     def _positions(self, members: Any) -> np.ndarray:
         if members is None:
@@ -572,11 +621,12 @@ class Pool(Independent):
 
         Ranked by the validation score or what `fit` was told to monitor (ties: validation loss), where there is one,
         else by the training loss; members without are last, in pool order. Figures are those of the best epoch where
-        early stopping kept it, else of the last.
+        early stopping kept it, else of the last. All validation figures are of the validation data given last, on which
+        earlier weights were measured again; `history_` keeps what was measured in its time.
 
         Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
         of the epoch under way), status, loss, validation_loss, metric (what ranks: the score's name, or the monitored),
-        validation_score (its value), best_epoch (counted from 1; 0: none yet; None where best weights are not kept);
+        validation_score (its value), best_epoch (counted from 1; 0: none; None where best weights are not kept);
         then one for each metric that was computed, as "validation_r2".
         """
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
@@ -598,10 +648,14 @@ class Pool(Independent):
         ids: of the members, in this order; one that is named twice counts twice.
         weights: how much each counts, numbers at least 0, scaled to sum 1. Default None: all the same.
 
-        Members are taken as `extract` takes them. Raises DataError for ids that are not here, and for weights that fit
-        no ensemble.
+        Members are taken as `extract` takes them. Raises DataError for ids that are not here or of members that
+        diverged, and for weights that fit no ensemble.
         """
-        return Ensemble([self.extract(id) for id in self.ids_[self._positions(ids)].tolist()], weights)
+        positions = self._positions(ids)
+        lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
+        mend = "Leave them out: pool.leaderboard() ranks them last."
+        refuse_diverged("ids", self.ids_[positions[lost]], "members that have not diverged, to take a mean of", mend)
+        return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
     @alone
     def set_weights(self, id: int, mlp: MLP) -> None:
@@ -683,8 +737,7 @@ class Pool(Independent):
     def _join(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over progress, records and buffers from arrays named as in a file."""
         self._progress = Progress(**_named(arrays, "progress/"))
-        self._records = Records(len(self), _named(arrays, "curves/"))
-        self._records.best_value, self._records.best_epoch = arrays["best_value"], arrays["best_epoch"]
+        self._records = Records.restored(len(self), arrays)
         for name, values in _named(arrays, "given/").items():
             position, kind, _ = name.split("/")
             given = self._given.setdefault(int(position), ([], []))

@@ -132,7 +132,8 @@ def test_networks_of_weight_zero_are_not_asked():
     (first, second), X = some(count=2, hidden=(3,))
     second.weights[0][:] = np.nan
     assert np.array_equal(pm.Ensemble([first, second], [2.0, 0.0]).predict(X), first.predict(X))
-    assert np.isnan(pm.Ensemble([first, second]).predict(X)).all()
+    with pytest.raises(pm.DataError, match=r"^weights\[0\] of mlps\[1\]: expected finite numbers, .* give it weight 0"):
+        pm.Ensemble([first, second])
 
 
 @pytest.mark.parametrize("reduced", ["predict", "predict_proba"])
