@@ -13,7 +13,9 @@ from functools import cache, partial
 
 import numba
 import numpy as np
+from numba import types
 
+from pmlp_np import interrupts
 from pmlp_np.backends.base import Control
 from pmlp_np.backends.numba import driver
 
@@ -110,6 +112,7 @@ def _in_turn(tick: Callable[[], bool]) -> Iterator[bool]:
         _waiting.append(None)
         try:
             while not mine and not tick():
+                interrupts.heed()
                 mine = _turn.acquire(timeout=_POLL_SECONDS)
         finally:
             _waiting.pop()
@@ -141,8 +144,14 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         except BaseException as error:
             failure.append(error)
 
+    # Compiled by this thread, which Ctrl-C can reach.
+    if together and not driver.work_together.overloads:
+        driver.work_together.compile((types.int64, types.int64, numba.typeof(jobs)))
+    elif not together and not driver.work.overloads:
+        driver.work.compile((types.int64, numba.typeof(jobs)))
     began, stopped, gave_way = time.monotonic(), False, False
-    with _in_turn(tick) as mine:
+    # KeyboardInterrupt between two starts would free buffers that a helper works on.
+    with interrupts.held(), _in_turn(tick) as mine:
         if not mine:
             flags[1, 0] = 1
             return False
@@ -153,6 +162,7 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         try:
             for event in ended:
                 while not event.wait(_POLL_SECONDS):
+                    interrupts.heed()
                     stopped = stopped or tick()
                     gave_way = gives_way and bool(_waiting) and time.monotonic() - began >= _TURN_SECONDS
                     if stopped or gave_way:
