@@ -19,11 +19,13 @@ import pytest
 import pmlp_np as pm
 from conftest import requires
 from member_state import member_states
-from pmlp_np import backends, report
+from pmlp_np import backends, interrupts, report
 from pmlp_np.backends.base import Control
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.backends.numba import threads
 from pmlp_np.specs.columns import COLUMNS
+from pmlp_np.training import measuring
+from pmlp_np.training.fit_data import rows_of
 from varied_pool import SETTINGS, assert_same_bits, differing_bits, trained
 
 CORES = max(numba.config.NUMBA_NUM_THREADS, numba.config.NUMBA_DEFAULT_NUM_THREADS)
@@ -124,6 +126,7 @@ def test_training_that_gives_way_goes_on_to_the_same_bits(
             time.sleep(0.02)
         work(slot, jobs)
 
+    late.overloads = work.overloads  # type: ignore[attr-defined]
     expected = trained(setting)
     if all_together:
         monkeypatch.setattr(threads, "too_large_to_deal_out", lambda weight, n_threads: len(weight))
@@ -159,6 +162,13 @@ def test_two_long_fits_at_once_take_turns(with_helpers: None, monkeypatch: pytes
 
 
 # Ctrl-C in validation.
+
+
+@pytest.fixture(autouse=True)
+def pressed_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No press counts as the second one of another test."""
+    monkeypatch.setattr(interrupts, "AGAIN_SECONDS", 0.0)
+
 
 VALIDATED: dict[str, Any] = {
     "validation_data": data(30, 1), "early_stopping": True, "patience": 2, "metrics": ["r2", "mae"], "monitor": "mae",
@@ -273,19 +283,17 @@ def test_an_evaluation_is_left_between_blocks_of_rows():
     """One member and many rows: the flag is heard before the last row."""
     pool = pm.Pool(pm.Member(hidden=(64, 64)), 4)
     X, y = data(400_000)
-    backend, rows = pool._ready(), pool._asked_rows(X, y, np.arange(1), None)
+    backend, rows = pool._ready(), rows_of(pool._plan, X, y)
     loss, score = backend.evaluate(np.arange(1), rows, "last", Control(lambda share: True))
     assert np.isnan(loss).all() and np.isnan(score).all()
     assert np.isfinite(backend.evaluate(np.arange(1), rows, "last", Control())[0]).all()
 
 
 def test_metrics_are_left_between_their_pieces(monkeypatch: pytest.MonkeyPatch):
-    from pmlp_np.training import measuring
-
     monkeypatch.setattr(measuring, "PIECE_BYTES", 1)
     pool = validated_pool("numba")
     shares: list[float] = []
-    rows = pool._asked_rows(*data(), np.arange(4), None)
+    rows = rows_of(pool._plan, *data())
     measuring.measured(
         ["mae"], pool._plan.loss, pool._ready(), np.arange(4), rows, "last",
         Control(lambda share: bool(shares.append(share))), (np.zeros(4), np.zeros(4)),

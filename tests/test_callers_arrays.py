@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,9 @@ def test_features_that_are_written_to_from_another_thread(backend: str):
 
     writer = threading.Thread(target=write)
     try:
-        pool.fit(X, y, epochs=5, progress=False, callbacks=[lambda end: writer.start() if end.epoch == 1 else None])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pm.DivergedWarning)
+            pool.fit(X, y, epochs=5, progress=False, callbacks=[lambda end: writer.start() if end.epoch == 1 else None])
     finally:
         stop.set()
         writer.join()
