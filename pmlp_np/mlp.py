@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.checks import is_whole
+from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.labels import as_strings, checked_names, require_names
 from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
@@ -26,6 +28,10 @@ class MLP(Exportable):
         As an attribute its name, with parameters where they are not the defaults.
     features: the columns of X that it reads, in this order, (fan_in,) whole numbers; None (default) for all.
     n_columns: columns that X then has, at least those that are read.
+    feature_names: names of the columns of X, in order, or None (default). A data frame must then have these names, in
+        this order; arrays have none, and are taken by position.
+
+    feature_names_in_: these names, (n_features,) strings as objects, or None.
 
     Raises DataError where shapes don't fit each other or a name is unknown.
 
@@ -40,6 +46,7 @@ class MLP(Exportable):
         loss: str | Loss = "squared_error",
         features: Any = None,
         n_columns: int | None = None,
+        feature_names: Sequence[str | int] | None = None,
     ) -> None:
         if not len(weights):
             raise DataError(compose("weights", "at least one matrix", "none"))
@@ -79,6 +86,7 @@ class MLP(Exportable):
             if not good or self.features.max() >= self._n_columns:
                 expected = f"{fan_in} column numbers below n_columns ({n_columns})"
                 raise DataError(compose("features", expected, show(features)))
+        self._names = checked_names("feature_names", feature_names, self._n_columns)
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -89,6 +97,11 @@ class MLP(Exportable):
     def n_features(self) -> int:
         """Columns that X must have."""
         return self._n_columns
+
+    @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where it has none."""
+        return as_strings(self._names)
 
     @property
     def n_raw_outputs(self) -> int:
@@ -122,7 +135,8 @@ class MLP(Exportable):
 
     def _activations(self, X: Any, depth: int) -> np.ndarray:
         """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
-        a = np.asarray(X, self.dtype)
+        require_names(self._names, X, source="mlp.feature_names_in_")
+        a = np.asarray(as_numbers(X, "X"), self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
         if self.features is not None:
@@ -174,7 +188,7 @@ class MLP(Exportable):
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What files hold of it: plain values, and arrays by name."""
-        header = {
+        header: dict[str, Any] = {
             "activation": list(self.activation),
             "loss": to_plain(self._loss),
             "bias": self.bias,
@@ -186,6 +200,7 @@ class MLP(Exportable):
         if self.features is not None:
             header["n_columns"] = self.n_features
             arrays["features"] = self.features
+        header["feature_names"] = None if self._names is None else list(self._names)
         return header, arrays
 
     @classmethod
@@ -197,7 +212,8 @@ class MLP(Exportable):
         layers = range(header["layers"])
         biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
         return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],
-                   from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"))  # fmt: skip
+                   from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"),
+                   header.get("feature_names"))  # fmt: skip
 
     def __repr__(self) -> str:
         widths = "-".join(str(w) for w in (len(self.weights[0]), *self.hidden, self.n_raw_outputs))

@@ -16,6 +16,8 @@ PACKAGE = Path(pmlp_np.__file__).parent
 ORDER = [
     ["errors"],
     ["arrays", "checks"],
+    ["data.labels"],
+    ["data.containers"],
     ["formulas"],
     ["specs", "data.sets"],
     ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
