@@ -23,11 +23,13 @@ _DEEPEST = 8
 _MISSING = ("NAType", "NaTType")
 
 
-def as_numbers(values: Any, name: str, mend: str = "") -> np.ndarray:
+def as_numbers(values: Any, name: str, mend: str = "", categories: str = "") -> np.ndarray:
     """An array of real numbers: floats, integers or truth values.
 
-    mend: what helps where these are no numbers. Raises DataError: a mask, a sparse matrix, a tensor with a gradient,
-    rows of different lengths, and the first cell that is no number.
+    mend: what helps where these are no numbers. categories: what helps where they are categories.
+
+    Raises DataError: a mask, a sparse matrix, a tensor with a gradient, rows of different lengths, and the first cell
+    that is no number.
     """
     if type(values) is np.ndarray and values.dtype.kind in "fiub":
         return values
@@ -38,9 +40,10 @@ def as_numbers(values: Any, name: str, mend: str = "") -> np.ndarray:
         cells = np.asarray(values, object)
         array = cells if cells.shape == array.shape and len(set(map(type, cells.flat))) > 1 else array
     if array.dtype.kind == "O":
-        array = _from_objects(array, values, name, mend)
+        array = _from_objects(array, values, name, mend, categories)
     if array.dtype.kind not in "fiub":
-        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", mend or _of_dtype(array, name)))
+        mend = mend or _of_dtype(array, name, categories)
+        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", mend))
     return array
 
 
@@ -63,7 +66,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
 def require_plain(values: Any, name: str, depth: int = 0) -> None:
     """Raise DataError for what np.asarray would drop, or could not read: masked entries, sparse matrices, tensors that
     need a gradient or lie on a GPU; also those in lists."""
-    if type(values) is np.ndarray:
+    if type(values) is np.ndarray or hasattr(values, "iloc"):  # pandas makes attributes of labels
         return
     if isinstance(values, np.ma.MaskedArray):
         _require_unmasked(values, name)
@@ -89,8 +92,10 @@ def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
     if mask.ndim == 0:
         raise DataError(compose(name, "numbers without a mask", "a masked one", "Leave it out, or fill it."))
     rows = ".any(axis=1)" if mask.ndim == 2 else ""
-    mend = f"Fill them: {name}.filled(0.0). Or keep the other rows alone, of all arrays: "
-    mend += f"keep = ~np.ma.getmaskarray({name}){rows}; {name}[keep]."
+    mend = f"Drop their rows, from the other arrays too: keep = ~np.ma.getmaskarray({name}){rows}; {name}[keep]. "
+    mend += f"Or fill them: {name}.filled(0.0)."
+    if not name.endswith("]") and " " in name:  # no expression
+        mend = "Take the .compressed() numbers, or the mask .filled(False)."
     raise DataError(compose(name, "numbers without masked entries", got, mend))
 
 
@@ -116,7 +121,7 @@ def _require_plain_tensor(tensor: Any, name: str) -> None:
         raise DataError(compose(name, "an array", f"a tensor that {' and '.join(got)}", mend))
 
 
-def _from_objects(array: np.ndarray, values: Any, name: str, mend: str) -> np.ndarray:
+def _from_objects(array: np.ndarray, values: Any, name: str, mend: str, categories: str) -> np.ndarray:
     """Objects that are all numbers as float64."""
     if array.ndim == 0:
         got = f"the {type(values).__name__} {show(values)}"
@@ -133,9 +138,9 @@ def _from_objects(array: np.ndarray, values: Any, name: str, mend: str) -> np.nd
                 raise TypeError
             found[place] = float(cell)
         except (TypeError, ValueError, OverflowError):
-            raise _not_a_number(cell, place, values, name, mend) from None
+            raise _not_a_number(cell, place, values, name, mend, categories) from None
         except Exception as error:
-            raise _not_a_number(cell, place, values, name, mend) from error
+            raise _not_a_number(cell, place, values, name, mend, categories) from error
     return found
 
 
@@ -144,7 +149,9 @@ def _of_numbers(kind: type) -> bool:
     return issubclass(kind, (numbers.Real, np.bool_, Decimal)) and not issubclass(kind, np.timedelta64)
 
 
-def _not_a_number(cell: Any, place: Sequence[int], values: Any, name: str, mend: str) -> DataError:
+def _not_a_number(
+    cell: Any, place: Sequence[int], values: Any, name: str, mend: str, categories: str
+) -> DataError:
     """The error about a cell, which says of frames in which column it is and what that holds."""
     where = at_cell(name, place, values)
     try:
@@ -160,17 +167,19 @@ def _not_a_number(cell: Any, place: Sequence[int], values: Any, name: str, mend:
     if label is not None and dtypes is not None and hasattr(dtypes, "iloc"):
         where += f" (dtype {dtypes.iloc[place[1]]})"
     if not mend:
-        mend = _of_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name)
+        mend = _of_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name, categories)
     return DataError(compose(name, "numbers", f"{show(cell)} in {where}", mend))
 
 
-def _of_cell(cell: Any, label: Any, name: str) -> str:
+def _of_cell(cell: Any, label: Any, name: str, categories: str = "") -> str:
     """What helps against a cell of this kind; label: of its column, where X is a pandas frame."""
     column = f"{name}[{label!r}]"
     if isinstance(cell, (str, bytes)) and _reads_as_number(cell):
         cast = f"np.asarray({name}, float)" if label is None else f"{name}.astype({{{label!r}: float}})"
         return f"Text is not converted by itself: {cast}."
     if isinstance(cell, (str, bytes)):
+        if categories:
+            return categories
         if label is None:
             return "Turn categories into numbers first, as one column of 0 and 1 for each."
         return f"One column of 0 and 1 for each category: pandas.get_dummies({name}, columns=[{label!r}])."
@@ -185,7 +194,7 @@ def _of_cell(cell: Any, label: Any, name: str) -> str:
     return ""
 
 
-def _of_dtype(array: np.ndarray, name: str) -> str:
+def _of_dtype(array: np.ndarray, name: str, categories: str) -> str:
     """What helps against an array of this dtype."""
     if array.dtype.names:
         return f"Make one table of its fields: numpy.lib.recfunctions.structured_to_unstructured({name})."
@@ -197,7 +206,7 @@ def _of_dtype(array: np.ndarray, name: str) -> str:
     if kind == "m":
         return f"Turn durations into numbers first, as days: {name} / np.timedelta64(1, 'D')."
     if kind in "UST":
-        return _of_cell(str(array.flat[0]), None, name)
+        return _of_cell(str(array.flat[0]), None, name, categories)
     return _of_cell(1j, None, name) if kind == "c" else ""
 
 

@@ -23,7 +23,8 @@ def columns_of(X: Any) -> list[Any] | None:
     """The labels of a data frame's columns, None where X is no data frame."""
     if isinstance(X, (np.ndarray, list, tuple, dict)):
         return None
-    for attribute in ("column_names", "columns"):  # pyarrow's columns are data
+    # pyarrow's columns are data; pandas makes attributes of labels.
+    for attribute in ("columns",) if hasattr(X, "iloc") else ("column_names", "columns"):
         labels = getattr(X, attribute, None)
         if labels is not None and not callable(labels):
             try:
@@ -158,7 +159,8 @@ def require_same_rows(X: Any, y: Any, names: tuple[str, str]) -> None:
         return
     if not (a.is_unique and b.is_unique and bool(b.isin(a).all())):
         return
-    at = int(np.argmax(np.asarray(a != b)))
+    a, b = a.tolist(), b.tolist()
+    at = next(i for i, pair in enumerate(zip(a, b, strict=True)) if pair[0] != pair[1])
     mend = f"By label: {names[1]}.loc[{names[0]}.index]. As the rows lie: {names[1]}.to_numpy()."
     expected = f"rows in the order of {names[0]}, whose row {at} is labeled {show(a[at])}"
     raise DataError(compose(names[1], expected, show(b[at]), mend))

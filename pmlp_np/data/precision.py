@@ -23,32 +23,39 @@ _MOST_ROUNDING = 1e-3
 _NOISE = 4096.0
 # Whole numbers up to here have all their digits in a float64.
 _WHOLE = 2.0**53
-# Elements that are looked at, of at least so many rows; and rows of which quartiles are taken.
-_ELEMENTS, _FEWEST_ROWS, _QUARTILE_ROWS = 1 << 20, 2048, 1024
-_BLOCK = 1 << 18
+# Elements that are looked at, of at least so many rows; rows of which quartiles are taken; elements at a time.
+_ELEMENTS, _FEWEST_ROWS, _QUARTILE_ROWS, _BLOCK = 1 << 17, 1024, 512, 1 << 17
 # Targets of squares within the range of the dtype, with room for activations that multiply them in a gradient.
 _ROOM = 256.0
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How errors speak of the columns of an argument: name of the argument, what the caller handed over, and names that
-    it would have."""
+    """How errors speak of the columns of an argument.
+
+    name: of the argument. original: what the caller handed over. names: of columns, where that has none.
+    members: ids of members who have equally many columns each, one after the other. only: whether a single column is
+    the argument itself.
+    """
 
     name: str
     original: Any = None
     names: Names | None = None
-    of_targets: bool = False
+    members: np.ndarray | None = None
+    only: bool = False
 
     def text(self, column: int, count: int) -> str:
-        """ "'age' (column 3)"; nothing where there is one column of targets."""
-        return "" if self.of_targets and count == 1 else column_text(column, self.original, self.names)
+        """ "'age' (column 3)"; nothing where the column is the argument."""
+        if self.members is not None:
+            return f"those of member {self.members[column * len(self.members) // count]}"
+        return "" if self.only and count == 1 else column_text(column, self.original, self.names)
 
     def code(self, column: int, count: int) -> str:
         """An expression for the column."""
-        if self.of_targets and count == 1:
-            return self.name
-        return column_code(self.name, column, self.original)
+        if self.members is not None:
+            each = count // len(self.members)
+            return f"{self.name}[{column // each}]" + (f"[:, {column % each}]" if each > 1 else "")
+        return self.name if self.only and count == 1 else column_code(self.name, column, self.original)
 
 
 def require_digits(given: np.ndarray, cast: np.ndarray, columns: Columns, read: np.ndarray | None = None) -> None:
@@ -62,7 +69,7 @@ def require_digits(given: np.ndarray, cast: np.ndarray, columns: Columns, read: 
     if given.dtype.kind == "b" or _holds_all(given.dtype, cast.dtype):
         return
     for first, source, target in _blocks(given, cast, rows):
-        lost = _lost(*_spread(source, target), _noise(source))
+        lost = _lost(*_spread(source, target), source)
         lost |= (target == 0).all(axis=0) & (source != 0).any(axis=0)
         if read is not None:
             lost &= np.isin(np.arange(first, first + len(lost)), read)
@@ -124,31 +131,41 @@ def _spread(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
         return (source - first).astype(np.float64), rounding
 
 
-def _noise(source: np.ndarray) -> np.ndarray:
-    """By how much a constant column may seem to vary, (k,); 0 where all values are whole numbers."""
-    if source.dtype.kind != "f":
-        return np.zeros(source.shape[1])
+def _lost(apart: np.ndarray, rounding: np.ndarray, source: np.ndarray | None = None) -> np.ndarray:
+    """For each column whether rounding takes more of its spread than it may. source: values as they came, where some of
+    their digits may be noise."""
+    step = -(-len(apart) // _QUARTILE_ROWS)
     with np.errstate(all="ignore"):
-        whole = (source == np.floor(source)).all(axis=0)
-        largest = np.abs(source).max(axis=0).astype(np.float64)
-    return np.where(whole, 0.0, _NOISE * np.finfo(source.dtype).eps * largest)
+        some = np.sort(apart[::step].T, axis=1)
+        width = some[:, -1 - some.shape[1] // 4] - some[:, some.shape[1] // 4]
+        largest = np.abs(rounding).max(axis=0)
+        lost = largest > _MOST_ROUNDING * np.minimum(apart.std(axis=0), width)
+        # Few columns come so far.
+        for column in np.flatnonzero(lost).tolist():
+            noise = 0.0 if source is None else _noise(source[:, column])
+            moved = rounding[:, column]
+            middle = moved[::step]
+            half = np.median(np.abs(middle - np.median(middle)))
+            lost[column] = _beyond(_deviation(moved), _deviation(apart[:, column]), noise)
+            lost[column] |= _beyond(half, width[column], noise)
+    return lost
 
 
-def _lost(apart: np.ndarray, rounding: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """For each column whether rounding takes more of its spread than it may. Columns with NaN or infinity are not
-    looked at."""
-    with np.errstate(all="ignore"):
-        scale = np.abs(apart).max(axis=0)
-        # Of values scaled to 1, so that no square over- or underflows.
-        unit = np.where(scale > 0, scale, 1.0)
-        spread, moved = ((values / unit).std(axis=0) * unit for values in (apart, rounding))
-        lost = (spread > noise) & (moved > _MOST_ROUNDING * spread)
-        step = -(-len(apart) // _QUARTILE_ROWS)
-        lower, upper = np.percentile(apart[::step], [25, 75], axis=0)
-        middle = rounding[::step]
-        half = np.median(np.abs(middle - np.median(middle, axis=0)), axis=0)
-        width = upper - lower
-        return lost | ((width > noise) & (half > _MOST_ROUNDING * width))
+def _beyond(rounding: float, spread: float, noise: float) -> bool:
+    return bool(spread > noise and rounding > _MOST_ROUNDING * spread)
+
+
+def _deviation(values: np.ndarray) -> float:
+    """The standard deviation, of values scaled to 1: no square over- or underflows."""
+    unit = float(np.abs(values).max())
+    return float((values / unit).std()) * unit if unit > 0 else 0.0
+
+
+def _noise(source: np.ndarray) -> float:
+    """By how much a constant column may seem to vary; 0 where all values are whole numbers."""
+    if source.dtype.kind != "f" or bool((source == np.floor(source)).all()):
+        return 0.0
+    return _NOISE * float(np.finfo(source.dtype).eps) * float(np.abs(source).max())
 
 
 def _is_array_of(original: Any, dtype: np.dtype) -> bool:
@@ -172,7 +189,7 @@ def _require_whole_numbers(
         least = min(whole)
         apart = np.array([float(cell - least) for cell in whole])[:, None]
         rounded = cast[rows, column].astype(np.float64) - float(cast.dtype.type(float(least)))
-        if _lost(apart, apart - rounded[:, None], np.zeros(1)).any():
+        if _lost(apart, apart - rounded[:, None]).any():
             raise _error(given, cast, column, columns, cells)
 
 
@@ -193,12 +210,12 @@ def _error(
     source, target, dtype = given[:, column] if cells is None else cells, cast[:, column], cast.dtype
     text, code = columns.text(column, given.shape[1]), columns.code(column, given.shape[1])
     before, after = len(np.unique(source)), len(np.unique(target))
-    got = f"{after:,} different {'value' if after == 1 else 'values'} left of {before:,}"
-    got += f" in {text}" if text else ""
+    got = f"{after:,} {'value' if after == 1 else 'different values'} left of {before:,}"
     held = source.dtype.kind in "fiu" and source.dtype.itemsize <= 8 and bool((np.abs(source) <= _WHOLE).all())
     wide = ' Or make the pool with dtype="float64".' if held and dtype == np.float32 else ""
     mend = f"Subtract the least first, {code} - {code}.min(), and scale what is left."
     if not target.any():
-        got += ", 0"
+        got = f"0 for {before:,} {'value' if before == 1 else 'different values'}"
         mend = f"Scale first: {code} / np.abs({code}).max()."
+    got += f" in {text}" if text else ""
     return DataError(compose(columns.name, f"values that {dtype.name} can tell apart", got, mend + wide))

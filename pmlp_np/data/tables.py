@@ -97,7 +97,7 @@ def as_targets(
 
     Raises DataError: shape, type, NaN or infinity, a label that is no class, a probability outside 0 ... 1.
     """
-    values = as_numbers(y, name, _label_mend(loss))
+    values = as_numbers(y, name, _label_mend(loss), _class_mend(loss, name))
     per_row = 1 if loss.targets == "labels" else n_outputs
     if values.shape == (n_samples,) and per_row == 1:
         values = values[:, None]
@@ -124,7 +124,7 @@ def as_targets(
         bad = np.any(values < loss.least_target, axis=1)
         _refuse(bad, values, name, f"values of at least {loss.least_target:g}", f"The loss is {loss.name}.")
     if check is not None and loss.targets not in ("labels", "probabilities"):
-        check(values, lines.T, Columns(name, y, of_targets=True))
+        check(values, lines.T, Columns(name, y, only=True))
     return lines
 
 
@@ -177,12 +177,16 @@ def as_target_sets(
     if values.ndim not in (2, 3) or len(values) != len(ids):
         shape = f"({len(ids)}, {n_samples}" + (", n_outputs)" if n_outputs > 1 else ")")
         raise DataError(compose("targets", f"shape {shape}: one set for each member", str(values.shape)))
-    return np.concatenate(
+    lines = np.concatenate(
         [
-            as_targets(each, n_samples, n_outputs, loss, dtype, f"targets of member {id}", check)
+            as_targets(each, n_samples, n_outputs, loss, dtype, f"targets of member {id}")
             for id, each in zip(ids.tolist(), values, strict=True)
         ]
     )
+    if check is not None and loss.targets not in ("labels", "probabilities"):
+        given = values.reshape(len(ids), n_samples, -1).transpose(1, 0, 2).reshape(n_samples, len(lines))
+        check(given, lines.T, Columns("targets", targets, members=ids))
+    return lines
 
 
 def weigh(
@@ -282,6 +286,13 @@ def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
 
 def _label_mend(loss: Loss) -> str:
     return "Number the classes: np.unique(y, return_inverse=True)[1]." if loss.targets == "labels" else ""
+
+
+def _class_mend(loss: Loss, name: str) -> str:
+    """What helps where targets that are no class numbers are names of classes."""
+    number = f"np.unique({name}, return_inverse=True)[1]"
+    two = f"Two classes are 0 and 1: {number}."
+    return two if loss.targets == "probabilities" else f'Classes take loss="cross_entropy" and numbers: {number}.'
 
 
 def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -106,8 +106,8 @@ class _Writer:
             name = "identity" if k == last else mlp.activation[k]
             step = z if name == "identity" else f"{NUMPY_FUNCTIONS.get(name, name)}({z})"
             lines.append(f"return {step}" if k == last else f"a = {step}")
-        shape = f"(n_samples, {self.n_raw})"
-        return [_checked(mlp, self.has_columns), _function("forward", f"Raw outputs {shape} of X (n_samples, {self.n_columns}).", lines)]
+        said = f"Raw outputs (n_samples, {self.n_raw}) of X (n_samples, {self.n_columns})."
+        return [_checked(mlp, self.has_columns), _function("forward", said, lines)]
 
     def members(self) -> list[str]:
         """Raw outputs of an ensemble's members, and their mean."""
