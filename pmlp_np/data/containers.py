@@ -76,10 +76,15 @@ def require_plain(values: Any, name: str, depth: int = 0) -> None:
                 if type(item) not in _SCALARS:
                     require_plain(item, f"{name}[{i}]", depth + 1)
     elif hasattr(values, "nnz") and (hasattr(values, "toarray") or hasattr(values, "todense")):
-        mend = f"{name}.{'toarray' if hasattr(values, 'toarray') else 'todense'}()"
-        raise DataError(compose(name, "a dense array", f"a sparse {type(values).__name__}", f"Make it dense: {mend}."))
+        mend = f"Make it dense: {_expression(name)}.{'toarray' if hasattr(values, 'toarray') else 'todense'}()."
+        raise DataError(compose(name, "a dense array", f"a sparse {type(values).__name__}", mend))
     elif hasattr(values, "detach"):
         _require_plain_tensor(values, name)
+
+
+def _expression(name: str) -> str:
+    """The argument in code: its name, or "array" where that is a phrase (as "rows of member 3")."""
+    return "array" if " of " in name else name
 
 
 def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
@@ -94,8 +99,8 @@ def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
     rows = ".any(axis=1)" if mask.ndim == 2 else ""
     mend = f"Drop their rows, from the other arrays too: keep = ~np.ma.getmaskarray({name}){rows}; {name}[keep]. "
     mend += f"Or fill them: {name}.filled(0.0)."
-    if not name.endswith("]") and " " in name:  # no expression
-        mend = "Take the .compressed() numbers, or the mask .filled(False)."
+    if _expression(name) != name:
+        mend = "Take its .compressed() numbers, or the mask .filled(False)."
     raise DataError(compose(name, "numbers without masked entries", got, mend))
 
 
@@ -117,7 +122,7 @@ def _require_plain_tensor(tensor: Any, name: str) -> None:
         got.append("is bfloat16, which NumPy lacks")
         steps.append("float()")
     if steps:
-        mend = f"Hand over {name}.{'.'.join(steps)}.numpy()."
+        mend = f"Hand over {_expression(name)}.{'.'.join(steps)}.numpy()."
         raise DataError(compose(name, "an array", f"a tensor that {' and '.join(got)}", mend))
 
 

@@ -111,7 +111,7 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
     except ValueError:
         array = np.zeros((), object)
     if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):
-        array = _of_one_kind(array, value, name, expected)
+        array = _of_one_kind(array, value, limit, name, expected)
     if array.ndim != 1 or array.dtype.kind not in "iub":
         raise DataError(compose(name, expected, show(value), mend))
     if array.dtype.kind == "b":
@@ -128,7 +128,7 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
     return np.ascontiguousarray(array, np.int64)
 
 
-def _of_one_kind(array: np.ndarray, value: Any, name: str, expected: str) -> np.ndarray:
+def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected: str) -> np.ndarray:
     """Objects that are all truth values, or all whole numbers, as an array of those. DataError for a missing value, for
     numbers beside truth values (which NumPy makes numbers of), and for floats."""
     cells = np.asarray(value, object) if array.dtype.kind in "Oiub" else array
@@ -140,8 +140,9 @@ def _of_one_kind(array: np.ndarray, value: Any, name: str, expected: str) -> np.
     if len(kinds) > 1:
         raise DataError(compose(name, expected, f"truth values beside others: {show(value)}"))
     if array.dtype.kind == "f" and len(array):
-        whole = bool((array == np.floor(array)).all())
-        mend = f"Cast them: np.asarray({name.partition(' of ')[0]}).astype(int)." if whole else ""
+        mend = "Cast whole numbers: array.astype(int)." if (array == np.floor(array)).all() else ""
+        if len(array) == limit and np.isin(array, (0.0, 1.0)).all():
+            mend = "Cast a mask: array.astype(bool)."
         raise DataError(compose(name, expected, f"floats, {show(array.tolist())}", mend))
     if array.dtype.kind == "O" and all(isinstance(cell, (bool, np.bool_)) or is_whole(cell) for cell in cells.tolist()):
         try:
@@ -153,7 +154,7 @@ def _of_one_kind(array: np.ndarray, value: Any, name: str, expected: str) -> np.
 
 def _taken_for_a_mask(name: str, limit: int, what: str) -> DataError:
     """The error about whole numbers that look like a mask: as numbers they would be rows 0 and 1, again and again."""
-    mend = "A mask: mask.astype(bool)."
+    mend = "Cast a mask: array.astype(bool)."
     if what == "row":
         mend += " Rows 0 and 1 alone: name them once each, and count them by sample_weight."
     expected = f"{what} numbers, or a mask of {limit} truth values"
