@@ -213,7 +213,7 @@ class MLP(Exportable):
         biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
         return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],
                    from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"),
-                   header.get("feature_names"))  # fmt: skip
+                   header["feature_names"])  # fmt: skip
 
     def __repr__(self) -> str:
         widths = "-".join(str(w) for w in (len(self.weights[0]), *self.hidden, self.n_raw_outputs))

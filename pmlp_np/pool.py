@@ -676,7 +676,7 @@ def load(path: str | os.PathLike[str]) -> Pool:
                     from_plain(head["loss"]),
                     backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
         pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
-        pool._plan.names = checked_names("feature_names", head.get("feature_names"), pool.n_features)
+        pool._plan.names = checked_names("feature_names", head["feature_names"], pool.n_features)
         if features := _named(arrays, "features/"):
             pool._plan.features = Sets.from_columns(features)
         pool._join(arrays)

@@ -118,7 +118,7 @@ def _holds_all(source: np.dtype, target: np.dtype) -> bool:
 
 
 def _spread(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(values less the first or least of the column, what rounding adds to them), float64 of shape (n, k)."""
+    """(values, less a constant of the column, what rounding adds to them), float64 of shape (n, k)."""
     with np.errstate(all="ignore"):
         if source.dtype.kind in "iu":
             # Differences of 64-bit numbers in 64-bit arithmetic that wraps around: exact, before any rounding.
@@ -126,9 +126,9 @@ def _spread(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
             apart = (source.astype(np.uint64) - least.astype(np.uint64)).astype(np.float64)
             rounded = target.astype(np.float64) - least.astype(target.dtype).astype(np.float64)
             return apart, apart - rounded
-        first = source[0]
         rounding = (source - target.astype(source.dtype)).astype(np.float64)
-        return (source - first).astype(np.float64), rounding
+        apart = source if source.dtype.itemsize <= 8 else source - source[0]
+        return apart.astype(np.float64), rounding
 
 
 def _lost(apart: np.ndarray, rounding: np.ndarray, source: np.ndarray | None = None) -> np.ndarray:
@@ -142,12 +142,14 @@ def _lost(apart: np.ndarray, rounding: np.ndarray, source: np.ndarray | None = N
         lost = largest > _MOST_ROUNDING * np.minimum(apart.std(axis=0), width)
         # Few columns come so far.
         for column in np.flatnonzero(lost).tolist():
-            noise = 0.0 if source is None else _noise(source[:, column])
-            moved = rounding[:, column]
+            moved, noise = rounding[:, column], 0.0
+            magnitudes = np.zeros(1)
+            if source is not None:
+                magnitudes, noise = np.abs(source[:, column].astype(np.float64)), _noise(source[:, column])
+            lost[column] = _beyond(_deviation(moved), _deviation(apart[:, column]), noise * magnitudes.max())
             middle = moved[::step]
             half = np.median(np.abs(middle - np.median(middle)))
-            lost[column] = _beyond(_deviation(moved), _deviation(apart[:, column]), noise)
-            lost[column] |= _beyond(half, width[column], noise)
+            lost[column] |= _beyond(half, width[column], noise * np.median(magnitudes))
     return lost
 
 
@@ -161,11 +163,11 @@ def _deviation(values: np.ndarray) -> float:
     return float((values / unit).std()) * unit if unit > 0 else 0.0
 
 
-def _noise(source: np.ndarray) -> float:
-    """By how much a constant column may seem to vary; 0 where all values are whole numbers."""
-    if source.dtype.kind != "f" or bool((source == np.floor(source)).all()):
+def _noise(column: np.ndarray) -> float:
+    """By which share of its size a constant may seem to vary; 0 where all values are whole numbers."""
+    if column.dtype.kind != "f" or bool((column == np.floor(column)).all()):
         return 0.0
-    return _NOISE * float(np.finfo(source.dtype).eps) * float(np.abs(source).max())
+    return _NOISE * float(np.finfo(column.dtype).eps)
 
 
 def _is_array_of(original: Any, dtype: np.dtype) -> bool:
@@ -211,11 +213,22 @@ def _error(
     text, code = columns.text(column, given.shape[1]), columns.code(column, given.shape[1])
     before, after = len(np.unique(source)), len(np.unique(target))
     got = f"{after:,} {'value' if after == 1 else 'different values'} left of {before:,}"
-    held = source.dtype.kind in "fiu" and source.dtype.itemsize <= 8 and bool((np.abs(source) <= _WHOLE).all())
+    held = source.dtype.kind in "fiu" and source.dtype.itemsize <= 8
+    if source.dtype.kind != "f":
+        held = held and bool((np.abs(source) <= _WHOLE).all())
     wide = ' Or make the pool with dtype="float64".' if held and dtype == np.float32 else ""
-    mend = f"Subtract the least first, {code} - {code}.min(), and scale what is left."
+    shift = f"the least first, {code} - {code}.min()"
+    if held and _least_is_far(source):
+        shift = f"the median first, {code} - np.median({code})"
+    mend = f"Subtract {shift}, and scale what is left."
     if not target.any():
         got = f"0 for {before:,} {'value' if before == 1 else 'different values'}"
         mend = f"Scale first: {code} / np.abs({code}).max()."
     got += f" in {text}" if text else ""
     return DataError(compose(columns.name, f"values that {dtype.name} can tell apart", got, mend + wide))
+
+
+def _least_is_far(column: np.ndarray) -> bool:
+    """Whether the least value lies far from the middle half of them: taken as a start, it would be no help."""
+    lower, upper = np.percentile(column.astype(np.float64), [25, 75])
+    return bool(upper > lower and lower - float(column.min()) > (upper - lower) / _MOST_ROUNDING)
