@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np.data.tables import as_features, as_rows, as_targets
+from pmlp_np.data.tables import as_features, as_targets
 from pmlp_np.errors import DataError, MemoryNeededError
 from pmlp_np.formulas.losses import LOSSES
 
@@ -209,11 +209,6 @@ def test_unaligned_targets_are_copied():
     assert lines.flags.aligned and np.array_equal(lines[0], y)
 
 
-def test_rows_together(x):
-    rows = as_rows(x, x[:, 0], F, 1, SQUARED, FLOAT32)
-    assert rows.n == N and rows.x[0].shape == (N, F) and rows.y.shape == (1, N) and rows.n_targets == 1
-
-
 # What is refused, in which words.
 
 
@@ -324,6 +319,6 @@ def test_a_cast_that_would_not_fit_says_how_much_it_needs(monkeypatch, x):
 
 def test_names_of_arguments_are_those_of_the_caller(x):
     with pytest.raises(DataError, match=r"^validation_data\[0\]: "):
-        as_rows(x[:, :2], x[:, 0], F, 1, SQUARED, FLOAT32, ("validation_data[0]", "validation_data[1]"))
+        as_features(x[:, :2], F, FLOAT32, "validation_data[0]")
     with pytest.raises(DataError, match=r"^validation_data\[1\]: .* in validation_data\[1\]\[0\]"):
-        as_rows(x, np.full(N, np.nan), F, 1, SQUARED, FLOAT32, ("validation_data[0]", "validation_data[1]"))
+        as_targets(np.full(N, np.nan), N, 1, SQUARED, FLOAT32, "validation_data[1]")

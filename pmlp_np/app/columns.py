@@ -3,13 +3,15 @@ the target sets."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pmlp_np.app.tables import Table, as_texts, is_text
+from pmlp_np.app.row_numbers import verdict
+from pmlp_np.app.tables import Table, as_texts, is_text, numbers_of, plain_text
 from pmlp_np.errors import DataError, compose, show
 
 # Texts that come in fewer rows than this are not learned as categories of their own, nor are more than so many.
@@ -25,14 +27,19 @@ _LARGEST_NUMBER = 1e100
 # Formats that dates are tried with, in this order; the first is any way of ISO 8601.
 _DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
                  "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%b %d, %Y")  # fmt: skip
-# Names of columns that may number the rows.
-_ROW_NUMBERS = {"id", "index", "row", "no", "nr", "number", "#"}
 _TASKS = ("regression", "classification")
+# What is said of a column of numbers whose name may mean that.
+_NUMBERED = "its distinct whole numbers may number the rows: if so, --drop it"
+# The reason for which a column is left out that needs no word.
+AS_ASKED = "as you asked"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column is: "number", "category", "date" (with the format of its texts) or "left out" (and why)."""
+    """What a column is: "number", "category", "date" (with the format of its texts) or "left out".
+
+    reason: why it is left out, or what users should know of it.
+    """
 
     kind: str
     reason: str = ""
@@ -48,22 +55,35 @@ class Task:
     classes: tuple[str | int | float, ...] = ()
 
 
-def kinds_of(table: Table, target: str, categorical: Collection[str], drop: Collection[str]) -> dict[str, Kind]:
-    """The kind of each column but the target. DataError for cells of mixed kinds, and where nothing is left."""
-    for name in (*categorical, *drop):
+def kinds_of(
+    table: Table, target: str, categorical: Collection[str], drop: Collection[str], numeric: Collection[str] = (),
+    aside: Mapping[str, str] | None = None,
+) -> dict[str, Kind]:  # fmt: skip
+    """The kind of each column but the target, by the rows that the table has now.
+
+    categorical, drop, numeric: columns of which the user says what they are. aside: columns that serve something else
+    than the prediction, and what; left out unless the user says what they are. DataError for cells of mixed kinds, and
+    where nothing is left.
+    """
+    for name in (*categorical, *drop, *numeric):
         table.column_called(name)
     found = {}
     for name in table.frame.columns:
-        if name != target:
-            chosen = name in categorical
-            found[name] = Kind("left out", "as you asked") if name in drop else _kind_of(table, name, chosen)
+        if name == target:
+            continue
+        if name in drop:
+            found[name] = Kind("left out", AS_ASKED)
+        elif aside and name in aside and name not in (*categorical, *numeric):
+            found[name] = Kind("left out", aside[name])
+        else:
+            found[name] = _kind_of(table, name, name in categorical, name in numeric)
     if all(kind.kind == "left out" for kind in found.values()):
         why = "; ".join(f"{name}: {kind.reason}" for name, kind in found.items()) or "no other column"
         raise DataError(compose(f"{table.name}", "columns to predict the target from", why))
     return found
 
 
-def _kind_of(table: Table, name: str, categorical: bool) -> Kind:
+def _kind_of(table: Table, name: str, categorical: bool, numeric: bool) -> Kind:
     cells = table.frame[name]
     known = cells.dropna()
     if not len(known):
@@ -73,28 +93,61 @@ def _kind_of(table: Table, name: str, categorical: bool) -> Kind:
         return Kind("left out", f"constant, {show(known.iloc[0].item() if not is_text(known) else known.iloc[0])}")
     if categorical:
         return Kind("category")
-    if cells.dtype.kind == "M":
+    if cells.dtype.kind == "M" and not numeric:
         return Kind("date")
-    if not is_text(cells):
-        _refuse_infinite(table, name)
-        return Kind("left out", "it numbers the rows") if _numbers_rows(name, cells) else Kind("number")
-    _refuse_mixed(table, f"column {name!r}", known, f"--categorical {name}")
-    date_format = _date_format(known)
+    numbers = as_numbers(table, name)
+    if numbers is not None:
+        refuse_infinite(table, name, numbers)
+        seems = "" if numeric else verdict(name, numbers.to_numpy(np.float64, na_value=np.nan))
+        if seems == "row numbers":
+            return Kind("left out", f"it numbers the rows (--numeric {quoted(name)} keeps it)")
+        return Kind("number", _NUMBERED if seems == "maybe" else "")
+    if numeric:
+        odd = numbers_of(known, table.has_decimal_commas(known)).isna() if is_text(known) else known.notna()
+        first = int(odd.to_numpy().argmax())
+        where = table.where(int(known.index[first]))
+        raise DataError(compose(f"--numeric {name}, {where}", "numbers", show(str(known.iloc[first]))))
+    _refuse_mixed(table, f"column {name!r}", known, f"--categorical {quoted(name)}")
+    date_format = date_format_of(known)
     if date_format:
         return Kind("date", "", date_format)
     counts = known.value_counts()
     kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
     if kept.sum() < _LEAST_COVERED * len(known):
-        few = f"{n_values:,} different texts in {len(known):,} rows, as ids, names or sentences have"
-        return Kind("left out", few)
+        some = f"{n_values:,} different texts in {len(known):,} rows, such as {show(known.iloc[0])}"
+        return Kind("left out", f"{some}, as ids, names or sentences have")
     return Kind("category")
 
 
-def _refuse_infinite(table: Table, name: str) -> None:
-    values = table.frame[name].to_numpy(np.float64)
+def as_numbers(table: Table, name: str) -> Any:
+    """A column as numbers, pandas.Series with NaN where missing; None where a cell is no number. Texts that
+    are all numbers are numbers: so a Parquet file may hold them, and so they are where a word meant that a cell is
+    missing, or where rows are out that held others."""
+    cells = table.frame[name]
+    if cells.dtype.kind == "M":
+        return None
+    if not is_text(cells):
+        return cells
+    numbers = numbers_of(cells, table.has_decimal_commas(cells))
+    return None if (numbers.isna() & cells.notna()).any() else numbers.astype("float64")
+
+
+def first_row(table: Table, odd: np.ndarray) -> int:
+    """The row, as Table.where counts them, of the first of these rows (n,) bool."""
+    return int(table.frame.index[int(odd.argmax())])
+
+
+def quoted(name: str) -> str:
+    """A text as a shell takes it for one word."""
+    return shlex.quote(name)
+
+
+def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
+    """DataError for the first of a column's numbers that is none to compute with."""
+    values = numbers.to_numpy(np.float64, na_value=np.nan)
     beyond = np.abs(values) > _LARGEST_NUMBER
     if beyond.any():
-        mend = "Mend or empty the cell."
+        mend = "Correct or empty the cell."
         first = int(beyond.argmax())
         where = table.where(int(table.frame.index[first]))
         expected, got = f"numbers up to {_LARGEST_NUMBER:g}", f"{values[first]:g}"
@@ -103,17 +156,9 @@ def _refuse_infinite(table: Table, name: str) -> None:
         raise DataError(compose(f"column {name!r}, {where}", expected, got, mend))
 
 
-def _numbers_rows(name: str, cells: Any) -> bool:
-    """Whether a column is called like an id and counts: what it says of a row is where the row stands."""
-    called = name.lower() in _ROW_NUMBERS or name.lower().endswith(("_id", " id"))
-    return called and cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) == 1).all())
-
-
 def _refuse_mixed(table: Table, name: str, known: Any, instead: str) -> None:
     """Mostly numbers beside other texts is a mistake, or another word for a missing cell."""
-    import pandas
-
-    odd = pandas.to_numeric(known, errors="coerce").isna()
+    odd = numbers_of(known, table.has_decimal_commas(known)).isna()
     n_odd = int(odd.sum())
     if not n_odd or 2 * n_odd > len(known):
         return
@@ -125,7 +170,7 @@ def _refuse_mixed(table: Table, name: str, known: Any, instead: str) -> None:
     raise DataError(compose(name, "numbers or texts", got, mend))
 
 
-def _date_format(known: Any) -> str:
+def date_format_of(known: Any) -> str:
     """The format in which all these texts are dates; "" if there is none."""
     import pandas
 
@@ -170,43 +215,52 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         mend = "Fill them, or leave their rows out with --skip-missing-target."
         got = f"{n:,} missing of {len(cells):,}, the first in {where}"
         raise DataError(compose(name, "a value in every row", got, mend))
-    values = cells.unique()
-    if len(values) == 1:
-        mend = "There is nothing to learn from it: choose another target, or add other rows."
-        only = show(values[0] if is_text(cells) else values[0].item())
-        raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
+    if cells.nunique() == 1:
+        _refuse_one_value(name, cells)
     if cells.dtype.kind == "M":
         mend = "Turn it into numbers (days since a day, say) or into texts."
         raise DataError(compose(name, "numbers or texts", "dates", mend))
-    if is_text(cells):
+    numbers = as_numbers(table, target)
+    if numbers is None:
         return _task_of_texts(table, name, cells, asked)
-    _refuse_infinite(table, target)
-    whole = bool((cells == cells.round()).all())
+    refuse_infinite(table, target, numbers)
+    whole = bool((numbers == numbers.round()).all())
     word = "whole numbers" if whole else "numbers"
-    few = len(values) <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * len(values) <= len(cells)
-    reason = f"{len(values):,} different {word}"
+    n_values = numbers.nunique()
+    if n_values == 1:
+        _refuse_one_value(name, cells)
+    few = n_values <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * n_values <= len(cells)
+    reason = f"{n_values:,} different {word}"
     if asked == "regression" or (asked is None and not (whole and few)):
-        return Task("regression", "as you asked" if asked else reason)
-    _refuse_many(name, len(values))
+        return Task("regression", AS_ASKED if asked else reason)
+    _refuse_many(name, n_values)
+    reason = AS_ASKED if asked else reason
+    if is_text(cells) and cells.nunique() == n_values and (numbers.map(plain_text) != cells).any():
+        # Written otherwise than numbers are, as 007, and each in one way: these classes are names.
+        named = dict(zip(cells, numbers, strict=True))
+        return Task("classification", reason, tuple(sorted(named, key=lambda text: (named[text], text))))
     # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
-    ordered = sorted(values.tolist())
+    ordered = sorted(numbers.unique().tolist())
     classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
-    return Task("classification", "as you asked" if asked else reason, classes)
+    return Task("classification", reason, classes)
+
+
+def _refuse_one_value(name: str, cells: Any) -> None:
+    mend = "There is nothing to learn from it: choose another target, or add other rows."
+    only = show(cells.iloc[0] if is_text(cells) else cells.iloc[0].item())
+    raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
 
 
 def _task_of_texts(table: Table, name: str, cells: Any, asked: str | None) -> Task:
-    import pandas
-
     if asked == "regression":
-        odd = pandas.to_numeric(cells, errors="coerce").isna()
-        if odd.any():
-            where = table.where(int(table.frame.index[odd.to_numpy().argmax()]))
-            raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
-    elif asked is None:
+        odd = numbers_of(cells, table.has_decimal_commas(cells)).isna()
+        where = table.where(int(table.frame.index[odd.to_numpy().argmax()]))
+        raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
+    if asked is None:
         _refuse_mixed(table, name, cells, "--task classification")
     n_values = cells.nunique()
     _refuse_many(name, n_values)
-    reason = "as you asked" if asked else f"{n_values:,} different texts"
+    reason = AS_ASKED if asked else f"{n_values:,} different texts"
     return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
 
 

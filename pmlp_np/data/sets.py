@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.checks import is_whole
+from pmlp_np.copying import Independent
 from pmlp_np.data.containers import require_plain
 from pmlp_np.errors import DataError, compose, show
 
 
 @dataclass(frozen=True)
-class Sets:
+class Sets(Independent):
     """Distinct index arrays (int64, in the order given, repeats included), and which of them each member has.
 
     arrays: the distinct ones.   of: (n_members,) int64, places in `arrays`.

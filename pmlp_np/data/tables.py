@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import checks
-from pmlp_np.backends.base import Rows
 from pmlp_np.data.containers import as_numbers
-from pmlp_np.data.labels import Names, at_cell, require_names, require_same_rows
+from pmlp_np.data.labels import Names, at_cell, require_names
 from pmlp_np.data.precision import Columns
 from pmlp_np.data.sets import Sets
 from pmlp_np.errors import DataError, compose, require_memory, show
@@ -128,26 +126,6 @@ def as_targets(
     return lines
 
 
-def as_rows(
-    X: Any,
-    y: Any,
-    n_features: int,
-    n_outputs: int,
-    loss: Loss,
-    dtype: np.dtype,
-    names: tuple[str, str] = ("X", "y"),
-    columns: Names | None = None,
-    source: str = "pool.feature_names_in_",
-    check: Check | None = None,
-) -> Rows:
-    """Checked features and targets together, the same for all members. columns: what those of X are called, as
-    `names` and `source` of as_features; check: of targets."""
-    x = as_features(X, n_features, dtype, names[0], columns, source)
-    lines = as_targets(y, len(x), n_outputs, loss, dtype, names[1], check)
-    require_same_rows(X, y, names)
-    return Rows([x], lines, len(lines))
-
-
 def feature_sets(x: np.ndarray, features: Sets | None) -> list[np.ndarray]:
     """The columns of x that each feature set reads: views where they are neighbors, else one copy for each set."""
     if features is None:
@@ -187,101 +165,6 @@ def as_target_sets(
         given = values.reshape(len(ids), n_samples, -1).transpose(1, 0, 2).reshape(n_samples, len(lines))
         check(given, lines.T, Columns("targets", targets, members=ids))
     return lines
-
-
-def weigh(
-    rows: Rows, sample_weight: Any, class_weight: Any, ids: np.ndarray, loss: Loss, n_outputs: int, dtype: np.dtype
-) -> None:
-    """Put the weights of samples into `rows`: those given, times those of their classes.
-
-    Raises DataError: shape, type, negative or not finite, none above zero among a member's rows, unknown classes.
-    """
-    if sample_weight is None and class_weight is None:
-        return
-    n, n_members = rows.n, len(ids)
-    weights = np.ones((1, n))
-    if sample_weight is not None:
-        given = as_numbers(sample_weight, "sample_weight").astype(np.float64)
-        if given.shape not in ((n,), (n_members, n)):
-            expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"
-            raise DataError(compose("sample_weight", expected, str(given.shape)))
-        weights = given.reshape(-1, n)
-        bad = ~(np.isfinite(weights) & (weights >= 0))
-        if bad.any():
-            place = np.argwhere(bad)[0]
-            at = place[1:] if len(weights) == 1 else place
-            got = f"{weights[tuple(place)]} at {at.tolist()}"
-            raise DataError(compose("sample_weight", "finite numbers, at least 0", got))
-    of: np.ndarray | None = None if len(weights) == 1 else np.arange(n_members)
-    if class_weight is not None:
-        weights, of = _by_class(rows, weights, of, class_weight, ids, loss, n_outputs)
-    lines = weights.astype(dtype)
-    rows.weights, rows.weight_of = np.ascontiguousarray(lines), of
-    rows.weight_factor = _scales(rows, lines, of, ids)
-
-
-def _scales(rows: Rows, lines: np.ndarray, of: np.ndarray | None, ids: np.ndarray) -> np.ndarray:
-    """What makes the mean weight of each member's rows 1, float64: from exact sums, so that no order matters."""
-    scales: dict[tuple[int, int], float] = {}
-    found = np.empty(len(ids))
-    for i, id in enumerate(ids.tolist()):
-        key = (0 if of is None else int(of[i])), (0 if rows.rows is None else int(rows.rows.of[i]))
-        if key not in scales:
-            own = lines[key[0]] if rows.rows is None else lines[key[0]][rows.rows.arrays[key[1]]]
-            total = math.fsum(own.tolist())
-            if not total > 0:
-                raise DataError(compose(f"sample_weight of member {id}", "a row that counts", "zeros alone"))
-            scales[key] = len(own) / total
-        found[i] = scales[key]
-    return found
-
-
-def _by_class(
-    rows: Rows,
-    weights: np.ndarray,
-    of: np.ndarray | None,
-    class_weight: Any,
-    ids: np.ndarray,
-    loss: Loss,
-    n_outputs: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Weights times those of the rows' classes, and which of them each member has."""
-    if loss.targets != "labels" or rows.targets is not None or rows.y is None:
-        mend = "Use sample_weight."
-        raise DataError(compose("class_weight", "cross-entropy and targets that all members share", loss.name, mend))
-    labels = rows.y[0].astype(np.int64)
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        # As scikit-learn: rows / (classes * rows of the class), over the rows that the member trains on.
-        row_sets = [np.arange(rows.n)] if rows.rows is None else rows.rows.arrays
-        tables = []
-        for own in row_sets:
-            counts = np.bincount(labels[own], minlength=n_outputs)
-            present = np.count_nonzero(counts)
-            tables.append(len(own) / (present * np.maximum(counts, 1)))
-        set_of = np.zeros(len(ids), np.int64) if rows.rows is None else rows.rows.of
-    else:
-        tables, set_of = [_class_table(class_weight, n_outputs)], np.zeros(len(ids), np.int64)
-    if len(tables) == 1:
-        return weights * tables[0][labels], of
-    if of is None:
-        return np.stack([weights[0] * table[labels] for table in tables]), set_of
-    return np.stack([weights[of[i]] * tables[set_of[i]][labels] for i in range(len(ids))]), np.arange(len(ids))
-
-
-def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
-    """The weight of each class."""
-    table = np.ones(n_outputs)
-    pairs = class_weight.items() if isinstance(class_weight, dict) else None
-    expected = "'balanced', or a dict from class numbers to numbers of at least 0"
-    if pairs is None:
-        raise DataError(compose("class_weight", expected, show(class_weight)))
-    for label, weight in pairs:
-        good = checks.is_whole(label) and 0 <= label < n_outputs and checks.is_number(weight)
-        if not good or not 0 <= weight < float("inf"):
-            got = f"{show(label)}: {show(weight)}"
-            raise DataError(compose("class_weight", f"{expected}; classes are 0 to {n_outputs - 1}", got))
-        table[label] = weight
-    return table
 
 
 def _label_mend(loss: Loss) -> str:

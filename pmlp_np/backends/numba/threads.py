@@ -12,7 +12,9 @@ from functools import cache, partial
 
 import numba
 import numpy as np
+from numba import types
 
+from pmlp_np import interrupts
 from pmlp_np.backends.base import Control
 from pmlp_np.backends.numba import driver
 
@@ -102,7 +104,13 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         except BaseException as error:
             failure.append(error)
 
-    with _turn:
+    # Compiled by this thread, which Ctrl-C can reach.
+    if together and not driver.work_together.overloads:
+        driver.work_together.compile((types.int64, types.int64, numba.typeof(jobs)))
+    elif not together and not driver.work.overloads:
+        driver.work.compile((types.int64, numba.typeof(jobs)))
+    # KeyboardInterrupt between two starts would free buffers that a helper works on.
+    with _turn, interrupts.held():
         while len(_helpers) < n_threads:
             _helpers.append(_Helper())
         slots = [partial(compute, slot) for slot in range(n_threads)]
@@ -110,6 +118,7 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         try:
             for event in ended:
                 while not event.wait(_POLL_SECONDS):
+                    interrupts.heed()
                     if tick():
                         flags[1, 0] = 1
         finally:
