@@ -16,7 +16,7 @@ from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.data.weights import EVALUATED, put_weights
-from pmlp_np.divergence import diverged, of_members, refuse_diverged, say_diverged, who_counts
+from pmlp_np.divergence import OTHERS, diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import (
     DataError,
@@ -317,8 +317,8 @@ class Pool(Independent):
 
         Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
         had never had any. With other validation data than before, the best weights so far are measured on them first,
-        and are replaced by better ones with or without `early_stopping`. Members that rest, or diverge here, keep
-        theirs.
+        and are replaced by better ones with or without `early_stopping`. Members that rest keep theirs, and so do those
+        that diverge here before any callback is called.
 
         Raises DataError also for ids in `members` that are not here, or have diverged.
         """
@@ -653,8 +653,8 @@ class Pool(Independent):
         """
         positions = self._positions(ids)
         lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
-        mend = "Leave them out: pool.leaderboard() ranks them last."
-        refuse_diverged("ids", self.ids_[positions[lost]], "members that have not diverged, to take a mean of", mend)
+        expected = "members that have not diverged, to take a mean of"
+        refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Those that did not: {OTHERS}.")
         return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
     @alone
