@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from pmlp_np import backends, checks, interrupts
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
+from pmlp_np.archive import MISFITS, open_archive, unfit, write_archive
 from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
@@ -29,17 +31,17 @@ from pmlp_np.errors import (
 )
 from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
 from pmlp_np.formulas import random
-from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
+from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.persistence import read_archive, unfit, write_archive
+from pmlp_np.pool_file import PoolFile, arrays_of, header_of
 from pmlp_np.report import Table, leaderboard
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
-from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
+from pmlp_np.training.monitoring import Callback, Records, joined
 
 _WEIGHTS = ("last", "best", "average")
 
@@ -104,6 +106,15 @@ class Pool(Independent):
         self._plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         self._start()
         require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+
+    @classmethod
+    def _of(cls, plan: Plan, ids: np.ndarray, backend: str, device: str) -> Pool:
+        """A pool that has not trained, of parts that were checked."""
+        pool = object.__new__(cls)
+        pool.backend, pool.device, pool.ids_, pool._plan = backend, device, ids, plan
+        pool.ids_.setflags(write=False)
+        pool._start()
+        return pool
 
     def _start(self) -> None:
         """A pool that has not trained."""
@@ -545,8 +556,8 @@ class Pool(Independent):
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
         data = self._asked_rows(X, y, positions, rows, sample_weight)
-        source = ("y", None) if rows is None else ("rows", self.ids_)
-        require_measurable(names, self._plan, positions, data, "metric", *source)
+        source = "y" if rows is None else "rows"
+        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
         means = backend.evaluate(positions, data, weights, UNWATCHED)
         if not names:
@@ -700,12 +711,7 @@ class Pool(Independent):
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
-        part = object.__new__(Pool)
-        part.backend, part.device = self.backend, self.device
-        part.ids_ = self.ids_[positions]
-        part.ids_.setflags(write=False)
-        part._plan = self._plan.take(positions)
-        part._start()
+        part = Pool._of(self._plan.take(positions), self.ids_[positions], self.backend, self.device)
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
         part._progress, part._records = self._progress.take(positions), self._records.take(positions)
         part._given = {i: self._given[p] for i, p in enumerate(positions.tolist()) if p in self._given}
@@ -717,63 +723,38 @@ class Pool(Independent):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
         require_whole("save", self._trainer)
-        plan = self._plan
-        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
-        header |= {"loss": to_plain(plan.loss)}
-        header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
-        header |= {"monitor": self._records.monitor}
-        arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
-        if plan.features is not None:
-            arrays |= {f"features/{name}": column for name, column in plan.features.columns().items()}
-        arrays |= {"ids": self.ids_, "stream_key": plan.stream_key, "order_key": plan.order_key}
-        arrays |= {f"progress/{name}": column for name, column in vars(self._progress).items()}
-        arrays |= self._records.state()
-        arrays |= {f"state/{name}": values for name, values in self._ready().state().items()}
-        for position, (weights, biases) in self._given.items():
-            arrays |= {f"given/{position}/weights/{k}": w for k, w in enumerate(weights)}
-            arrays |= {f"given/{position}/biases/{k}": b for k, b in enumerate(biases)}
+        backend = self._ready()
+        header = header_of(self._plan, self.backend, self.device, self._kept_best, self.ended_, self._records.monitor)
+        if self._kept_best and "best" not in backend.buffers():
+            backend.keep_best(self._everyone)
+        arrays = arrays_of(self._plan, self.ids_, self._progress, self._records, self._given, backend)
         write_archive(path, "pool", header, arrays)
-
-    def _join(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over progress, records and buffers from arrays named as in a file."""
-        self._progress = Progress(**_named(arrays, "progress/"))
-        self._records = Records.restored(len(self), arrays)
-        for name, values in _named(arrays, "given/").items():
-            position, kind, _ = name.split("/")
-            given = self._given.setdefault(int(position), ([], []))
-            given[0 if kind == "weights" else 1].append(values)
-        backend = backends.create(self.backend, self.device, self._plan)
-        backend.restore(_named(arrays, "state/"))
-        self._backend = backend
 
 
 def load(path: str | os.PathLike[str]) -> Pool:
     """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
-    head, arrays = read_archive(path, "pool")
-    try:
-        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"],
-                    from_plain(head["loss"]),
-                    backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
-        pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
-        if features := _named(arrays, "features/"):
-            pool._plan.features = Sets.from_columns(features)
-        pool._join(arrays)
-        if head["monitor"] not in MONITORS:
-            mend = "Open it with the version of pmlp_np that wrote it."
-            raise FileFormatError(
-                compose(f"file {os.fspath(path)}", "a metric to monitor", show(head["monitor"]), mend)
-            )
-        pool._records.monitor = head["monitor"]
-        pool._kept_best, pool.ended_ = bool(head["kept_best"]), head["ended"]
-        return pool
-    except (KeyError, TypeError) as error:
-        raise FileFormatError(
-            compose(f"file {os.fspath(path)}", "all parts of a pool", f"none named {error}")
-        ) from error
-    except FileFormatError:
-        raise
-    except ValueError as error:
-        raise unfit(path, "a pool", error) from error
+    with open_archive(path, "pool") as archive:
+        try:
+            return _read(PoolFile(archive))
+        except FileFormatError:
+            raise
+        except MISFITS as error:
+            raise unfit(path, "a pool", error) from error
+
+
+def _read(file: PoolFile) -> Pool:
+    head = file.header
+    specs, (ids, stream_key, order_key) = file.specs(), file.keys()
+    plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
+                file.features())  # fmt: skip
+    file.check_plan(plan)
+    pool = Pool._of(plan, ids, file.backend, head["device"])
+    pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
+    pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    backend = backends.create(pool.backend, pool.device, plan)
+    file.restore(backend, plan, pool._progress)
+    pool._backend = backend
+    return pool
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
@@ -816,18 +797,31 @@ def concat(pools: Sequence[Pool]) -> Pool:
     whole._kept_best = any(pool._kept_best for pool in pools)
     if all(pool._backend is None for pool in pools):
         return whole
-    records, states = joined([pool._records for pool in pools]), []
-    for pool in pools:
-        state = pool._ready().state()
-        kept = {"best": whole._kept_best, "average": whole._plan.keeps_average}
-        states.append(state | {name: state.get(name, state["parameters"]) for name, is_kept in kept.items() if is_kept})
-    arrays = {f"state/{name}": np.concatenate([state[name] for state in states]) for name in states[0]}
+    whole._records = joined([pool._records for pool in pools])
     for name in vars(first._progress):
-        arrays[f"progress/{name}"] = np.concatenate([getattr(pool._progress, name) for pool in pools])
-    whole._join(arrays | records.state())
-    whole._records.monitor = records.monitor
+        setattr(whole._progress, name, np.concatenate([getattr(pool._progress, name) for pool in pools]))
+    backend, parts = backends.create(whole.backend, whole.device, whole._plan), [pool._ready() for pool in pools]
+    kept = {"parameters": True, "slots": True, "best": whole._kept_best, "average": whole._plan.keeps_average}
+    for name in (name for name, is_kept in kept.items() if is_kept):
+        backend.restore(name, _taker(parts, name))
+    whole._backend = backend
     return whole
 
 
-def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+def _taker(parts: Sequence[Backend], name: str) -> Callable[[int], np.ndarray]:
+    """A function that returns so many next numbers of a buffer of all backends, one behind the other; parameters where
+    one has no such buffer."""
+    streams = (part.stream(name if name in part.buffers() else "parameters") for part in parts)
+    rest = itertools.chain.from_iterable(streams)
+    left = np.zeros(0)
+
+    def take(n: int) -> np.ndarray:
+        nonlocal left
+        found = [left]
+        while sum(map(len, found)) < n:
+            found.append(next(rest))
+        values = np.concatenate(found[len(left) == 0 :]) if n else left[:0]
+        left = values[n:]
+        return values[:n]
+
+    return take

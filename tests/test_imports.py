@@ -15,10 +15,11 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # don't know of each other. A folder stands for all modules in it, whose order is below.
 ORDER = [
     ["errors", "console"],
+    ["persistence"],
     ["arrays", "checks", "interrupts", "copying", "exclusion"],
     ["formulas"],
     ["specs", "data.sets"],
-    ["data", "backends.layout", "persistence", "training.progress", "training.metrics", "export.methods"],
+    ["data", "backends.layout", "archive", "training.progress", "training.metrics", "export.methods"],
     ["mlp", "backends.base", "backends.step_inputs"],
     ["ensemble"],
     ["export"],
@@ -30,6 +31,7 @@ ORDER = [
     ["training", "backends.m3"],
     ["backends.numba", "backends.cupy", "backends.reference"],
     ["backends"],
+    ["pool_file"],
     ["pool"],
     ["plots"],
     [""],
@@ -73,7 +75,7 @@ ORDER_INSIDE = {
         [""],
     ],
     "app": [
-        ["main", "tables", "machine"],
+        ["main", "tables", "machine", "typed"],
         ["columns", "choices"],
         ["preparation"],
         ["folder", "scores", "onnx_table"],

@@ -8,7 +8,7 @@ as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -199,12 +199,15 @@ class Backend(Protocol):
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         """Replace a member's parameters, and its average by them, and clear its slots."""
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All buffers in canonical order (layout.PoolLayout.canonical), for files: "parameters", "slots", maybe
-        "best", and "average" where a member averages; that of members that don't are their parameters."""
+    def buffers(self) -> dict[str, int]:
+        """How many numbers each buffer holds in canonical order (layout.PoolLayout.canonical): "parameters", "slots",
+        maybe "best", and "average" where a member averages; that of members that don't are their parameters."""
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """The inverse of `state`."""
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        """The numbers of one of these buffers in canonical order, in parts of a few megabytes at most."""
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        """The inverse of `stream`, which makes the buffer where there is none: take(n) returns the next n numbers."""
 
     def take(self, plan: Plan, positions: np.ndarray) -> Any:
         """A backend for a subset of the members, with copies of their buffers."""
