@@ -12,7 +12,7 @@ from pmlp_np import checks, errors
 from pmlp_np.backends.base import Backend, Control, Plan
 from pmlp_np.data.sets import Sets
 from pmlp_np.data.tables import as_features, feature_sets
-from pmlp_np.errors import DataError, compose, require_memory, show
+from pmlp_np.errors import DataError, UndefinedLabelError, compose, require_memory, show
 
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
 _CHUNK_BYTES = 64 << 20
@@ -31,7 +31,7 @@ def predictions(
 ) -> np.ndarray:
     """What `link` makes of the raw outputs of the members at these positions, or the mean of that; see Pool.forward.
 
-    ready: gives the backend once all else is checked.
+    ready: gives the backend once all else is checked. Raises UndefinedLabelError, its places counted among `positions`.
     """
     if reduce not in (None, "mean"):
         raise DataError(compose("reduce", "'mean' or None", show(reduce)))
@@ -41,7 +41,7 @@ def predictions(
     if out is None and reduce is None and most <= errors.SMALL_NEED:
         raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
         ready().forward(positions, feature_sets(x, plan.features), raw, weights, UNWATCHED)
-        return link(raw)
+        return _linked(link, raw)
     like = link(np.zeros((1, 1, n_raw), plan.dtype))
     shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
     result_dtype = like.dtype
@@ -55,7 +55,7 @@ def predictions(
         raw = out.reshape(len(positions), len(x), n_raw)
         backend.forward(positions, columns, raw, weights, UNWATCHED)
         for piece in _slices(len(out), out[:1].nbytes):
-            linked = link(raw[piece])
+            linked = _linked(link, raw[piece], piece.start)
             # A view: raw outputs are the predictions, and lie where they belong.
             if not np.may_share_memory(linked, raw):
                 out[piece] = linked
@@ -63,13 +63,22 @@ def predictions(
     total = np.zeros(shape, np.float64) if reduce else None
     for piece, raw in _raw_pieces(plan, backend, positions, columns, weights):
         if total is None:
-            out[piece] = link(raw)
+            out[piece] = _linked(link, raw, piece.start)
         else:
             for values in link(raw):
                 total += values
     if total is not None:
         out[...] = total / len(positions)
     return out
+
+
+def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: int = 0) -> np.ndarray:
+    """What `link` makes of the raw outputs of the members from place `first` on."""
+    try:
+        return link(raw)
+    except UndefinedLabelError as error:
+        error.places[:, 0] += first
+        raise
 
 
 def _raw_pieces(

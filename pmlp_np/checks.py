@@ -50,6 +50,19 @@ def whole_array(value: Any) -> np.ndarray | None:
     return found.astype(np.int64)
 
 
+def numbers(name: str, value: Any) -> np.ndarray:
+    """Real numbers as an array, of any type that holds such; not a copy where the value is one."""
+    try:
+        found = np.asarray(value)
+    except Exception as error:  # whatever an object raises that can't become an array
+        raise DataError(compose(name, "an array of numbers", show(value))) from error
+    if found.dtype.kind not in "fiub":
+        raise DataError(compose(name, "an array of real numbers", f"one of {found.dtype}"))
+    if np.ma.is_masked(value):
+        raise DataError(compose(name, "an array of numbers", "one of which some are masked"))
+    return found
+
+
 def ids(value: Any, n: int) -> np.ndarray:
     """n distinct ids, (n,) int64; None stands for 0 ... n - 1."""
     if value is None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
+from pmlp_np.checks import numbers
 from pmlp_np.copying import Independent
-from pmlp_np.errors import DataError, FileFormatError, compose, show
+from pmlp_np.errors import DataError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
-from pmlp_np.mlp import MLP
-from pmlp_np.persistence import read_archive, unfit, write_archive
+from pmlp_np.mlp import MLP, require_finite
 
 
 class Ensemble(Independent, Exportable):
@@ -25,7 +26,8 @@ class Ensemble(Independent, Exportable):
     As attributes, `mlps` is a tuple and `weights` a float64 array of sum 1. Means are taken in float64 and returned in
     the networks' dtype; networks of weight 0 are not asked.
 
-    Raises DataError where a network doesn't fit the first, by position, or weights are no weights.
+    Raises DataError where a network doesn't fit the first, by position, or has weights that are not finite (of a member
+    that diverged) and counts, or weights are no weights.
 
         ensemble = pool.ensemble([17, 4, 23]);  ensemble.predict(X);  ensemble.to_onnx("mean.onnx")
     """
@@ -43,6 +45,9 @@ class Ensemble(Independent, Exportable):
                 if got != expected:
                     raise DataError(compose(f"mlps[{i}].{name}", f"{expected}, as in mlps[0]", f"{got}"))
         self.weights = _shares(weights, len(self.mlps))
+        for i, (w, mlp) in enumerate(zip(self.weights.tolist(), self.mlps, strict=True)):
+            if w > 0.0:
+                require_finite(f"mlps[{i}]", mlp, "Leave it out, or give it weight 0.")
         self._loss = first._loss
 
     @property
@@ -139,7 +144,7 @@ class Ensemble(Independent, Exportable):
         """Write the ensemble to a file (a zip of .npy arrays and a JSON header; no pickle)."""
         headers, arrays = [], {"weights": self.weights}
         for i, mlp in enumerate(self.mlps):
-            header, own = mlp._parts()
+            header, own = mlp._parts(f"mlps[{i}]")
             headers.append(header)
             arrays |= {f"{i}/{name}": array for name, array in own.items()}
         write_archive(path, "ensemble", {"mlps": headers}, arrays)
@@ -149,20 +154,22 @@ class Ensemble(Independent, Exportable):
         """Read an ensemble that `save` wrote. Raises FileFormatError for any other file."""
         head, arrays = read_archive(path, "ensemble")
         try:
-            mlps = []
-            for i, header in enumerate(head["mlps"]):
-                prefix = f"{i}/"
-                own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-                mlps.append(MLP._from_parts(header, own))
-            found = cls(mlps, weights := arrays["weights"])
-            if weights.dtype != np.float64 or not np.allclose(weights, found.weights, rtol=1e-9, atol=0.0):
+            if head.keys() != {"mlps"} or not isinstance(head["mlps"], list) or "weights" not in arrays:
+                raise DataError(compose("header", "a list of networks, and their weights", show(list(head))))
+            weights, parts = arrays.pop("weights"), [dict[str, np.ndarray]() for _ in head["mlps"]]
+            places = {str(i): i for i in range(len(parts))}
+            for name, array in arrays.items():
+                number, _, rest = name.partition("/")
+                if number not in places:
+                    raise DataError(compose("arrays", f"those of {len(parts)} networks", show(name)))
+                parts[places[number]][rest] = array
+            found = cls([MLP._from_parts(*pair) for pair in zip(head["mlps"], parts, strict=True)], weights)
+            fits = weights.dtype == np.float64 and np.allclose(weights, found.weights, rtol=1e-9, atol=0.0)
+            if not fits:
                 raise DataError(compose("weights", "float64 numbers of sum 1", show(weights)))
             found.weights = weights  # to the last bit
             return found
-        except (KeyError, TypeError) as error:
-            name = f"file {os.fspath(path)}"
-            raise FileFormatError(compose(name, "all parts of an ensemble", f"none named {error}")) from error
-        except ValueError as error:
+        except MISFITS as error:
             raise unfit(path, "an ensemble", error) from error
 
     def __repr__(self) -> str:
@@ -177,10 +184,7 @@ def _shares(weights: Any, n: int) -> np.ndarray:
     """(n,) float64 numbers of sum 1. DataError where they can't be had of what is given."""
     if weights is None:
         return np.full(n, 1.0 / n)
-    try:
-        given = np.asarray(weights, np.float64)
-    except (TypeError, ValueError):
-        given = np.empty(())
+    given = numbers("weights", weights).astype(np.float64)
     if given.shape != (n,):
         raise DataError(compose("weights", f"a number for each of {n} networks", show(weights)))
     for i, w in enumerate(given.tolist()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -11,26 +12,36 @@ import numpy as np
 
 from pmlp_np import backends, checks, interrupts
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
-from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.archive import MISFITS, open_archive, unfit, write_archive
+from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.copying import Independent, attributes
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.data.weights import EVALUATED, put_weights
+from pmlp_np.divergence import diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
+from pmlp_np.errors import (
+    DataError,
+    FileFormatError,
+    UndefinedLabelError,
+    compose,
+    require_memory,
+    show,
+    unknown_name,
+)
 from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
 from pmlp_np.formulas import random
-from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
+from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.persistence import read_archive, unfit, write_archive
+from pmlp_np.pool_file import PoolFile, arrays_of, header_of
 from pmlp_np.report import Table, leaderboard
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
-from pmlp_np.training.measuring import measured, require_measurable
+from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
-from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
+from pmlp_np.training.monitoring import Callback, Records, joined
 
 _WEIGHTS = ("last", "best", "average")
 
@@ -96,6 +107,15 @@ class Pool(Independent):
         self._start()
         require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
 
+    @classmethod
+    def _of(cls, plan: Plan, ids: np.ndarray, backend: str, device: str) -> Pool:
+        """A pool that has not trained, of parts that were checked."""
+        pool = object.__new__(cls)
+        pool.backend, pool.device, pool.ids_, pool._plan = backend, device, ids, plan
+        pool.ids_.setflags(write=False)
+        pool._start()
+        return pool
+
     def _start(self) -> None:
         """A pool that has not trained."""
         self._backend: Backend | None = None
@@ -157,7 +177,7 @@ class Pool(Independent):
 
     @property
     def status_(self) -> list[str]:
-        """Each member's status: "ok", "diverged" or "stopped early"."""
+        """Each member's status: "ok", "diverged", "stopped early" or "stopped" (by a callback)."""
         return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
 
     def __repr__(self) -> str:
@@ -263,7 +283,7 @@ class Pool(Independent):
                 self._start()
                 self._given = given
             self._progress, self._records = Progress.start(len(self)), Records(len(self))
-            return self._train(data, validation, settings)
+            return self._train(data, validation, settings, np.ones(len(self), bool))
 
     @alone
     def partial_fit(
@@ -291,11 +311,27 @@ class Pool(Independent):
         sample_weight: Any = None,
         class_weight: Any = None,
         validation_rows: Any = None,
+        members: Any = None,
     ) -> Pool:
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
 
-        Optimizers keep their state. An epoch that a budget or Ctrl-C cut short is finished first, and counts as one.
-        Members that stopped early go on unless `early_stopping` is on; diverged ones don't.
+        members: ids of those to train, which go on even where they had stopped; all others rest. Data and weights are
+            given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
+            those that a callback stopped rest, and so do diverged ones.
+
+        Optimizers keep their state. Schedules go on, too: without `schedule_epochs` theirs are the epochs of the first
+        fit, so that more calls go on at the end of one_cycle, linear and polynomial (a rate of about 0), and begin
+        another cycle of cosine; in a loop of short calls, say schedule_epochs=... in the specs.
+
+        An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
+        has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
+
+        Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
+        had never had any. With other validation data than before, the best weights so far are measured on them first,
+        and are replaced by better ones with or without `early_stopping`. Members that rest, or diverge here, keep
+        theirs.
+
+        Raises DataError also for ids in `members` that are not here, or have diverged.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
@@ -305,11 +341,27 @@ class Pool(Independent):
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
             raise DataError(compose("features", "those that fit was given, or None", "others", mend))
+        asked, status = np.ones(len(self), bool), self._progress.status
+        if members is not None:
+            positions = self._positions(members)
+            mend = "set_weights gives a member new weights, and fit begins anew with all."
+            refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
+                            "members that have not diverged, to train on", mend)  # fmt: skip
+            asked = np.isin(self._everyone, positions)
         data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
         with interrupts.fitting(settings.on_interrupt):
-            if not settings.early_stopping:
-                self._progress.status[self._progress.status == STOPPED_EARLY] = READY
-            return self._train(data, validation, settings)
+            if members is not None:
+                self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
+            elif not settings.early_stopping:
+                self._go_on(status == STOPPED_EARLY)
+            return self._train(data, validation, settings, asked)
+
+    def _go_on(self, stopped: np.ndarray) -> None:
+        """Have these members (a mask), which had stopped, go on: they wait for something better from now on."""
+        self._progress.status[stopped] = READY
+        self._records.waits_from[stopped] = np.maximum(
+            self._records.waits_from[stopped], self._progress.epoch[stopped] - 1
+        )
 
     def _feature_sets(self, features: Any) -> Sets | None:
         return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")
@@ -323,7 +375,7 @@ class Pool(Independent):
                 expected = f"{len(weights[0])}, as the weights that set_weights gave it"
                 raise DataError(compose(name, expected, str(fan_in[position])))
 
-    def _train(self, rows: Rows, validation: Rows | None, settings: Settings) -> Pool:
+    def _train(self, rows: Rows, validation: Rows | None, settings: Settings, asked: np.ndarray) -> Pool:
         counts = rows.counts(len(self))
         own, most = self.specs.batch_size, int(counts.max())
         batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
@@ -335,15 +387,13 @@ class Pool(Independent):
             return self
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = "interrupted"
-        try:
-            watch = watch_of(self._plan, settings)
-            self.ended_ = train(
-                backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_
-            )
-        finally:
-            if self._kept_best:
-                # Who has no validated epoch to be best at is at its best where it stands.
-                backend.keep_best(np.flatnonzero(self._records.best_epoch < 0))
+        healthy = self._progress.status != DIVERGED
+        watch = watch_of(self._plan, settings)
+        self.ended_ = train(
+            backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_, asked,
+            self._kept_best,
+        )  # fmt: skip
+        say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
 
     def _ready(self) -> Backend:
@@ -376,11 +426,12 @@ class Pool(Independent):
 
         members: ids to ask, in this order. Default: all.
         out: an array of the result's shape and dtype to write to.
-        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs).
-        weights: "last", "best" or "average"; default "best" after early stopping, else "last". "average" of members
-            that keep none are their last.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). Of all members, those that diverged
+            are left out, and a pm.DivergedWarning says so; by id they are refused.
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Those of members that
+            keep no best or no average are their last.
 
-        Raises MemoryNeededError where the result would not fit.
+        Raises MemoryNeededError where the result would not fit; DataError also for a mean of members that diverged.
         """
         return self._predict(X, members, out, reduce, weights, lambda raw: raw)
 
@@ -393,6 +444,9 @@ class Pool(Independent):
         axis: means of values, or labels by the mean of probabilities.
 
         Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
+
+        Values of members that diverged may be NaN. No label is made of NaN: DataError, which names the members, or
+        rows of X that are too large. Members that did not: `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
         """
         loss = self._plan.loss
         if reduce is None or not loss.has_probabilities:
@@ -502,12 +556,12 @@ class Pool(Independent):
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
         data = self._asked_rows(X, y, positions, rows, sample_weight)
-        source = ("y", None) if rows is None else ("rows", self.ids_)
-        require_measurable(names, self._plan, positions, data, "metric", *source)
+        source = "y" if rows is None else "rows"
+        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
         means = backend.evaluate(positions, data, weights, UNWATCHED)
         if not names:
-            return self._plan.loss.finish(means[1])
+            return finished_score(self._plan.loss, means)
         return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
@@ -529,7 +583,13 @@ class Pool(Independent):
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
         positions, weights = self._positions(members), self._checked_weights(weights)
-        return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        lost = diverged(self._progress, self._records, weights)
+        if reduce == "mean":
+            positions = who_counts(positions, self.ids_, lost, members is not None)
+        try:
+            return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        except UndefinedLabelError as error:
+            raise of_members(error, self.ids_[positions], lost[positions]) from None
 
     def _positions(self, members: Any) -> np.ndarray:
         if members is None:
@@ -572,11 +632,12 @@ class Pool(Independent):
 
         Ranked by the validation score or what `fit` was told to monitor (ties: validation loss), where there is one,
         else by the training loss; members without are last, in pool order. Figures are those of the best epoch where
-        early stopping kept it, else of the last.
+        early stopping kept it, else of the last. All validation figures are of the validation data given last, on which
+        earlier weights were measured again; `history_` keeps what was measured in its time.
 
         Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
         of the epoch under way), status, loss, validation_loss, metric (what ranks: the score's name, or the monitored),
-        validation_score (its value), best_epoch (counted from 1; 0: none yet; None where best weights are not kept);
+        validation_score (its value), best_epoch (counted from 1; 0: none; None where best weights are not kept);
         then one for each metric that was computed, as "validation_r2".
         """
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
@@ -598,10 +659,14 @@ class Pool(Independent):
         ids: of the members, in this order; one that is named twice counts twice.
         weights: how much each counts, numbers at least 0, scaled to sum 1. Default None: all the same.
 
-        Members are taken as `extract` takes them. Raises DataError for ids that are not here, and for weights that fit
-        no ensemble.
+        Members are taken as `extract` takes them. Raises DataError for ids that are not here or of members that
+        diverged, and for weights that fit no ensemble.
         """
-        return Ensemble([self.extract(id) for id in self.ids_[self._positions(ids)].tolist()], weights)
+        positions = self._positions(ids)
+        lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
+        mend = "Leave them out: pool.leaderboard() ranks them last."
+        refuse_diverged("ids", self.ids_[positions[lost]], "members that have not diverged, to take a mean of", mend)
+        return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
     @alone
     def set_weights(self, id: int, mlp: MLP) -> None:
@@ -646,12 +711,7 @@ class Pool(Independent):
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
-        part = object.__new__(Pool)
-        part.backend, part.device = self.backend, self.device
-        part.ids_ = self.ids_[positions]
-        part.ids_.setflags(write=False)
-        part._plan = self._plan.take(positions)
-        part._start()
+        part = Pool._of(self._plan.take(positions), self.ids_[positions], self.backend, self.device)
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
         part._progress, part._records = self._progress.take(positions), self._records.take(positions)
         part._given = {i: self._given[p] for i, p in enumerate(positions.tolist()) if p in self._given}
@@ -663,64 +723,38 @@ class Pool(Independent):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
         require_whole("save", self._trainer)
-        plan = self._plan
-        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
-        header |= {"loss": to_plain(plan.loss)}
-        header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
-        header |= {"monitor": self._records.monitor}
-        arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
-        if plan.features is not None:
-            arrays |= {f"features/{name}": column for name, column in plan.features.columns().items()}
-        arrays |= {"ids": self.ids_, "stream_key": plan.stream_key, "order_key": plan.order_key}
-        arrays |= {f"progress/{name}": column for name, column in vars(self._progress).items()}
-        arrays |= self._records.state()
-        arrays |= {f"state/{name}": values for name, values in self._ready().state().items()}
-        for position, (weights, biases) in self._given.items():
-            arrays |= {f"given/{position}/weights/{k}": w for k, w in enumerate(weights)}
-            arrays |= {f"given/{position}/biases/{k}": b for k, b in enumerate(biases)}
+        backend = self._ready()
+        header = header_of(self._plan, self.backend, self.device, self._kept_best, self.ended_, self._records.monitor)
+        if self._kept_best and "best" not in backend.buffers():
+            backend.keep_best(self._everyone)
+        arrays = arrays_of(self._plan, self.ids_, self._progress, self._records, self._given, backend)
         write_archive(path, "pool", header, arrays)
-
-    def _join(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over progress, records and buffers from arrays named as in a file."""
-        self._progress = Progress(**_named(arrays, "progress/"))
-        self._records = Records(len(self), _named(arrays, "curves/"))
-        self._records.best_value, self._records.best_epoch = arrays["best_value"], arrays["best_epoch"]
-        for name, values in _named(arrays, "given/").items():
-            position, kind, _ = name.split("/")
-            given = self._given.setdefault(int(position), ([], []))
-            given[0 if kind == "weights" else 1].append(values)
-        backend = backends.create(self.backend, self.device, self._plan)
-        backend.restore(_named(arrays, "state/"))
-        self._backend = backend
 
 
 def load(path: str | os.PathLike[str]) -> Pool:
     """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
-    head, arrays = read_archive(path, "pool")
-    try:
-        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"],
-                    from_plain(head["loss"]),
-                    backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
-        pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
-        if features := _named(arrays, "features/"):
-            pool._plan.features = Sets.from_columns(features)
-        pool._join(arrays)
-        if head["monitor"] not in MONITORS:
-            mend = "Open it with the version of pmlp_np that wrote it."
-            raise FileFormatError(
-                compose(f"file {os.fspath(path)}", "a metric to monitor", show(head["monitor"]), mend)
-            )
-        pool._records.monitor = head["monitor"]
-        pool._kept_best, pool.ended_ = bool(head["kept_best"]), head["ended"]
-        return pool
-    except (KeyError, TypeError) as error:
-        raise FileFormatError(
-            compose(f"file {os.fspath(path)}", "all parts of a pool", f"none named {error}")
-        ) from error
-    except FileFormatError:
-        raise
-    except ValueError as error:
-        raise unfit(path, "a pool", error) from error
+    with open_archive(path, "pool") as archive:
+        try:
+            return _read(PoolFile(archive))
+        except FileFormatError:
+            raise
+        except MISFITS as error:
+            raise unfit(path, "a pool", error) from error
+
+
+def _read(file: PoolFile) -> Pool:
+    head = file.header
+    specs, (ids, stream_key, order_key) = file.specs(), file.keys()
+    plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
+                file.features())  # fmt: skip
+    file.check_plan(plan)
+    pool = Pool._of(plan, ids, file.backend, head["device"])
+    pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
+    pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    backend = backends.create(pool.backend, pool.device, plan)
+    file.restore(backend, plan, pool._progress)
+    pool._backend = backend
+    return pool
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
@@ -763,18 +797,31 @@ def concat(pools: Sequence[Pool]) -> Pool:
     whole._kept_best = any(pool._kept_best for pool in pools)
     if all(pool._backend is None for pool in pools):
         return whole
-    records, states = joined([pool._records for pool in pools]), []
-    for pool in pools:
-        state = pool._ready().state()
-        kept = {"best": whole._kept_best, "average": whole._plan.keeps_average}
-        states.append(state | {name: state.get(name, state["parameters"]) for name, is_kept in kept.items() if is_kept})
-    arrays = {f"state/{name}": np.concatenate([state[name] for state in states]) for name in states[0]}
+    whole._records = joined([pool._records for pool in pools])
     for name in vars(first._progress):
-        arrays[f"progress/{name}"] = np.concatenate([getattr(pool._progress, name) for pool in pools])
-    whole._join(arrays | records.state())
-    whole._records.monitor = records.monitor
+        setattr(whole._progress, name, np.concatenate([getattr(pool._progress, name) for pool in pools]))
+    backend, parts = backends.create(whole.backend, whole.device, whole._plan), [pool._ready() for pool in pools]
+    kept = {"parameters": True, "slots": True, "best": whole._kept_best, "average": whole._plan.keeps_average}
+    for name in (name for name, is_kept in kept.items() if is_kept):
+        backend.restore(name, _taker(parts, name))
+    whole._backend = backend
     return whole
 
 
-def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+def _taker(parts: Sequence[Backend], name: str) -> Callable[[int], np.ndarray]:
+    """A function that returns so many next numbers of a buffer of all backends, one behind the other; parameters where
+    one has no such buffer."""
+    streams = (part.stream(name if name in part.buffers() else "parameters") for part in parts)
+    rest = itertools.chain.from_iterable(streams)
+    left = np.zeros(0)
+
+    def take(n: int) -> np.ndarray:
+        nonlocal left
+        found = [left]
+        while sum(map(len, found)) < n:
+            found.append(next(rest))
+        values = np.concatenate(found[len(left) == 0 :]) if n else left[:0]
+        left = values[n:]
+        return values[:n]
+
+    return take

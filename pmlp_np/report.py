@@ -81,11 +81,13 @@ def leaderboard(plan: Plan, progress: Progress, records: Records, ids: np.ndarra
     # A diverged member's last figure stands at the epoch that it did not finish.
     latest = last + ((progress.minibatch > 0) & (progress.status != READY))
     loss = _at(records.curves.get("loss"), np.where(has_best, best, latest), n)
-    validation = _at(records.curves.get("validation_loss"), best, n)
+    figures = {name: column.astype(np.float64) for name, column in records.shown.items()}
+    unknown = np.full(n, np.nan)
+    validation = figures.get("validation_loss", unknown)
     ranks = ranker(records.monitor)
-    score = _at(records.curves.get(f"validation_{ranks}"), best, n)
+    score = figures.get(f"validation_{ranks}", unknown)
     keys = [-score if grows(ranks, plan.loss) else score, validation] if np.isfinite(score).any() else [loss]
-    metrics = {name: _at(curve, best, n) for name, curve in records.curves.items() if name not in _OWN_CURVES}
+    metrics = {name: figures.get(name, unknown) for name in records.curves if name not in _OWN_CURVES}
     # A diverged member is of use only where its best weights were kept.
     useless = (progress.status == DIVERGED) & ~(kept_best & (records.best_epoch >= 0))
     order = np.lexsort([np.where(np.isfinite(key) & ~useless, key, np.inf) for key in reversed(keys)])

@@ -48,7 +48,7 @@ def export_model(
     kind = format_of(format, out)
     if raw_table and kind != "onnx":
         raise DataError(compose("--raw-table", "format onnx, which alone can hold the preparation", kind))
-    folder.check_file(out, overwrite)
+    folder.check_file(out, overwrite, result.files())
     ids, preparation = result.ids(member, ensemble), result.preparation
     if kind == "sklearn":
         _require_expressible(result, ids)

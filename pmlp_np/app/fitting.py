@@ -48,10 +48,10 @@ def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, scr
     metric = run.metric_of(target.task, choices)
     scale = scores.in_own_units(metric, 1.0, target)
     epochs, _ = choices.epochs_and_patience()
+    before = len(problem.notes)
     with Watching(screen, pool, epochs, choices.seconds(), metric, scale, METRICS[metric].grows) as watching:
         trained = run.train(problem, choices, pool, watching)
     with screen.busy(f"Writing {out}"):
-        before = len(problem.notes)
         found = run.write(trained, out, overwrite, draw_all)
     screen.notes(problem.notes[before:])
     _conclude(trained, out, screen)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,10 +87,11 @@ def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
     batch = choices.batch(len(problem.parts["training"]))
     warm_up(pool, problem, choices)
     began = time.perf_counter()
-    pool.fit(
-        X, y, batch_size=batch, validation_data=(X[::3], y[::3]), progress=False, n_threads=choices.threads,
-        on_interrupt="raise",
-    )  # fmt: skip
+    with _divergence_unsaid():
+        pool.fit(
+            X, y, batch_size=batch, validation_data=(X[::3], y[::3]), progress=False, n_threads=choices.threads,
+            on_interrupt="raise",
+        )  # fmt: skip
     seconds = time.perf_counter() - began
     parameters = sum(record["parameters"] for record in pool.leaderboard())
     return parameters * WORK_OF_A_ROW * len(X) / seconds
@@ -114,10 +117,16 @@ def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
     few = pool.specs[list(first.values())]
     small = pm.Pool(few, pool.n_features, pool.n_outputs, pool.loss)
     rows = problem.of("training")[0][:4], problem.of("training")[1][:4]
-    small.fit(
-        *rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads,
-        on_interrupt="raise",
-    )  # fmt: skip
+    with _divergence_unsaid():
+        small.fit(
+            *rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads,
+            on_interrupt="raise",
+        )  # fmt: skip
+
+
+def _divergence_unsaid() -> contextlib.AbstractContextManager[Any]:
+    """The command says itself, in a note, which members diverged, and nothing of those that only warm it up."""
+    return warnings.catch_warnings(action="ignore", category=pm.DivergedWarning)
 
 
 def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
@@ -132,7 +141,7 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
     more = [name for name in dict.fromkeys((*usual, metric)) if not (own and name in ("rmse", "accuracy"))]
     began = time.perf_counter()
     # The command says itself how training ended.
-    with interrupts.unannounced():
+    with interrupts.unannounced(), _divergence_unsaid():
         pool.fit(
             *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
             validation_data=problem.weighted("validation"), early_stopping=True, patience=patience,
@@ -274,7 +283,7 @@ def write(
         (draft / folder.PLOTS).mkdir()
         trained.problem.notes.extend(draw(trained.pool, trained.problem.preparation.target, draft / folder.PLOTS))
         found.update(report(trained, out))
-        folder.write_text(draft / folder.RUN, folder.as_json(found))
+        folder.write_run(draft, found)
 
     folder.write_folder(out, overwrite, fill)
     return found

@@ -8,7 +8,7 @@ as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,9 +19,9 @@ from pmlp_np.data.sets import Sets
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.specs.members import Specs
 
-# Status of a member.
-READY, DIVERGED, STOPPED_EARLY = 0, 1, 2
-STATUS_NAMES = ("ok", "diverged", "stopped early")
+# Status of a member. STOPPED: by a callback.
+READY, DIVERGED, STOPPED_EARLY, STOPPED = 0, 1, 2, 3
+STATUS_NAMES = ("ok", "diverged", "stopped early", "stopped")
 
 # Orders in which an epoch visits the rows.
 IN_ORDER, SHARED_ORDER, MEMBER_ORDER = 0, 1, 2
@@ -78,8 +78,10 @@ class Progress(Independent):
     """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
     status.
 
-    fit_epochs: the epochs of its first fit, by which its schedule goes; 0 before. rate_factor: what reductions on a
-    plateau have left of its learning rate; plateau_loss, plateau_wait: its lowest loss, and epochs since.
+    cursor_key: (n_members,) uint64, any value: what the epoch under way was begun with, data, order and batch size (see
+    `training.cursor`); 0 where none is. fit_epochs: the epochs of its first fit, by which its schedule goes; 0 before.
+    rate_factor: what reductions on a plateau have left of its learning rate; plateau_loss, plateau_wait: its lowest
+    loss, and epochs since.
     """
 
     epoch: np.ndarray
@@ -87,6 +89,7 @@ class Progress(Independent):
     loss_sum: np.ndarray
     step: np.ndarray
     status: np.ndarray
+    cursor_key: np.ndarray
     fit_epochs: np.ndarray
     rate_factor: np.ndarray
     plateau_loss: np.ndarray
@@ -98,7 +101,8 @@ class Progress(Independent):
             return np.zeros(n_members, np.int64)
 
         ones, infinite = np.ones(n_members), np.full(n_members, np.inf)
-        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros(), zeros(), ones, infinite, zeros())
+        key = np.zeros(n_members, np.uint64)
+        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros(), key, zeros(), ones, infinite, zeros())
 
     def restart(self, position: int) -> None:
         """Set a member back to before its first fit."""
@@ -195,12 +199,15 @@ class Backend(Protocol):
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         """Replace a member's parameters, and its average by them, and clear its slots."""
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All buffers in canonical order (layout.PoolLayout.canonical), for files: "parameters", "slots", maybe
-        "best", and "average" where a member averages; that of members that don't are their parameters."""
+    def buffers(self) -> dict[str, int]:
+        """How many numbers each buffer holds in canonical order (layout.PoolLayout.canonical): "parameters", "slots",
+        maybe "best", and "average" where a member averages; that of members that don't are their parameters."""
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """The inverse of `state`."""
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        """The numbers of one of these buffers in canonical order, in parts of a few megabytes at most."""
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        """The inverse of `stream`, which makes the buffer where there is none: take(n) returns the next n numbers."""
 
     def take(self, plan: Plan, positions: np.ndarray) -> Any:
         """A backend for a subset of the members, with copies of their buffers."""

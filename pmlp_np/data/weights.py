@@ -11,6 +11,7 @@ A row of weight 0 may have any target: it is neither checked nor read.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from pmlp_np import checks
 from pmlp_np.backends.base import Rows
 from pmlp_np.data.tables import _as_numbers
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.formulas.losses import Loss
 
 # What weighted means of an evaluation are computed in, whatever the pool's dtype is.
@@ -63,6 +64,7 @@ def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") 
     if given is None:
         return None
     values = _as_numbers(given, name)
+    require_memory(name, 9 * values.size, f"Weights that all members share, ({n},), take less.")
     if values.shape not in ((n,), (n_members, n)):
         expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"
         raise DataError(compose(name, expected, str(values.shape)))
@@ -73,14 +75,15 @@ def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") 
         at = place[1:] if values.ndim == 1 else place
         got = f"{weights[tuple(place)]} at {at.tolist()}"
         raise DataError(compose(name, "finite numbers, at least 0", got))
-    of = None if len(weights) == 1 else np.arange(n_members)
-    return Weights(name, _scaled(weights), weights > 0, of)
+    of, positive = None if len(weights) == 1 else np.arange(n_members), weights > 0
+    return Weights(name, _scaled(weights), positive, of)
 
 
 def _scaled(lines: np.ndarray) -> np.ndarray:
-    """Each line times a power of two, its largest number between 1/2 and 1; exact, unless it becomes subnormal."""
+    """Each line times a power of two, in place: its largest number is between 1/2 and 1 then. Exact, unless a number
+    becomes subnormal."""
     _, exponent = np.frexp(lines.max(axis=1, keepdims=True))
-    return np.ldexp(lines, -exponent)
+    return np.ldexp(lines, -exponent, out=lines)
 
 
 def put_weights(
@@ -150,20 +153,20 @@ def times_class_weights(
         positive = weights.positive & (table[labels] > 0)
         return Weights(name, _scaled(weights.lines * table[labels]), positive, weights.of)
     sets: dict[tuple[int, int], int] = {}
-    lines: list[np.ndarray] = []
     of = np.empty(len(ids), np.int64)
     for i in range(len(ids)):
         key = weights.line_of(i), 0 if rows.rows is None else int(rows.rows.of[i])
-        if key not in sets:
-            sets[key] = len(lines)
-            own = np.arange(rows.n) if rows.rows is None else rows.rows.arrays[key[1]]
-            own = own[weights.positive[key[0]][own]]
-            counts = np.bincount(labels[own], minlength=n_outputs)
-            present = max(1, np.count_nonzero(counts))
-            lines.append(weights.lines[key[0]] * (len(own) / (present * np.maximum(counts, 1)))[labels])
-        of[i] = sets[key]
-    line_of = np.array([line for line, _ in sets])
-    return Weights(name, _scaled(np.stack(lines)), weights.positive[line_of], None if len(lines) == 1 else of)
+        of[i] = sets.setdefault(key, len(sets))
+    require_memory(name, 9 * len(sets) * rows.n, "A dict of class weights takes one line for all members.")
+    lines = np.empty((len(sets), rows.n))
+    for (line, row_set), into in zip(sets, lines, strict=True):
+        own = np.arange(rows.n) if rows.rows is None else rows.rows.arrays[row_set]
+        own = own[weights.positive[line][own]]
+        counts = np.bincount(labels[own], minlength=n_outputs)
+        present = max(1, np.count_nonzero(counts))
+        np.multiply(weights.lines[line], (len(own) / (present * np.maximum(counts, 1)))[labels], out=into)
+    positive = weights.positive[[line for line, _ in sets]]
+    return Weights(name, _scaled(lines), positive, None if len(sets) == 1 else of)
 
 
 def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
@@ -176,7 +179,7 @@ def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
     for label, weight in pairs:
         good = checks.is_whole(label) and 0 <= label < n_outputs and checks.is_number(weight)
         # A whole number may be too large for a float.
-        if not good or not 0 <= weight <= np.finfo(np.float64).max:
+        if not good or not 0 <= weight <= sys.float_info.max:
             got = f"{show(label)}: {show(weight)}"
             raise DataError(compose("class_weight", f"{expected}; classes are 0 to {n_outputs - 1}", got))
         table[label] = weight
@@ -186,9 +189,10 @@ def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
 def first_without_weight(X: Any, sample_weight: Any) -> int | None:
     """The first row of X that is not finite, where only rows of weight 0 are not; else None."""
     try:
-        odd = np.logical_not(np.logical_and.reduce(np.isfinite(np.asarray(X, np.float64)), axis=1))
+        odd = np.logical_not(np.logical_and.reduce(np.isfinite(np.asarray(X)), axis=1))
         counts = (np.asarray(sample_weight, np.float64).reshape(-1, len(odd)) > 0).any(axis=0)
-    except (TypeError, ValueError):
+    except Exception:
+        # X or weights are none: the check of X has said so.
         return None
     return None if not odd.any() or (odd & counts).any() else int(np.argmax(odd))
 

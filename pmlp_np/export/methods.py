@@ -42,14 +42,17 @@ class Exportable:
         """The model as ONNX (opset 13, IR version 7), which ONNX Runtime 1.6 and newer runs. Needs the package onnx.
 
         Input: X (n_samples, n_features) of the model's dtype. Outputs, shaped as `predict` and its like return them:
-        `prediction`, and `std` or `quantiles` where the loss has them; for classes `label` and `probabilities`.
+        `prediction`, and `std` or `quantiles` where the loss has them; for classes `label` and `probabilities`. Where
+        raw outputs are not numbers, as of an X that is far too large, the label is -1 (of named classes "", or the
+        number below the least where -1 is a class).
 
         path: a file to write it to, whole or not at all. Default None: none.
         input_names: names of the columns, kept as JSON in the model's metadata ("feature_names").
         class_names: what labels are called, strings or whole numbers: one per class of cross-entropy, two for one
             output of binary cross-entropy. Default: labels are numbers from 0.
 
-        Raises DataError where names don't fit, ImportError where onnx is missing.
+        Raises DataError where names don't fit or weights are not finite (of a member that diverged), ImportError where
+        onnx is missing.
         """
         from pmlp_np.export.to_onnx import to_onnx
 
@@ -60,9 +63,10 @@ class Exportable:
 
         `forward` takes (n_samples, n_features) of the model's dtype and returns raw outputs as the model's own
         `forward` does; `predict`, `predict_proba`, `predict_std` and `predict_quantiles` return tensors, without
-        gradients. Its class is in pmlp_np/export/torch_module.py, which needs PyTorch alone.
+        gradients. The label is -1 where outputs are not numbers. Its class is in pmlp_np/export/torch_module.py, which
+        needs PyTorch alone.
 
-        Raises ImportError where PyTorch is missing.
+        Raises DataError where weights are not finite (of a member that diverged), ImportError where PyTorch is missing.
         """
         from pmlp_np.export.to_torch import to_torch
 
@@ -79,8 +83,9 @@ class Exportable:
         read have weights of zero there.
 
         Raises DataError for what scikit-learn can't express: activations other than identity, sigmoid, tanh and relu,
-        or several in one network; losses with several heads; ensembles of several outputs. ImportError where
-        scikit-learn is missing.
+        or several in one network; losses with several heads; ensembles of several outputs; and for weights that are not
+        finite (of a member that diverged). ImportError where scikit-learn is missing. What its predict makes of an X so
+        large that outputs overflow is scikit-learn's: look at predict_proba there.
         """
         from pmlp_np.export.to_sklearn import to_sklearn
 
@@ -102,7 +107,8 @@ class Exportable:
         input_names: names of the columns, by which a CSV file's columns are then found. Default: by their order.
         class_names: as for `to_onnx`; `predict` then returns names.
 
-        Raises DataError where names don't fit.
+        Raises DataError where names don't fit or weights are not finite (of a member that diverged). `predict` raises
+        ValueError, with the row, where outputs are not numbers, of which no label can be made.
         """
         from pmlp_np.export.to_python import to_python
 

@@ -300,7 +300,7 @@ class _Writer:
                 "    if (raw[o] != raw[o]) return -1;",
                 "    if (raw[o] > raw[label]) label = o;",
                 "}",
-                "return label;",
+                "return raw[label] - raw[label] == 0 ? label : -1;",
             ]
             said = f"The class, 0 to {n - 1}; {undefined}."
             texts.append(self.function(said, "int", "predict", f"const {kind} *x", lines))

@@ -195,14 +195,23 @@ class _Writer:
                 texts.append("\n".join(["def softmax(raw):", *(f"    {step}" for step in steps)]))
             lines = [f"return mean([{self.reading.link}(raw) for raw in members_forward(X)])"]
         scores, threshold = ("forward(X)", "0.0") if self.single else ("predict_proba(X)", "0.5")
+        undefined = "~np.isfinite(scores.max(axis=1))" if softmax else "np.isnan(scores).any(axis=1)"
         if softmax:
-            label = f"np.argmax({scores}, axis=1)"
+            label = "np.argmax(scores, axis=1)"
         else:
-            label = f"({scores}{'[:, 0]' if one else ''} > {threshold}).astype(np.int64)"
+            label = f"(scores{'[:, 0]' if one else ''} > {threshold}).astype(np.int64)"
         if self.has_names:
             label = f"CLASSES[{label}]"
+        lines_of_labels = [
+            f"scores = {scores}",
+            f"undefined = np.flatnonzero({undefined})",
+            "if len(undefined):",
+            '    raise ValueError(f"X: outputs of row {undefined[0]} are not numbers: no label can be made of them")',
+            f"return {label}",
+        ]
+        said_of_labels = f"{self.what.capitalize()} {self.shape}. ValueError where outputs are not numbers."
         texts += [
-            _function("predict", f"{self.what.capitalize()} {self.shape}.", [f"return {label}"]),
+            _function("predict", said_of_labels, lines_of_labels),
             _function("predict_proba", said, lines),
         ]
         return texts

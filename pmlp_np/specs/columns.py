@@ -76,16 +76,18 @@ def name_tables() -> dict[str, np.ndarray]:
     return tables | {f"{name}_names": np.array(option.choices) for name, option in OPTIONS.items() if option.choices}
 
 
-def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def read(columns: Mapping[str, Any], copy: bool = True) -> dict[str, np.ndarray]:
     """Columns and name tables of any version as columns of this one, every value checked.
+
+    Of options one row may stand for all members. copy: False takes the arrays over, and may change them.
 
     Raises FileFormatError for a column that is missing or damaged, and for a name in use that this version lacks.
     """
-    found = {name: _as_type(columns, name, dtype) for name, dtype in COLUMNS.items()}
+    found = {name: _as_type(columns, name, dtype, copy) for name, dtype in COLUMNS.items()}
     n, n_layers = len(found["bias"]), len(found["widths"])
     lengths = {"width_offsets": n + 1} | dict.fromkeys(PER_LAYER, n_layers)
     for name, column in found.items():
-        length = lengths.get(name, n)
+        length = 1 if name == "options" and len(column) == 1 else lengths.get(name, n)
         if len(column) != length or column.ndim != (2 if name in ("hyperparameters", "options") else 1):
             raise FileFormatError(compose(name, f"{length} entries", f"an array of shape {column.shape}", _DAMAGED))
     offsets = found["width_offsets"]
@@ -96,20 +98,22 @@ def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
     found["seed"] = np.where(found["has_seed"], found["seed"], np.uint64(0))
     found["hyperparameters"] = _read_hyperparameters(columns, found["optimizer"], found["hyperparameters"])
     found["options"] = _read_options(columns, found["options"])
+    if len(found["options"]) != n:
+        found["options"] = np.broadcast_to(found["options"], (n, found["options"].shape[1]))
     owners = np.repeat(np.arange(n), np.diff(offsets))
     _refuse(owners[(found["widths"] < 1) | (found["widths"] > MAX_WIDTH)], "hidden", f"widths from 1 to {MAX_WIDTH}")
     _refuse(np.flatnonzero(found["batch_size"] < 0), "batch_size", "at least 0")
     return found
 
 
-def _as_type(columns: Mapping[str, Any], name: str, dtype: type) -> np.ndarray:
-    """A copy of a column in its type, refused unless every value survives the cast."""
+def _as_type(columns: Mapping[str, Any], name: str, dtype: type, copy: bool) -> np.ndarray:
+    """A column in its type, refused unless every value survives the cast."""
     column = _column(columns, name)
     wanted = np.dtype(dtype)
     if not column.ndim or _KINDS.get(column.dtype.kind) != _KINDS[wanted.kind]:
         raise FileFormatError(compose(name, f"an array of {wanted}", f"one of {column.dtype}", _DAMAGED))
-    cast = column.astype(wanted)
-    if wanted.kind in "iu" and not np.array_equal(cast, column):
+    cast = column.astype(wanted, copy=copy)
+    if wanted.kind in "iu" and cast is not column and not np.array_equal(cast, column):
         raise FileFormatError(compose(name, f"numbers that {wanted} holds", "others", _DAMAGED))
     return cast
 
@@ -122,7 +126,10 @@ def _column(columns: Mapping[str, Any], name: str) -> np.ndarray:
 
 
 def _names(columns: Mapping[str, Any], key: str) -> list[str]:
-    return [str(name) for name in _column(columns, key).tolist()]
+    names = _column(columns, key)
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise FileFormatError(compose(key, "a list of names", f"{names.dtype} of shape {names.shape}", _DAMAGED))
+    return [str(name) for name in names.tolist()]
 
 
 def _recode(codes: np.ndarray, names: list[str], table: Mapping[str, Any], column: str) -> np.ndarray:
@@ -143,7 +150,7 @@ def _read_hyperparameters(columns: Mapping[str, Any], optimizer: np.ndarray, sto
     names = _names(columns, "hyperparameter_names")
     if stored.shape[1] != len(names):
         raise FileFormatError(compose("hyperparameters", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
-    values = _default_rows()[optimizer]
+    values = stored if names == list(HYPERPARAMETERS) else _default_rows()[optimizer]
     for name, column in zip(names, stored.T, strict=True):
         if name in HYPERPARAMETERS:
             place = HYPERPARAMETERS.index(name)
@@ -165,7 +172,7 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
     names = _names(columns, "option_names")
     if stored.shape[1] != len(names):
         raise FileFormatError(compose("options", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
-    values = np.tile(default_row(), (len(stored), 1))
+    values = stored if names == list(OPTIONS) else np.tile(default_row(), (len(stored), 1))
     for name, column in zip(names, stored.T, strict=True):
         option = OPTIONS.get(name)
         if option is None:
@@ -173,7 +180,9 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
                 raise FileFormatError(compose("options", f"one of {', '.join(OPTIONS)}", show(name), _OTHER_VERSION))
             continue
         if option.choices:
-            whole = np.array([_whole_or_none(number) for number in column], np.int64)
+            # Where it is no whole number, one that names nothing.
+            is_whole = (column == np.floor(column)) & (np.abs(column) < 2**31)
+            whole = np.where(is_whole, column, -1.0).astype(np.int64)
             table = dict.fromkeys(option.choices)
             column = _recode(whole, _names(columns, f"{name}_names"), table, name).astype(np.float64)
         elif option.limits is None:
@@ -183,11 +192,6 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
             _refuse(np.flatnonzero(~good), name, f"a finite number, {option.limits}")
         values[:, list(OPTIONS).index(name)] = column
     return values
-
-
-def _whole_or_none(number: float) -> int:
-    """The number as an integer; -1, which names nothing, where it is none."""
-    return int(number) if number == np.floor(number) and abs(number) < 2**31 else -1
 
 
 def _refuse(members: np.ndarray, field: str, expected: str) -> None:

@@ -4,23 +4,25 @@ contract.
 Each member trains for the given number of epochs from where it stands. An epoch of all members that are still in is one
 call of the backend; after it, members are validated, compared with their best, and leave when they have stopped or
 diverged. A budget or Ctrl-C ends that call between minibatches: each member's cursor says where, and the next call goes
-on from there.
+on from there (see `cursor`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pmlp_np import checks, interrupts
-from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED_EARLY, Backend, Control, Progress, Rows
+from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, STOPPED, STOPPED_EARLY, Backend, Control, Progress, Rows
+from pmlp_np.data.keys import DataKeys
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.formulas.schedules import needs_fit_epochs
-from pmlp_np.training.monitoring import Callback, Records, Watch, call_back, measure_best, metric_names, monitor_name
+from pmlp_np.training.cursor import enter_epochs, leave_epochs
+from pmlp_np.training.monitoring import Callback, Records, Watch, call_back, measure_again, metric_names, monitor_name
 from pmlp_np.training.progress import ProgressBar
 
 
@@ -80,27 +82,80 @@ def train(
     validation: Rows | None,
     settings: Settings,
     ids: np.ndarray,
+    asked: np.ndarray,
+    keeps_best: bool,
 ) -> str:
-    """Train every member that is READY for `settings.epochs` epochs more. Returns "done", "stopped", "time budget" or
-    "interrupted"."""
+    """Train those of the members `asked` (a mask) that are READY for `settings.epochs` epochs more. Returns "done",
+    "stopped", "time budget" or "interrupted".
+
+    keeps_best: whether the backend keeps best weights. They are the last of members without a best epoch when this
+    returns or raises, and whenever callbacks are called.
+    """
     began = time.monotonic()
-    target = progress.epoch + settings.epochs
-    _fix_schedules(backend, progress, settings.epochs)
+    keys, first_step = DataKeys(backend.plan, data), progress.step.copy()
+    begun_with = keys, batch_size, SHUFFLES[settings.shuffle]
+
+    def settle(members: np.ndarray, at_the_end: bool = False) -> None:
+        """Have these members predict with what they learned last, where no validation says what is better.
+
+        Until the end that counts as the best of those that had one: who diverges later is still of use as it is now.
+        """
+        lost, has_best = progress.status[members] == DIVERGED, records.best_epoch[members] >= 0
+        latest = ~has_best
+        if validation is None:
+            moved = progress.step[members] != first_step[members]
+            if at_the_end:
+                latest |= moved & ~lost
+                changed = members[moved & latest]
+                records.drop(changed, progress.epoch[changed])
+            else:
+                now_best = moved & has_best & ~lost
+                latest |= now_best
+                changed = members[now_best]
+                records.show(changed, {}, np.zeros(len(changed), np.uint64))
+                records.keep(changed, np.full(len(changed), np.inf), progress.epoch[changed] - 1)
+        if keeps_best:
+            backend.keep_best(members[latest])
+
+    enter_epochs(progress, asked, *begun_with)
+    try:
+        return _train(
+            backend, progress, records, watch, batch_size, data, validation, settings, ids, asked, began, settle
+        )
+    finally:
+        settle(np.arange(len(ids)), at_the_end=True)
+        leave_epochs(progress, asked, *begun_with)
+
+
+def _train(
+    backend: Backend,
+    progress: Progress,
+    records: Records,
+    watch: Watch,
+    batch_size: np.ndarray,
+    data: Rows,
+    validation: Rows | None,
+    settings: Settings,
+    ids: np.ndarray,
+    asked: np.ndarray,
+    began: float,
+    settle: Callable[[np.ndarray], None],
+) -> str:
+    # Who is not asked is where it should be.
+    target = np.where(asked, progress.epoch + settings.epochs, progress.epoch)
+    _fix_schedules(backend, progress, asked, settings.epochs)
     names = ["loss"] + (watch.curves if validation is not None else [])
     shown = "loss" if validation is None else watch.shown
     records.make_room(names, int(target[progress.status == READY].max(initial=0)))
     counts = data.counts(len(batch_size))
     batches = -(-counts // batch_size)
     parameters = backend.plan.parameter_counts()
-    # A cursor within an epoch of other data means nothing here: such an epoch starts again.
-    stale = (progress.status == READY) & (progress.minibatch >= batches)
-    progress.minibatch[stale], progress.loss_sum[stale] = 0, 0.0
     deadline = None if settings.time_budget is None else began + settings.time_budget
 
     def work_left() -> float:
         """Multiply-adds, roughly, up to the target of every member that is still in."""
         epochs = np.maximum(target - progress.epoch, 0) - progress.minibatch / batches
-        return float((epochs * parameters * counts)[progress.status == READY].sum())
+        return float((epochs * parameters * counts)[asked & (progress.status == READY)].sum())
 
     left, finished, rounds, stopped = work_left(), 0.0, 0, False
     with contextlib.closing(ProgressBar(settings.progress)) as bar:
@@ -118,8 +173,13 @@ def train(
         whole = Control(n_threads=settings.n_threads)
         if validation is not None:
             records.follow(watch.monitor)
-            if settings.early_stopping:
-                measure_best(records, watch, backend, validation, whole)
+            validation_keys = DataKeys(backend.plan, validation).of(np.arange(len(ids)))
+            standing = (progress.step > 0) & (progress.status != DIVERGED)
+            # An epoch that is cut short leaves weights that no epoch ends with: they are no best ones.
+            to_keep = settings.early_stopping & asked & (progress.status == READY) & (progress.minibatch == 0)
+            measure_again(
+                records, watch, backend, validation, validation_keys, standing, to_keep, progress.epoch, whole
+            )
         while not (stopped or over()):
             interrupts.heed()
             members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
@@ -143,19 +203,21 @@ def train(
             watched = epoch_loss[members[healthy]]
             if validation is not None:
                 watched = _validate(
-                    backend, progress, records, watch, members[healthy], epoch[healthy], validation, settings, whole
-                )
+                    backend, progress, records, watch, members[healthy], epoch[healthy], validation, validation_keys,
+                    settings, whole,
+                )  # fmt: skip
             _reduce_rates(backend, progress, members[healthy], watched)
             # Not after an epoch that was cut short: it is told of when it is finished.
             if settings.callbacks and not (~done & (progress.status[members] == READY)).any():
                 rounds += 1
+                settle(members)
                 still_in = members[progress.status[members] == READY]
                 with interrupts.released():
                     leaving, stopped = call_back(
                         settings.callbacks, records, ids, still_in, progress.epoch[still_in], rounds,
                         time.monotonic() - began,
                     )  # fmt: skip
-                progress.status[leaving & (progress.status == READY)] = STOPPED_EARLY
+                progress.status[leaving & (progress.status != DIVERGED)] = STOPPED
             finished, left = finished + this_epoch, work_left()
             note = _note(progress, records, target, shown) if bar.wanted else ""
             bar.show(finished / max(finished + left, 1.0), note)
@@ -174,31 +236,36 @@ def _validate(
     members: np.ndarray,
     epoch: np.ndarray,
     validation: Rows,
+    keys: np.ndarray,
     settings: Settings,
     control: Control,
 ) -> np.ndarray:
-    """Validate members after an epoch; with early stopping keep the best weights and retire who has not improved.
-    Returns their losses."""
+    """Validate members after an epoch; keep the best weights of those that have a best epoch, with early stopping of
+    all, and then retire who has not improved. Returns their losses."""
     values = watch.measure(backend, members, validation, "last", control)
-    for curve, found in zip(watch.curves, values.values(), strict=True):
+    for curve, found in watch.by_curve(values).items():
         records.enter(curve, members, epoch, found)
-    if not settings.early_stopping:
-        return values["loss"]
     found = watch.oriented(values)
-    better = found < records.best_value[members] - settings.min_delta
-    backend.keep_best(members[better])
-    records.best_value[members[better]] = found[better]
-    records.best_epoch[members[better]] = epoch[better]
-    # Counted from the first validated epoch where no value was ever a number.
-    waited = epoch - np.maximum(records.best_epoch[members], 0)
-    progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
+    tracked = settings.early_stopping | (records.best_epoch[members] >= 0)
+    better = tracked & (found < records.best_value[members] - settings.min_delta)
+    if better.any():
+        backend.keep_best(members[better])
+        records.keep(members[better], found[better], epoch[better])
+    # The others show what they were measured at when they were at their best.
+    latest = better | (records.best_epoch[members] < 0)
+    at_latest = {curve: each[latest] for curve, each in watch.by_curve(values).items()}
+    records.show(members[latest], at_latest, keys[members[latest]])
+    if settings.early_stopping:
+        # Counted from the first validated epoch where no value was ever a number.
+        waited = epoch - np.maximum(records.waits_from[members], 0)
+        progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
     return values["loss"]
 
 
-def _fix_schedules(backend: Backend, progress: Progress, epochs: int) -> None:
-    """Note the epochs of the first fit for those whose schedule goes by them."""
+def _fix_schedules(backend: Backend, progress: Progress, asked: np.ndarray, epochs: int) -> None:
+    """Note the epochs of their first fit for those whose schedule goes by them."""
     by_fit = needs_fit_epochs(backend.plan.specs.option("schedule"), backend.plan.specs.option("schedule_epochs"))
-    progress.fit_epochs[by_fit & (progress.fit_epochs == 0)] = epochs
+    progress.fit_epochs[asked & by_fit & (progress.fit_epochs == 0)] = epochs
 
 
 def _reduce_rates(backend: Backend, progress: Progress, members: np.ndarray, losses: np.ndarray) -> None:

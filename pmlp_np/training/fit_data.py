@@ -83,8 +83,8 @@ def fit_data(
     if validation is not None:
         watch = watch_of(plan, settings)
         curves += len(watch.curves)
-        source, asked = ("validation_data[1]", None) if validation.rows is None else ("validation_rows", ids)
-        require_measurable(watch.metrics, plan, np.arange(len(ids)), validation, "metrics", source, asked)
+        source = "validation_data[1]" if validation.rows is None else "validation_rows"
+        require_measurable(watch.metrics, plan, everyone, validation, "metrics", source, ids)
     mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
     require_memory("epochs", 4 * len(ids) * curves * int(settings.epochs), mend)
     return data, validation
@@ -132,7 +132,7 @@ def _features(
         row = first_without_weight(X, sample_weight)
         if row is None:
             raise
-        hint = f"A weight of 0 leaves out the target alone: drop such rows from {', '.join(names)}."
+        hint = f"A weight of 0 leaves out the target alone: drop such rows from {', '.join(names[:2])} and {names[2]}."
         expected = "finite numbers, also in rows of weight 0"
         raise DataError(compose(names[0], expected, f"others in row {row}", hint)) from None
     return x, as_weights(sample_weight, len(x), len(ids), names[2])

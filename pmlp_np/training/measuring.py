@@ -30,12 +30,12 @@ def require_measurable(
     data: Rows,
     argument: str,
     source: str,
-    ids: np.ndarray | None = None,
+    ids: np.ndarray,
 ) -> None:
     """Raise unless these metrics can be computed of these members on this data.
 
     DataError where one does not fit the loss (it names `argument`) or is not defined of targets (it names `source`, and
-    the member where `ids` (n_members,) are given); MemoryNeededError.
+    the member, by its `ids` (n_members,), where each has rows or weights of its own); MemoryNeededError.
     """
     names = list(names)
     for name in names:
@@ -43,7 +43,7 @@ def require_measurable(
     for places in _alike(members, _row_sets(data), data.weight_of, data.targets) if names else ():
         first = members[places[0]]
         rows, weight = _counted(data, first)
-        whose = source if ids is None else f"{source} of member {ids[first]}"
+        whose = source if data.rows is None and data.weight_of is None else f"{source} of member {ids[first]}"
         for name in names:
             METRICS[name].check(whose, plan.loss, plan.n_outputs, _targets_of(data, first, rows), weight)
     if all(follows_from_means(name, plan.loss, data.n_targets) for name in names):
@@ -55,6 +55,12 @@ def require_measurable(
     gathered = n_rows * sum(x.shape[1] for x in data.x) * itemsize if picks else 0
     needed = gathered + JUDGING * min(len(members) * of_one, max(of_one, PIECE_BYTES))
     require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
+
+
+def finished_score(loss: Loss, means: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The loss's own score of members, (n,) float64, from the means of an evaluation; NaN where outputs are not all
+    numbers: what is counted right there is no label."""
+    return np.where(np.isnan(means[0]), np.nan, loss.finish(means[1]))
 
 
 def measured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -76,7 +77,16 @@ class ProgressBar:
             from tqdm import notebook
 
             # Without ipywidgets; tqdm.auto would warn.
-            return None if notebook.IProgress is None else notebook.tqdm(**look)
+            if notebook.IProgress is None:
+                return None
+
+            class Widget(notebook.tqdm):
+                def __del__(self) -> None:
+                    # One that could not be made, as with an old ipywidgets, has nothing to close.
+                    with contextlib.suppress(Exception):
+                        super().__del__()
+
+            return Widget(**look)
         except Exception:
             return None
 
