@@ -35,7 +35,7 @@ def predictions(
     """
     if reduce not in (None, "mean"):
         raise DataError(compose("reduce", "'mean' or None", show(reduce)))
-    x, n_raw = as_features(X, plan.n_features, plan.dtype), plan.n_raw_outputs
+    x, n_raw = as_features(X, plan.n_features, plan.dtype, names=plan.names), plan.n_raw_outputs
     # Labels, int64, take up to twice the bytes of raw outputs.
     most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
     if out is None and reduce is None and most <= errors.SMALL_NEED:

@@ -40,7 +40,9 @@ def dtype(value: Any) -> np.dtype:
 
 
 def whole_array(value: Any) -> np.ndarray | None:
-    """An array of integers as int64; None for anything else."""
+    """An array of integers as int64; None for anything else, masked entries among it."""
+    if np.ma.is_masked(value):
+        return None
     try:
         found = np.asarray(value)
     except ValueError:
