@@ -783,6 +783,7 @@ def _read(file: PoolFile) -> Pool:
     pool = Pool._of(plan, ids, file.backend, head["device"])
     pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
     pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    require_memory("specs", pool._buffer_bytes(), "Load it where there is more.")
     backend = backends.create(pool.backend, pool.device, plan)
     file.restore(backend, plan, pool._progress)
     pool._backend = backend
