@@ -36,7 +36,7 @@ def predict_table(
     if to_stdout and json:
         raise DataError(compose("--json", "a file as --out", "--out -, which is stdout"))
     if not to_stdout:
-        folder.check_file(out, overwrite)
+        folder.check_file(out, overwrite, [*result.files(), *([] if path == "-" else [Path(path)])])
     notes: list[str] = []
     preparation, ids = result.preparation, result.ids(member, ensemble, notes)
     known = [*result.run["source"]["missing"], *missing]

@@ -11,7 +11,6 @@ train. Between the two everything is affine, so that exported models take the in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ import numpy as np
 
 from pmlp_np.app.columns import AS_ASKED, Kind, Task, category_texts
 from pmlp_np.app.tables import Table, as_texts, is_text, numbers_of, plain_text
+from pmlp_np.app.typed import typed
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 
 _FORMAT, _VERSION = "pmlp_np table", 1
@@ -202,7 +202,7 @@ class Target:
     """
 
     name: str
-    classes: tuple[str | int | float, ...] = ()
+    classes: tuple[str | int | float | bool, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
 
@@ -386,12 +386,13 @@ class Preparation:
             raise FileFormatError(compose(name, f"a table's preparation, version {_VERSION}", show(got), mend))
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
-            target = plain["target"] | {"classes": tuple(plain["target"]["classes"])}
-            found = cls(Target(**target), columns, dict(plain["left_out"]), tuple(plain.get("constant", ())))
+            target = typed(Target, plain["target"])
+            found = cls(target, columns, dict(plain["left_out"]), tuple(plain.get("constant", ())))
             found._check_parts()
             return found
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(compose(name, "all parts of a preparation", f"none named {error}")) from error
+            got = f"none named {error}" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(compose(name, "all parts of a preparation", got, "The file is damaged.")) from error
 
     def _check_parts(self) -> None:
         """TypeError or ValueError for what `to_plain` never wrote."""
@@ -400,21 +401,25 @@ class Preparation:
         n_inputs = len(self.input_names())
         if not all(type(place) is int and 0 <= place < n_inputs for place in self.constant):
             raise ValueError(f"constant {show(self.constant)}")
-        numbers = [(self.target.mean, self.target.scale)]
+        names = [*(column.name for column in self.columns), self.target.name]
+        classes = [plain_text(each) for each in self.target.classes]
+        sets = {"columns": names, "classes": classes}
+        of_texts = [column for column in self.columns if isinstance(column, Category)]
+        sets |= {f"categories of {column.name}": list(column.categories) for column in of_texts}
+        for what, several in sets.items():
+            if len(set(several)) != len(several):
+                raise ValueError(f"{what} of which two are the same")
+        if len(classes) == 1:
+            raise ValueError(f"one class {show(classes[0])}")
+        scales = [self.target.scale]
         for column in self.columns:
-            if isinstance(column, Category):
-                texts = column.categories
-            else:
-                number = column.days if isinstance(column, Date) else column
-                numbers += [(number.median, number.scale), (number.mean, number.scale)]
-                texts = (column.date_format, *column.cycles) if isinstance(column, Date) else ()
-            if not all(isinstance(each, str) for each in (column.name, *texts)):
-                raise TypeError("a column's name")
             if isinstance(column, Date) and not set(column.cycles) <= set(CYCLES):
                 raise ValueError(f"cycles {show(column.cycles)}")
-        for value, scale in numbers:
-            if not all(isinstance(each, (int, float)) and math.isfinite(each) for each in (value, scale)) or not scale:
-                raise TypeError("finite numbers, and scales other than 0")
+            scales += [] if isinstance(column, Category) else [column.affine()[1][0]]
+        if not min(scales) > 0.0:
+            raise ValueError(f"scale {show(min(scales))}")
+        if not all(isinstance(text, str) for pair in self.left_out.items() for text in pair):
+            raise TypeError(f"left_out {show(self.left_out)}")
 
 
 def _learned(name: str, kind: Kind, table: Table, training: np.ndarray) -> tuple[Column, np.ndarray]:
@@ -457,14 +462,10 @@ def _plain(part: Any) -> dict[str, Any]:
 
 def _column(plain: dict[str, Any]) -> Column:
     kind = plain.pop("kind")
-    if kind == "number":
-        return Number(**plain)
-    if kind == "date":
-        plain |= {"days": Number(**plain["days"]), "cycles": tuple(plain["cycles"])}
-        return Date(**plain)
-    if kind == "category":
-        return Category(**plain | {"categories": tuple(plain["categories"])})
-    raise TypeError(f"kind {kind!r}")
+    for each in (Number, Date, Category):
+        if kind == each.kind:
+            return typed(each, plain)  # type: ignore[return-value]
+    raise TypeError(f"kind {show(kind)}")
 
 
 def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str]) -> list[str]:

@@ -283,7 +283,7 @@ def write(
         (draft / folder.PLOTS).mkdir()
         trained.problem.notes.extend(draw(trained.pool, trained.problem.preparation.target, draft / folder.PLOTS))
         found.update(report(trained, out))
-        folder.write_text(draft / folder.RUN, folder.as_json(found))
+        folder.write_run(draft, found)
 
     folder.write_folder(out, overwrite, fill)
     return found

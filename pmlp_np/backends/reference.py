@@ -18,7 +18,7 @@ import numpy as np
 from pmlp_np import interrupts
 from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.layout import PoolLayout, spread
+from pmlp_np.backends.layout import PoolLayout, block_parts, spread
 from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.backends.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
 from pmlp_np.copying import attributes, versioned
@@ -183,40 +183,48 @@ class ReferenceBackend:
         layers = zip(weights, biases, strict=True) if biases else zip(weights, strict=True)
         self._replace(member, [tensor for layer in layers for tensor in layer])
 
-    def state(self) -> dict[str, np.ndarray]:
-        positions = self.layout.canonical(np.arange(self.plan.n_members))
-        buffers = {
-            "parameters": self._on_host(self.parameters, positions),
-            "slots": self._on_host(self.slots, self.layout.canonical_slots(self._slot_offset, self._n_slots)),
-        }
-        if self.best is not None:
-            buffers["best"] = self._on_host(self.best, positions)
-        if self.average is not None:
-            buffers["average"] = self._on_host(self._buffer("average"), positions)
-        return buffers
+    def buffers(self) -> dict[str, int]:
+        sizes = self.layout.canonical_sizes()
+        n, n_slots = int(sizes.sum()), int((sizes * self._n_slots).sum())
+        found = {"parameters": n, "slots": n_slots}
+        found |= {"best": n} if self.best is not None else {}
+        return found | ({"average": n} if self.average is not None else {})
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        positions = self.xp.asarray(self.layout.canonical(np.arange(self.plan.n_members)))
-        self.parameters[positions] = self.xp.asarray(state["parameters"])
-        self.slots[self.xp.asarray(self.layout.canonical_slots(self._slot_offset, self._n_slots))] = self.xp.asarray(
-            state["slots"]
-        )
-        self.best = None
-        if "best" in state:
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        buffer = self.slots if name == "slots" else self._buffer("last" if name == "parameters" else name)
+        for positions in self._canonical_parts(name):
+            yield self._on_host(buffer, positions)
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        if name == "best" and self.best is None:
             self.best = self.xp.empty_like(self.parameters)
-            self.best[positions] = self.xp.asarray(state["best"])
-        if self.average is not None:
-            self.average[positions] = self.xp.asarray(state["average"])
+        buffer = getattr(self, name)
+        for positions in self._canonical_parts(name):
+            buffer[self.xp.asarray(positions)] = self.xp.asarray(take(len(positions)))
 
     def take(self, plan: Plan, positions: np.ndarray) -> ReferenceBackend:
         part = ReferenceBackend(plan, self.device, self.memory_cap)
-        blocks = self.xp.asarray(self._blocks(positions))
-        part.parameters = self.parameters[blocks]
-        sizes = self.layout.block_size[positions] * self._n_slots[positions]
-        part.slots = self.slots[self.xp.asarray(spread(self._slot_offset[positions], sizes))]
-        part.best = None if self.best is None else self.best[blocks]
-        part.average = self.average[blocks] if part.average is not None else None
+        part.best = None if self.best is None else self.xp.empty_like(part.parameters)
+        for name in ("parameters", "slots", "best", "average"):
+            source, target, at = getattr(self, name), getattr(part, name), 0
+            if source is None or target is None:
+                continue
+            starts, sizes = self._parts_of(name)
+            for block in block_parts(starts[positions], sizes[positions]):
+                values = source[block if isinstance(block, slice) else self.xp.asarray(block)]
+                target[at : at + len(values)] = values
+                at += len(values)
         return part
+
+    def _parts_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where each member's part of a buffer starts, and its size."""
+        layout = self.layout
+        if name == "slots":
+            return self._slot_offset, layout.block_size * self._n_slots
+        return layout.block_offset, layout.block_size
+
+    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
+        return self.layout.canonical_parts(self._parts_of(name)[0], self._n_slots if name == "slots" else None)
 
     # What members see.
 

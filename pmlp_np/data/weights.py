@@ -19,7 +19,7 @@ import numpy as np
 
 from pmlp_np import checks
 from pmlp_np.backends.base import Rows
-from pmlp_np.data.tables import _as_numbers
+from pmlp_np.data.containers import as_numbers
 from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.formulas.losses import Loss
 
@@ -63,7 +63,7 @@ def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") 
     """
     if given is None:
         return None
-    values = _as_numbers(given, name)
+    values = as_numbers(given, name)
     require_memory(name, 9 * values.size, f"Weights that all members share, ({n},), take less.")
     if values.shape not in ((n,), (n_members, n)):
         expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"

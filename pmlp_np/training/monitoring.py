@@ -21,6 +21,8 @@ from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")
 _PREFIX = "validation_"
+# Members whose curves are copied at a time.
+_AT_ONCE = 1 << 12
 # What `Watch.monitor` may be.
 MONITORS = ("", *_OWN, *METRICS)
 
@@ -35,10 +37,11 @@ class Records(Independent):
     shown: by validation curve (n_members,) float32, what the weights that a member predicts with (its best, else its
         last) were measured at, NaN where they were not. validated_on: (n_members,) uint64, any value: the key of the
         validation data that this was measured on, 0 where there is none.
+    due: (n_members,) int64, 1 for those whose last epoch has not been validated, because Ctrl-C came first, else 0.
     monitor: as `Watch` has it.
     """
 
-    def __init__(self, n_members: int, curves: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(self, n_members: int) -> None:
         self.n_members = n_members
         self.n_epochs = 0
         # (room for epochs, n_members): an epoch's values lie side by side, and there may be room for more.
@@ -48,10 +51,8 @@ class Records(Independent):
         self.waits_from = np.full(n_members, -1, np.int64)
         self.shown: dict[str, np.ndarray] = {}
         self.validated_on = np.zeros(n_members, np.uint64)
+        self.due = np.zeros(n_members, np.int64)
         self.monitor = ""
-        for name, curve in (curves or {}).items():
-            self.make_room([name], curve.shape[1])
-            self._rooms[name][: curve.shape[1]] = curve.T
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
@@ -100,10 +101,20 @@ class Records(Independent):
         for room in self._rooms.values():
             room[:, member] = np.nan
         self.drop(np.array([member]), np.array([0]))
+        self.due[member] = 0
+
+    def put(self, name: str, members: slice, curve: np.ndarray) -> None:
+        """Some members' values of a curve, (members, epochs)."""
+        self._rooms[name][: curve.shape[1], members] = curve.T
 
     def take(self, positions: np.ndarray) -> Records:
-        part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
-        for name in _COLUMNS:
+        part = Records(len(positions))
+        part.make_room(self._rooms, self.n_epochs)
+        for name, curve in self.curves.items():
+            for start in range(0, len(positions), _AT_ONCE):
+                some = positions[start : start + _AT_ONCE]
+                part.put(name, slice(start, start + len(some)), curve[some])
+        for name in COLUMNS:
             setattr(part, name, getattr(self, name)[positions])
         part.shown = {name: column[positions] for name, column in self.shown.items()}
         part.monitor = self.monitor
@@ -115,50 +126,29 @@ class Records(Independent):
             self.best_value[self.best_epoch >= 0] = np.nan
         self.monitor = monitor
 
-    def state(self) -> dict[str, np.ndarray]:
-        """For files: the arrays from which `restored` makes it again, but for the monitor."""
-        arrays = {f"curves/{name}": curve for name, curve in self.curves.items()}
-        arrays |= {f"shown/{name}": column for name, column in self.shown.items()}
-        return arrays | {name: getattr(self, name) for name in _COLUMNS}
-
-    @classmethod
-    def restored(cls, n_members: int, arrays: Mapping[str, np.ndarray]) -> Records:
-        """The inverse of `state`. KeyError where an array is missing."""
-        found = cls(n_members, _named(arrays, "curves/"))
-        for name in _COLUMNS:
-            setattr(found, name, arrays[name])
-        found.shown = _named(arrays, "shown/")
-        return found
-
 
 # What is kept of each member, besides curves and what is shown.
-_COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on")
-
-
-def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on", "due")
 
 
 def joined(parts: list[Records]) -> Records:
     """The records of all members, one part behind the other. Parts that followed different curves are followed no
     more."""
-    n_epochs = max(part.n_epochs for part in parts)
-    names = list(dict.fromkeys(name for part in parts for name in part.curves))
-    shown = list(dict.fromkeys(name for part in parts for name in part.shown))
-    parts = [part.take(np.arange(part.n_members)) for part in parts]
     agreed = {part.monitor for part in parts if part.curves}
     monitor = agreed.pop() if len(agreed) == 1 else ""
+    whole, start = Records(sum(part.n_members for part in parts)), 0
+    whole.make_room([name for part in parts for name in part.curves], max(part.n_epochs for part in parts))
     for part in parts:
-        part.make_room(names, n_epochs)
-        part.follow(monitor)
-    whole = Records(
-        sum(part.n_members for part in parts), {n: np.concatenate([part.curves[n] for part in parts]) for n in names}
-    )
-    for name in _COLUMNS:
-        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
-    for name in shown:
-        unknown = [np.full(part.n_members, np.nan, np.float32) for part in parts]
-        whole.shown[name] = np.concatenate([part.shown.get(name, u) for part, u in zip(parts, unknown, strict=True)])
+        members = slice(start, start := start + part.n_members)
+        for name, curve in part.curves.items():
+            whole.put(name, members, curve)
+        best = Records(part.n_members)
+        best.best_value, best.best_epoch, best.monitor = part.best_value.copy(), part.best_epoch, part.monitor
+        best.follow(monitor)
+        for name in COLUMNS:
+            getattr(whole, name)[members] = getattr(best if name == "best_value" else part, name)
+        for name, column in part.shown.items():
+            whole.shown.setdefault(name, np.full(whole.n_members, np.nan, np.float32))[members] = column
     whole.monitor = monitor
     return whole
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.arrays import allocate
-from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.layout import PoolLayout, spread
+from pmlp_np.backends.base import MEMBER_ORDER, READY, Control, Plan, Progress, Rows
+from pmlp_np.backends.layout import PoolLayout, block_parts, spread
 from pmlp_np.backends.numba import driver, threads, views
 from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled, pass_address
 from pmlp_np.backends.numba.job import (
@@ -209,45 +209,50 @@ class NumbaBackend:
         self._clear_slots(np.array([member]))
         self._start_average(np.array([member]))
 
-    def state(self) -> dict[str, np.ndarray]:
-        positions = self.layout.canonical(np.arange(self.plan.n_members))
-        buffers = {
-            "parameters": self.parameters[positions],
-            "slots": self.slots[self.layout.canonical_slots(self._slot_offset, self._n_slots)],
-        }
-        if self.best is not None:
-            buffers["best"] = self.best[positions]
-        if self.average is not None:
-            buffers["average"] = self._weights("average")[positions]
-        return buffers
+    def buffers(self) -> dict[str, int]:
+        sizes = self.layout.canonical_sizes()
+        n, n_slots = int(sizes.sum()), int((sizes * self._n_slots).sum())
+        found = {"parameters": n, "slots": n_slots}
+        found |= {"best": n} if self.best is not None else {}
+        return found | ({"average": n} if self.average is not None else {})
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        positions = self.layout.canonical(np.arange(self.plan.n_members))
-        self.parameters[:] = 0
-        self.parameters[positions] = state["parameters"]
-        self.slots[:] = 0
-        self.slots[self.layout.canonical_slots(self._slot_offset, self._n_slots)] = state["slots"]
-        self.best = None
-        if "best" in state:
-            self.best = self._buffer(self.layout.size, zero=True)
-            self.best[positions] = state["best"]
-        if self.average is not None:
-            self.average[:] = 0
-            self.average[positions] = state["average"]
-            self._average_lags = True
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        buffer = self.slots if name == "slots" else self._weights("last" if name == "parameters" else name)
+        for positions in self._canonical_parts(name):
+            yield buffer[positions]
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        if name == "best" and self.best is None:
+            self.best = self._buffer(self.layout.size)
+        buffer = getattr(self, name)
+        buffer[:] = 0
+        for positions in self._canonical_parts(name):
+            buffer[positions] = take(len(positions))
+        self._average_lags = True
 
     def take(self, plan: Plan, positions: np.ndarray) -> NumbaBackend:
         part = NumbaBackend(plan)
-        blocks = spread(self.layout.block_offset[positions], self.layout.block_size[positions])
-        part.parameters[: part.layout.size] = self.parameters[blocks]
-        slots = spread(self._slot_offset[positions], self._slot_size[positions])
-        part.slots[: len(slots)] = self.slots[slots]
         if self.best is not None:
             part.best = part._buffer(part.layout.size)
-            part.best[: part.layout.size] = self.best[blocks]
-        if part.average is not None and self.average is not None:
-            part.average[: part.layout.size] = self.average[blocks]
+        for name in ("parameters", "slots", "best", "average"):
+            source, target, at = getattr(self, name), getattr(part, name), 0
+            if source is None or target is None:
+                continue
+            starts, sizes = self._places(name)
+            for block in block_parts(starts[positions], sizes[positions]):
+                values = source[block]
+                target[at : at + len(values)] = values
+                at += len(values)
         return part
+
+    def _places(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where each member's part of a buffer starts, and its size."""
+        if name == "slots":
+            return self._slot_offset, self._slot_size
+        return self.layout.block_offset, self.layout.block_size
+
+    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
+        return self.layout.canonical_parts(self._places(name)[0], self._n_slots if name == "slots" else None)
 
     # Buffers.
 
@@ -427,6 +432,8 @@ class NumbaBackend:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
+        # Nothing is watched while weights are drawn: helpers that others have are not waited for.
+        small = small or (task == INITIALIZE and threads.are_busy())
         n_threads = 1 if small else threads.slots_of(control)
         place = self._largest_first(members)
         n_together = threads.too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
@@ -441,19 +448,28 @@ class NumbaBackend:
         )  # fmt: skip
         if seen is not None:
             job.put(**seen.job_fields())
+
+        def tick() -> bool:
+            return control.tick(min(int(done.sum()) / total, 1.0))
+
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             for together, part in ((True, place[:n_together]), (False, place[n_together:])):
-                if len(part) == 0 or flags[1, 0]:
-                    continue
-                chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
-                jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
-                if small:
-                    driver.work(0, jobs)
-                    control.tick(1.0)
-                    continue
-                slots = n_threads if together else min(n_threads, len(part))
-                threads.run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+                while len(part) and not flags[1, 0]:
+                    chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
+                    jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
+                    if small:
+                        driver.work(0, jobs)
+                        control.tick(1.0)
+                        break
+                    slots = n_threads if together else min(n_threads, len(part))
+                    flags[0, 0] = flags[2, 0] = 0
+                    before = fields["epoch"][members[part]] if task == TRAIN else None
+                    if not threads.run(jobs, slots, together, flags, tick, gives_way=task == TRAIN):
+                        break
+                    # Other threads wanted the helpers: on with the epochs that are not done.
+                    at = members[part]
+                    part = part[(fields["epoch"][at] == before) & (fields["status"][at] == READY)]
         if task == TRAIN:
             note_compiled(marker)
 
