@@ -17,6 +17,8 @@ ORDER = [
     ["errors", "console"],
     ["persistence"],
     ["arrays", "checks", "interrupts", "copying", "exclusion"],
+    ["data.labels"],
+    ["data.containers"],
     ["formulas"],
     ["specs", "data.sets"],
     ["data", "backends.layout", "archive", "training.progress", "training.metrics", "export.methods"],

@@ -12,6 +12,7 @@ import pmlp_np as pm
 from conftest import requires
 from loss_variants import VARIANTS, library_loss, random_targets
 from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.data.weights import harmless
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.training.metrics import METRICS
 from running_passes import LANES, bits, padded, run_pass, sentinel
@@ -304,6 +305,23 @@ def test_forms_of_targets_that_are_not_there():
     expected = learned(pool_of("cross_entropy", 3).fit(X, labels, sample_weight=w))
     ignored = np.where(w > 0, labels, -100)
     assert learned(pool_of("cross_entropy", 3).fit(X, ignored, sample_weight=w.astype(bool))) == expected
+
+
+def test_what_stands_in_for_a_target_is_one_that_counts():
+    """Neither the range nor the spread of targets changes, and what does not count is not looked at."""
+    seconds = 1.7e9 + np.arange(8.0)
+    without = np.arange(8) % 3 == 0
+    given = np.where(without, [np.nan, 0, 0, -np.inf, 0, 0, 1e300, 0], seconds)
+    found = harmless(given, without)
+    assert np.array_equal(found[~without], seconds[~without]) and set(found[without]) <= set(seconds[~without])
+    pairs = harmless(np.stack([given, -given], axis=1), without)
+    assert pairs.min(axis=0).tolist() == [seconds[1], -seconds[7]]
+    each = harmless(np.stack([given, np.ones(8)]), np.stack([without, ~without]))
+    assert each[0].min() == seconds[1] and (each[1] == 1.0).all()
+    assert harmless(given, np.zeros(8, bool)) is given and harmless("y", without) == "y"
+    # What is wrong where it counts is still found there.
+    given[4] = np.nan
+    assert np.flatnonzero(np.isnan(harmless(given, without))).tolist() == [4]
 
 
 def test_targets_and_weights_of_each_member(backend):

@@ -14,7 +14,7 @@ from typing import Any
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, readable_bytes, show
 from pmlp_np.export.c_formulas import function_texts, is_identifier, literal, math_function, number_type
-from pmlp_np.export.common import checked_class_names, checked_input_names, members_of
+from pmlp_np.export.common import checked_class_names, input_names_of, members_of
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import whole_file
@@ -31,7 +31,7 @@ def to_c(
 ) -> str:
     """The header's text; arguments and errors are those of `MLP.to_c`."""
     reading = reading_of(model._loss)
-    names = checked_input_names(input_names, model.n_features)
+    names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     writer = _Writer(model, reading, _prefix(prefix, path))
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
