@@ -9,6 +9,8 @@ import numpy as np
 from pmlp_np.errors import DataError, compose, show
 
 DTYPES = ("float32", "float64")
+# Elements that are looked at together.
+_PART = 1 << 20
 
 
 def is_whole(value: Any) -> bool:
@@ -40,7 +42,9 @@ def dtype(value: Any) -> np.dtype:
 
 
 def whole_array(value: Any) -> np.ndarray | None:
-    """An array of integers as int64; None for anything else."""
+    """An array of integers as int64; None for anything else, masked entries among it."""
+    if np.ma.is_masked(value):
+        return None
     try:
         found = np.asarray(value)
     except ValueError:
@@ -63,6 +67,12 @@ def numbers(name: str, value: Any) -> np.ndarray:
     return found
 
 
+def all_finite(array: np.ndarray) -> bool:
+    """Whether all are numbers, neither NaN nor infinite; without a mask as large as the array."""
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[start : start + _PART]).all()) for start in range(0, len(flat), _PART))
+
+
 def ids(value: Any, n: int) -> np.ndarray:
     """n distinct ids, (n,) int64; None stands for 0 ... n - 1."""
     if value is None:
@@ -73,11 +83,24 @@ def ids(value: Any, n: int) -> np.ndarray:
     return found
 
 
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements may lie in the same place, as only strides of a caller's own make them."""
+    extent = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+        if length > 1 and stride < extent:
+            return True
+        extent = max(extent, stride * (length - 1) + extent)
+    return False
+
+
 def out(value: Any, shape: tuple[int, ...], dtype: np.dtype, result: np.ndarray | None = None) -> np.ndarray:
     """An array to write to, of this shape and dtype; it receives `result` where one is given."""
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype or not value.flags.writeable:
         got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else show(value)
         raise DataError(compose("out", f"a writable array of shape {shape}, {dtype}", got))
+    if _overlaps_itself(value):
+        expected = "an array whose elements lie in different places"
+        raise DataError(compose("out", expected, f"strides {value.strides}", "Make one with np.empty."))
     if result is not None:
         value[...] = result
     return value

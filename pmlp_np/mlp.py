@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
-from pmlp_np.checks import is_whole, numbers, whole_array
+from pmlp_np.checks import all_finite, is_whole, numbers, whole_array
 from pmlp_np.copying import Independent
+from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.labels import as_strings, checked_names, require_names
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
@@ -27,6 +29,10 @@ class MLP(Independent, Exportable):
         As an attribute its name, with parameters where they are not the defaults.
     features: the columns of X that it reads, in this order, (fan_in,) whole numbers; None (default) for all.
     n_columns: columns that X then has, at least those that are read.
+    feature_names: names of the columns of X, in order, or None (default). A data frame must then have these names, in
+        this order; arrays have none, and are taken by position.
+
+    feature_names_in_: these names, (n_features,) strings as objects, or None.
 
     Raises DataError where shapes don't fit each other or a name is unknown.
 
@@ -41,6 +47,7 @@ class MLP(Independent, Exportable):
         loss: str | Loss = "squared_error",
         features: Any = None,
         n_columns: int | None = None,
+        feature_names: Sequence[str | int] | None = None,
     ) -> None:
         given = [_matrices("weights", weights), None if biases is None else _matrices("biases", biases)]
         matrices, vectors = given
@@ -48,10 +55,10 @@ class MLP(Independent, Exportable):
         if dtype not in (np.float32, np.float64):
             dtype = np.dtype(np.float64)
         copies = [None if each is None else [np.array(a, dtype) for a in each] for each in given]
-        self._set(copies[0] or [], copies[1], activation, loss, features, n_columns)
+        self._set(copies[0] or [], copies[1], activation, loss, features, n_columns, feature_names)
 
     def _set(self, weights: list[np.ndarray], biases: list[np.ndarray] | None, activation: Any, loss: Any,
-             features: Any, n_columns: Any) -> None:  # fmt: skip
+             features: Any, n_columns: Any, feature_names: Any) -> None:  # fmt: skip
         """Take over arrays, which are all of one dtype, and what else a network is; all of it is checked."""
         if not weights:
             raise DataError(compose("weights", "at least one matrix", "none"))
@@ -85,6 +92,7 @@ class MLP(Independent, Exportable):
             if not ((found >= 0) & (found < n_columns)).all():
                 raise DataError(compose("features", expected, show(features)))
             self.features, self._n_columns = found, int(n_columns)
+        self._names = checked_names("feature_names", feature_names, self._n_columns)
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
@@ -102,6 +110,11 @@ class MLP(Independent, Exportable):
     def n_features(self) -> int:
         """Columns that X must have."""
         return self._n_columns
+
+    @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where it has none."""
+        return as_strings(self._names)
 
     @property
     def n_raw_outputs(self) -> int:
@@ -135,7 +148,8 @@ class MLP(Independent, Exportable):
 
     def _activations(self, X: Any, depth: int) -> np.ndarray:
         """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
-        a = np.asarray(X, self.dtype)
+        require_names(self._names, X, source="mlp.feature_names_in_")
+        a = np.asarray(as_numbers(X, "X"), self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
         if self.features is not None:
@@ -188,7 +202,7 @@ class MLP(Independent, Exportable):
         """What files hold of it: plain values, and arrays by name. DataError, which speaks of `name`, where weights are
         not finite."""
         require_finite(name, self, "Networks that have diverged are kept in no file but their pool's.")
-        header = {
+        header: dict[str, Any] = {
             "activation": list(self.activation),
             "loss": to_plain(self._loss),
             "bias": self.bias,
@@ -200,6 +214,7 @@ class MLP(Independent, Exportable):
         if self.features is not None:
             header["n_columns"] = self.n_features
             arrays["features"] = self.features
+        header["feature_names"] = None if self._names is None else list(self._names)
         return header, arrays
 
     @classmethod
@@ -208,7 +223,7 @@ class MLP(Independent, Exportable):
         if not isinstance(header, dict):
             raise DataError(compose("header", "the parts of a network", show(header)))
         reads = "features" in arrays
-        names = {"activation", "loss", "bias", "layers", *(["n_columns"] if reads else [])}
+        names = {"activation", "loss", "bias", "layers", "feature_names", *(["n_columns"] if reads else [])}
         if header.keys() != names:
             raise DataError(compose("header", f"{', '.join(sorted(names))}", ", ".join(map(show, sorted(header)))))
         layers, bias = header["layers"], header["bias"]
@@ -228,7 +243,7 @@ class MLP(Independent, Exportable):
         mlp = object.__new__(cls)
         parts = [[arrays[f"{kind}_{k}"] for k in range(layers)] for kind in kinds]
         mlp._set(parts[0], parts[1] if bias else None, header["activation"], from_plain(header["loss"]),
-                 arrays.get("features"), header.get("n_columns"))  # fmt: skip
+                 arrays.get("features"), header.get("n_columns"), header["feature_names"])  # fmt: skip
         require_finite("the network", mlp, "")
         heads = mlp._loss.heads
         mlp._loss.check_outputs(mlp.n_raw_outputs // heads)
@@ -247,7 +262,7 @@ def require_finite(name: str, mlp: MLP, mend: str) -> None:
     """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
     for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
         for k, array in enumerate(arrays):
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 got = "NaN or infinity, as of a member that diverged"
                 raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
 

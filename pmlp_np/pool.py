@@ -15,10 +15,11 @@ from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.archive import MISFITS, open_archive, unfit, write_archive
 from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.copying import Independent, attributes
+from pmlp_np.data.labels import Names, agreed_names, as_strings, kept_names, require_equal_names, require_names
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.data.weights import EVALUATED, put_weights
-from pmlp_np.divergence import diverged, of_members, refuse_diverged, say_diverged, who_counts
+from pmlp_np.divergence import OTHERS, diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import (
     DataError,
@@ -36,12 +37,13 @@ from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
 from pmlp_np.pool_file import PoolFile, arrays_of, header_of
 from pmlp_np.report import Table, leaderboard
+from pmlp_np.specs.columns import COLUMNS, require_sound
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
-from pmlp_np.training.monitoring import Callback, Records, joined
+from pmlp_np.training.monitoring import Callback, Records, frozen, joined
 
 _WEIGHTS = ("last", "best", "average")
 
@@ -69,6 +71,9 @@ class Pool(Independent):
     Raises SpecError, DataError, and MemoryNeededError where the parameters would not fit, before anything is allocated.
 
     ids_: (n_members,) int64, the id at each place of axis 0.
+    feature_names_in_: names of the columns of X, (n_features,) objects, where fit was given a data frame whose columns
+        are all named by strings; else None. A frame that comes in later must have these names, in this order; arrays
+        have none, and are taken by position.
     history_: curves (n_members, n_epochs) float32 by name, NaN where untrained: "loss" (mean minibatch loss before each
         update), "validation_loss", "validation_score", and "validation_r2" for metric "r2".
     ended_: how the last training ended: "done", "stopped" (by a callback), "time budget", "interrupted", or "" before
@@ -91,6 +96,7 @@ class Pool(Independent):
         device: str = "cpu",
     ) -> None:
         specs = as_specs(specs)
+        require_sound({name: getattr(specs, name) for name in COLUMNS})
         chosen = as_loss(loss)
         checks.whole("n_features", n_features, 1)
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
@@ -123,6 +129,7 @@ class Pool(Independent):
         self._progress = Progress.start(len(self))
         self._records = Records(len(self))
         self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        self._given_names: Names | None = None
         self._kept_best = False
         self.ended_ = ""
 
@@ -156,6 +163,11 @@ class Pool(Independent):
         return self._plan.n_features
 
     @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where fit was given none."""
+        return as_strings(self._plan.names)
+
+    @property
     def n_outputs(self) -> int:
         """Values or classes that are predicted."""
         return self._plan.n_outputs
@@ -172,8 +184,8 @@ class Pool(Independent):
 
     @property
     def history_(self) -> dict[str, np.ndarray]:
-        """Curves of training, (n_members, n_epochs) float32 by name."""
-        return self._records.curves
+        """Curves of training, (n_members, n_epochs) float32 by name; read-only."""
+        return {name: frozen(curve) for name, curve in self._records.curves.items()}
 
     @property
     def status_(self) -> list[str]:
@@ -221,7 +233,9 @@ class Pool(Independent):
         """Train all members from their initial weights. Returns self.
 
         X: (n_samples, n_features), anything NumPy understands; used in place where rows are contiguous and of the
-            pool's dtype.
+            pool's dtype. Of a data frame the names of columns are kept (`feature_names_in_`). Refused are masked
+            entries, sparse matrices, tensors with a gradient, and columns whose values a cast to the pool's dtype could
+            no longer tell apart.
         y: values (n_samples,) or (n_samples, n_outputs); for cross-entropy class numbers 0 ... n_outputs - 1; for
             binary cross-entropy numbers from 0 to 1.
         epochs: passes over the rows per member. Default 1.
@@ -236,7 +250,7 @@ class Pool(Independent):
         time_budget: seconds after which training ends, between minibatches. Default None.
         progress: show a bar on stderr, or a notebook's own; "auto" (default): on a terminal or in a notebook, when it
             takes longer than a moment.
-        n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
+        n_threads: threads to use, at most as many as there are cores. Default: all cores, or $NUMBA_NUM_THREADS.
         metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
             "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
         monitor: what decides: "loss", "score" or one of `metrics`. Best epochs and early stopping follow it, and the
@@ -264,6 +278,8 @@ class Pool(Independent):
             validation_data.
 
         Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
+        A validation that it cuts short is done when training goes on. While a pool is trained it can be asked and, in
+        callbacks, saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
@@ -271,17 +287,19 @@ class Pool(Independent):
             metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
-        plan = replace(self._plan, features=self._feature_sets(features))
+        plan = replace(self._plan, features=self._feature_sets(features), names=kept_names(X))
         self._refuse_given_that_do_not_fit(plan)
+        if plan.names is not None and self._given_names is not None:
+            require_names(self._given_names, X, source="mlp.feature_names_in_")
         data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
-        given, before = self._given, self._plan
+        given, given_names, before = self._given, self._given_names, self._plan
         with interrupts.fitting(settings.on_interrupt):
             self._plan = plan
             if plan.features != before.features or (
                 self._backend is not None and (self._progress.step.any() or self._kept_best)
             ):
                 self._start()
-                self._given = given
+                self._given, self._given_names = given, given_names
             self._progress, self._records = Progress.start(len(self)), Records(len(self))
             return self._train(data, validation, settings, np.ones(len(self), bool))
 
@@ -319,17 +337,18 @@ class Pool(Independent):
             given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
             those that a callback stopped rest, and so do diverged ones.
 
-        Optimizers keep their state. Schedules go on, too: without `schedule_epochs` theirs are the epochs of the first
-        fit, so that more calls go on at the end of one_cycle, linear and polynomial (a rate of about 0), and begin
-        another cycle of cosine; in a loop of short calls, say schedule_epochs=... in the specs.
+        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's first
+        call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
+        final_rate_factor, 0 by default: nothing more is learned; of coslog4 always), and in another cycle of cosine. For
+        a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
 
         An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
         has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
 
         Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
         had never had any. With other validation data than before, the best weights so far are measured on them first,
-        and are replaced by better ones with or without `early_stopping`. Members that rest, or diverge here, keep
-        theirs.
+        and are replaced by better ones with or without `early_stopping`. Members that rest keep theirs, and so do those
+        that diverge here before any callback is called.
 
         Raises DataError also for ids in `members` that are not here, or have diverged.
         """
@@ -341,6 +360,9 @@ class Pool(Independent):
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
             raise DataError(compose("features", "those that fit was given, or None", "others", mend))
+        plan, first = self._plan, not self._progress.step.any()
+        if first and plan.names is None:
+            plan = replace(plan, names=kept_names(X))
         asked, status = np.ones(len(self), bool), self._progress.status
         if members is not None:
             positions = self._positions(members)
@@ -348,8 +370,9 @@ class Pool(Independent):
             refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
                             "members that have not diverged, to train on", mend)  # fmt: skip
             asked = np.isin(self._everyone, positions)
-        data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
+        data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings, first)
         with interrupts.fitting(settings.on_interrupt):
+            self._plan = plan
             if members is not None:
                 self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
             elif not settings.early_stopping:
@@ -536,7 +559,7 @@ class Pool(Independent):
         """
         if method not in ("predict", "predict_proba", "forward"):
             raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
-        x = as_features(X, self.n_features, self.dtype)
+        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
         found = sets_of(rows, self.ids_, len(x), "rows", "row")
 
         def ask(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -576,7 +599,7 @@ class Pool(Independent):
         (position,) = self._positions([id])
         widths = self.specs[position].hidden
         width = widths[hidden_layer(widths, layer, f"layer of member {id}")]
-        x = as_features(X, self.n_features, self.dtype)
+        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
         require_memory("result", len(x) * width * self.dtype.itemsize, "Ask for fewer rows at a time.")
         return self.extract(id, weights).hidden_activations(x, layer)
 
@@ -651,7 +674,7 @@ class Pool(Independent):
         member, features = self.specs[position], self._plan.features
         own = None if features is None else features.arrays[features.of[position]]
         return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
-                   None if own is None else self.n_features)  # fmt: skip
+                   None if own is None else self.n_features, self._plan.names)  # fmt: skip
 
     def ensemble(self, ids: Any, weights: Any = None) -> Ensemble:
         """The mean of these members as one model that needs NumPy alone: of values, or of probabilities.
@@ -664,20 +687,23 @@ class Pool(Independent):
         """
         positions = self._positions(ids)
         lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
-        mend = "Leave them out: pool.leaderboard() ranks them last."
-        refuse_diverged("ids", self.ids_[positions[lost]], "members that have not diverged, to take a mean of", mend)
+        expected = "members that have not diverged, to take a mean of"
+        refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Those that did not: {OTHERS}.")
         return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
     @alone
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
 
-        Raises DataError where widths, activations or biases are not the member's.
+        Raises DataError where widths, activations, biases or names of columns are not the member's. A pool that has not
+        trained, and has no names yet, takes those of `mlp`.
         """
         (position,) = self._positions([id])
         if not isinstance(mlp, MLP):
             mend = "Make one with pm.MLP(weights, biases)."
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+        # Made anew, and so checked and copied: its arrays may have been changed since it was made.
+        mlp = MLP(mlp.weights, mlp.biases if mlp.bias else None, mlp.activation)
         member = self.specs[position]
         names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
         fan_in = int(np.broadcast_to(self._plan.fan_in, len(self))[position])
@@ -697,6 +723,11 @@ class Pool(Independent):
         for array in (*weights, *biases):
             if not np.isfinite(array).all():
                 raise DataError(compose(f"mlp for member {id}", f"finite {self.dtype} weights", "NaN or infinity"))
+        columns = require_equal_names(self._plan.names, mlp._names, f"columns of mlp for member {id}", "the pool")
+        if mlp._names is not None:
+            self._given_names = mlp._names
+            if not self._progress.step.any():
+                self._plan = replace(self._plan, names=columns)
         self._given[int(position)] = given
         self._ready().write(int(position), *given)
         if self._kept_best:
@@ -715,6 +746,7 @@ class Pool(Independent):
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
         part._progress, part._records = self._progress.take(positions), self._records.take(positions)
         part._given = {i: self._given[p] for i, p in enumerate(positions.tolist()) if p in self._given}
+        part._given_names = self._given_names if part._given else None
         part._kept_best, part.ended_ = self._kept_best, self.ended_
         return part
 
@@ -746,11 +778,12 @@ def _read(file: PoolFile) -> Pool:
     head = file.header
     specs, (ids, stream_key, order_key) = file.specs(), file.keys()
     plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
-                file.features())  # fmt: skip
+                file.features(), file.names)  # fmt: skip
     file.check_plan(plan)
     pool = Pool._of(plan, ids, file.backend, head["device"])
     pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
     pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    require_memory("specs", pool._buffer_bytes(), "Load it where there is more.")
     backend = backends.create(pool.backend, pool.device, plan)
     file.restore(backend, plan, pool._progress)
     pool._backend = backend
@@ -760,7 +793,7 @@ def _read(file: PoolFile) -> Pool:
 def concat(pools: Sequence[Pool]) -> Pool:
     """One pool of all members, in order, with their keys and states. Ids that clash are renumbered from the highest on.
 
-    Raises DataError where features, outputs, loss, dtype or backend differ.
+    Raises DataError where features or their names, outputs, loss, dtype or backend differ.
     """
     given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
@@ -774,6 +807,7 @@ def concat(pools: Sequence[Pool]) -> Pool:
                 raise DataError(
                     compose(f"pools[{i}].{name}", f"{getattr(first, name)}, as in pools[0]", f"{getattr(pool, name)}")
                 )
+    names = agreed_names([pool._plan.names for pool in pools], "pools")
     ids = first.ids_
     for pool in pools[1:]:
         own = pool.ids_.copy()
@@ -790,6 +824,8 @@ def concat(pools: Sequence[Pool]) -> Pool:
         whole._plan.features = Sets.concatenate(
             [pool._plan.features or Sets(everything, np.zeros(len(pool), np.int64)) for pool in pools]
         )
+    whole._plan.names = names
+    whole._given_names = next((pool._given_names for pool in pools if pool._given_names is not None), None)
     starts = np.cumsum([0, *(len(pool) for pool in pools)])
     whole._given = {
         int(start) + i: given for start, pool in zip(starts, pools, strict=False) for i, given in pool._given.items()

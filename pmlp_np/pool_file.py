@@ -17,6 +17,7 @@ import numpy as np
 from pmlp_np import backends, checks
 from pmlp_np.archive import Archive, Stream
 from pmlp_np.backends.base import DIVERGED, STATUS_NAMES, Backend, Plan, Progress
+from pmlp_np.data.labels import checked_names
 from pmlp_np.data.sets import Sets
 from pmlp_np.errors import FileFormatError, show
 from pmlp_np.formulas.losses import from_plain, to_plain
@@ -65,6 +66,7 @@ _RECORDS = {
     "best_epoch": Entry("i8", ("members",), -1, "epochs"),
     "waits_from": Entry("i8", ("members",), -1, "epochs"),
     "validated_on": Entry("u8", ("members",)),
+    "due": Entry("i8", ("members",), 0, 2),
 }
 _SHOWN = Entry("f4", ("members",))
 _CURVE = Entry("f4", ("members", "epochs"))
@@ -90,7 +92,9 @@ _BUFFERS = {
     "state/best": Entry("pool", ("parameters",)),
     "state/average": Entry("pool", ("parameters",)),
 }
-_HEADER = ("n_features", "n_outputs", "backend", "device", "loss", "dtype", "kept_best", "ended", "monitor")
+_HEADER = (
+    "n_features", "n_outputs", "backend", "device", "loss", "dtype", "kept_best", "ended", "monitor", "feature_names",
+)  # fmt: skip
 
 
 # Writing.
@@ -98,8 +102,9 @@ _HEADER = ("n_features", "n_outputs", "backend", "device", "loss", "dtype", "kep
 
 def header_of(plan: Plan, backend: str, device: str, kept_best: bool, ended: str, monitor: str) -> dict[str, Any]:
     """The header's plain values."""
+    names = None if plan.names is None else list(plan.names)
     values = (plan.n_features, plan.n_outputs, backend, device, to_plain(plan.loss), plan.dtype.name, kept_best, ended,
-              monitor)  # fmt: skip
+              monitor, names)  # fmt: skip
     return dict(zip(_HEADER, values, strict=True))
 
 
@@ -158,6 +163,7 @@ class PoolFile:
         if not isinstance(head["monitor"], str) or head["monitor"] not in MONITORS:
             hint = "Open it with the version of pmlp_np that wrote it."
             archive.refuse("a metric to monitor", show(head["monitor"]), hint)
+        self.names = checked_names("feature_names", head["feature_names"], head["n_features"])
         self.dtype = checks.dtype(head["dtype"])
         self.loss = from_plain(head["loss"])
         checks.whole("n_outputs", head["n_outputs"], 2 if self.loss.targets == "labels" else 1)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pmlp_np.copying import Independent
+from pmlp_np.data.labels import Names
 from pmlp_np.data.sets import Sets
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.specs.members import Specs
@@ -32,7 +33,8 @@ SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
 class Plan(Independent):
     """What the members are: fixed when the pool is made. Keys are uint64.
 
-    n_features: columns of X. features: the columns that each member reads, None where all read all.
+    n_features: columns of X. features: the columns that each member reads, None where all read all. names: what the
+    columns are called, None where fit was given none.
     """
 
     specs: Specs
@@ -43,6 +45,7 @@ class Plan(Independent):
     stream_key: np.ndarray
     order_key: np.ndarray
     features: Sets | None = None
+    names: Names | None = None
 
     @property
     def n_raw_outputs(self) -> int:
@@ -57,7 +60,7 @@ class Plan(Independent):
         """The plan of some members."""
         features = None if self.features is None else self.features.take(positions)
         return Plan(self.specs[positions], self.n_features, self.n_outputs, self.loss, self.dtype,
-                    self.stream_key[positions], self.order_key[positions], features)  # fmt: skip
+                    self.stream_key[positions], self.order_key[positions], features, self.names)  # fmt: skip
 
     @property
     def n_members(self) -> int:

@@ -54,6 +54,11 @@ def checked_input_names(names: Any, n_features: int) -> list[str] | None:
     return [str(name) for name in found]
 
 
+def input_names_of(model: MLP | Ensemble, names: Any) -> list[str] | None:
+    """The names given for the columns, else those that the model has of the frame that it was trained on, else None."""
+    return checked_input_names(model.feature_names_in_ if names is None else names, model.n_features)
+
+
 def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] | list[int] | None:
     """What labels are called, all strings or all whole numbers, or None. DataError where they don't fit the model."""
     if names is None:

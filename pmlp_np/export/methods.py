@@ -47,7 +47,8 @@ class Exportable:
         number below the least where -1 is a class).
 
         path: a file to write it to, whole or not at all. Default None: none.
-        input_names: names of the columns, kept as JSON in the model's metadata ("feature_names").
+        input_names: names of the columns, kept as JSON in the model's metadata ("feature_names"). Default:
+            `feature_names_in_`, if any.
         class_names: what labels are called, strings or whole numbers: one per class of cross-entropy, two for one
             output of binary cross-entropy. Default: labels are numbers from 0.
 
@@ -80,7 +81,7 @@ class Exportable:
 
         predict returns this model's predictions; predict_proba has its columns in the order of `classes_`, which
         scikit-learn sorts, and two of them for one output of binary cross-entropy. Columns that the network doesn't
-        read have weights of zero there.
+        read have weights of zero there. It has `feature_names_in_` where this model has.
 
         Raises DataError for what scikit-learn can't express: activations other than identity, sigmoid, tanh and relu,
         or several in one network; losses with several heads; ensembles of several outputs; and for weights that are not
@@ -104,7 +105,8 @@ class Exportable:
         and a command line: `python model.py rows.csv` prints a prediction per row of a CSV file.
 
         path: a file to write it to, whole or not at all. Default None: none.
-        input_names: names of the columns, by which a CSV file's columns are then found. Default: by their order.
+        input_names: names of the columns, by which a CSV file's columns are then found; a data frame must have them in
+            this order. Default: `feature_names_in_`; where that is None, columns are taken by their order.
         class_names: as for `to_onnx`; `predict` then returns names.
 
         Raises DataError where names don't fit or weights are not finite (of a member that diverged). `predict` raises
@@ -133,7 +135,7 @@ class Exportable:
         - `model_forward(x, raw)`, raw outputs, of a network that is no ensemble.
 
         path: a file to write it to, whole or not at all. Default None: none.
-        input_names: names of the columns, as an array `model_feature_names`. Default: none.
+        input_names: names of the columns, as an array `model_feature_names`. Default: `feature_names_in_`, if any.
         class_names: as for `to_onnx`, as an array `model_class_names`. Default: none.
         prefix: what all names begin with instead. Default: the file's name where it is an identifier, else "model".
 

@@ -14,7 +14,7 @@ from typing import Any
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, readable_bytes, show
 from pmlp_np.export.c_formulas import function_texts, is_identifier, literal, math_function, number_type
-from pmlp_np.export.common import checked_class_names, checked_input_names, members_of
+from pmlp_np.export.common import checked_class_names, input_names_of, members_of
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
 from pmlp_np.persistence import whole_file
@@ -31,7 +31,7 @@ def to_c(
 ) -> str:
     """The header's text; arguments and errors are those of `MLP.to_c`."""
     reading = reading_of(model._loss)
-    names = checked_input_names(input_names, model.n_features)
+    names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     writer = _Writer(model, reading, _prefix(prefix, path))
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
@@ -71,8 +71,14 @@ def string(text: str) -> str:
 
 
 def _array(kind: str, name: str, values: list[str]) -> str:
-    body = textwrap.fill(", ".join(values), _WIDTH, initial_indent="    ", subsequent_indent="    ",
-                         break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    # A line ends between values alone: a text may hold blanks.
+    lines = ["   "]
+    for place, value in enumerate(values):
+        word = f" {value}{',' * (place < len(values) - 1)}"
+        if len(lines[-1]) + len(word) > _WIDTH and lines[-1].strip():
+            lines.append("   ")
+        lines[-1] += word
+    body = "\n".join(lines)
     return f"static const {kind} {name}[{len(values)}] = {{\n{body}\n}};"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.export.common import checked_class_names, checked_input_names, members_of, needed
+from pmlp_np.export.common import checked_class_names, input_names_of, members_of, needed
 from pmlp_np.export.tracing import Argument, traced
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
@@ -67,7 +67,7 @@ def to_onnx(
     """An onnx.ModelProto; arguments, outputs and errors are those of `MLP.to_onnx`."""
     onnx = needed("onnx")
     reading = reading_of(model._loss)
-    names = checked_input_names(input_names, model.n_features)
+    names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     graph = _Graph(onnx, model.dtype)
     members = []

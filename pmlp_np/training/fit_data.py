@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pmlp_np.backends.base import Plan, Rows
+from pmlp_np.data import precision
+from pmlp_np.data.labels import names_of, require_same_rows
 from pmlp_np.data.sets import sets_of
-from pmlp_np.data.tables import as_features, as_target_sets, as_targets, feature_sets
+from pmlp_np.data.tables import Check, as_features, as_target_sets, as_targets, feature_sets
 from pmlp_np.data.weights import (
     EVALUATED,
     Weights,
@@ -38,25 +41,56 @@ class OwnData(NamedTuple):
 _NAMES = ("X", "y", "sample_weight")
 
 
+@dataclass(frozen=True)
+class _Checks:
+    """What is asked of features and of targets, values before and after their cast; and what gives the names of the
+    columns in their order, for errors."""
+
+    features: Check | None = None
+    targets: Check | None = None
+    source: str = "pool.feature_names_in_"
+
+
+_NO_CHECKS = _Checks()
+
+
 def rows_of(
-    plan: Plan, ids: np.ndarray, X: Any, y: Any, sample_weight: Any = None, names: tuple[str, str, str] = _NAMES
+    plan: Plan,
+    ids: np.ndarray,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    names: tuple[str, str, str] = _NAMES,
+    asked: _Checks = _NO_CHECKS,
 ) -> tuple[Rows, Weights | None]:
     """X and y, the same for the members `ids`, as a backend takes them, and the weights of rows, which are yet to be
     put into them; errors call them by these names."""
-    x, weights = _features(plan, ids, X, sample_weight, names)
+    x, weights = _features(plan, ids, X, sample_weight, names, asked)
     without = None if weights is None else weights.without_of_all
-    lines = as_targets(harmless(y, without), len(x), plan.n_outputs, plan.loss, plan.dtype, names[1])
+    kind = plan.n_outputs, plan.loss, plan.dtype
+    lines = as_targets(harmless(y, without), len(x), *kind, names[1], asked.targets)
+    require_same_rows(X, y, names[:2])
     return Rows(feature_sets(x, plan.features), lines, len(lines)), weights
 
 
 def fit_data(
-    plan: Plan, ids: np.ndarray, X: Any, y: Any, validation_data: Any, own: OwnData, settings: Settings
+    plan: Plan,
+    ids: np.ndarray,
+    X: Any,
+    y: Any,
+    validation_data: Any,
+    own: OwnData,
+    settings: Settings,
+    first: bool = True,
 ) -> tuple[Rows, Rows | None]:
     """Training and, where there is any, validation data of a fit of the members `ids` with these settings.
 
+    first: whether this is all data that the members have seen. Only then do its columns show how far their values lie
+    apart, beside which the rounding of a cast is measured.
+
     Raises DataError where something doesn't fit, and MemoryNeededError where curves would not.
     """
-    data, weights = _training_rows(plan, ids, X, y, own)
+    data, weights = _training_rows(plan, ids, X, y, own, first)
     everyone, validation = np.arange(len(ids)), None
     if own.validation_rows is not None:
         if validation_data is not None:
@@ -70,7 +104,9 @@ def fit_data(
             raise DataError(compose("validation_data", "(X, y) or (X, y, sample_weight)", show(validation_data)))
         names = "validation_data[0]", "validation_data[1]", "validation_data[2]"
         features, targets, sample_weight = (*validation_data, None)[:3]
-        validation, weights = rows_of(plan, ids, features, targets, sample_weight, names)
+        source = _NO_CHECKS.source if names_of(X) is None else "X.columns"
+        asked = _Checks(None, _require_range, source)
+        validation, weights = rows_of(plan, ids, features, targets, sample_weight, names, asked)
         if weights is not None:
             put_weights(validation, weights, ids, everyone, EVALUATED)
     elif settings.early_stopping:
@@ -95,12 +131,19 @@ def watch_of(plan: Plan, settings: Settings) -> Watch:
     return Watch(plan.loss, tuple(settings.metrics), settings.monitor or "")
 
 
-def _training_rows(plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData) -> tuple[Rows, Weights | None]:
+def _training_rows(
+    plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, first: bool
+) -> tuple[Rows, Weights | None]:
     """What members train on: all the same, or what `own` says; and the weights of rows without those of classes."""
+
+    def require_features(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+        precision.require_digits(given, cast, columns, _read_columns(plan))
+
+    asked = _Checks(require_features, _require_targets) if first else _Checks(None, _require_range)
     if own.targets is None:
-        found, weights = rows_of(plan, ids, X, y, own.sample_weight)
+        found, weights = rows_of(plan, ids, X, y, own.sample_weight, asked=asked)
     else:
-        found, weights = _rows_of_each(plan, ids, X, y, own)
+        found, weights = _rows_of_each(plan, ids, X, y, own, asked)
     if own.rows is not None:
         found.rows = sets_of(own.rows, ids, found.n, "rows", "row")
     counted = weights
@@ -111,23 +154,26 @@ def _training_rows(plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData) ->
     return found, weights
 
 
-def _rows_of_each(plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData) -> tuple[Rows, Weights | None]:
+def _rows_of_each(
+    plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, asked: _Checks
+) -> tuple[Rows, Weights | None]:
     """As `rows_of`, with targets of each member."""
-    x, weights = _features(plan, ids, X, own.sample_weight, _NAMES)
+    x, weights = _features(plan, ids, X, own.sample_weight, _NAMES, asked)
     if y is not None:
         raise DataError(compose("y", "None where targets is given", show(y)))
     without = None if weights is None or weights.without is None else weights.without
     each = None if without is None else np.broadcast_to(without, (len(ids), len(x)))
-    lines = as_target_sets(harmless(own.targets, each), ids, len(x), plan.n_outputs, plan.loss, plan.dtype)
+    kind = plan.n_outputs, plan.loss, plan.dtype
+    lines = as_target_sets(harmless(own.targets, each), ids, len(x), *kind, asked.targets)
     return Rows(feature_sets(x, plan.features), lines, len(lines) // len(ids), None, np.arange(len(ids))), weights
 
 
 def _features(
-    plan: Plan, ids: np.ndarray, X: Any, sample_weight: Any, names: tuple[str, str, str]
+    plan: Plan, ids: np.ndarray, X: Any, sample_weight: Any, names: tuple[str, str, str], asked: _Checks
 ) -> tuple[np.ndarray, Weights | None]:
     """X and the weights of its rows, checked."""
     try:
-        x = as_features(X, plan.n_features, plan.dtype, names[0])
+        x = as_features(X, plan.n_features, plan.dtype, names[0], plan.names, asked.source, asked.features)
     except DataError:
         row = first_without_weight(X, sample_weight)
         if row is None:
@@ -135,4 +181,20 @@ def _features(
         hint = f"A weight of 0 leaves out the target alone: drop such rows from {', '.join(names[:2])} and {names[2]}."
         expected = "finite numbers, also in rows of weight 0"
         raise DataError(compose(names[0], expected, f"others in row {row}", hint)) from None
+    require_same_rows(X, sample_weight, (names[0], names[2]))
     return x, as_weights(sample_weight, len(x), len(ids), names[2])
+
+
+def _read_columns(plan: Plan) -> np.ndarray | None:
+    """The columns of X that any member reads, None for all."""
+    return None if plan.features is None else np.unique(np.concatenate(plan.features.arrays))
+
+
+def _require_targets(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+    """Of the values that members learn: digits and squares."""
+    precision.require_digits(given, cast, columns)
+    _require_range(given, cast, columns)
+
+
+def _require_range(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+    precision.require_range(given, cast.dtype, columns)
