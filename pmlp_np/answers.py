@@ -40,7 +40,9 @@ def predictions(
     most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
     if out is None and reduce is None and most <= errors.SMALL_NEED:
         raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
-        ready().forward(positions, feature_sets(x, plan.features), raw, weights, UNWATCHED)
+        backend = ready()
+        # By the backend's plan: another thread may have trained on other features meanwhile.
+        backend.forward(positions, feature_sets(x, backend.plan.features), raw, weights, UNWATCHED)
         return _linked(link, raw)
     like = link(np.zeros((1, 1, n_raw), plan.dtype))
     shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
@@ -50,8 +52,13 @@ def predictions(
         require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
         out = np.empty(shape, result_dtype)
     checks.out(out, shape, result_dtype)
-    backend, columns = ready(), feature_sets(x, plan.features)
-    if reduce is None and out.flags.c_contiguous and like.size == n_raw and like.dtype == plan.dtype:
+    if np.may_share_memory(x, out):
+        require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
+        x = x.copy()
+    backend = ready()
+    columns = feature_sets(x, backend.plan.features)
+    in_place = reduce is None and out.flags.c_contiguous and out.flags.aligned
+    if in_place and like.size == n_raw and like.dtype == plan.dtype:
         raw = out.reshape(len(positions), len(x), n_raw)
         backend.forward(positions, columns, raw, weights, UNWATCHED)
         for piece in _slices(len(out), out[:1].nbytes):

@@ -75,11 +75,24 @@ def ids(value: Any, n: int) -> np.ndarray:
     return found
 
 
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements may lie in the same place, as only strides of a caller's own make them."""
+    extent = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+        if length > 1 and stride < extent:
+            return True
+        extent = max(extent, stride * (length - 1) + extent)
+    return False
+
+
 def out(value: Any, shape: tuple[int, ...], dtype: np.dtype, result: np.ndarray | None = None) -> np.ndarray:
     """An array to write to, of this shape and dtype; it receives `result` where one is given."""
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype or not value.flags.writeable:
         got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else show(value)
         raise DataError(compose("out", f"a writable array of shape {shape}, {dtype}", got))
+    if _overlaps_itself(value):
+        expected = "an array whose elements lie in different places"
+        raise DataError(compose("out", expected, f"strides {value.strides}", "Make one with np.empty."))
     if result is not None:
         value[...] = result
     return value

@@ -37,12 +37,13 @@ from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
 from pmlp_np.pool_file import PoolFile, arrays_of, header_of
 from pmlp_np.report import Table, leaderboard
+from pmlp_np.specs.columns import COLUMNS, require_sound
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
-from pmlp_np.training.monitoring import Callback, Records, joined
+from pmlp_np.training.monitoring import Callback, Records, frozen, joined
 
 _WEIGHTS = ("last", "best", "average")
 
@@ -95,6 +96,7 @@ class Pool(Independent):
         device: str = "cpu",
     ) -> None:
         specs = as_specs(specs)
+        require_sound({name: getattr(specs, name) for name in COLUMNS})
         chosen = as_loss(loss)
         checks.whole("n_features", n_features, 1)
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
@@ -182,8 +184,8 @@ class Pool(Independent):
 
     @property
     def history_(self) -> dict[str, np.ndarray]:
-        """Curves of training, (n_members, n_epochs) float32 by name."""
-        return self._records.curves
+        """Curves of training, (n_members, n_epochs) float32 by name; read-only."""
+        return {name: frozen(curve) for name, curve in self._records.curves.items()}
 
     @property
     def status_(self) -> list[str]:
@@ -248,7 +250,7 @@ class Pool(Independent):
         time_budget: seconds after which training ends, between minibatches. Default None.
         progress: show a bar on stderr, or a notebook's own; "auto" (default): on a terminal or in a notebook, when it
             takes longer than a moment.
-        n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
+        n_threads: threads to use, at most as many as there are cores. Default: all cores, or $NUMBA_NUM_THREADS.
         metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
             "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
         monitor: what decides: "loss", "score" or one of `metrics`. Best epochs and early stopping follow it, and the
@@ -276,6 +278,8 @@ class Pool(Independent):
             validation_data.
 
         Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
+        A validation that it cuts short is done when training goes on. While a pool is trained it can be asked and, in
+        callbacks, saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
@@ -697,6 +701,8 @@ class Pool(Independent):
         if not isinstance(mlp, MLP):
             mend = "Make one with pm.MLP(weights, biases)."
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+        # Made anew, and so checked and copied: its arrays may have been changed since it was made.
+        mlp = MLP(mlp.weights, mlp.biases if mlp.bias else None, mlp.activation)
         member = self.specs[position]
         names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
         fan_in = int(np.broadcast_to(self._plan.fan_in, len(self))[position])

@@ -66,6 +66,7 @@ _RECORDS = {
     "best_epoch": Entry("i8", ("members",), -1, "epochs"),
     "waits_from": Entry("i8", ("members",), -1, "epochs"),
     "validated_on": Entry("u8", ("members",)),
+    "due": Entry("i8", ("members",), 0, 2),
 }
 _SHOWN = Entry("f4", ("members",))
 _CURVE = Entry("f4", ("members", "epochs"))

@@ -100,16 +100,17 @@ def _distinct(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     for i, array in enumerate(arrays):
         of[i] = found.setdefault(array.tobytes(), len(distinct))
         if of[i] == len(distinct):
+            array.setflags(write=False)
             distinct.append(array)
     return distinct, of
 
 
 def _indices(value: Any, limit: int, name: str, what: str, least: int, expected: str, mend: str) -> np.ndarray:
-    """One member's indices, int64."""
+    """One member's indices, int64, as a copy: a caller may write to what it gave, also while it is being checked."""
     require_plain(value, name)
     try:
-        array = np.asarray(value)
-    except ValueError:
+        array = np.array(value)
+    except Exception:  # whatever an object raises that can't become an array
         array = np.zeros((), object)
     if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):
         array = _of_one_kind(array, value, limit, name, expected)

@@ -1,7 +1,7 @@
 """Validation of X and y: from whatever users hold to what backends take, without needless copies.
 
 X stays where it is when its dtype is the pool's and each row is contiguous (memory-mapped, read-only, or a block of
-columns of a wider table); otherwise it is cast once. y is cast once, one line per target.
+columns of a wider table); otherwise it is cast once. y is copied once, one line per target.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def as_targets(
         mend = "" if values.ndim and len(values) == n_samples else "X and y must have as many rows."
         raise DataError(compose(name, expected, str(values.shape), mend))
     with np.errstate(over="ignore"):
-        lines = _dense(values.T, dtype)
+        # A copy in any case: what is checked here is not to change while it is trained on.
+        lines = np.array(values.T, dtype, order="C")
     _require_finite(lines.T, name, y)
     if loss.targets == "labels":
         bad = (values != np.floor(values)) | (values < 0) | (values >= n_outputs)

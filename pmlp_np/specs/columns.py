@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from pmlp_np.errors import FileFormatError, compose, show
+from pmlp_np.errors import FileFormatError, SpecError, compose, show
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names, hyperparameter_range
@@ -104,6 +104,42 @@ def read(columns: Mapping[str, Any], copy: bool = True) -> dict[str, np.ndarray]
     _refuse(owners[(found["widths"] < 1) | (found["widths"] > MAX_WIDTH)], "hidden", f"widths from 1 to {MAX_WIDTH}")
     _refuse(np.flatnonzero(found["batch_size"] < 0), "batch_size", "at least 0")
     return found
+
+
+def require_sound(columns: Mapping[str, np.ndarray]) -> None:
+    """Raise SpecError unless these are columns of one table of members: types, shapes, widths, and codes that this
+    version knows. What `pm.grid` and its like make is; a table that a caller puts together may not be."""
+
+    def refuse(name: str, expected: str, got: str) -> NoReturn:
+        mend = "Make specs with pm.grid, pm.sample or pm.Specs.from_members."
+        raise SpecError(compose(f"specs.{name}", expected, got, mend))
+
+    n, n_layers = len(columns["bias"]), len(columns["widths"])
+    shapes: dict[str, tuple[int, ...]] = {"width_offsets": (n + 1,), "widths": (n_layers,), "activations": (n_layers,)}
+    shapes |= {"hyperparameters": (n, len(HYPERPARAMETERS)), "options": (n, len(OPTIONS))}
+    for name, dtype in COLUMNS.items():
+        shape, column = shapes.get(name, (n,)), columns[name]
+        if column.dtype != dtype or column.shape != shape:
+            expected = f"an array of shape {shape}, {np.dtype(dtype)}"
+            refuse(name, expected, f"{column.shape}, {column.dtype}")
+    offsets = columns["width_offsets"]
+    if offsets[0] != 0 or offsets[-1] != n_layers or (np.diff(offsets) < 0).any():
+        refuse("width_offsets", f"offsets that grow from 0 to {n_layers}", "others")
+    ranges = {"widths": (1, MAX_WIDTH), "batch_size": (0, 2**62)}
+    ranges |= {name: (0, len(table) - 1) for name, (_, table) in _NAMED.items()}
+    for name, (low, high) in ranges.items():
+        column = columns[name]
+        if column.size and not low <= column.min() <= column.max() <= high:
+            refuse(name, f"numbers from {low} to {high}", f"{column.min()} to {column.max()}")
+    for name in ("hyperparameters", "options"):
+        column = columns[name][:1] if not columns[name].strides[0] else columns[name]
+        if not np.isfinite(column).all():
+            refuse(name, "finite numbers", "others")
+    for place, (name, option) in enumerate(OPTIONS.items()):
+        if option.choices and n:
+            codes = columns["options"][:, place]
+            if not 0 <= codes.min() <= codes.max() < len(option.choices) or (codes != np.floor(codes)).any():
+                refuse(f"options of {name}", f"whole numbers from 0 to {len(option.choices) - 1}", "others")
 
 
 def _as_type(columns: Mapping[str, Any], name: str, dtype: type, copy: bool) -> np.ndarray:

@@ -139,10 +139,17 @@ class Specs(Sequence[Member]):
     def __post_init__(self) -> None:
         # Where nobody uses an option, one row stands for all.
         defaults = np.array(default_row())
-        if self.options.strides[0] and (self.options == defaults).all():
+        unused = self.options.shape == (len(self.bias), len(defaults)) and bool((self.options == defaults).all())
+        if unused:
             object.__setattr__(self, "options", np.broadcast_to(defaults, self.options.shape))
-        for column in COLUMNS:
-            getattr(self, column).setflags(write=False)
+        for name in COLUMNS:
+            column = getattr(self, name)
+            # Compiled code reads columns by their addresses, row behind row: nobody else may hold their memory.
+            alone = type(column) is np.ndarray and column.flags.owndata and column.flags.c_contiguous
+            if not alone and not (unused and name == "options"):
+                column = np.array(column, order="C")
+                object.__setattr__(self, name, column)
+            column.setflags(write=False)
 
     @classmethod
     def from_members(cls, members: Iterable[Member]) -> Specs:

@@ -168,45 +168,65 @@ def _train(
             bar.show((finished + share * this_epoch) / max(finished + left, 1.0), note)
             return over()
 
+        def heard(share: float) -> bool:
+            # What is done counts, also where Ctrl-C came meanwhile.
+            if share < 1.0:
+                interrupts.heed()
+            return False
+
         control = Control(tick, settings.n_threads)
-        # Never cut short, so that where training is interrupted changes nothing: neither curves, nor who stops early.
-        whole = Control(n_threads=settings.n_threads)
+        # Not cut short by a budget. By Ctrl-C it is, as if never begun: the epoch is validated when training goes on,
+        # so that where training is interrupted changes nothing, neither curves, nor who stops early.
+        whole = Control(heard, settings.n_threads)
         if validation is not None:
             records.follow(watch.monitor)
             validation_keys = DataKeys(backend.plan, validation).of(np.arange(len(ids)))
-            standing = (progress.step > 0) & (progress.status != DIVERGED)
+            # Members whose last epoch is still to be validated come below.
+            standing = (progress.step > 0) & (progress.status != DIVERGED) & (records.due == 0)
             # An epoch that is cut short leaves weights that no epoch ends with: they are no best ones.
             to_keep = settings.early_stopping & asked & (progress.status == READY) & (progress.minibatch == 0)
-            measure_again(
-                records, watch, backend, validation, validation_keys, standing, to_keep, progress.epoch, whole
-            )
+            with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
+                measure_again(
+                    records, watch, backend, validation, validation_keys, standing, to_keep, progress.epoch, whole
+                )
         while not (stopped or over()):
             interrupts.heed()
             members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
             if not len(members):
                 break
             epoch = progress.epoch[members].copy()
-            this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
             epoch_loss = np.full(records.n_members, np.nan)
-            try:
-                with interrupts.abandoning():
-                    backend.train_epoch(
-                        members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control
-                    )
-            except interrupts.Abandoned:
-                pass
-            finally:
-                # Wherever Ctrl-C ended it, some may have finished their epoch.
-                records.enter("loss", members, epoch, epoch_loss[members])
+            due = members[(records.due[members] != 0) & (epoch > 0)]
+            if len(due):
+                members, epoch, this_epoch = due, progress.epoch[due] - 1, 0.0
+                epoch_loss[due] = records.curves["loss"][due, epoch]
+            else:
+                this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
+                try:
+                    with interrupts.abandoning():
+                        backend.train_epoch(
+                            members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control
+                        )
+                except interrupts.Abandoned:
+                    pass
+                finally:
+                    # Wherever Ctrl-C ended it, some may have finished their epoch.
+                    records.enter("loss", members, epoch, epoch_loss[members])
             done = progress.epoch[members] > epoch
             healthy = done & (progress.status[members] != DIVERGED)
             watched = epoch_loss[members[healthy]]
+            records.due[members[healthy]] = 1
             if validation is not None:
-                watched = _validate(
-                    backend, progress, records, watch, members[healthy], epoch[healthy], validation, validation_keys,
-                    settings, whole,
-                )  # fmt: skip
+                try:
+                    with interrupts.abandoning():
+                        watched = _validate(
+                            backend, progress, records, watch, members[healthy], epoch[healthy], validation,
+                            validation_keys, settings, whole,
+                        )  # fmt: skip
+                except interrupts.Abandoned:
+                    break
             _reduce_rates(backend, progress, members[healthy], watched)
+            records.due[members[healthy]] = 0
             # Not after an epoch that was cut short: it is told of when it is finished.
             if settings.callbacks and not (~done & (progress.status[members] == READY)).any():
                 rounds += 1

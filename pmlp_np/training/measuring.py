@@ -113,6 +113,7 @@ def _raw_outputs(
     n_rows, n_raw, dtype = len(x[0]), backend.plan.n_raw_outputs, backend.plan.dtype
     step = max(1, PIECE_BYTES // (n_rows * n_raw * dtype.itemsize))
     for start in range(0, len(places), step):
+        control.tick(start / len(places))
         part = places[start : start + step]
         raw = np.empty((len(part), n_rows, n_raw), dtype)
         backend.forward(members[part], x, raw, weights, control)

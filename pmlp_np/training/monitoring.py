@@ -37,6 +37,7 @@ class Records(Independent):
     shown: by validation curve (n_members,) float32, what the weights that a member predicts with (its best, else its
         last) were measured at, NaN where they were not. validated_on: (n_members,) uint64, any value: the key of the
         validation data that this was measured on, 0 where there is none.
+    due: (n_members,) int64, 1 for those whose last epoch has not been validated, because Ctrl-C came first, else 0.
     monitor: as `Watch` has it.
     """
 
@@ -50,6 +51,7 @@ class Records(Independent):
         self.waits_from = np.full(n_members, -1, np.int64)
         self.shown: dict[str, np.ndarray] = {}
         self.validated_on = np.zeros(n_members, np.uint64)
+        self.due = np.zeros(n_members, np.int64)
         self.monitor = ""
 
     @property
@@ -99,6 +101,7 @@ class Records(Independent):
         for room in self._rooms.values():
             room[:, member] = np.nan
         self.drop(np.array([member]), np.array([0]))
+        self.due[member] = 0
 
     def put(self, name: str, members: slice, curve: np.ndarray) -> None:
         """Some members' values of a curve, (members, epochs)."""
@@ -125,7 +128,7 @@ class Records(Independent):
 
 
 # What is kept of each member, besides curves and what is shown.
-COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on")
+COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on", "due")
 
 
 def joined(parts: list[Records]) -> Records:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.arrays import allocate
-from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
+from pmlp_np.backends.base import MEMBER_ORDER, READY, Control, Plan, Progress, Rows
 from pmlp_np.backends.layout import PoolLayout, block_parts, spread
 from pmlp_np.backends.numba import driver, threads, views
 from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled, pass_address
@@ -432,6 +432,8 @@ class NumbaBackend:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
+        # Nothing is watched while weights are drawn: helpers that others have are not waited for.
+        small = small or (task == INITIALIZE and threads.are_busy())
         n_threads = 1 if small else threads.slots_of(control)
         place = self._largest_first(members)
         n_together = threads.too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
@@ -446,19 +448,28 @@ class NumbaBackend:
         )  # fmt: skip
         if seen is not None:
             job.put(**seen.job_fields())
+
+        def tick() -> bool:
+            return control.tick(min(int(done.sum()) / total, 1.0))
+
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             for together, part in ((True, place[:n_together]), (False, place[n_together:])):
-                if len(part) == 0 or flags[1, 0]:
-                    continue
-                chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
-                jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
-                if small:
-                    driver.work(0, jobs)
-                    control.tick(1.0)
-                    continue
-                slots = n_threads if together else min(n_threads, len(part))
-                threads.run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
+                while len(part) and not flags[1, 0]:
+                    chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
+                    jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
+                    if small:
+                        driver.work(0, jobs)
+                        control.tick(1.0)
+                        break
+                    slots = n_threads if together else min(n_threads, len(part))
+                    flags[0, 0] = flags[2, 0] = 0
+                    before = fields["epoch"][members[part]] if task == TRAIN else None
+                    if not threads.run(jobs, slots, together, flags, tick, gives_way=task == TRAIN):
+                        break
+                    # Other threads wanted the helpers: on with the epochs that are not done.
+                    at = members[part]
+                    part = part[(fields["epoch"][at] == before) & (fields["status"][at] == READY)]
         if task == TRAIN:
             note_compiled(marker)
 
