@@ -8,7 +8,8 @@ from pmlp_np.backends.base import DIVERGED, Progress
 from pmlp_np.errors import DataError, DivergedWarning, UndefinedLabelError, compose, listed, warn
 from pmlp_np.training.monitoring import Records
 
-_OTHERS = "pool.ids_[np.array(pool.status_) != 'diverged']"
+# How users name the members that did not, which every hint says.
+OTHERS = "pool.ids_[np.array(pool.status_) != 'diverged']"
 
 
 def diverged(progress: Progress, records: Records, weights: str) -> np.ndarray:
@@ -33,14 +34,14 @@ def who_counts(positions: np.ndarray, ids: np.ndarray, lost: np.ndarray, by_id: 
     if not out.any():
         return positions
     if by_id:
-        mend = f"Those that did not: {_OTHERS}."
+        mend = f"Those that did not: {OTHERS}."
         refuse_diverged("members", ids[positions[out]], "members that have not diverged, to take a mean of", mend)
     if out.all():
         mend = "Train with smaller learning rates, clip_norm=1.0, or scaled features."
         raise DataError(compose("members", "one that has not diverged, to take a mean of", "none", mend))
     warn(
         f"{int(out.sum()):,} of {len(out):,} members diverged and are left out of the mean: "
-        f"{_members(ids[positions[out]])}. Name those that count to say so: members={_OTHERS}.",
+        f"{_members(ids[positions[out]])}. Name those that count to say so: members={OTHERS}.",
         DivergedWarning,
     )
     return positions[~out]
@@ -65,7 +66,7 @@ def of_members(error: UndefinedLabelError, ids: np.ndarray, lost: np.ndarray) ->
         mend = "No label can be made of them: see forward and predict_proba, and scale X as in training."
         got = f"NaN or infinity of {_members(ids[odd])}, first in row {row}"
         return DataError(compose("X", "rows of which members' outputs are numbers", got, mend))
-    mend = f"NaN makes no label: ask the others, members={_OTHERS}, or predict_proba, which returns NaN."
+    mend = f"NaN makes no label: ask the others, members={OTHERS}, or predict_proba, which returns NaN."
     got = f"{_members(ids[odd[lost[odd]]])}, diverged"
     return DataError(compose("members", "members that have not diverged, to predict labels", got, mend))
 

@@ -19,7 +19,7 @@ from pmlp_np.data.labels import Names, agreed_names, as_strings, kept_names, req
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.data.weights import EVALUATED, put_weights
-from pmlp_np.divergence import diverged, of_members, refuse_diverged, say_diverged, who_counts
+from pmlp_np.divergence import OTHERS, diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import (
     DataError,
@@ -337,17 +337,18 @@ class Pool(Independent):
             given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
             those that a callback stopped rest, and so do diverged ones.
 
-        Optimizers keep their state. Schedules go on, too: without `schedule_epochs` theirs are the epochs of the first
-        fit, so that more calls go on at the end of one_cycle, linear and polynomial (a rate of about 0), and begin
-        another cycle of cosine; in a loop of short calls, say schedule_epochs=... in the specs.
+        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's first
+        call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
+        final_rate_factor, 0 by default: nothing more is learned; of coslog4 always), and in another cycle of cosine. For
+        a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
 
         An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
         has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
 
         Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
         had never had any. With other validation data than before, the best weights so far are measured on them first,
-        and are replaced by better ones with or without `early_stopping`. Members that rest, or diverge here, keep
-        theirs.
+        and are replaced by better ones with or without `early_stopping`. Members that rest keep theirs, and so do those
+        that diverge here before any callback is called.
 
         Raises DataError also for ids in `members` that are not here, or have diverged.
         """
@@ -686,8 +687,8 @@ class Pool(Independent):
         """
         positions = self._positions(ids)
         lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
-        mend = "Leave them out: pool.leaderboard() ranks them last."
-        refuse_diverged("ids", self.ids_[positions[lost]], "members that have not diverged, to take a mean of", mend)
+        expected = "members that have not diverged, to take a mean of"
+        refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Those that did not: {OTHERS}.")
         return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
     @alone
@@ -782,6 +783,7 @@ def _read(file: PoolFile) -> Pool:
     pool = Pool._of(plan, ids, file.backend, head["device"])
     pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
     pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    require_memory("specs", pool._buffer_bytes(), "Load it where there is more.")
     backend = backends.create(pool.backend, pool.device, plan)
     file.restore(backend, plan, pool._progress)
     pool._backend = backend

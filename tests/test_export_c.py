@@ -43,9 +43,10 @@ def test_it_compiles_as_cpp_too(tmp_path, loss):
               names=("c++", "g++", "clang++"))  # fmt: skip
 
 
-def test_names_come_out_as_they_went_in(tmp_path):
+@pytest.mark.parametrize("names", [NAMES, [f"{name}, a  name of several words" for name in NAMES]])
+def test_names_come_out_as_they_went_in(tmp_path, names):
     model = models("cross_entropy", 3, dtype=np.float32)[0]
-    model.to_c(tmp_path / "net.h", input_names=NAMES, class_names=["a", "ü\t", '"'])
+    model.to_c(tmp_path / "net.h", input_names=names, class_names=["a", "ü\t", '"'])
     source = """#include "net.h"
 #include <stdio.h>
 int main(void) { int i;
@@ -54,7 +55,7 @@ int main(void) { int i;
     return 0; }"""
     for more in ([], ["-trigraphs"]):
         said = build(tmp_path, source, "-std=c99", *more).decode().split("\0")
-        assert said == [*NAMES, "a", "ü\t", '"', ""]
+        assert said == [*names, "a", "ü\t", '"', ""]
     numbered = model.to_c(class_names=[-7, 2**40, 0])
     assert "static const long long model_class_names[3] = {\n    -7LL, 1099511627776LL, 0LL\n};" in numbered
 

@@ -361,12 +361,11 @@ print(pool.fit(X, y, epochs=3).ended_, np.isfinite(pool.predict(X)).all())
     assert done.stdout.splitlines() == ["interrupted [0] True", "done True"]
 
 
-@pytest.mark.parametrize("call", ["pool.predict(X)", "pool.fit(X, y, on_interrupt='raise')"])
-def test_a_press_during_the_late_import_of_numba_raises(call):
-    done = run_apart(IMPORTING + f"""
+def test_a_press_during_the_late_import_of_numba_ends_a_prediction():
+    done = run_apart(IMPORTING + """
 pool = pool_of()
 try:
-    {call}
+    pool.predict(X)
 except KeyboardInterrupt:
     print("raised", "numba" in sys.modules)
 print(pool.fit(X, y).ended_)

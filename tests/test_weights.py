@@ -12,6 +12,7 @@ import pmlp_np as pm
 from conftest import requires
 from loss_variants import VARIANTS, library_loss, random_targets
 from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.data.weights import harmless
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.training.metrics import METRICS
 from running_passes import LANES, bits, padded, run_pass, sentinel
@@ -298,12 +299,37 @@ def test_forms_of_targets_that_are_not_there():
     expected = learned(pool_of().fit(X, y, sample_weight=w))
     missing = [None if w[i] == 0 else float(y[i]) for i in range(N)]
     for form in (missing, np.array(missing, object), pd.Series(missing), pd.Series(missing, dtype="Float64"),
-                 np.where(w > 0, y, np.nan).reshape(-1, 1)):  # fmt: skip
+                 np.where(w > 0, y, np.nan).reshape(-1, 1), ["n/a" if each is None else each for each in missing],
+                 np.array([pd.NA if each is None else each for each in missing], object)):  # fmt: skip
         assert learned(pool_of().fit(X, form, sample_weight=w)) == expected
+    # A mask may cover what counts for nothing, and nothing else.
+    hidden = np.ma.masked_where(w == 0, y)
+    assert learned(pool_of().fit(X, hidden, sample_weight=w)) == expected and hidden.mask.any()
+    hidden[5] = np.ma.masked
+    for form in (hidden, [np.ma.masked if hidden.mask[i] else y[i] for i in range(N)]):
+        with pytest.raises(pm.DataError, match=r"^y.*mask"):
+            pool_of().fit(X, form, sample_weight=w)
     labels = draw_y("cross_entropy", 3)
     expected = learned(pool_of("cross_entropy", 3).fit(X, labels, sample_weight=w))
     ignored = np.where(w > 0, labels, -100)
     assert learned(pool_of("cross_entropy", 3).fit(X, ignored, sample_weight=w.astype(bool))) == expected
+
+
+def test_what_stands_in_for_a_target_is_one_that_counts():
+    """Neither the range nor the spread of targets changes, and what does not count is not looked at."""
+    seconds = 1.7e9 + np.arange(8.0)
+    without = np.arange(8) % 3 == 0
+    given = np.where(without, [np.nan, 0, 0, -np.inf, 0, 0, 1e300, 0], seconds)
+    found = harmless(given, without)
+    assert np.array_equal(found[~without], seconds[~without]) and set(found[without]) <= set(seconds[~without])
+    pairs = harmless(np.stack([given, -given], axis=1), without)
+    assert pairs.min(axis=0).tolist() == [seconds[1], -seconds[7]]
+    each = harmless(np.stack([given, np.ones(8)]), np.stack([without, ~without]))
+    assert each[0].min() == seconds[1] and (each[1] == 1.0).all()
+    assert harmless(given, np.zeros(8, bool)) is given and harmless("y", without) == "y"
+    # What is wrong where it counts is still found there.
+    given[4] = np.nan
+    assert np.flatnonzero(np.isnan(harmless(given, without))).tolist() == [4]
 
 
 def test_targets_and_weights_of_each_member(backend):
@@ -436,8 +462,9 @@ def test_weights_that_cannot_be_told_from_0():
     w[13] = 1e200 * 1e-30
     with pytest.raises(pm.DataError, match=r"^sample_weight times class_weight of member 10: .* less in row 13\."):
         pool_of("cross_entropy", 3).fit(X, labels, sample_weight=w, class_weight={int(labels[13]): 1e-30})
-    with pytest.raises(pm.DataError, match=r"^class_weight of member 10: .* less in row "):
-        pool_of("cross_entropy", 3).fit(X, labels, class_weight={1: 1e-50})
+    for table in ({1: 1e-50}, {0: 1e300, 1: 1e-300}):
+        with pytest.raises(pm.DataError, match=r"^class_weight of member 10: .* less in row "):
+            pool_of("cross_entropy", 3).fit(X, labels, class_weight=table)
     # A member that does not have the row trains.
     w[13] = 1e-200
     rows = [np.delete(np.arange(N), 13)] * 3 + [np.arange(N)]

@@ -28,8 +28,6 @@ _LARGEST_NUMBER = 1e100
 _DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
                  "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%b %d, %Y")  # fmt: skip
 _TASKS = ("regression", "classification")
-# What is said of a column of numbers whose name may mean that.
-_NUMBERED = "its distinct whole numbers may number the rows: if so, --drop it"
 # The reason for which a column is left out that needs no word.
 AS_ASKED = "as you asked"
 
@@ -101,7 +99,8 @@ def _kind_of(table: Table, name: str, categorical: bool, numeric: bool) -> Kind:
         seems = "" if numeric else verdict(name, numbers.to_numpy(np.float64, na_value=np.nan))
         if seems == "row numbers":
             return Kind("left out", f"it numbers the rows (--numeric {quoted(name)} keeps it)")
-        return Kind("number", _NUMBERED if seems == "maybe" else "")
+        may = f"its distinct whole numbers may number the rows: if they do, --drop {quoted(name)}"
+        return Kind("number", may if seems == "maybe" else "")
     if numeric:
         odd = numbers_of(known, table.has_decimal_commas(known)).isna() if is_text(known) else known.notna()
         first = int(odd.to_numpy().argmax())

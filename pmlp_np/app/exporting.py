@@ -49,7 +49,8 @@ def export_model(
     if raw_table and kind != "onnx":
         raise DataError(compose("--raw-table", "format onnx, which alone can hold the preparation", kind))
     folder.check_file(out, overwrite, result.files())
-    ids, preparation = result.ids(member, ensemble), result.preparation
+    notes: list[str] = []
+    ids, preparation = result.ids(member, ensemble, notes), result.preparation
     if kind == "sklearn":
         _require_expressible(result, ids)
     with screen.busy(f"Writing {out}"):
@@ -64,7 +65,7 @@ def export_model(
             else:
                 _WRITERS[kind](model, draft, names, classes, out.stem)
             check = checked(kind, draft, result, ids, raw_table)
-    screen.notes(_notes_of(check, preparation, raw_table))
+    screen.notes([*notes, *_notes_of(check, preparation, raw_table)])
     who = f"Member {ids[0]}" if len(ids) == 1 else f"The mean of {len(ids)} members"
     what = "probabilities" if classes else "values, in standard deviations of the target,"
     screen.say(f"{who} written to {out} ({out.stat().st_size:,} bytes).")

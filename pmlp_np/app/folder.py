@@ -292,7 +292,8 @@ def check_file(path: Path, overwrite: bool, kept: Sequence[Path] = ()) -> None:
         raise DataError(compose(f"file {path}", "a new file", "one that exists", "Choose another, or say --overwrite."))
     parent = path.absolute().parent
     if not parent.is_dir():
-        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder"))
+        mend = f"Make it: mkdir -p {parent}"
+        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder", mend))
 
 
 def write_text(path: Path, text: str) -> None:

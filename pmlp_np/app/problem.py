@@ -309,7 +309,9 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
     source, table, parts = problem.source, problem.table, problem.parts
     classes = bool(problem.task.classes)
     of_table = parts["training"][parts["training"] < len(table)]
-    suspected = fairness.suspects(table, kinds, of_table, problem.own_y, classes)
+    # Of a column that is said to be numeric it is known.
+    unsure = {name: kind for name, kind in kinds.items() if name not in source.numeric}
+    suspected = fairness.suspects(table, unsure, of_table, problem.own_y, classes)
     for name in suspected:
         problem.notes.append(
             f"column {name!r} holds distinct whole numbers and alone predicts the target almost perfectly: if it "

@@ -19,7 +19,7 @@ import numpy as np
 
 from pmlp_np import checks
 from pmlp_np.backends.base import Rows
-from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.containers import as_numbers, require_plain
 from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.formulas.losses import Loss
 
@@ -68,7 +68,8 @@ def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") 
     if values.shape not in ((n,), (n_members, n)):
         expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"
         raise DataError(compose(name, expected, str(values.shape)))
-    weights = values.astype(np.float64).reshape(-1, n)
+    with np.errstate(over="ignore"):  # of long doubles
+        weights = values.astype(np.float64).reshape(-1, n)
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
         place = np.argwhere(bad)[0]
@@ -149,8 +150,9 @@ def times_class_weights(
     if weights is None:
         weights = Weights(name, np.ones((1, rows.n)), np.ones((1, rows.n), bool), None)
     if not (isinstance(class_weight, str) and class_weight == "balanced"):
-        table = _scaled(_class_table(class_weight, n_outputs)[None])[0]
-        positive = weights.positive & (table[labels] > 0)
+        table = _class_table(class_weight, n_outputs)
+        positive = weights.positive & (table > 0)[labels]
+        table = _scaled(table[None])[0]
         return Weights(name, _scaled(weights.lines * table[labels]), positive, weights.of)
     sets: dict[tuple[int, int], int] = {}
     of = np.empty(len(ids), np.int64)
@@ -198,18 +200,38 @@ def first_without_weight(X: Any, sample_weight: Any) -> int | None:
 
 
 def harmless(targets: Any, without: np.ndarray | None) -> Any:
-    """Targets with 0, which every loss takes, in the rows of weight 0 (`without`, a mask of the first axes): a copy.
+    """Targets with others in the rows of weight 0 (`without`, a mask (n_samples,), or (n_members, n_samples) of targets
+    of each member): a copy. What is no array of as many rows is returned as it is.
 
-    What is no array of as many rows is returned as it is.
+    What stands there then is the middle one of the targets that count: it is as valid as these, and changes neither
+    their range nor how far they lie apart.
     """
     if without is None or not without.any():
         return targets
     try:
+        if not isinstance(targets, np.ma.MaskedArray):
+            require_plain(targets, "targets")
         found = np.array(targets, subok=True)
-        if found.shape[: without.ndim] == without.shape:
-            found[without] = 0
-            return found
+        if isinstance(targets, (list, tuple)) and found.dtype.kind in "USMm":
+            # NumPy makes strings of numbers beside a string.
+            found = np.array(targets, object)
+        if found.shape[: without.ndim] != without.shape:
+            return targets
+        for part, mask in ((found, without),) if without.ndim == 1 else zip(found, without, strict=True):
+            if mask.any():
+                part[mask] = _middle(part[~mask])
+        return found
     except Exception:
         # Whatever was given is no usable array: the check of targets says so by name.
         return targets
-    return targets
+
+
+def _middle(values: Any) -> np.ndarray:
+    """The lower median of the finite numbers among values (rows, ...), 0 where there are none; masked ones are not."""
+    numbers = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+    numbers = np.sort(np.where(np.isfinite(numbers), numbers, np.nan), axis=0)
+    count = np.isfinite(numbers).sum(axis=0, keepdims=True)
+    if not len(numbers):
+        return np.zeros(numbers.shape[1:])
+    middle = np.take_along_axis(numbers, np.maximum(count - 1, 0) // 2, axis=0)
+    return np.where(count > 0, middle, 0.0)[0]

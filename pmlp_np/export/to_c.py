@@ -71,8 +71,14 @@ def string(text: str) -> str:
 
 
 def _array(kind: str, name: str, values: list[str]) -> str:
-    body = textwrap.fill(", ".join(values), _WIDTH, initial_indent="    ", subsequent_indent="    ",
-                         break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    # A line ends between values alone: a text may hold blanks.
+    lines = ["   "]
+    for place, value in enumerate(values):
+        word = f" {value}{',' * (place < len(values) - 1)}"
+        if len(lines[-1]) + len(word) > _WIDTH and lines[-1].strip():
+            lines.append("   ")
+        lines[-1] += word
+    body = "\n".join(lines)
     return f"static const {kind} {name}[{len(values)}] = {{\n{body}\n}};"
 
 

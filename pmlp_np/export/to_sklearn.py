@@ -20,6 +20,7 @@ _INSTEAD = "Use to_python, to_onnx or to_torch."
 def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
     """A fitted estimator; arguments and errors are those of `MLP.to_sklearn`."""
     needed("sklearn")
+    members = members_of(model)
     reading = reading_of(model._loss)
     if reading.heads > 1:
         _cannot("loss", "one raw output per output", f"{reading.heads} ({model.loss})")
@@ -31,7 +32,6 @@ def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
         _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n}")
     from sklearn.ensemble import VotingClassifier, VotingRegressor
 
-    members = members_of(model)
     # The inner estimators of a VotingClassifier know classes by number.
     inner = None if labels is None else np.arange(len(labels))
     order = None if labels is None else np.argsort(labels, kind="stable")

@@ -95,27 +95,15 @@ def train(
     keys, first_step = DataKeys(backend.plan, data), progress.step.copy()
     begun_with = keys, batch_size, SHUFFLES[settings.shuffle]
 
-    def settle(members: np.ndarray, at_the_end: bool = False) -> None:
-        """Have these members predict with what they learned last, where no validation says what is better.
-
-        Until the end that counts as the best of those that had one: who diverges later is still of use as it is now.
-        """
-        lost, has_best = progress.status[members] == DIVERGED, records.best_epoch[members] >= 0
-        latest = ~has_best
+    def settle(members: np.ndarray) -> None:
+        """Have these members predict with what they learned last, where no validation says what is better. Who has
+        diverged since it was settled last keeps its best."""
         if validation is None:
-            moved = progress.step[members] != first_step[members]
-            if at_the_end:
-                latest |= moved & ~lost
-                changed = members[moved & latest]
-                records.drop(changed, progress.epoch[changed])
-            else:
-                now_best = moved & has_best & ~lost
-                latest |= now_best
-                changed = members[now_best]
-                records.show(changed, {}, np.zeros(len(changed), np.uint64))
-                records.keep(changed, np.full(len(changed), np.inf), progress.epoch[changed] - 1)
+            lost = (progress.status[members] == DIVERGED) & (records.best_epoch[members] >= 0)
+            changed = members[(progress.step[members] != first_step[members]) & ~lost]
+            records.drop(changed, progress.epoch[changed])
         if keeps_best:
-            backend.keep_best(members[latest])
+            backend.keep_best(members[records.best_epoch[members] < 0])
 
     enter_epochs(progress, asked, *begun_with)
     try:
@@ -123,7 +111,7 @@ def train(
             backend, progress, records, watch, batch_size, data, validation, settings, ids, asked, began, settle
         )
     finally:
-        settle(np.arange(len(ids)), at_the_end=True)
+        settle(np.arange(len(ids)))
         leave_epochs(progress, asked, *begun_with)
 
 
