@@ -72,7 +72,9 @@ ORDER_INSIDE = {
         [""],
     ],
     "app": [
-        ["main", "tables", "machine"],
+        ["main", "reading", "machine"],
+        ["tables"],
+        ["date_columns"],
         ["columns", "choices"],
         ["preparation"],
         ["folder", "scores", "onnx_table"],

@@ -40,6 +40,22 @@ Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This
                                             show_default=False)]  # fmt: skip
 Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
                                               show_default=False)]  # fmt: skip
+# How a table is written. Fit and predict take the same.
+Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", rich_help_panel=_TABLE, show_default=False,
+    help="utf-8, cp1252, latin-1, utf-16, ...; else the file's bytes tell.")]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", metavar="CHARACTER", rich_help_panel=_TABLE,
+    show_default=False, help="What separates cells: , ; tab | or another; else the first lines tell.")]
+Decimal = Annotated[str | None, typer.Option("--decimal", metavar="MARK", rich_help_panel=_TABLE, show_default=False,
+    help="A point or a comma, where cells do not tell: is 1.275 more than a thousand?")]
+Thousands = Annotated[str | None, typer.Option("--thousands", metavar="MARK", rich_help_panel=_TABLE,
+    show_default=False, help="What stands between thousands: , . ' or space; else the cells tell.")]
+DayFirst = Annotated[bool | None, _flag("--day-first/--month-first", rich_help_panel=_TABLE, show_default=False,
+    help="How 01/02/2026 is read, where no day above 12 tells.")]
+SkipLines = Annotated[int, typer.Option("--skip-lines", metavar="N", min=0, rich_help_panel=_TABLE, show_default=False,
+    help="Lines at the top of the file that are no part of the table.")]
+NotMissing = Annotated[list[str] | None, typer.Option("--not-missing", metavar="WORD", rich_help_panel=_TABLE,
+    show_default=False, help="A word such as None or NA that is a text like others; COLUMN=WORD in one column. "
+    "Repeatable.")]  # fmt: skip
 Overwrite = Annotated[bool, _flag("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)]
 
 
@@ -84,7 +100,9 @@ def fit(
     task: Annotated[str | None, typer.Option(metavar="TASK", rich_help_panel=_TABLE, show_default=False,
         help="regression or classification; else the target's cells tell.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", rich_help_panel=_TABLE, show_default=False,
-        help="A text that stands for a missing cell, beside empty, NA, null... Repeatable.")] = None,
+        help="A text that stands for a missing cell, beside empty, NA, null...; COLUMN=TEXT in one column. "
+        "Repeatable.")] = None,
+    not_missing: NotMissing = None,
     categorical: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="A column whose numbers or many texts are categories. Repeatable.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
@@ -95,6 +113,12 @@ def fit(
         help="Share of the rows that choose members.")] = 0.2,
     test_share: Annotated[float, typer.Option(metavar="SHARE", rich_help_panel=_TABLE,
         help="Share of the rows that judge the chosen one.")] = 0.2,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    day_first: DayFirst = None,
+    skip_lines: SkipLines = 0,
     width: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
         help="Units per hidden layer: 8,16,32 or 1-100. Default 16,32,64,128.")] = None,
     depth: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
@@ -133,6 +157,7 @@ def fit(
     which judge the chosen one. Ctrl-C ends training and keeps what was learned.
     """
     from pmlp_np.app.fitting import fit_table
+    from pmlp_np.app.reading.options import Reading
     from pmlp_np.app.run import Source
 
     activations = choosing.names("--activation", activation or [])
@@ -141,8 +166,9 @@ def fit(
         activations, choosing.numbers("--learning-rate", learning_rate or [], float, 1e-12, 1e6), repeats, members,
         epochs, patience, batch_size, time_budget, seed, threads, metric, quick,
     )  # fmt: skip
+    reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
-                    validation_share, test_share)  # fmt: skip
+                    validation_share, test_share, reading)  # fmt: skip
     screen = Screen(json)
     if fit_table(source, wanted, out, overwrite, screen) == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -184,7 +210,14 @@ def predict(
     keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", show_default=False,
         help="A column of the table to put before the predictions. Repeatable.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", show_default=False,
-        help="A text that stands for a missing cell, beside those of the fit. Repeatable.")] = None,
+        help="A text that stands for a missing cell, beside those of the fit; COLUMN=TEXT in one column. "
+        "Repeatable.")] = None,
+    not_missing: NotMissing = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    skip_lines: SkipLines = 0,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -194,9 +227,11 @@ def predict(
     Where the table has the target too, the score on it is said.
     """
     from pmlp_np.app.predicting import predict_table
+    from pmlp_np.app.reading.options import Reading
 
+    reading = Reading.of(encoding, delimiter, decimal, thousands, None, skip_lines, tuple(not_missing or ()))
     predict_table(folder.Result(result), table, out, member, ensemble, keep or [], missing or [], overwrite,
-                  Screen(json or str(out) == "-"), json)  # fmt: skip
+                  Screen(json or str(out) == "-"), json, reading)  # fmt: skip
 
 
 @_command(

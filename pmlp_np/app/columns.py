@@ -3,13 +3,15 @@ the target sets."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pmlp_np.app.tables import Table, as_texts, is_text
+from pmlp_np.app.date_columns import date_formats
+from pmlp_np.app.reading.records import like_a_number
+from pmlp_np.app.tables import Table, as_texts, is_text, not_missing, plain_text, quoted
 from pmlp_np.errors import DataError, compose, show
 
 # Texts that come in fewer rows than this are not learned as categories of their own, nor are more than so many.
@@ -22,9 +24,6 @@ _MOST_CLASSES = 1000
 # Squares of larger numbers, of which standard deviations are made, come near to the end of float64. Tables have such
 # numbers only to say that there is none.
 _LARGEST_NUMBER = 1e100
-# Formats that dates are tried with, in this order; the first is any way of ISO 8601.
-_DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
-                 "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%b %d, %Y")  # fmt: skip
 # Names of columns that may number the rows.
 _ROW_NUMBERS = {"id", "index", "row", "no", "nr", "number", "#"}
 _TASKS = ("regression", "classification")
@@ -32,7 +31,8 @@ _TASKS = ("regression", "classification")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column is: "number", "category", "date" (with the format of its texts) or "left out" (and why)."""
+    """What a column is: "number", "category", "date" (with the format of its texts) or "left out". reason: why it is
+    left out; or what is to be said of its dates."""
 
     kind: str
     reason: str = ""
@@ -53,17 +53,19 @@ def kinds_of(table: Table, target: str, categorical: Collection[str], drop: Coll
     for name in (*categorical, *drop):
         table.column_called(name)
     found = {}
+    asked = {target, *categorical, *drop}
+    dates = date_formats(table, [name for name in table.frame.columns if name not in asked])
     for name in table.frame.columns:
         if name != target:
             chosen = name in categorical
-            found[name] = Kind("left out", "as you asked") if name in drop else _kind_of(table, name, chosen)
+            found[name] = Kind("left out", "as you asked") if name in drop else _kind_of(table, name, chosen, dates)
     if all(kind.kind == "left out" for kind in found.values()):
         why = "; ".join(f"{name}: {kind.reason}" for name, kind in found.items()) or "no other column"
         raise DataError(compose(f"{table.name}", "columns to predict the target from", why))
     return found
 
 
-def _kind_of(table: Table, name: str, categorical: bool) -> Kind:
+def _kind_of(table: Table, name: str, categorical: bool, dates: Mapping[str, tuple[str, str]]) -> Kind:
     cells = table.frame[name]
     known = cells.dropna()
     if not len(known):
@@ -78,10 +80,10 @@ def _kind_of(table: Table, name: str, categorical: bool) -> Kind:
     if not is_text(cells):
         _refuse_infinite(table, name)
         return Kind("left out", "it numbers the rows") if _numbers_rows(name, cells) else Kind("number")
-    _refuse_mixed(table, f"column {name!r}", known, f"--categorical {name}")
-    date_format = _date_format(known)
-    if date_format:
-        return Kind("date", "", date_format)
+    _refuse_mixed(table, f"column {name!r}", name, f"--categorical {quoted(name)}")
+    if name in dates:
+        date_format, note = dates[name]
+        return Kind("date", note, date_format)
     counts = known.value_counts()
     kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
     if kept.sum() < _LEAST_COVERED * len(known):
@@ -109,38 +111,25 @@ def _numbers_rows(name: str, cells: Any) -> bool:
     return called and cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) == 1).all())
 
 
-def _refuse_mixed(table: Table, name: str, known: Any, instead: str) -> None:
+def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
     """Mostly numbers beside other texts is a mistake, or another word for a missing cell."""
-    import pandas
-
-    odd = pandas.to_numeric(known, errors="coerce").isna()
+    known = table.frame[column].dropna()
+    odd = table.numbers(column)[1][table.frame[column].notna().to_numpy()]
     n_odd = int(odd.sum())
     if not n_odd or 2 * n_odd > len(known):
         return
-    cell = known[odd].iloc[0]
-    where = table.where(int(known.index[odd.to_numpy().argmax()]))
-    got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {where}"
-    quoted = f"'{cell}'" if " " in cell or not cell.isalnum() else cell
-    mend = f"Mend them, or say --missing {quoted} if that means nothing is known, or {instead}."
-    raise DataError(compose(name, "numbers or texts", got, mend))
-
-
-def _date_format(known: Any) -> str:
-    """The format in which all these texts are dates; "" if there is none."""
-    import pandas
-
-    sample = known.iloc[:100]
-    # What is no date to a glance needs no parsing: a date has digits and is short.
-    if not sample.str.contains(r"\d", regex=True).all() or sample.str.len().max() > 40:
-        return ""
-    for date_format in _DATE_FORMATS:
-        # All of them only where the first are.
-        if all(
-            pandas.to_datetime(cells, format=date_format, errors="coerce", utc=True).notna().all()
-            for cells in (sample, known)
-        ):
-            return date_format
-    return ""
+    first = int(odd.argmax())
+    cell = known.iloc[first]
+    row = int(known.index[first])
+    got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {table.where(row)}"
+    if like_a_number(cell):
+        # To call it missing would lose a number.
+        hint = f"Write it as the others are written ({table.conventions.described(column)}), or {instead}."
+    else:
+        hint = f"Correct them, or say --missing {quoted(cell)} if that means nothing is known, or {instead}."
+        if row == len(table) - 1 and n_odd == 1:
+            hint = f"Remove the line if it is no row but a note or a sum below the table. {hint}"
+    raise DataError(compose(name, "numbers or texts", got, hint))
 
 
 def category_texts(cells: Any) -> tuple[list[str], int]:
@@ -168,6 +157,10 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         n = int(missing.sum())
         where = table.where(int(table.frame.index[missing.to_numpy().argmax()]))
         mend = "Fill them, or leave their rows out with --skip-missing-target."
+        taken = table.taken.get(target, {})
+        if taken and is_text(cells):
+            words = " and ".join(f"{count:,} are {show(word)}" for word, count in list(taken.items())[:3])
+            mend = f"{words}, read as missing: {not_missing(target, next(iter(taken)))} keeps that as a class. {mend}"
         got = f"{n:,} missing of {len(cells):,}, the first in {where}"
         raise DataError(compose(name, "a value in every row", got, mend))
     values = cells.unique()
@@ -179,7 +172,7 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         mend = "Turn it into numbers (days since a day, say) or into texts."
         raise DataError(compose(name, "numbers or texts", "dates", mend))
     if is_text(cells):
-        return _task_of_texts(table, name, cells, asked)
+        return _task_of_texts(table, target, cells, asked)
     _refuse_infinite(table, target)
     whole = bool((cells == cells.round()).all())
     word = "whole numbers" if whole else "numbers"
@@ -188,26 +181,44 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
     if asked == "regression" or (asked is None and not (whole and few)):
         return Task("regression", "as you asked" if asked else reason)
     _refuse_many(name, len(values))
+    spelled = _spelled_classes(table, target)
+    if spelled:
+        return Task("classification", "as you asked" if asked else reason, spelled)
     # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
     ordered = sorted(values.tolist())
     classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
     return Task("classification", "as you asked" if asked else reason, classes)
 
 
-def _task_of_texts(table: Table, name: str, cells: Any, asked: str | None) -> Task:
-    import pandas
-
+def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> Task:
+    name = f"target {target!r}"
     if asked == "regression":
-        odd = pandas.to_numeric(cells, errors="coerce").isna()
+        odd = table.numbers(target)[1]
         if odd.any():
-            where = table.where(int(table.frame.index[odd.to_numpy().argmax()]))
+            where = table.where(int(table.frame.index[odd.argmax()]))
             raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
     elif asked is None:
-        _refuse_mixed(table, name, cells, "--task classification")
+        _refuse_mixed(table, name, target, "--task classification")
     n_values = cells.nunique()
     _refuse_many(name, n_values)
     reason = "as you asked" if asked else f"{n_values:,} different texts"
     return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
+
+
+def _spelled_classes(table: Table, target: str) -> tuple[str, ...]:
+    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how numbers are
+    written anyway ("007", "5 %"); none where one number is written in two ways."""
+    labels = table.spelled.get(target)
+    if labels is None:
+        return ()
+    pairs = {(label.strip(), value) for label, value in zip(labels, table.frame[target].tolist(), strict=True)}
+    values = {value for _, value in pairs}
+    usual = all("e" in label.lower() or label in (plain_text(float(value)), f"{float(value)}", f"{value}")
+                for label, value in pairs)  # fmt: skip
+    if usual or len(values) != len({label for label, _ in pairs}):
+        return ()
+    written = dict(zip(labels, table.frame[target].tolist(), strict=True))
+    return tuple(sorted(written, key=lambda label: (written[label], label)))
 
 
 def _refuse_many(name: str, n_values: int) -> None:

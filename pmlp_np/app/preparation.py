@@ -11,15 +11,18 @@ train. Between the two everything is affine, so that exported models take the in
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from pmlp_np.app.columns import Kind, Task, category_texts
-from pmlp_np.app.tables import Table, as_texts, is_text, numbers_of, plain_text
+from pmlp_np.app.reading.conventions import Conventions
+from pmlp_np.app.reading.dates import ISO, day_first_of, parsed
+from pmlp_np.app.tables import Table, as_texts, plain_text
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 
 _FORMAT, _VERSION = "pmlp_np table", 1
@@ -76,11 +79,8 @@ class Number:
         cells = table.frame[self.name]
         if cells.dtype.kind == "M":
             raise DataError(compose(f"column {self.name!r} of {table.name}", "numbers", "dates"))
-        if is_text(cells):
-            numbers = numbers_of(cells, table.has_decimal_commas(cells))
-            _refuse_first(table, self.name, numbers.isna() & cells.notna(), "numbers, as in training")
-            cells = numbers
-        values = cells.to_numpy(np.float64, na_value=np.nan)
+        values, odd = table.numbers(self.name)
+        _refuse_first(table, self.name, odd, f"numbers, as in training ({table.conventions.described(self.name)})")
         _refuse_first(table, self.name, np.isinf(values), "finite numbers")
         return values
 
@@ -125,15 +125,13 @@ class Date:
 
     def read(self, table: Table) -> np.ndarray:
         """The column's cells as days since 1970, (n,) float64, NaN where missing. DataError for what is no date."""
-        import pandas
-
         cells = table.frame[self.name]
         if cells.isna().all():
             return np.full(len(cells), np.nan)
         if cells.dtype.kind != "M":
-            date_format = self.date_format or "ISO8601"
-            dates = pandas.to_datetime(as_texts(cells), format=date_format, errors="coerce", utc=True)
-            example = {"ISO8601": "2026-01-31"}.get(date_format, date_format)
+            date_format = self.date_format or ISO
+            dates = parsed(as_texts(cells), date_format)
+            example = "2026-01-31" if date_format == ISO else datetime.date(2026, 1, 31).strftime(date_format)
             _refuse_first(table, self.name, dates.isna() & cells.notna(), f"dates such as {example}, as in training")
             cells = dates.dt.tz_localize(None)
         stamps = cells.to_numpy("datetime64[us]")
@@ -171,8 +169,13 @@ class Category:
         return found + [missing.astype(np.float64)] * self.marks_missing, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells, (n,) str or None."""
+        """The column's cells, (n,) str or None. Truths are the same in any case: each program writes them in its
+        own."""
         cells = as_texts(table.frame[self.name])
+        truths = {text.lower(): text for text in self.categories}
+        if len(truths) == len(self.categories) and self.categories and set(truths) <= {"true", "false"}:
+            spelled = {text: truths.get(text.strip().lower(), text) for text in cells.dropna().unique()}
+            cells = cells.map(spelled)
         return cells.astype("object").where(cells.notna(), None).to_numpy(object)
 
 
@@ -217,9 +220,10 @@ class Target:
     def read(self, table: Table) -> np.ndarray:
         """The target's cells: numbers (n,) float64, NaN where missing; or numbers of classes (n,) int64, -1 where
         missing and -2 for classes that are not known."""
-        cells = table.frame[self.name]
         if not self.classes:
             return Number(self.name, 0.0, 0.0, 1.0, False).read(table)
+        texts_alone = any(isinstance(each, str) for each in self.classes)
+        cells = table.labels(self.name) if texts_alone else table.frame[self.name]
         known = {plain_text(value): i for i, value in enumerate(self.classes)}
         texts = as_texts(cells).astype("object").where(cells.notna(), None)
         return np.array([-1 if text is None else known.get(text, -2) for text in texts], np.int64)
@@ -237,11 +241,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why."""
+    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why. conventions:
+    how the table's numbers and dates are written, and later tables' with them."""
 
     target: Target
     columns: tuple[Column, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    conventions: Conventions = field(default_factory=Conventions)
 
     @classmethod
     def learn(cls, table: Table, training: np.ndarray, kinds: dict[str, Kind], target: str, task: Task) -> Preparation:
@@ -258,7 +264,9 @@ class Preparation:
         known = Target(target, task.classes)
         values = known.read(table)[training]
         left_out = {name: kind.reason for name, kind in kinds.items() if kind.kind == "left out"}
-        return cls(Target.learn(target, task, values), tuple(columns), left_out)
+        orders = {day_first_of(column.date_format) for column in columns if isinstance(column, Date)} - {None}
+        conventions = replace(table.conventions, day_first=orders.pop() if len(orders) == 1 else None)
+        return cls(Target.learn(target, task, values), tuple(columns), left_out, conventions)
 
     def input_names(self) -> list[str]:
         """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a
@@ -337,7 +345,7 @@ class Preparation:
         """What JSON keeps of it."""
         columns = [{"kind": column.kind, **_plain(column)} for column in self.columns]
         return {"format": _FORMAT, "version": _VERSION, "target": _plain(self.target), "columns": columns,
-                "left_out": self.left_out}  # fmt: skip
+                "left_out": self.left_out, "conventions": self.conventions.to_plain()}  # fmt: skip
 
     @classmethod
     def from_plain(cls, plain: Any, name: str) -> Preparation:
@@ -349,7 +357,9 @@ class Preparation:
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
             target = plain["target"] | {"classes": tuple(plain["target"]["classes"])}
-            found = cls(Target(**target), columns, dict(plain["left_out"]))
+            # Folders of earlier versions have none.
+            conventions = Conventions.from_plain(plain["conventions"]) if "conventions" in plain else Conventions()
+            found = cls(Target(**target), columns, dict(plain["left_out"]), conventions)
             found._check_parts()
             return found
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -396,6 +406,7 @@ def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str])
     """What users should know of the columns: those that are left out, and categories that are joined."""
     notes = [f"column {name!r} is left out: {kind.reason}" for name, kind in kinds.items()
              if kind.kind == "left out" and kind.reason != "as you asked"]  # fmt: skip
+    notes += [kind.reason for kind in kinds.values() if kind.kind == "date" and kind.reason]
     for name, kind in kinds.items():
         if kind.kind == "category":
             kept, joined = category_texts(frame[name])

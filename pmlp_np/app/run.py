@@ -22,6 +22,7 @@ from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, fitting
 from pmlp_np.app.columns import Task, kinds_of, task_of
 from pmlp_np.app.machine import available_threads, version_of
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
+from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.tables import Table, plain_text, read_table
 from pmlp_np.errors import DataError, compose
 
@@ -47,6 +48,7 @@ class Source:
     skip_missing_target: bool = False
     validation_share: float = 0.2
     test_share: float = 0.2
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass
@@ -76,7 +78,9 @@ def understand(source: Source, seed: int) -> Problem:
     if source.validation_share + source.test_share > 0.9:
         got = f"{source.validation_share:g} and {source.test_share:g}"
         raise DataError(compose("--validation-share and --test-share", "at most 0.9 together", got))
-    table = read_table(source.path, source.missing, source.categorical)
+    # What is left out is not asked how it is to be read.
+    texts = [*source.categorical, *source.drop]
+    table = read_table(source.path, source.missing, texts, source.reading, [source.target])
     notes = list(table.notes)
     table.column_called(source.target, "--target")
     for option, names in (("--categorical", source.categorical), ("--drop", source.drop)):
@@ -92,7 +96,7 @@ def understand(source: Source, seed: int) -> Problem:
         there = table.frame[source.target].notna()
         if not there.all():
             notes.append(f"{int((~there).sum()):,} rows without a target are left out")
-            table.frame = table.frame[there]
+            table.keep_rows(there)
             if len(table) < _FEWEST_ROWS:
                 got = f"{len(table):,}"
                 raise DataError(compose(table.name, f"at least {_FEWEST_ROWS} rows with a target", got))
