@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
-from pmlp_np.app.reading.dates import Dated, dated, day_first_of, shown
+from pmlp_np.app.reading.dates import Dated, dated, day_first_of, formats_of, parsed, shown
 from pmlp_np.app.tables import Table, is_text, quoted
 from pmlp_np.errors import DataError, compose, show
 
@@ -31,7 +32,8 @@ def date_formats(table: Table, names: Collection[str]) -> dict[str, tuple[str, s
 
 def _chosen(table: Table, name: str, dates: Dated, said: bool | None, by_file: bool | None) -> tuple[str, str]:
     known = table.frame[name].dropna()
-    cell, where = known.iloc[0], table.where(int(known.index[0]))
+    first = _first_that_differs(known, dates) if dates.unsure else 0
+    cell, where = known.iloc[first], table.where(int(known.index[first]))
     if not dates.unsure:
         date_format = dates.formats[0]
         order = day_first_of(date_format)
@@ -57,14 +59,18 @@ def _chosen(table: Table, name: str, dates: Dated, said: bool | None, by_file: b
     return date_format, f"{_read_as(name, cell, where, date_format)}; {option} reads day and month the other way"
 
 
+def _first_that_differs(known: Any, dates: Dated) -> int:
+    """The place of the first cell that is another date with the other order of day and month; the first if none is."""
+    one, other = (parsed(known, each) for each in dates.formats[:2])
+    return int((one != other).to_numpy().argmax())
+
+
 def _read_as(name: str, cell: str, where: str, date_format: str) -> str:
     return f"column {name!r}: {show(cell)} in {where} is read as {shown(cell, date_format)}"
 
 
-def _first_that_tells(known: object, date_format: str) -> int:
+def _first_that_tells(known: Any, date_format: str) -> int:
     """The place of the first cell that no other order of day and month fits."""
-    from pmlp_np.app.reading.dates import parsed
-
     swapped = date_format.replace("%d", "\0").replace("%m", "%d").replace("\0", "%m")
     return int(parsed(known, swapped).isna().to_numpy().argmax())
 
@@ -80,4 +86,7 @@ def _refuse_odd(table: Table, name: str, dates: Dated) -> None:
         f"{table.where(int(known.index[first]))}"
     )
     hint = f"Correct them, or say --missing {quoted(f'{name}={cell}')} if that means nothing is known, or "
-    raise DataError(compose(f"column {name!r}", "dates in one format", got, f"{hint}--categorical {quoted(name)}."))
+    if formats_of(cell):
+        # To call it missing would lose a date.
+        hint = "Write all of them in one way, or "
+    raise DataError(compose(f"column {name!r}", "dates in one format", got, f"{hint}say --categorical {quoted(name)}."))

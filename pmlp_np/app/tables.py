@@ -26,7 +26,7 @@ from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.csv_table import Found, read_csv
 from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted
-from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.reading.options import USUAL_MISSING, Reading
 from pmlp_np.app.reading.parquet import read_parquet
 from pmlp_np.errors import DataError, compose, nearest, readable_bytes, require_memory, show
 
@@ -219,7 +219,7 @@ def _table(
     _drop_row_numbers(table)
     if not len(table.frame):
         raise DataError(compose(table.name, "rows below the names of columns", "none"))
-    _note_missing(table, learned is not None)
+    _note_missing(table, missing, learned is not None)
     return table
 
 
@@ -238,8 +238,9 @@ def _drop_row_numbers(table: Table) -> None:
         table.notes.append("a column without a name is left out: it numbers the rows or is empty")
 
 
-def _note_missing(table: Table, of_the_fit: bool) -> None:
-    """Say which words were taken for missing cells, and how they are kept where they may be texts."""
+def _note_missing(table: Table, said_so: tuple[str, ...], predicted: bool) -> None:
+    """Say which words were taken for missing cells, and how they are kept where they may be texts; and which of those
+    that are said to stand for missing cells did not come."""
     words: dict[str, dict[str, int]] = {}
     for column, taken in table.taken.items():
         for word, count in taken.items():
@@ -248,12 +249,17 @@ def _note_missing(table: Table, of_the_fit: bool) -> None:
     for word, counts in list(words.items())[:4]:
         some = [f"{column} ({count:,})" for column, count in list(counts.items())[:4]]
         said.append(f"{show(word)} in {', '.join(some)}" + (", ..." if len(counts) > len(some) else ""))
+    if not predicted and table.first_line:
+        seen = {text for word, counts in words.items() for text in (word, *(f"{c}={word}" for c in counts))}
+        absent = [text for text in said_so if text.strip() and text.strip() not in seen and not _is_number(text)]
+        table.notes += [f"--missing {quoted(text)}: no cell holds it" for text in absent]
     if not said:
         return
     note = f"read as missing: {'; '.join(said)}" + ("; ..." if len(words) > len(said) else "")
     texts = {name for name in table.frame.columns if is_text(table.frame[name])}
-    kept = [(column, word) for word, counts in words.items() for column in counts if column in texts]
-    if kept and not of_the_fit:
+    usual = set(USUAL_MISSING) - set(said_so)
+    kept = [(column, word) for word, counts in words.items() if word in usual for column in counts if column in texts]
+    if kept and not predicted:
         column, word = kept[0]
         note += f". {not_missing(column, word)} keeps such a word as a text"
     table.notes.append(note)

@@ -125,7 +125,7 @@ def decided(
     if told is None and bool(alone["."]) != bool(alone[","]):
         told = "." if alone["."] else ","
     if learned is not None and reading.decimal is None:
-        told = _by_the_fit(seen, alone, learned, notes) or told
+        told = _by_the_fit(alone, learned, notes)
     refused: list[str] = []
     if told is None and unsure:
         if delimiter in (",", None) and not (alone["."] or alone[","]):
@@ -139,6 +139,9 @@ def decided(
             marks[column] = None
         elif evidence.reads[decimal]:
             marks[column] = decimal
+        elif learned is not None and learned.style(column).decimal == learned.decimal and reading.decimal is None:
+            # Neither as in the fit nor as the rest of the file.
+            marks[column] = None
         else:
             marks[column] = _OTHER[decimal]
     if learned is not None:
@@ -158,24 +161,25 @@ def decided(
         c: Style(d, tuple(sorted(seen[c].thousands(d))), seen[c].affix)
         for c, d in marks.items() if d is not None and (d != decimal or seen[c].affix)
     }  # fmt: skip
+    if learned is not None:
+        for column in (c for c, mark in marks.items() if mark is None):
+            style = learned.style(column)
+            mark = decimal if style.decimal == learned.decimal else style.decimal
+            odd[column] = Style(mark, style.thousands if style.decimal == mark else (), style.affix)
     if learned is None:
         _say(seen, marks, odd, decimal, delimiter, where, notes)
     return Conventions(decimal, tuple(thousands), None, delimiter or "", columns=odd), marks
 
 
-def _by_the_fit(
-    seen: Mapping[str, Evidence], alone: dict[str, list[str]], learned: Conventions, notes: list[str]
-) -> str | None:
-    """The decimal mark of a file that is predicted: that of the fit, unless its numbers read in the other way alone."""
+def _by_the_fit(alone: dict[str, list[str]], learned: Conventions, notes: list[str]) -> str:
+    """The decimal mark of a file that is predicted: that of the fit, unless its numbers all read in the other way."""
     other = _OTHER[learned.decimal]
     ours = [c for c in alone[learned.decimal] if learned.style(c).decimal == learned.decimal]
     theirs = [c for c in alone[other] if learned.style(c).decimal == learned.decimal]
-    if not theirs:
+    if not theirs or ours:
         return learned.decimal
-    if not ours:
-        notes.append(f"numbers have decimal {_CALLED[other]}, unlike those of the fit, by column {theirs[0]!r}")
-        return other
-    return None
+    notes.append(f"numbers have decimal {_CALLED[other]}, unlike those of the fit, by column {theirs[0]!r}")
+    return other
 
 
 def _reading_of(cell: str, decimal: str, affix: Affix) -> str:
@@ -189,7 +193,7 @@ def _reading_of(cell: str, decimal: str, affix: Affix) -> str:
 
 
 def _undecided(column: str, evidence: Evidence, alone: dict[str, list[str]], name: str, where: str) -> DataError:
-    line, cell = evidence.example or (0, "")
+    line, cell = evidence.example
     point, comma = (_reading_of(cell, d, evidence.affix) for d in ".,")
     hint = f"Say --decimal . for {point}, or --decimal , for {comma}."
     if alone["."] and alone[","]:
@@ -205,7 +209,7 @@ def _refuse_other_marks(
     for column, decimal in marks.items():
         if decimal is not None and (others := seen[column].thousands(decimal) - {thousands}):
             mark = sorted(others)[0]
-            line, cell = (seen[column].example if mark in ".," else seen[column].marked) or (0, "")
+            line, cell = seen[column].shown[mark]
             expected = f"{_CALLED[thousands]} between thousands, as --thousands says"
             hint = f"Say --thousands {_QUOTED[mark]}, or leave the option out."
             raise DataError(compose(f"column {column!r} of {name}, {where} {line:,}", expected, show(cell), hint))
@@ -227,10 +231,10 @@ def _say(
             continue
         between = [c for c, d in marks.items() if d is not None and seen[c].thousands(d)]
         marked = sorted(seen[column].thousands(mark))[0]
-        line, cell = (seen[column].example if marked in ".," else seen[column].marked) or (0, "")
+        line, cell = seen[column].shown[marked]
         said = f"{_CALLED[marked]} between thousands in {_list(between)}"
+        said += f": {show(cell)} in {where} {line:,} is {_reading_of(cell, mark, seen[column].affix)}"
         if seen[column].ambiguous:
-            said += f": {show(cell)} in {where} {line:,} is {_reading_of(cell, mark, seen[column].affix)}"
             said += f" (--decimal {_OTHER[mark]} reads {_reading_of(cell, _OTHER[mark], seen[column].affix)})"
         notes.append(said)
         break

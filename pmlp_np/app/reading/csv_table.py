@@ -16,10 +16,10 @@ from pmlp_np.app.reading.layout import Layout, check_names, layout_of
 from pmlp_np.app.reading.lines import Source, encoding_of, head_of, lines_of
 from pmlp_np.app.reading.options import MissingWords, Reading
 from pmlp_np.app.reading.records import records
-from pmlp_np.errors import DataError, compose, require_memory, show
+from pmlp_np.errors import DataError, compose, readable_bytes, require_memory, show
 
 _HEAD_BYTES = 1 << 17
-_CHUNK_CELLS, _CHUNK_ROWS = 1 << 20, 1 << 16
+_CHUNK_CELLS, _CHUNK_ROWS = 1 << 19, 1 << 15
 # Bytes that a fit takes for a cell: as it is read, as an input in float64 and its copies, as X in float32.
 _BYTES_PER_CELL = 40
 # A column of numbers with more spellings than this holds no labels.
@@ -100,7 +100,7 @@ def _require_room(source: Source, lines: list[str], layout: Layout) -> None:
     length = sum(map(len, rows)) / len(rows)
     n = source.size / length * layout.n
     hint = "Take a part of its rows, or fewer columns."
-    require_memory(source.name, int(n * _BYTES_PER_CELL), hint)
+    require_memory(f"{source.name} ({readable_bytes(source.size)})", int(n * _BYTES_PER_CELL), hint)
 
 
 class _Pass:
@@ -122,7 +122,6 @@ class _Pass:
                 MOST_LABELS if learned is None else None,
             )  # fmt: skip
             self.columns[key] = column
-        self.n = 0
         self.first_line = 0
         self.lines: list[np.ndarray] = []
         self.notes: list[str] = []
@@ -139,17 +138,14 @@ class _Pass:
             for lines, rows in _chunks(self._rows(file), size):
                 self._add(lines, rows)
 
-    def _add(self, lines: list[int], rows: list[list[str]]) -> None:
-        import pyarrow
-
+    def _add(self, lines: list[int], rows: list[str | list[str]]) -> None:
         numbers = np.array(lines, np.int64)
         self.first_line = self.first_line or lines[0]
         self.lines.append(numbers)
-        self.n += len(rows)
-        for column, cells in zip(self.columns.values(), zip(*rows, strict=True), strict=False):
-            column.add(pyarrow.array(cells, pyarrow.string()), numbers)
+        for column, cells in zip(self.columns.values(), _transposed(rows, self.layout), strict=False):
+            column.add(cells, numbers)
 
-    def _rows(self, file: Any) -> Iterator[tuple[int, list[str]]]:
+    def _rows(self, file: Any) -> Iterator[tuple[int, str | list[str]]]:
         """Records with as many cells as there are names. DataError for others, when all were counted; notes below the
         table are left out."""
         layout, name = self.layout, self.source.name
@@ -160,7 +156,18 @@ class _Pass:
         # What may stand below the table: few cells, and no row after it.
         below: list[tuple[int, list[str]]] = []
         blank, rows = 0, False
-        for line, cells in records(lines, layout.dialect, name, layout.lines):
+        delimiter = layout.dialect.delimiter
+        for line, record in records(lines, layout.dialect, name, layout.lines):
+            if isinstance(record, str):
+                # Counted, and split with the others of its chunk.
+                simple = not below and not blank and not layout.trailing and delimiter
+                if simple and record.count(delimiter) == n - 1:
+                    rows = True
+                    yield line, record
+                    continue
+                cells = layout.dialect.split(record)
+            else:
+                cells = record
             if not cells:
                 if n > 1:
                     continue
@@ -230,10 +237,35 @@ def _is_note(cells: list[str]) -> bool:
     return len(filled) == 1 and not like_a_number(filled[0])
 
 
-def _chunks(rows: Iterator[tuple[int, list[str]]], size: int) -> Iterator[tuple[list[int], list[list[str]]]]:
+def _transposed(rows: list[str | list[str]], layout: Layout) -> list[Any]:
+    """Rows as columns, each an Arrow array of texts."""
+    import pyarrow
+    from pyarrow import csv
+
+    dialect = layout.dialect
+    simple = dialect.delimiter.isascii() and not any(dialect.pads) and layout.n > 1
+    if simple and all(isinstance(row, str) for row in rows):
+        text = "\n".join([*rows, ""]).encode("utf-8", "surrogatepass")  # type: ignore[list-item]
+        names = [str(place) for place in range(layout.n)]
+        found = csv.read_csv(
+            pyarrow.BufferReader(text),
+            csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+            csv.ParseOptions(delimiter=dialect.delimiter, quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(
+                check_utf8=False, column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False
+            ),
+        )  # fmt: skip
+        return [column.combine_chunks() for column in found.columns]
+    split = [dialect.split(row) if isinstance(row, str) else row for row in rows]
+    return [pyarrow.array(cells, pyarrow.string()) for cells in zip(*split, strict=True)]
+
+
+def _chunks(
+    rows: Iterator[tuple[int, str | list[str]]], size: int
+) -> Iterator[tuple[list[int], list[str | list[str]]]]:
     while True:
         lines: list[int] = []
-        cells: list[list[str]] = []
+        cells: list[str | list[str]] = []
         for line, row in itertools.islice(rows, size):
             lines.append(line)
             cells.append(row)

@@ -5,8 +5,8 @@ with points are day first, as everyone writes them, and that is said; others are
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ _FORMS = [
     *(f"%Y{s}%m{s}%d" for s in "./"),
     *(f"%d{s}{m}{s}{y}" for y in ("%Y", "%y") for m in _MONTHS for s in (" ", "-", "/", ".")),
     *(f"{m} %d, %Y" for m in _MONTHS), *(f"{m} %d %Y" for m in _MONTHS), *(f"%d. {m} %Y" for m in _MONTHS),
-    *(f"%a, %d {m} %Y" for m in _MONTHS), *(f"%Y-{m}-%d" for m in _MONTHS),
+    *(f"{w}, %d {m} %Y" for w in ("%a", "%A") for m in _MONTHS), *(f"%Y-{m}-%d" for m in _MONTHS),
 ]  # fmt: skip
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", "T%H:%M",
           "T%H:%M:%S")  # fmt: skip
@@ -71,7 +71,7 @@ def dated(known: Any) -> Dated | None:
     if 2 * int(like.sum()) <= len(sample):
         return None
     shares: dict[str, float] = {}
-    for date_format in dict.fromkeys(each for cell in sample[like].iloc[:3] for each in _formats_of(cell.strip())):
+    for date_format in dict.fromkeys(each for cell in sample[like].iloc[:3] for each in formats_of(cell.strip())):
         shares[date_format] = float(parsed(sample, date_format).notna().mean())
     likely = [each for each, share in shares.items() if 2 * share > 1.0]
     if not likely:
@@ -89,17 +89,16 @@ def dated(known: Any) -> Dated | None:
     return Dated((best,), odd[best]) if 2 * int(odd[best].sum()) < len(known) else None
 
 
-def _formats_of(cell: str) -> Iterator[str]:
+def formats_of(cell: str) -> list[str]:
     """Formats in which a cell is a date."""
     if _LIKE_ISO.fullmatch(cell):
-        yield ISO
-        return
+        return [ISO]
+    found = []
     for date_format in _BY_SHAPE.get(_shape(cell), ()):
-        try:
+        with contextlib.suppress(ValueError):
             datetime.strptime(cell, date_format)
-        except ValueError:
-            continue
-        yield date_format
+            found.append(date_format)
+    return found
 
 
 def _shape(text: str) -> str:
@@ -110,7 +109,7 @@ def _shape(text: str) -> str:
 _BY_SHAPE: dict[str, list[str]] = {}
 for _form in _FORMS:
     for _time in _TIMES:
-        _plain = re.sub(r"%[dmYyHMSfI]", "0", re.sub(r"%[bBap]", "a", _form + _time))
+        _plain = re.sub(r"%[dmYyHMSfI]", "0", re.sub(r"%[bBaAp]", "a", _form + _time))
         _BY_SHAPE.setdefault(_shape(_plain), []).append(_form + _time)
 
 

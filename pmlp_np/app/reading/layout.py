@@ -151,7 +151,8 @@ def _names(
     counted = _Counting(lines, skipped)
     above: list[str] = []
     found = []
-    for begins, cells in records(counted, dialect, name, skipped):
+    for begins, record in records(counted, dialect, name, skipped):
+        cells = dialect.split(record) if isinstance(record, str) else record
         if any(cell.strip() for cell in cells):
             found.append((begins, counted.number, [cell.strip() for cell in cells]))
         if len(found) > _MOST_ABOVE:

@@ -85,13 +85,20 @@ def plain_floats(cells: Any) -> np.ndarray | None:
     return values if int(np.isnan(values).sum()) == found.null_count else None
 
 
+def _any(there: Any) -> bool:
+    return bool(_arrow().any(there).as_py())
+
+
 def normalized(cells: Any, affix: Affix) -> Any:
     """Numbers without what stands around them, a minus before them where they are negative: "(1,234)", "1,234-" and
     "−1,234" as accounts have them. Null where a cell lacks the affix."""
     pc = _arrow()
-    found = pc.replace_substring(cells, "−", "-")
-    # "5.-" and "5,--" are whole amounts.
-    found = pc.replace_substring_regex(found, r"(\d)[.,][-–—]{1,2}(\s|$)", r"\1\2")
+    found = cells
+    # What is not there is not looked for in each cell.
+    if _any(pc.match_substring_regex(cells, r"^\D?−|[-–—)]\D*$")):
+        found = pc.replace_substring(found, "−", "-")
+        # "5.-" and "5,--" are whole amounts.
+        found = pc.replace_substring_regex(found, r"(\d)[.,][-–—]{1,2}(\s|$)", r"\1\2")
     if affix:
         before, after = re.escape(affix.before), re.escape(affix.after)
         blank = r"[ \x{00a0}\x{202f}]*"
@@ -100,8 +107,10 @@ def normalized(cells: Any, affix: Affix) -> Any:
             f"^{sign}{before}{blank}([+-]?)(.*)()$")  # fmt: skip
         fits = pc.match_substring_regex(found, pattern)
         found = pc.if_else(fits, pc.replace_substring_regex(found, pattern, r"\1\2\3\4"), None)
-    found = pc.replace_substring_regex(found, r"^\(([^-+].*)\)$", r"-\1")
-    return pc.replace_substring_regex(found, r"^([^-+].*)-$", r"-\1")
+    if _any(pc.match_substring_regex(found, r"[-)]$")):
+        found = pc.replace_substring_regex(found, r"^\(([^-+].*)\)$", r"-\1")
+        found = pc.replace_substring_regex(found, r"^([^-+].*)-$", r"-\1")
+    return found
 
 
 def converted(cells: Any, decimal: str, affix: Affix = NO_AFFIX) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +136,7 @@ class Evidence:
     """What the cells of a column that were seen say of how its numbers are written.
 
     known: how many were no missing ones. reads: whether all of them are numbers with this decimal mark. has: which
-    marks came in them. example: (line, cell) of the first with a point or a comma. wrapped: how many had parentheses or
+    marks came in them. shown: (line, cell) of the first with each mark. wrapped: how many had parentheses or
     a minus behind, of which all would have no sense.
     """
 
@@ -135,13 +144,17 @@ class Evidence:
     known: int = 0
     reads: dict[str, bool] = field(default_factory=lambda: {".": True, ",": True})
     has: set[str] = field(default_factory=set)
-    example: tuple[int, str] | None = None
-    marked: tuple[int, str] | None = None
+    shown: dict[str, tuple[int, str]] = field(default_factory=dict)
     wrapped: int = 0
 
     @property
     def numbers(self) -> bool:
         return self.known > 0 and any(self.reads.values()) and self.wrapped < self.known
+
+    @property
+    def example(self) -> tuple[int, str]:
+        """(line, cell) of the first with a point, or with a comma."""
+        return self.shown.get(".") or self.shown.get(",") or (0, "")
 
     @property
     def ambiguous(self) -> bool:
@@ -208,11 +221,7 @@ class Evidence:
     def _show(self, cells: Any, there: Any, lines: np.ndarray, mark: str) -> None:
         """Keep the first cell with a mark."""
         place = int(np.asarray(there.to_numpy(zero_copy_only=False), bool).argmax())
-        shown = int(lines[place]), cells[place].as_py()
-        if mark in ".," and self.example is None:
-            self.example = shown
-        if mark in "' " and self.marked is None:
-            self.marked = shown
+        self.shown.setdefault(mark, (int(lines[place]), cells[place].as_py()))
 
     @staticmethod
     def _affix(cells: Any) -> Affix:

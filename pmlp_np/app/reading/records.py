@@ -62,17 +62,21 @@ class Dialect:
         return self._bare(row)
 
 
-def records(lines: Iterator[str], dialect: Dialect, name: str, number: int) -> Iterator[tuple[int, list[str]]]:
-    """(the line it begins on, its cells) of each record, blank lines included as []. number: of the lines before.
+def records(
+    lines: Iterator[str], dialect: Dialect, name: str, number: int
+) -> Iterator[tuple[int, str | list[str]]]:
+    """(the line it begins on, its cells) of each record, blank lines included as []. number: of the lines before. A
+    line without quotes comes as it is, without its end, for `split`.
 
     DataError for quotes that are not in pairs, for text behind a closing one, and for quoted cells that hold records.
     """
     iterator = iter(lines)
+    blanks = " " if dialect.delimiter == "\t" else " \t"
     for line in iterator:
         number += 1
         bare = line.rstrip("\r\n")
         if '"' not in bare:
-            yield number, dialect.split(bare) if bare.strip(" \t" if dialect.delimiter != "\t" else " ") else []
+            yield number, bare if bare.strip(blanks) else []
             continue
         taken: list[str] = []
         begins = number
