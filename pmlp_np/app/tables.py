@@ -77,6 +77,8 @@ class Table:
             hint = f"Did you mean {guess!r}?"
         elif all(_is_number(column) for column in columns):
             hint = "The first line holds numbers; names of columns are expected there: add a line with them."
+        elif len(columns) == 1 and self.first_line:
+            hint = "If it has more columns, say --delimiter with the character between them."
         else:
             hint = ""
         raise DataError(compose(what, f"a column of {self.name} ({listed})", show(name), hint))

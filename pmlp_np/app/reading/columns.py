@@ -155,7 +155,9 @@ class Column:
         """Which cells are numbers that stand for missing ones, however they are written: -999 is -999,00 too."""
         import pyarrow
 
-        values, _ = converted(bare, self._mark(), self.evidence.affix)
+        mark = self._mark()
+        values, odd = converted(bare, mark, self.evidence.affix)
+        values = np.where(odd, converted(bare, _OTHER[mark], self.evidence.affix)[0], values)
         return pyarrow.array(np.isin(values, self._numbers))
 
     def _mark(self) -> str:

@@ -15,7 +15,7 @@ from pmlp_np.app.reading.conventions import Conventions, decided
 from pmlp_np.app.reading.layout import Layout, check_names, layout_of
 from pmlp_np.app.reading.lines import Source, encoding_of, head_of, lines_of
 from pmlp_np.app.reading.options import MissingWords, Reading
-from pmlp_np.app.reading.records import records
+from pmlp_np.app.reading.records import like_a_number, records
 from pmlp_np.errors import DataError, compose, readable_bytes, require_memory, show
 
 _HEAD_BYTES = 1 << 17
@@ -26,6 +26,9 @@ _BYTES_PER_CELL = 40
 MOST_LABELS = 1000
 # Lines below a table that may be notes; with more of them something else is wrong.
 _MOST_BELOW = 20
+# What the last row of a table of sums begins with.
+_SUMS = {"total", "totals", "grand total", "sum", "subtotal", "average", "mean", "gesamt", "summe", "mittelwert",
+         "durchschnitt", "totale", "somme", "suma", "totaal"}  # fmt: skip
 
 
 @dataclass
@@ -155,21 +158,23 @@ class _Pass:
             next(lines)
         # What may stand below the table: few cells, and no row after it.
         below: list[tuple[int, list[str]]] = []
-        blank, rows = 0, False
+        blank, rows, apart = 0, False, False
+        last: tuple[int, str | list[str]] = 0, ""
         delimiter = layout.dialect.delimiter
         for line, record in records(lines, layout.dialect, name, layout.lines):
             if isinstance(record, str):
                 # Counted, and split with the others of its chunk.
                 simple = not below and not blank and not layout.trailing and delimiter
                 if simple and record.count(delimiter) == n - 1:
-                    rows = True
-                    yield line, record
+                    rows, last = True, (line, record)
+                    yield last
                     continue
                 cells = layout.dialect.split(record)
             else:
                 cells = record
             if not cells:
                 if n > 1:
+                    apart = apart or not below
                     continue
                 # Of one column a blank line is a cell; those at the end are none.
                 blank += 1
@@ -186,19 +191,26 @@ class _Pass:
             for each in below:
                 self._count("few", *each)
             below.clear()
-            rows = True
+            rows, apart, last = True, False, (line, cells)
             yield line, cells
         if blank:
             said = "1 blank line at the end is" if blank == 1 else f"{blank:,} blank lines at the end are"
             self.notes.append(f"{said} no cell")
-        self._end(below, rows)
+        self._end(below, rows, apart)
+        self._note_sum(*last)
 
     def _count(self, what: str, line: int, cells: list[str]) -> None:
         self.counts[what] += 1
         self.wrong.setdefault(what, (line, len(cells), cells))
 
-    def _end(self, below: list[tuple[int, list[str]]], rows: bool) -> None:
-        notes = len(below) <= _MOST_BELOW and all(_is_note(cells) for _, cells in below)
+    def _note_sum(self, line: int, record: str | list[str]) -> None:
+        """Say where the last row may be a sum of the others."""
+        cells = self.layout.dialect.split(record) if isinstance(record, str) else record
+        if cells[0].strip(" :").casefold() in _SUMS:
+            self.notes.append(f"line {line:,} begins with {show(cells[0])}: remove it if it is a sum and no row")
+
+    def _end(self, below: list[tuple[int, list[str]]], rows: bool, apart: bool) -> None:
+        notes = len(below) <= _MOST_BELOW and all(_is_note(cells, apart) for _, cells in below)
         if below and notes and not self.wrong and rows:
             line, cells = below[0]
             said = "1 line below the table is" if len(below) == 1 else f"{len(below)} lines below the table are"
@@ -230,11 +242,10 @@ class _Pass:
         )
 
 
-def _is_note(cells: list[str]) -> bool:
-    from pmlp_np.app.reading.records import like_a_number
-
+def _is_note(cells: list[str], apart: bool) -> bool:
+    """Whether these are no cells but a sentence; one that stands apart, below a blank line, may have commas."""
     filled = [cell for cell in cells if cell.strip()]
-    return len(filled) == 1 and not like_a_number(filled[0])
+    return 1 <= len(filled) <= (len(cells) if apart else 1) and not any(map(like_a_number, filled))
 
 
 def _transposed(rows: list[str | list[str]], layout: Layout) -> list[Any]:

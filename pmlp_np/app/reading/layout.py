@@ -157,9 +157,10 @@ def _names(
             found.append((begins, counted.number, [cell.strip() for cell in cells]))
         if len(found) > _MOST_ABOVE:
             break
-    for place, (_, ends, cells) in enumerate(found):
+    for place, (begins, ends, cells) in enumerate(found):
         following = found[place + 1][2] if place + 1 < len(found) else None
         if not _above(cells, following, n):
+            _check_count(cells, begins, found[place + 1 :], n, rows, name)
             return ends, cells, above
         above.append(" ".join(cell for cell in cells if cell))
     return found[0][1], found[0][2], []
@@ -179,6 +180,26 @@ def _above(cells: list[str], following: list[str] | None, n: int) -> bool:
     if len(cells) == n and not cells[0]:
         return False
     return names_follow or len(following) < n or following[0].startswith("#") or sum(map(bool, following)) == 1
+
+
+def _check_count(
+    names: list[str], line: int, below: list[tuple[int, int, list[str]]], n: int, rows: list[list[str]], name: str
+) -> None:
+    """DataError where the rows agree on another number of cells than there are names."""
+    agree = len(rows) > 1 and 2 * sum(len(cells) == n for _, _, cells in below) > len(below)
+    # Either may end with a delimiter.
+    trailing = len(names) + 1 == n and all(not row[-1].strip() for row in rows)
+    if not agree or len(names) == n or trailing or (len(names) == n + 1 and not names[-1]):
+        return
+    headed = [begins for begins, _, cells in below[:5] if len(cells) == n and not any(map(like_a_number, cells))]
+    if headed:
+        hint = f"If the names are in line {headed[0]:,}, say --skip-lines {headed[0] - 1}."
+    elif len(names) + 1 == n:
+        hint = "Add the name that is missing; the first column may hold numbers of rows."
+    else:
+        hint = "Add the names that are missing, or remove the line if it holds none."
+    got = f"{len(names):,}, beginning with {show(names[0])}"
+    raise DataError(compose(f"{name}, line {line:,}", f"names of the {n:,} columns below", got, hint))
 
 
 class _Counting:
