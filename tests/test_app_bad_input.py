@@ -108,8 +108,8 @@ def test_ten_thousand_categories(fit):
 
 
 def test_mixed_types_in_a_column(fit):
-    mixed = rows("a,y", 60, lambda i: f"{'none yet' if i == 20 else i},{i * 0.37 % 5}")
-    refused(fit(mixed), "column 'a'", "59 numbers and 1 other cells", "'none yet' in line 22", "--missing 'none yet'",
+    mixed = rows("a,y", 60, lambda i: f"{'none yet' if i == 20 else i % 29},{i * 0.37 % 5}")
+    refused(fit(mixed), "column 'a'", "59 numbers and 1 other cells", "'none yet' in line 22", "--missing 'a=none yet'",
             "--categorical a")  # fmt: skip
     said = fit(mixed, "--missing", "none yet")
     assert said.code == 0

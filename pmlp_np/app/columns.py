@@ -122,11 +122,15 @@ def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
     cell = known.iloc[first]
     row = int(known.index[first])
     got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {table.where(row)}"
+    if int(known.value_counts().iloc[0]) < RAREST_CATEGORY:
+        # As categories they would teach nothing.
+        instead = ""
+    also = f", or {instead}." if instead else "."
     if like_a_number(cell):
         # To call it missing would lose a number.
-        hint = f"Write it as the others are written ({table.conventions.described(column)}), or {instead}."
+        hint = f"Write it as the others are written ({table.conventions.described(column)}){also}"
     else:
-        hint = f"Correct them, or say --missing {quoted(cell)} if that means nothing is known, or {instead}."
+        hint = f"Correct them, or say --missing {quoted(f'{column}={cell}')} if that means nothing is known{also}"
         if row == len(table) - 1 and n_odd == 1:
             hint = f"Remove the line if it is no row but a note or a sum below the table. {hint}"
     raise DataError(compose(name, "numbers or texts", got, hint))

@@ -85,8 +85,10 @@ def _refuse_odd(table: Table, name: str, dates: Dated) -> None:
         f"{len(known) - n_odd:,} dates such as {show(good)} and {n_odd:,} other cells, such as {show(cell)} in "
         f"{table.where(int(known.index[first]))}"
     )
-    hint = f"Correct them, or say --missing {quoted(f'{name}={cell}')} if that means nothing is known, or "
+    hint = f"Correct them, or say --missing {quoted(f'{name}={cell}')} if that means nothing is known"
     if formats_of(cell):
         # To call it missing would lose a date.
-        hint = "Write all of them in one way, or "
-    raise DataError(compose(f"column {name!r}", "dates in one format", got, f"{hint}say --categorical {quoted(name)}."))
+        hint = "Write all of them in one way"
+    if int(known.value_counts().iloc[0]) > 1:
+        hint += f", or say --categorical {quoted(name)}"
+    raise DataError(compose(f"column {name!r}", "dates in one format", got, f"{hint}."))

@@ -309,7 +309,7 @@ class Preparation:
                     f"column {column.name!r}: {int(missing.sum()):,} missing cells, which training rows had not"
                 )
             found += inputs
-        return np.column_stack(found)
+        return np.column_stack(found) if found else np.empty((len(table), 0))
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """X, (n, k) float32, of inputs."""

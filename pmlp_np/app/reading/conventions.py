@@ -18,7 +18,7 @@ from pmlp_np.errors import DataError, compose, show
 
 _CALLED = {".": "points", ",": "commas", "'": "apostrophes", " ": "blanks"}
 _OTHER = {".": ",", ",": "."}
-_QUOTED = {",": ",", ".": ".", "'": '"\'"', " ": "space"}
+_SPELLED = {",": "comma", ".": "point", "'": "apostrophe", " ": "space"}
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ def _refuse_other_marks(
         if decimal is not None and (others := seen[column].thousands(decimal) - {thousands}):
             mark = sorted(others)[0]
             line, cell = seen[column].shown[mark]
-            expected = f"{_CALLED[thousands]} between thousands, as --thousands says"
-            hint = f"Say --thousands {_QUOTED[mark]}, or leave the option out."
+            expected = f"{_CALLED[thousands]} between thousands, as is said"
+            hint = f"Say --thousands {_SPELLED[mark]}, or leave the option out."
             raise DataError(compose(f"column {column!r} of {name}, {where} {line:,}", expected, show(cell), hint))
 
 

@@ -210,7 +210,7 @@ class Evidence:
             self.reads[decimal] = self.reads[decimal] and bool(pc.all(fits).as_py())
         if not any(self.reads.values()):
             return
-        self.wrapped += pc.sum(pc.match_substring_regex(cells, r"[)-]$")).as_py() or 0
+        self.wrapped += pc.sum(pc.match_substring_regex(cells, r"\)$|\d-$")).as_py() or 0
         for mark, pattern in ((".", r"\."), (",", ","), ("'", _APOSTROPHES), (" ", r"[ \x{00a0}\x{2009}\x{202f}]")):
             if mark not in self.has:
                 there = pc.match_substring_regex(bare, pattern)
