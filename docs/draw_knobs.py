@@ -201,6 +201,9 @@ Formulas: [derivations](derivations.md#initial-weights).
 ## Arguments of `fit` and `partial_fit`
 
 {arguments(pm.Pool.fit)}
+
+`partial_fit` also takes `members`, the ids of those to train while all others rest. Those that early stopping or a
+callback stopped go on when they are named.
 """
 
 

@@ -2,7 +2,7 @@
 
 from pmlp_np import plots as plots
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.errors import DataError, FileFormatError, MemoryNeededError, PmlpError, SpecError
+from pmlp_np.errors import DataError, DivergedWarning, FileFormatError, MemoryNeededError, PmlpError, SpecError
 from pmlp_np.formulas.losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -33,6 +33,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DataError",
+    "DivergedWarning",
     "Ensemble",
     "EpochEnd",
     "FileFormatError",

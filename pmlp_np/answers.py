@@ -12,7 +12,7 @@ from pmlp_np import checks, errors
 from pmlp_np.backends.base import Backend, Control, Plan
 from pmlp_np.data.sets import Sets
 from pmlp_np.data.tables import as_features, feature_sets
-from pmlp_np.errors import DataError, compose, require_memory, show
+from pmlp_np.errors import DataError, UndefinedLabelError, compose, require_memory, show
 
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
 _CHUNK_BYTES = 64 << 20
@@ -31,17 +31,19 @@ def predictions(
 ) -> np.ndarray:
     """What `link` makes of the raw outputs of the members at these positions, or the mean of that; see Pool.forward.
 
-    ready: gives the backend once all else is checked.
+    ready: gives the backend once all else is checked. Raises UndefinedLabelError, its places counted among `positions`.
     """
     if reduce not in (None, "mean"):
         raise DataError(compose("reduce", "'mean' or None", show(reduce)))
-    x, n_raw = as_features(X, plan.n_features, plan.dtype), plan.n_raw_outputs
+    x, n_raw = as_features(X, plan.n_features, plan.dtype, names=plan.names), plan.n_raw_outputs
     # Labels, int64, take up to twice the bytes of raw outputs.
     most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
     if out is None and reduce is None and most <= errors.SMALL_NEED:
         raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
-        ready().forward(positions, feature_sets(x, plan.features), raw, weights, UNWATCHED)
-        return link(raw)
+        backend = ready()
+        # By the backend's plan: another thread may have trained on other features meanwhile.
+        backend.forward(positions, feature_sets(x, backend.plan.features), raw, weights, UNWATCHED)
+        return _linked(link, raw)
     like = link(np.zeros((1, 1, n_raw), plan.dtype))
     shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
     result_dtype = like.dtype
@@ -50,12 +52,17 @@ def predictions(
         require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
         out = np.empty(shape, result_dtype)
     checks.out(out, shape, result_dtype)
-    backend, columns = ready(), feature_sets(x, plan.features)
-    if reduce is None and out.flags.c_contiguous and like.size == n_raw and like.dtype == plan.dtype:
+    if np.may_share_memory(x, out):
+        require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
+        x = x.copy()
+    backend = ready()
+    columns = feature_sets(x, backend.plan.features)
+    in_place = reduce is None and out.flags.c_contiguous and out.flags.aligned
+    if in_place and like.size == n_raw and like.dtype == plan.dtype:
         raw = out.reshape(len(positions), len(x), n_raw)
         backend.forward(positions, columns, raw, weights, UNWATCHED)
         for piece in _slices(len(out), out[:1].nbytes):
-            linked = link(raw[piece])
+            linked = _linked(link, raw[piece], piece.start)
             # A view: raw outputs are the predictions, and lie where they belong.
             if not np.may_share_memory(linked, raw):
                 out[piece] = linked
@@ -63,13 +70,22 @@ def predictions(
     total = np.zeros(shape, np.float64) if reduce else None
     for piece, raw in _raw_pieces(plan, backend, positions, columns, weights):
         if total is None:
-            out[piece] = link(raw)
+            out[piece] = _linked(link, raw, piece.start)
         else:
             for values in link(raw):
                 total += values
     if total is not None:
         out[...] = total / len(positions)
     return out
+
+
+def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: int = 0) -> np.ndarray:
+    """What `link` makes of the raw outputs of the members from place `first` on."""
+    try:
+        return link(raw)
+    except UndefinedLabelError as error:
+        error.places[:, 0] += first
+        raise
 
 
 def _raw_pieces(

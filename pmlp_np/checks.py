@@ -40,7 +40,9 @@ def dtype(value: Any) -> np.dtype:
 
 
 def whole_array(value: Any) -> np.ndarray | None:
-    """An array of integers as int64; None for anything else."""
+    """An array of integers as int64; None for anything else, masked entries among it."""
+    if np.ma.is_masked(value):
+        return None
     try:
         found = np.asarray(value)
     except ValueError:
@@ -48,6 +50,19 @@ def whole_array(value: Any) -> np.ndarray | None:
     if found.dtype.kind not in "iu" or (found > np.iinfo(np.int64).max).any():
         return None
     return found.astype(np.int64)
+
+
+def numbers(name: str, value: Any) -> np.ndarray:
+    """Real numbers as an array, of any type that holds such; not a copy where the value is one."""
+    try:
+        found = np.asarray(value)
+    except Exception as error:  # whatever an object raises that can't become an array
+        raise DataError(compose(name, "an array of numbers", show(value))) from error
+    if found.dtype.kind not in "fiub":
+        raise DataError(compose(name, "an array of real numbers", f"one of {found.dtype}"))
+    if np.ma.is_masked(value):
+        raise DataError(compose(name, "an array of numbers", "one of which some are masked"))
+    return found
 
 
 def ids(value: Any, n: int) -> np.ndarray:
@@ -60,11 +75,24 @@ def ids(value: Any, n: int) -> np.ndarray:
     return found
 
 
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements may lie in the same place, as only strides of a caller's own make them."""
+    extent = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+        if length > 1 and stride < extent:
+            return True
+        extent = max(extent, stride * (length - 1) + extent)
+    return False
+
+
 def out(value: Any, shape: tuple[int, ...], dtype: np.dtype, result: np.ndarray | None = None) -> np.ndarray:
     """An array to write to, of this shape and dtype; it receives `result` where one is given."""
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype or not value.flags.writeable:
         got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else show(value)
         raise DataError(compose("out", f"a writable array of shape {shape}, {dtype}", got))
+    if _overlaps_itself(value):
+        expected = "an array whose elements lie in different places"
+        raise DataError(compose("out", expected, f"strides {value.strides}", "Make one with np.empty."))
     if result is not None:
         value[...] = result
     return value

@@ -8,23 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, FileFormatError, compose, show
+from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
+from pmlp_np.copying import Independent
+from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.labels import agreed_names, as_strings, require_names
+from pmlp_np.errors import DataError, compose, show
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.reading import reading_of
-from pmlp_np.mlp import MLP
-from pmlp_np.persistence import read_archive, unfit, write_archive
+from pmlp_np.mlp import MLP, require_finite
 
 
-class Ensemble(Exportable):
+class Ensemble(Independent, Exportable):
     """A weighted mean of networks: of their values, of their probabilities (not of logits). It needs NumPy alone.
 
-    mlps: the networks, which agree on columns of X, outputs, loss and dtype.
+    mlps: the networks, which agree on columns of X (and their names, where they have them), outputs, loss and dtype.
     weights: how much each counts, (n_mlps,) finite numbers at least 0, scaled to sum 1. Default None: all the same.
 
     As attributes, `mlps` is a tuple and `weights` a float64 array of sum 1. Means are taken in float64 and returned in
     the networks' dtype; networks of weight 0 are not asked.
 
-    Raises DataError where a network doesn't fit the first, by position, or weights are no weights.
+    Raises DataError where a network doesn't fit the first, by position, or has weights that are not finite (of a member
+    that diverged) and counts, or weights are no weights.
 
         ensemble = pool.ensemble([17, 4, 23]);  ensemble.predict(X);  ensemble.to_onnx("mean.onnx")
     """
@@ -41,13 +45,22 @@ class Ensemble(Exportable):
                 expected, got = getattr(first, name), getattr(mlp, name)
                 if got != expected:
                     raise DataError(compose(f"mlps[{i}].{name}", f"{expected}, as in mlps[0]", f"{got}"))
+        self._names = agreed_names([mlp._names for mlp in self.mlps], "mlps")
         self.weights = _shares(weights, len(self.mlps))
+        for i, (w, mlp) in enumerate(zip(self.weights.tolist(), self.mlps, strict=True)):
+            if w > 0.0:
+                require_finite(f"mlps[{i}]", mlp, "Leave it out, or give it weight 0.")
         self._loss = first._loss
 
     @property
     def n_features(self) -> int:
         """Columns that X must have."""
         return self.mlps[0].n_features
+
+    @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where no network has them."""
+        return as_strings(self._names)
 
     @property
     def n_raw_outputs(self) -> int:
@@ -83,7 +96,7 @@ class Ensemble(Exportable):
         the variance (Gaussian). Where one network alone counts, its own. DataError for a registered loss with a link of
         its own.
         """
-        reading, members = reading_of(self._loss), self.members()
+        reading, members, X = reading_of(self._loss), self.members(), self._numbers(X)
         if len(members) == 1:
             return members[0][1].forward(X)
         parts = [(w, mlp.forward(X).astype(np.float64)) for w, mlp in members]
@@ -106,6 +119,7 @@ class Ensemble(Exportable):
     def predict(self, X: Any) -> np.ndarray:
         """Predictions in the target's own space, shaped as those of one network: means of values; int64 labels by the
         mean of probabilities."""
+        X = self._numbers(X)
         if not self._loss.has_probabilities:
             return self._mean(lambda mlp: mlp.predict(X)).astype(self.dtype)
         # The mean probability of one label, less a half, has the sign that the label's raw output would have.
@@ -115,11 +129,13 @@ class Ensemble(Exportable):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Means of probabilities, (n_samples, n_outputs): of the classes, or of each label being 1. DataError for
         regression losses."""
+        X = self._numbers(X)
         return self._mean(lambda mlp: mlp.predict_proba(X)).astype(self.dtype)
 
     def predict_std(self, X: Any) -> np.ndarray:
         """Standard deviations of the mixture, shaped as `predict` returns values: by the law of total variance, the
         mean of variances plus the variance of means. DataError for losses without a variance."""
+        X = self._numbers(X)
         parts = [(w, mlp.predict(X), mlp.predict_std(X)) for w, mlp in self.members()]
         with np.errstate(all="ignore"):
             squares = [(w, mean.astype(np.float64), std.astype(np.float64) ** 2) for w, mean, std in parts]
@@ -128,7 +144,13 @@ class Ensemble(Exportable):
     def predict_quantiles(self, X: Any) -> np.ndarray:
         """Means of each level's quantiles, (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels).
         DataError for losses without."""
+        X = self._numbers(X)
         return self._mean(lambda mlp: mlp.predict_quantiles(X)).astype(self.dtype)
+
+    def _numbers(self, X: Any) -> np.ndarray:
+        """X as an array, once for all networks, with its names checked."""
+        require_names(self._names, X, source="ensemble.feature_names_in_")
+        return as_numbers(X, "X")
 
     def _mean(self, ask: Callable[[MLP], np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"):
@@ -138,7 +160,7 @@ class Ensemble(Exportable):
         """Write the ensemble to a file (a zip of .npy arrays and a JSON header; no pickle)."""
         headers, arrays = [], {"weights": self.weights}
         for i, mlp in enumerate(self.mlps):
-            header, own = mlp._parts()
+            header, own = mlp._parts(f"mlps[{i}]")
             headers.append(header)
             arrays |= {f"{i}/{name}": array for name, array in own.items()}
         write_archive(path, "ensemble", {"mlps": headers}, arrays)
@@ -148,20 +170,22 @@ class Ensemble(Exportable):
         """Read an ensemble that `save` wrote. Raises FileFormatError for any other file."""
         head, arrays = read_archive(path, "ensemble")
         try:
-            mlps = []
-            for i, header in enumerate(head["mlps"]):
-                prefix = f"{i}/"
-                own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-                mlps.append(MLP._from_parts(header, own))
-            found = cls(mlps, weights := arrays["weights"])
-            if weights.dtype != np.float64 or not np.allclose(weights, found.weights, rtol=1e-9, atol=0.0):
+            if head.keys() != {"mlps"} or not isinstance(head["mlps"], list) or "weights" not in arrays:
+                raise DataError(compose("header", "a list of networks, and their weights", show(list(head))))
+            weights, parts = arrays.pop("weights"), [dict[str, np.ndarray]() for _ in head["mlps"]]
+            places = {str(i): i for i in range(len(parts))}
+            for name, array in arrays.items():
+                number, _, rest = name.partition("/")
+                if number not in places:
+                    raise DataError(compose("arrays", f"those of {len(parts)} networks", show(name)))
+                parts[places[number]][rest] = array
+            found = cls([MLP._from_parts(*pair) for pair in zip(head["mlps"], parts, strict=True)], weights)
+            fits = weights.dtype == np.float64 and np.allclose(weights, found.weights, rtol=1e-9, atol=0.0)
+            if not fits:
                 raise DataError(compose("weights", "float64 numbers of sum 1", show(weights)))
             found.weights = weights  # to the last bit
             return found
-        except (KeyError, TypeError) as error:
-            name = f"file {os.fspath(path)}"
-            raise FileFormatError(compose(name, "all parts of an ensemble", f"none named {error}")) from error
-        except ValueError as error:
+        except MISFITS as error:
             raise unfit(path, "an ensemble", error) from error
 
     def __repr__(self) -> str:
@@ -176,10 +200,7 @@ def _shares(weights: Any, n: int) -> np.ndarray:
     """(n,) float64 numbers of sum 1. DataError where they can't be had of what is given."""
     if weights is None:
         return np.full(n, 1.0 / n)
-    try:
-        given = np.asarray(weights, np.float64)
-    except (TypeError, ValueError):
-        given = np.empty(())
+    given = as_numbers(weights, "weights").astype(np.float64)
     if given.shape != (n,):
         raise DataError(compose("weights", f"a number for each of {n} networks", show(weights)))
     for i, w in enumerate(given.tolist()):

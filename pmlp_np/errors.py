@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 _LONGEST_SHOWN = 80
+_PACKAGE = __name__.partition(".")[0]
 # A need of up to this many bytes is not held against free memory: asking the kernel how much there is costs more time
 # than one small prediction, and what is refused for a megabyte would have failed anyway.
 SMALL_NEED = 1 << 20
@@ -32,6 +36,27 @@ class FileFormatError(PmlpError, ValueError):
     """A file, or columns from one, that this version cannot read."""
 
 
+class DivergedWarning(UserWarning):
+    """Members diverged in a fit, or are left out of a mean because they had."""
+
+
+class UndefinedLabelError(DataError):
+    """Labels that would be made of outputs that are no numbers. places: (k, axes) of raw outputs but for the last
+    axis, whose last number is the row."""
+
+    def __init__(self, text: str, places: Any = ()) -> None:
+        super().__init__(text)
+        self.places = places
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn, as from the line outside this package that called it."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
+
+
 def show(value: object) -> str:
     """The value as an error shows it: its repr on one line, cut where it gets long."""
     try:
@@ -49,6 +74,12 @@ def compose(name: str, expected: str, got: str, mend: str = "") -> str:
     mend: whole sentences, or nothing.
     """
     return f"{name}: expected {expected}, got {got}. {mend}".rstrip()
+
+
+def listed(values: Iterable[object], most: int = 5) -> str:
+    """The first values as text: 1, 2, 3, ..."""
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
 
 
 def nearest(name: object, candidates: Iterable[str]) -> str | None:

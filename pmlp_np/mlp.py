@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.checks import is_whole
-from pmlp_np.errors import DataError, FileFormatError, compose, show, unknown_name
+from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
+from pmlp_np.checks import is_whole, numbers, whole_array
+from pmlp_np.copying import Independent
+from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.labels import as_strings, checked_names, require_names
+from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
-from pmlp_np.persistence import read_archive, unfit, write_archive
 
 
-class MLP(Exportable):
+class MLP(Independent, Exportable):
     """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
 
     weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
@@ -26,6 +29,10 @@ class MLP(Exportable):
         As an attribute its name, with parameters where they are not the defaults.
     features: the columns of X that it reads, in this order, (fan_in,) whole numbers; None (default) for all.
     n_columns: columns that X then has, at least those that are read.
+    feature_names: names of the columns of X, in order, or None (default). A data frame must then have these names, in
+        this order; arrays have none, and are taken by position.
+
+    feature_names_in_: these names, (n_features,) strings as objects, or None.
 
     Raises DataError where shapes don't fit each other or a name is unknown.
 
@@ -40,20 +47,24 @@ class MLP(Exportable):
         loss: str | Loss = "squared_error",
         features: Any = None,
         n_columns: int | None = None,
+        feature_names: Sequence[str | int] | None = None,
     ) -> None:
-        if not len(weights):
-            raise DataError(compose("weights", "at least one matrix", "none"))
-        weights = [np.asarray(w) for w in weights]
-        dtype = np.result_type(*weights)
+        given = [_matrices("weights", weights), None if biases is None else _matrices("biases", biases)]
+        matrices, vectors = given
+        dtype = np.result_type(*matrices) if matrices else np.dtype(np.float64)
         if dtype not in (np.float32, np.float64):
             dtype = np.dtype(np.float64)
-        self.weights = [np.array(w, dtype) for w in weights]
+        copies = [None if each is None else [np.array(a, dtype) for a in each] for each in given]
+        self._set(copies[0] or [], copies[1], activation, loss, features, n_columns, feature_names)
+
+    def _set(self, weights: list[np.ndarray], biases: list[np.ndarray] | None, activation: Any, loss: Any,
+             features: Any, n_columns: Any, feature_names: Any) -> None:  # fmt: skip
+        """Take over arrays, which are all of one dtype, and what else a network is; all of it is checked."""
+        if not weights:
+            raise DataError(compose("weights", "at least one matrix", "none"))
+        self.weights = weights
         self.bias = biases is not None
-        self.biases = (
-            [np.zeros(w.shape[-1:], dtype) for w in self.weights]
-            if biases is None
-            else [np.array(b, dtype) for b in biases]
-        )
+        self.biases = [np.zeros(w.shape[-1:], w.dtype) for w in weights] if biases is None else biases
         hidden = len(self.weights) - 1
         alone = isinstance(activation, str) or not isinstance(activation, Iterable)
         names = [activation] * hidden if alone else list(activation)
@@ -72,13 +83,23 @@ class MLP(Exportable):
                 raise DataError(compose(f"biases[{k}]", f"shape ({w.shape[1]},)", str(b.shape)))
 
         fan_in = len(self.weights[0])
-        self.features = None if features is None else np.array(features, np.int64)
-        self._n_columns = fan_in if features is None else int(n_columns or 0)
-        if self.features is not None:
-            good = self.features.shape == (fan_in,) and self.features.min() >= 0
-            if not good or self.features.max() >= self._n_columns:
-                expected = f"{fan_in} column numbers below n_columns ({n_columns})"
+        self.features, self._n_columns = None, fan_in
+        if features is not None:
+            expected = f"{fan_in} column numbers below n_columns ({show(n_columns)})"
+            found = whole_array(features)
+            if found is None or found.shape != (fan_in,) or not is_whole(n_columns):
                 raise DataError(compose("features", expected, show(features)))
+            if not ((found >= 0) & (found < n_columns)).all():
+                raise DataError(compose("features", expected, show(features)))
+            self.features, self._n_columns = found, int(n_columns)
+        self._names = checked_names("feature_names", feature_names, self._n_columns)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        for name in self.activation:
+            if name not in ACTIVATIONS:
+                mend = "Enter it first: pm.register_activation."
+                raise DataError(compose("activation", "one that this process knows", show(name), mend))
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -89,6 +110,11 @@ class MLP(Exportable):
     def n_features(self) -> int:
         """Columns that X must have."""
         return self._n_columns
+
+    @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where it has none."""
+        return as_strings(self._names)
 
     @property
     def n_raw_outputs(self) -> int:
@@ -122,7 +148,8 @@ class MLP(Exportable):
 
     def _activations(self, X: Any, depth: int) -> np.ndarray:
         """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
-        a = np.asarray(X, self.dtype)
+        require_names(self._names, X, source="mlp.feature_names_in_")
+        a = np.asarray(as_numbers(X, "X"), self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
         if self.features is not None:
@@ -136,7 +163,8 @@ class MLP(Exportable):
         """Predictions in the target's own space.
 
         Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
-        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy.
+        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. DataError where outputs are NaN, of which
+        no label can be made.
         """
         return self._loss.predictions(self.forward(X))
 
@@ -156,7 +184,8 @@ class MLP(Exportable):
         return self._loss.quantiles(self.forward(X))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle)."""
+        """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle). DataError for weights that
+        are not finite, as those of a member that has diverged."""
         header, arrays = self._parts()
         write_archive(path, "mlp", header, arrays)
 
@@ -166,15 +195,14 @@ class MLP(Exportable):
         header, arrays = read_archive(path, "mlp")
         try:
             return cls._from_parts(header, arrays)
-        except (KeyError, TypeError) as error:
-            name = f"file {os.fspath(path)}"
-            raise FileFormatError(compose(name, "all parts of a network", f"none named {error}")) from error
-        except ValueError as error:
+        except MISFITS as error:
             raise unfit(path, "a network", error) from error
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What files hold of it: plain values, and arrays by name."""
-        header = {
+    def _parts(self, name: str = "the network") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What files hold of it: plain values, and arrays by name. DataError, which speaks of `name`, where weights are
+        not finite."""
+        require_finite(name, self, "Networks that have diverged are kept in no file but their pool's.")
+        header: dict[str, Any] = {
             "activation": list(self.activation),
             "loss": to_plain(self._loss),
             "bias": self.bias,
@@ -186,24 +214,57 @@ class MLP(Exportable):
         if self.features is not None:
             header["n_columns"] = self.n_features
             arrays["features"] = self.features
+        header["feature_names"] = None if self._names is None else list(self._names)
         return header, arrays
 
     @classmethod
-    def _from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MLP:
-        """The inverse of `_parts`. KeyError or TypeError where a part is missing, DataError where one doesn't fit."""
+    def _from_parts(cls, header: Any, arrays: dict[str, np.ndarray]) -> MLP:
+        """The inverse of `_parts`, which takes over the arrays. DataError where a part is missing or doesn't fit."""
+        if not isinstance(header, dict):
+            raise DataError(compose("header", "the parts of a network", show(header)))
+        reads = "features" in arrays
+        names = {"activation", "loss", "bias", "layers", "feature_names", *(["n_columns"] if reads else [])}
+        if header.keys() != names:
+            raise DataError(compose("header", f"{', '.join(sorted(names))}", ", ".join(map(show, sorted(header)))))
+        layers, bias = header["layers"], header["bias"]
+        if not is_whole(layers) or not 1 <= layers <= len(arrays) or not isinstance(bias, bool):
+            raise DataError(compose("header", "a number of layers, and whether they have biases", show(header)))
+        kinds = ["weights", "biases"] if bias else ["weights"]
+        expected = [f"{kind}_{k}" for kind in kinds for k in range(layers)] + ["features"] * reads
+        if arrays.keys() != set(expected):
+            odd = arrays.keys() ^ set(expected)
+            raise DataError(compose("arrays", f"those of {layers} layers", f"{show(min(odd))} missing or too many"))
         for name, array in arrays.items():
-            if name != "features" and array.dtype not in (np.float32, np.float64):
-                raise DataError(compose(name, "float32 or float64 numbers", str(array.dtype)))
-        layers = range(header["layers"])
-        biases = [arrays[f"biases_{k}"] for k in layers] if header["bias"] else None
-        return cls([arrays[f"weights_{k}"] for k in layers], biases, header["activation"],
-                   from_plain(header["loss"]), arrays.get("features"), header.get("n_columns"))  # fmt: skip
+            dtypes = (np.int64,) if name == "features" else (np.float32, np.float64)
+            if array.dtype not in dtypes or (name != "features" and array.dtype != arrays["weights_0"].dtype):
+                raise DataError(compose(name, " or ".join(np.dtype(d).name for d in dtypes), str(array.dtype)))
+            if not array.size:
+                raise DataError(compose(name, "at least one number", "none"))
+        mlp = object.__new__(cls)
+        parts = [[arrays[f"{kind}_{k}"] for k in range(layers)] for kind in kinds]
+        mlp._set(parts[0], parts[1] if bias else None, header["activation"], from_plain(header["loss"]),
+                 arrays.get("features"), header.get("n_columns"), header["feature_names"])  # fmt: skip
+        require_finite("the network", mlp, "")
+        heads = mlp._loss.heads
+        mlp._loss.check_outputs(mlp.n_raw_outputs // heads)
+        if mlp.n_raw_outputs % heads or not isinstance(header["activation"], list):
+            raise DataError(compose("header", f"what fits {mlp.n_raw_outputs} outputs", show(header)))
+        return mlp
 
     def __repr__(self) -> str:
         widths = "-".join(str(w) for w in (len(self.weights[0]), *self.hidden, self.n_raw_outputs))
         names = sorted(set(self.activation), key=self.activation.index)
         shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
         return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
+
+
+def require_finite(name: str, mlp: MLP, mend: str) -> None:
+    """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
+    for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
+        for k, array in enumerate(arrays):
+            if not np.isfinite(array).all():
+                got = "NaN or infinity, as of a member that diverged"
+                raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
 
 
 def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
@@ -215,6 +276,13 @@ def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
     if not is_whole(layer) or not -depth <= layer < depth:
         raise DataError(compose(name, f"a whole number from {-depth} to {depth - 1}", show(layer)))
     return int(layer) % depth
+
+
+def _matrices(name: str, values: Any) -> list[np.ndarray]:
+    """A list of arrays of real numbers. DataError, which names the culprit, for anything else."""
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, dict)):
+        raise DataError(compose(name, "a list of arrays", show(values)))
+    return [numbers(f"{name}[{k}]", value) for k, value in enumerate(values)]
 
 
 def _known(argument: str, name: Any, table: dict[str, Any], aliases: dict[str, str]) -> str:

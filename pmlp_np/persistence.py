@@ -1,104 +1,174 @@
-"""Files: named arrays and a header of plain values in one zip archive. Written atomically; nothing in it is ever
-executed.
+"""Files and folders that appear whole or not at all: written as a draft beside their target, whose name they then take.
 
-The archive holds `header.json` and one `.npy` per array, as `numpy.load` reads them. No pickle, on either side.
+A draft is locked by the process that writes it. A lock ends with its process, however that ends: a draft that nobody
+locks was left by a kill, and whoever writes to the same path next removes it.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
+import fcntl
+import hashlib
 import os
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
+from pmlp_np.errors import DataError, compose
 
-from pmlp_np.errors import FileFormatError, compose, show
-
-_FORMAT = "pmlp_np"
-_VERSION = 1
-_HEADER = "header.json"
-_OPENED_WITH = {
-    "pool": "Open it with pm.load.",
-    "mlp": "Open it with pm.MLP.load.",
-    "ensemble": "Open it with pm.Ensemble.load.",
-}
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}  # fmt: skip
+# How drafts end, and folders that an old result steps into while the new one takes its name.
+DRAFT, ASIDE = ".draft", ".old"
+# Of a longer name a draft's name has only the beginning: file systems allow 255 bytes.
+_LONGEST_NAME = 120
 
 
-@contextmanager
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What lies at a path, links followed: "a file", "a folder", "a pipe", "a device", "a socket"; None for nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "a file")
+
+
+def require_file(path: str | os.PathLike[str]) -> None:
+    """DataError where something lies at a path that no file can take the place of."""
+    kind = kind_of(path)
+    if kind not in (None, "a file"):
+        got = f"{kind} of that name"
+        raise DataError(compose(f"file {os.fspath(path)}", "a file to write", got, "Choose another name."))
+
+
+@contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write bytes to, which takes its place at `path` when the block ends, or never where the block raises.
+    """A file to write bytes to and to read them from, which takes its place at `path` when the block ends, or never
+    where the block raises.
 
-    The file at `path` is the old one or the new one, never a half.
+    The file at `path` is the old one or the new one, never a half. A new file keeps an old one's mode, and takes the
+    place of what a link points to. DataError where a folder, a pipe or a device lies there.
     """
-    path = Path(path)
-    handle, draft = tempfile.mkstemp(prefix=path.name + ".", suffix=".tmp", dir=path.parent)
+    with whole_path(path) as draft, open(draft, "r+b") as file:
+        yield file
+        file.flush()
+
+
+@contextlib.contextmanager
+def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As `whole_file`, for what writes to a path: that of an empty file, whose name ends as that of `path`."""
+    require_file(path)
+    target = Path(os.path.realpath(path))
+    remove_stale_drafts(target)
+    with _locked(target, DRAFT + target.suffix[:20], _new_file) as draft:
+        old = os.stat(target) if target.exists() else None
+        if old is not None:
+            # Meanwhile nobody may read it who may not read the old one.
+            os.chmod(draft, stat.S_IMODE(old.st_mode) & 0o666 | 0o600)
+        yield draft
+        _on_disk(draft)
+        require_file(path)
+        if old is not None:
+            _like(draft, old)
+        os.replace(draft, target)
+        _on_disk(target.parent)
+
+
+@contextlib.contextmanager
+def draft_folder(path: Path, ending: str = DRAFT) -> Iterator[Path]:
+    """An empty folder beside `path`, to be filled and moved away; what is left of it is removed when the block ends.
+
+    ending: DRAFT, or ASIDE for one that what lies at `path` steps into, which no other one removes.
+    """
+    if ending == DRAFT:
+        remove_stale_drafts(path)
+    with _locked(path, ending, lambda draft: os.mkdir(draft, 0o777)) as draft:
+        yield draft
+
+
+def remove_stale_drafts(target: Path, ending: str = DRAFT) -> None:
+    """Remove the drafts of a file or folder that were left by processes which are no more."""
+    pattern = re.compile(re.escape(_prefix(target)) + rf"[0-9a-f]{{12}}{re.escape(ending)}(\.[^/]*)?", re.DOTALL)
+    with contextlib.suppress(OSError):
+        for name in [each.name for each in os.scandir(target.parent) if pattern.fullmatch(each.name)]:
+            draft = target.parent / name
+            if draft.is_symlink() or kind_of(draft) not in ("a file", "a folder"):
+                continue
+            with contextlib.suppress(OSError):
+                handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(draft)
+                finally:
+                    os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked(target: Path, ending: str, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A draft that this process has made and locked; it is removed when the block ends, unless it has moved away."""
+    while True:
+        draft = target.parent / f"{_prefix(target)}{secrets.token_hex(6)}{ending}"
+        try:
+            make(draft)
+        except OSError as error:
+            error.filename = str(target)
+            raise
+        handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        # Not every file system has locks: there a draft that is left is not found again.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(draft), os.fstat(handle)):
+                break
+        os.close(handle)  # someone took it for a stale one before it was locked
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o666 & ~_umask())
-        os.replace(draft, path)
-    except BaseException:
+        yield draft
+    finally:
+        _remove(draft)
+        os.close(handle)
+
+
+def _prefix(target: Path) -> str:
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+        name = f"{name[: _LONGEST_NAME // 4]}.{digest}"
+    return f".{name}."
+
+
+def _new_file(path: Path) -> None:
+    # The kernel takes the umask off: asking for it would mean to change it for a moment, for all threads.
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+
+
+def _like(draft: Path, old: os.stat_result) -> None:
+    """Give a draft an old file's owner, as far as that is allowed, and its mode."""
+    with contextlib.suppress(PermissionError):
+        os.chown(draft, old.st_uid, old.st_gid)
+    os.chmod(draft, stat.S_IMODE(old.st_mode))
+
+
+def _on_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems have nothing to flush for a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
         Path(draft).unlink(missing_ok=True)
-        raise
-
-
-def write_archive(
-    path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Write an archive of a kind ("pool", "mlp", "ensemble"), whole or not at all."""
-    head = {"format": _FORMAT, "version": _VERSION, "kind": kind, **header}
-    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        archive.writestr(_HEADER, json.dumps(head))
-        for name, array in arrays.items():
-            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
-
-
-def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(header, arrays) of an archive.
-
-    Raises FileNotFoundError, and FileFormatError for a file of another kind, a newer version, or a damaged one.
-    """
-    name = f"file {os.fspath(path)}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            head = json.loads(archive.read(_HEADER))
-            if not isinstance(head, dict) or head.get("format") != _FORMAT or head.get("kind") != kind:
-                got = head.get("kind") if isinstance(head, dict) else None
-                mend = _OPENED_WITH.get(str(got), "")
-                raise FileFormatError(compose(name, f"a {_FORMAT} file of kind {kind!r}", show(got), mend))
-            if head.get("version") != _VERSION:
-                mend = "Open it with the version of pmlp_np that wrote it."
-                raise FileFormatError(compose(name, f"format version {_VERSION}", show(head.get("version")), mend))
-            arrays = {}
-            for entry in archive.namelist():
-                if entry.endswith(".npy"):
-                    with archive.open(entry) as file:
-                        arrays[entry.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
-            return head, arrays
-    except (FileFormatError, OSError, MemoryError):
-        raise
-    except Exception as error:  # damage shows itself in many ways, depending on the byte that it hits
-        mend = "The file is damaged or was written by something else."
-        raise FileFormatError(
-            compose(name, f"a {_FORMAT} archive", str(error) or type(error).__name__, mend)
-        ) from error
-
-
-def unfit(path: str | os.PathLike[str], what: str, error: ValueError) -> FileFormatError:
-    """The error for a file whose parts are there but don't make up what it should hold."""
-    mend = "The file is damaged, or pm.register_loss or pm.register_activation must first enter what it names."
-    return FileFormatError(compose(f"file {os.fspath(path)}", what, str(error).rstrip("."), mend))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -9,30 +10,45 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import backends, checks
+from pmlp_np import backends, checks, interrupts
 from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
-from pmlp_np.backends.base import READY, STATUS_NAMES, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.archive import MISFITS, open_archive, unfit, write_archive
+from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
+from pmlp_np.copying import Independent, attributes
+from pmlp_np.data.labels import Names, agreed_names, as_strings, kept_names, require_equal_names, require_names
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
+from pmlp_np.data.weights import EVALUATED, put_weights
+from pmlp_np.divergence import OTHERS, diverged, of_members, refuse_diverged, say_diverged, who_counts
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
+from pmlp_np.errors import (
+    DataError,
+    FileFormatError,
+    UndefinedLabelError,
+    compose,
+    require_memory,
+    show,
+    unknown_name,
+)
+from pmlp_np.exclusion import Trainer, alone, first_come, require_whole
 from pmlp_np.formulas import random
-from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
+from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.mlp import MLP, hidden_layer
-from pmlp_np.persistence import read_archive, unfit, write_archive
+from pmlp_np.pool_file import PoolFile, arrays_of, header_of
 from pmlp_np.report import Table, leaderboard
+from pmlp_np.specs.columns import COLUMNS, require_sound
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.training.epochs import Settings, train
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
-from pmlp_np.training.measuring import measured, require_measurable
+from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
-from pmlp_np.training.monitoring import MONITORS, Callback, Records, joined
+from pmlp_np.training.monitoring import Callback, Records, frozen, joined
 
 _WEIGHTS = ("last", "best", "average")
 
 
-class Pool:
+class Pool(Independent):
     """Many MLPs that train side by side, each as if it were alone.
 
     specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
@@ -55,11 +71,17 @@ class Pool:
     Raises SpecError, DataError, and MemoryNeededError where the parameters would not fit, before anything is allocated.
 
     ids_: (n_members,) int64, the id at each place of axis 0.
+    feature_names_in_: names of the columns of X, (n_features,) objects, where fit was given a data frame whose columns
+        are all named by strings; else None. A frame that comes in later must have these names, in this order; arrays
+        have none, and are taken by position.
     history_: curves (n_members, n_epochs) float32 by name, NaN where untrained: "loss" (mean minibatch loss before each
         update), "validation_loss", "validation_score", and "validation_r2" for metric "r2".
     ended_: how the last training ended: "done", "stopped" (by a callback), "time budget", "interrupted", or "" before
         any.
     """
+
+    # Who is training it, if anybody is.
+    _trainer: Trainer | None = None
 
     def __init__(
         self,
@@ -74,6 +96,7 @@ class Pool:
         device: str = "cpu",
     ) -> None:
         specs = as_specs(specs)
+        require_sound({name: getattr(specs, name) for name in COLUMNS})
         chosen = as_loss(loss)
         checks.whole("n_features", n_features, 1)
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
@@ -82,12 +105,22 @@ class Pool:
         self.backend = backends.check(backend, device)
         self.device = device
         self.ids_ = checks.ids(ids, len(specs))
+        self.ids_.setflags(write=False)
         keys = random.stream_keys(int(seed), self.ids_)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
         self._plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         self._start()
         require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+
+    @classmethod
+    def _of(cls, plan: Plan, ids: np.ndarray, backend: str, device: str) -> Pool:
+        """A pool that has not trained, of parts that were checked."""
+        pool = object.__new__(cls)
+        pool.backend, pool.device, pool.ids_, pool._plan = backend, device, ids, plan
+        pool.ids_.setflags(write=False)
+        pool._start()
+        return pool
 
     def _start(self) -> None:
         """A pool that has not trained."""
@@ -96,8 +129,23 @@ class Pool:
         self._progress = Progress.start(len(self))
         self._records = Records(len(self))
         self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        self._given_names: Names | None = None
         self._kept_best = False
         self.ended_ = ""
+
+    def _attributes(self) -> dict[str, Any]:
+        require_whole("copy or pickle", self._trainer)
+        return {name: value for name, value in vars(self).items() if name != "_trainer"}
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("Pool", state)
+        missing = vars(Pool(Member(hidden=()), 1)).keys() - kept
+        if missing:
+            mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
+            got = f"one without {', '.join(sorted(missing))}"
+            raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, mend))
+        super().__setstate__(state)
+        self.ids_.setflags(write=False)
 
     # What the pool is.
 
@@ -113,6 +161,11 @@ class Pool:
     def n_features(self) -> int:
         """Columns that X must have."""
         return self._plan.n_features
+
+    @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where fit was given none."""
+        return as_strings(self._plan.names)
 
     @property
     def n_outputs(self) -> int:
@@ -131,12 +184,12 @@ class Pool:
 
     @property
     def history_(self) -> dict[str, np.ndarray]:
-        """Curves of training, (n_members, n_epochs) float32 by name."""
-        return self._records.curves
+        """Curves of training, (n_members, n_epochs) float32 by name; read-only."""
+        return {name: frozen(curve) for name, curve in self._records.curves.items()}
 
     @property
     def status_(self) -> list[str]:
-        """Each member's status: "ok", "diverged" or "stopped early"."""
+        """Each member's status: "ok", "diverged", "stopped early" or "stopped" (by a callback)."""
         return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
 
     def __repr__(self) -> str:
@@ -150,6 +203,7 @@ class Pool:
 
     # Training.
 
+    @alone
     def fit(
         self,
         X: Any,
@@ -157,7 +211,7 @@ class Pool:
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         early_stopping: bool = False,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -168,6 +222,7 @@ class Pool:
         metrics: str | Sequence[str] = (),
         monitor: str | None = None,
         callbacks: Sequence[Callback] = (),
+        on_interrupt: str = "keep",
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
@@ -178,27 +233,33 @@ class Pool:
         """Train all members from their initial weights. Returns self.
 
         X: (n_samples, n_features), anything NumPy understands; used in place where rows are contiguous and of the
-            pool's dtype.
+            pool's dtype. Of a data frame the names of columns are kept (`feature_names_in_`). Refused are masked
+            entries, sparse matrices, tensors with a gradient, and columns whose values a cast to the pool's dtype could
+            no longer tell apart.
         y: values (n_samples,) or (n_samples, n_outputs); for cross-entropy class numbers 0 ... n_outputs - 1; for
             binary cross-entropy numbers from 0 to 1.
         epochs: passes over the rows per member. Default 1.
         batch_size: rows per minibatch, of members whose spec names none; the last minibatch of an epoch may be smaller.
         shuffle: the order of rows in each epoch: "shared" (default), one for all members; "member", each its own; None,
             as the rows lie.
-        validation_data: (X, y), evaluated after each epoch.
+        validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
         early_stopping: whether a member leaves when its validation loss (or `monitor`) no longer improves; its best
             weights are kept beside its last, and are what predictions use by default. Default False.
         patience: epochs without a value better than the best, after which a member leaves. Default 10.
         min_delta: by how much more than this a value must be better. Default 0.0.
         time_budget: seconds after which training ends, between minibatches. Default None.
-        progress: show a bar on stderr; "auto" (default): on a terminal, when it takes longer than a moment.
-        n_threads: threads to use. Default: all cores, or $NUMBA_NUM_THREADS.
+        progress: show a bar on stderr, or a notebook's own; "auto" (default): on a terminal or in a notebook, when it
+            takes longer than a moment.
+        n_threads: threads to use, at most as many as there are cores. Default: all cores, or $NUMBA_NUM_THREADS.
         metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
             "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
         monitor: what decides: "loss", "score" or one of `metrics`. Best epochs and early stopping follow it, and the
             leaderboard ranks by it. Default None: they follow the validation loss, and the loss's own score ranks.
         callbacks: functions that are called with a `pm.EpochEnd` after each epoch, and may stop members or training.
             One that raises ends training like Ctrl-C, and its exception goes on. Default: none.
+        on_interrupt: what Ctrl-C does. Training ends between minibatches, and the pool keeps what it learned; then fit
+            returns and says so on stderr ("keep", default), or raises KeyboardInterrupt ("raise"), which ends a loop of
+            fits, too. A second press in the same fit, or within two seconds in another, raises in any case.
 
         Each member may see data of its own; nothing is copied per member, and what members share is kept once.
 
@@ -209,32 +270,40 @@ class Pool:
         targets: each member's own targets instead of y (which is None then): (n_members, n_samples) or (n_members,
             n_samples, n_outputs).
         sample_weight: how much each row counts in the loss, (n_samples,) or (n_members, n_samples), finite and at least
-            0; scaled to mean 1 over the member's rows.
+            0; scaled to mean 1 over the member's rows. A row of weight 0 may have any target, NaN included.
         class_weight: for cross-entropy, a dict from classes to weights (1 where it has none), or "balanced": inversely
-            proportional to how often a class comes among the member's rows. It multiplies sample_weight.
-        validation_rows: the rows of X that each member is validated on, as `rows`; instead of validation_data.
+            proportional to how often a class comes among the member's rows of weight above 0. It multiplies
+            sample_weight, in training alone.
+        validation_rows: the rows of X that each member is validated on, as `rows`, with their sample_weight; instead of
+            validation_data.
 
-        Ctrl-C ends training between minibatches, keeps what was learned, and returns; a second one raises.
+        Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
+        A validation that it cuts short is done when training goes on. While a pool is trained it can be asked and, in
+        callbacks, saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks,
+            metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
-        plan = replace(self._plan, features=self._feature_sets(features))
+        plan = replace(self._plan, features=self._feature_sets(features), names=kept_names(X))
         self._refuse_given_that_do_not_fit(plan)
+        if plan.names is not None and self._given_names is not None:
+            require_names(self._given_names, X, source="mlp.feature_names_in_")
         data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
-        given = self._given
-        if plan.features != self._plan.features or (
-            self._backend is not None and (self._progress.step.any() or self._kept_best)
-        ):
-            self._start()
-            self._given = given
-        self._plan = plan
-        self._progress, self._records = Progress.start(len(self)), Records(len(self))
-        return self._train(data, validation, settings)
+        given, given_names, before = self._given, self._given_names, self._plan
+        with interrupts.fitting(settings.on_interrupt):
+            self._plan = plan
+            if plan.features != before.features or (
+                self._backend is not None and (self._progress.step.any() or self._kept_best)
+            ):
+                self._start()
+                self._given, self._given_names = given, given_names
+            self._progress, self._records = Progress.start(len(self)), Records(len(self))
+            return self._train(data, validation, settings, np.ones(len(self), bool))
 
+    @alone
     def partial_fit(
         self,
         X: Any,
@@ -242,7 +311,7 @@ class Pool:
         epochs: int = 1,
         batch_size: int = 32,
         shuffle: str | None = "shared",
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         early_stopping: bool = False,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -253,30 +322,69 @@ class Pool:
         metrics: str | Sequence[str] = (),
         monitor: str | None = None,
         callbacks: Sequence[Callback] = (),
+        on_interrupt: str = "keep",
         rows: Any = None,
         features: Any = None,
         targets: Any = None,
         sample_weight: Any = None,
         class_weight: Any = None,
         validation_rows: Any = None,
+        members: Any = None,
     ) -> Pool:
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
 
-        Optimizers keep their state. An epoch that a budget or Ctrl-C cut short is finished first, and counts as one.
-        Members that stopped early go on unless `early_stopping` is on; diverged ones don't.
+        members: ids of those to train, which go on even where they had stopped; all others rest. Data and weights are
+            given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
+            those that a callback stopped rest, and so do diverged ones.
+
+        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's first
+        call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
+        final_rate_factor, 0 by default: nothing more is learned; of coslog4 always), and in another cycle of cosine. For
+        a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
+
+        An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
+        has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
+
+        Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
+        had never had any. With other validation data than before, the best weights so far are measured on them first,
+        and are replaced by better ones with or without `early_stopping`. Members that rest keep theirs, and so do those
+        that diverge here before any callback is called.
+
+        Raises DataError also for ids in `members` that are not here, or have diverged.
         """
         settings = Settings(
             epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks,
+            metrics, monitor, callbacks, on_interrupt,
         )  # fmt: skip
         own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
         if features is not None and self._feature_sets(features) != self._plan.features:
             mend = "A member reads the features that it began with; fit starts afresh."
             raise DataError(compose("features", "those that fit was given, or None", "others", mend))
-        data, validation = fit_data(self._plan, self.ids_, X, y, validation_data, own, settings)
-        if not settings.early_stopping:
-            self._progress.status[self._progress.status == STOPPED_EARLY] = READY
-        return self._train(data, validation, settings)
+        plan, first = self._plan, not self._progress.step.any()
+        if first and plan.names is None:
+            plan = replace(plan, names=kept_names(X))
+        asked, status = np.ones(len(self), bool), self._progress.status
+        if members is not None:
+            positions = self._positions(members)
+            mend = "set_weights gives a member new weights, and fit begins anew with all."
+            refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
+                            "members that have not diverged, to train on", mend)  # fmt: skip
+            asked = np.isin(self._everyone, positions)
+        data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings, first)
+        with interrupts.fitting(settings.on_interrupt):
+            self._plan = plan
+            if members is not None:
+                self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
+            elif not settings.early_stopping:
+                self._go_on(status == STOPPED_EARLY)
+            return self._train(data, validation, settings, asked)
+
+    def _go_on(self, stopped: np.ndarray) -> None:
+        """Have these members (a mask), which had stopped, go on: they wait for something better from now on."""
+        self._progress.status[stopped] = READY
+        self._records.waits_from[stopped] = np.maximum(
+            self._records.waits_from[stopped], self._progress.epoch[stopped] - 1
+        )
 
     def _feature_sets(self, features: Any) -> Sets | None:
         return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")
@@ -290,34 +398,43 @@ class Pool:
                 expected = f"{len(weights[0])}, as the weights that set_weights gave it"
                 raise DataError(compose(name, expected, str(fan_in[position])))
 
-    def _train(self, rows: Rows, validation: Rows | None, settings: Settings) -> Pool:
+    def _train(self, rows: Rows, validation: Rows | None, settings: Settings, asked: np.ndarray) -> Pool:
         counts = rows.counts(len(self))
         own, most = self.specs.batch_size, int(counts.max())
         batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
-        backend = self._ready()
+        try:
+            with interrupts.abandoning():
+                backend = self._ready()
+        except interrupts.Abandoned:
+            self.ended_ = "interrupted"
+            return self
         self._kept_best = self._kept_best or settings.early_stopping
         self.ended_ = "interrupted"
-        try:
-            watch = watch_of(self._plan, settings)
-            self.ended_ = train(
-                backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_
-            )
-        finally:
-            if self._kept_best:
-                # Who has no validated epoch to be best at is at its best where it stands.
-                backend.keep_best(np.flatnonzero(self._records.best_epoch < 0))
+        healthy = self._progress.status != DIVERGED
+        watch = watch_of(self._plan, settings)
+        self.ended_ = train(
+            backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_, asked,
+            self._kept_best,
+        )  # fmt: skip
+        say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
 
     def _ready(self) -> Backend:
         """The backend, made and initialized at first need."""
-        if self._backend is None:
-            require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
-            backend = backends.create(self.backend, self.device, self._plan)
-            backend.initialize(np.arange(len(self)))
-            for position, (weights, biases) in self._given.items():
-                backend.write(position, weights, biases)
-            self._backend = backend
-        return self._backend
+        if self._backend is not None:
+            return self._backend
+        require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
+        plan = self._plan
+        backend = backends.create(self.backend, self.device, plan)
+        backend.initialize(np.arange(len(self)))
+        for position, (weights, biases) in self._given.items():
+            backend.write(position, weights, biases)
+        with first_come:
+            # Two threads may ask at once: all go on with the same one.
+            if self._plan is plan:
+                self._backend = self._backend or backend
+                return self._backend
+        return backend
 
     def _buffer_bytes(self) -> int:
         counts = self._plan.parameter_counts()
@@ -332,11 +449,12 @@ class Pool:
 
         members: ids to ask, in this order. Default: all.
         out: an array of the result's shape and dtype to write to.
-        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs).
-        weights: "last", "best" or "average"; default "best" after early stopping, else "last". "average" of members
-            that keep none are their last.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). Of all members, those that diverged
+            are left out, and a pm.DivergedWarning says so; by id they are refused.
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Those of members that
+            keep no best or no average are their last.
 
-        Raises MemoryNeededError where the result would not fit.
+        Raises MemoryNeededError where the result would not fit; DataError also for a mean of members that diverged.
         """
         return self._predict(X, members, out, reduce, weights, lambda raw: raw)
 
@@ -349,6 +467,9 @@ class Pool:
         axis: means of values, or labels by the mean of probabilities.
 
         Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
+
+        Values of members that diverged may be NaN. No label is made of NaN: DataError, which names the members, or
+        rows of X that are too large. Members that did not: `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
         """
         loss = self._plan.loss
         if reduce is None or not loss.has_probabilities:
@@ -389,26 +510,40 @@ class Pool:
         self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
 
-    def evaluate(
-        self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None
-    ) -> np.ndarray:
+    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
+                 sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
 
         rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
+        sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
+            members; as for `fit`. Default: all count the same.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
-        data = self._asked_rows(X, y, positions, rows)
+        data = self._asked_rows(X, y, positions, rows, sample_weight)
         return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
 
-    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any) -> Rows:
-        """X and y, of which each of these members is asked about its own rows, if any are given."""
-        data = rows_of(self._plan, X, y)
+    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Rows:
+        """X and y, of which each of these members is asked about its own rows, and by its own weights, if any are
+        given."""
+        ids = self.ids_[positions]
+        data, counted = rows_of(self._plan, ids, X, y, sample_weight)
         if rows is not None:
-            found = sets_of(rows, self.ids_[positions], data.n, "rows", "row")
-            of = np.zeros(len(self), np.int64)
-            of[positions] = found.of
-            data.rows = Sets(found.arrays, of)
+            found = sets_of(rows, ids, data.n, "rows", "row")
+            data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
+        if counted is not None:
+            if counted.of is not None:
+                counted = replace(counted, of=self._column(positions, counted.of, "sample_weight"))
+            put_weights(data, counted, self.ids_, positions, EVALUATED)
         return data
+
+    def _column(self, positions: np.ndarray, of: np.ndarray, name: str) -> np.ndarray:
+        """Numbers of these members as a column of all members, (n_members,) int64."""
+        column = np.zeros(len(self), np.int64)
+        column[positions] = of
+        if (column[positions] != of).any():
+            twice = self.ids_[positions[np.argmax(column[positions] != of)]]
+            raise DataError(compose("members", f"each id once, where each has {name} of its own", f"{twice} again"))
+        return column
 
     def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -424,7 +559,7 @@ class Pool:
         """
         if method not in ("predict", "predict_proba", "forward"):
             raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
-        x = as_features(X, self.n_features, self.dtype)
+        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
         found = sets_of(rows, self.ids_, len(x), "rows", "row")
 
         def ask(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -433,23 +568,23 @@ class Pool:
         return out_of_fold(ask, x, found, groups)
 
     def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
-              weights: str | None = None, rows: Any = None) -> np.ndarray:  # fmt: skip
+              weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
 
         metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
-        members, weights: as for `forward`. rows: as for `evaluate`.
+        members, weights: as for `forward`. rows, sample_weight: as for `evaluate`.
 
         Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
-        data = self._asked_rows(X, y, positions, rows)
-        source = ("y", None) if rows is None else ("rows", self.ids_)
-        require_measurable(names, self._plan, positions, data, "metric", *source)
+        data = self._asked_rows(X, y, positions, rows, sample_weight)
+        source = "y" if rows is None else "rows"
+        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
         means = backend.evaluate(positions, data, weights, UNWATCHED)
         if not names:
-            return self._plan.loss.finish(means[1])
+            return finished_score(self._plan.loss, means)
         return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
@@ -464,14 +599,20 @@ class Pool:
         (position,) = self._positions([id])
         widths = self.specs[position].hidden
         width = widths[hidden_layer(widths, layer, f"layer of member {id}")]
-        x = as_features(X, self.n_features, self.dtype)
+        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
         require_memory("result", len(x) * width * self.dtype.itemsize, "Ask for fewer rows at a time.")
         return self.extract(id, weights).hidden_activations(x, layer)
 
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
         positions, weights = self._positions(members), self._checked_weights(weights)
-        return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        lost = diverged(self._progress, self._records, weights)
+        if reduce == "mean":
+            positions = who_counts(positions, self.ids_, lost, members is not None)
+        try:
+            return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        except UndefinedLabelError as error:
+            raise of_members(error, self.ids_[positions], lost[positions]) from None
 
     def _positions(self, members: Any) -> np.ndarray:
         if members is None:
@@ -514,11 +655,12 @@ class Pool:
 
         Ranked by the validation score or what `fit` was told to monitor (ties: validation loss), where there is one,
         else by the training loss; members without are last, in pool order. Figures are those of the best epoch where
-        early stopping kept it, else of the last.
+        early stopping kept it, else of the last. All validation figures are of the validation data given last, on which
+        earlier weights were measured again; `history_` keeps what was measured in its time.
 
         Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
         of the epoch under way), status, loss, validation_loss, metric (what ranks: the score's name, or the monitored),
-        validation_score (its value), best_epoch (counted from 1; 0: none yet; None where best weights are not kept);
+        validation_score (its value), best_epoch (counted from 1; 0: none; None where best weights are not kept);
         then one for each metric that was computed, as "validation_r2".
         """
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
@@ -532,7 +674,7 @@ class Pool:
         member, features = self.specs[position], self._plan.features
         own = None if features is None else features.arrays[features.of[position]]
         return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
-                   None if own is None else self.n_features)  # fmt: skip
+                   None if own is None else self.n_features, self._plan.names)  # fmt: skip
 
     def ensemble(self, ids: Any, weights: Any = None) -> Ensemble:
         """The mean of these members as one model that needs NumPy alone: of values, or of probabilities.
@@ -540,20 +682,28 @@ class Pool:
         ids: of the members, in this order; one that is named twice counts twice.
         weights: how much each counts, numbers at least 0, scaled to sum 1. Default None: all the same.
 
-        Members are taken as `extract` takes them. Raises DataError for ids that are not here, and for weights that fit
-        no ensemble.
+        Members are taken as `extract` takes them. Raises DataError for ids that are not here or of members that
+        diverged, and for weights that fit no ensemble.
         """
-        return Ensemble([self.extract(id) for id in self.ids_[self._positions(ids)].tolist()], weights)
+        positions = self._positions(ids)
+        lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
+        expected = "members that have not diverged, to take a mean of"
+        refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Those that did not: {OTHERS}.")
+        return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
+    @alone
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
 
-        Raises DataError where widths, activations or biases are not the member's.
+        Raises DataError where widths, activations, biases or names of columns are not the member's. A pool that has not
+        trained, and has no names yet, takes those of `mlp`.
         """
         (position,) = self._positions([id])
         if not isinstance(mlp, MLP):
             mend = "Make one with pm.MLP(weights, biases)."
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+        # Made anew, and so checked and copied: its arrays may have been changed since it was made.
+        mlp = MLP(mlp.weights, mlp.biases if mlp.bias else None, mlp.activation)
         member = self.specs[position]
         names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
         fan_in = int(np.broadcast_to(self._plan.fan_in, len(self))[position])
@@ -573,6 +723,11 @@ class Pool:
         for array in (*weights, *biases):
             if not np.isfinite(array).all():
                 raise DataError(compose(f"mlp for member {id}", f"finite {self.dtype} weights", "NaN or infinity"))
+        columns = require_equal_names(self._plan.names, mlp._names, f"columns of mlp for member {id}", "the pool")
+        if mlp._names is not None:
+            self._given_names = mlp._names
+            if not self._progress.step.any():
+                self._plan = replace(self._plan, names=columns)
         self._given[int(position)] = given
         self._ready().write(int(position), *given)
         if self._kept_best:
@@ -583,17 +738,15 @@ class Pool:
     def subset(self, ids: Any) -> Pool:
         """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
         status."""
+        require_whole("subset", self._trainer)
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
-        part = object.__new__(Pool)
-        part.backend, part.device = self.backend, self.device
-        part.ids_ = self.ids_[positions]
-        part._plan = self._plan.take(positions)
-        part._start()
+        part = Pool._of(self._plan.take(positions), self.ids_[positions], self.backend, self.device)
         part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
         part._progress, part._records = self._progress.take(positions), self._records.take(positions)
         part._given = {i: self._given[p] for i, p in enumerate(positions.tolist()) if p in self._given}
+        part._given_names = self._given_names if part._given else None
         part._kept_best, part.ended_ = self._kept_best, self.ended_
         return part
 
@@ -601,74 +754,51 @@ class Pool:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
-        plan = self._plan
-        header = {name: getattr(self, name) for name in ("n_features", "n_outputs", "backend", "device")}
-        header |= {"loss": to_plain(plan.loss)}
-        header |= {"dtype": self.dtype.name, "kept_best": self._kept_best, "ended": self.ended_}
-        header |= {"monitor": self._records.monitor}
-        arrays = {f"specs/{name}": column for name, column in plan.specs.columns().items()}
-        if plan.features is not None:
-            arrays |= {f"features/{name}": column for name, column in plan.features.columns().items()}
-        arrays |= {"ids": self.ids_, "stream_key": plan.stream_key, "order_key": plan.order_key}
-        arrays |= {f"progress/{name}": column for name, column in vars(self._progress).items()}
-        arrays |= self._records.state()
-        arrays |= {f"state/{name}": values for name, values in self._ready().state().items()}
-        for position, (weights, biases) in self._given.items():
-            arrays |= {f"given/{position}/weights/{k}": w for k, w in enumerate(weights)}
-            arrays |= {f"given/{position}/biases/{k}": b for k, b in enumerate(biases)}
+        require_whole("save", self._trainer)
+        backend = self._ready()
+        header = header_of(self._plan, self.backend, self.device, self._kept_best, self.ended_, self._records.monitor)
+        if self._kept_best and "best" not in backend.buffers():
+            backend.keep_best(self._everyone)
+        arrays = arrays_of(self._plan, self.ids_, self._progress, self._records, self._given, backend)
         write_archive(path, "pool", header, arrays)
-
-    def _join(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over progress, records and buffers from arrays named as in a file."""
-        self._progress = Progress(**_named(arrays, "progress/"))
-        self._records = Records(len(self), _named(arrays, "curves/"))
-        self._records.best_value, self._records.best_epoch = arrays["best_value"], arrays["best_epoch"]
-        for name, values in _named(arrays, "given/").items():
-            position, kind, _ = name.split("/")
-            given = self._given.setdefault(int(position), ([], []))
-            given[0 if kind == "weights" else 1].append(values)
-        backend = backends.create(self.backend, self.device, self._plan)
-        backend.restore(_named(arrays, "state/"))
-        self._backend = backend
 
 
 def load(path: str | os.PathLike[str]) -> Pool:
     """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
-    head, arrays = read_archive(path, "pool")
-    try:
-        pool = Pool(Specs.from_columns(_named(arrays, "specs/")), head["n_features"], head["n_outputs"],
-                    from_plain(head["loss"]),
-                    backend=head["backend"], dtype=head["dtype"], ids=arrays["ids"], device=head["device"])  # fmt: skip
-        pool._plan.stream_key, pool._plan.order_key = arrays["stream_key"], arrays["order_key"]
-        if features := _named(arrays, "features/"):
-            pool._plan.features = Sets.from_columns(features)
-        pool._join(arrays)
-        if head["monitor"] not in MONITORS:
-            mend = "Open it with the version of pmlp_np that wrote it."
-            raise FileFormatError(
-                compose(f"file {os.fspath(path)}", "a metric to monitor", show(head["monitor"]), mend)
-            )
-        pool._records.monitor = head["monitor"]
-        pool._kept_best, pool.ended_ = bool(head["kept_best"]), head["ended"]
-        return pool
-    except (KeyError, TypeError) as error:
-        raise FileFormatError(
-            compose(f"file {os.fspath(path)}", "all parts of a pool", f"none named {error}")
-        ) from error
-    except FileFormatError:
-        raise
-    except ValueError as error:
-        raise unfit(path, "a pool", error) from error
+    with open_archive(path, "pool") as archive:
+        try:
+            return _read(PoolFile(archive))
+        except FileFormatError:
+            raise
+        except MISFITS as error:
+            raise unfit(path, "a pool", error) from error
+
+
+def _read(file: PoolFile) -> Pool:
+    head = file.header
+    specs, (ids, stream_key, order_key) = file.specs(), file.keys()
+    plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
+                file.features(), file.names)  # fmt: skip
+    file.check_plan(plan)
+    pool = Pool._of(plan, ids, file.backend, head["device"])
+    pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
+    pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    backend = backends.create(pool.backend, pool.device, plan)
+    file.restore(backend, plan, pool._progress)
+    pool._backend = backend
+    return pool
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
     """One pool of all members, in order, with their keys and states. Ids that clash are renumbered from the highest on.
 
-    Raises DataError where features, outputs, loss, dtype or backend differ.
+    Raises DataError where features or their names, outputs, loss, dtype or backend differ.
     """
     given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
         raise DataError(compose("pools", "a list of at least one pm.Pool", show(given)))
+    for pool in pools:
+        require_whole("concat", pool._trainer)
     first = pools[0]
     for name in ("n_features", "n_outputs", "loss", "dtype", "backend", "device"):
         for i, pool in enumerate(pools):
@@ -676,6 +806,7 @@ def concat(pools: Sequence[Pool]) -> Pool:
                 raise DataError(
                     compose(f"pools[{i}].{name}", f"{getattr(first, name)}, as in pools[0]", f"{getattr(pool, name)}")
                 )
+    names = agreed_names([pool._plan.names for pool in pools], "pools")
     ids = first.ids_
     for pool in pools[1:]:
         own = pool.ids_.copy()
@@ -692,6 +823,8 @@ def concat(pools: Sequence[Pool]) -> Pool:
         whole._plan.features = Sets.concatenate(
             [pool._plan.features or Sets(everything, np.zeros(len(pool), np.int64)) for pool in pools]
         )
+    whole._plan.names = names
+    whole._given_names = next((pool._given_names for pool in pools if pool._given_names is not None), None)
     starts = np.cumsum([0, *(len(pool) for pool in pools)])
     whole._given = {
         int(start) + i: given for start, pool in zip(starts, pools, strict=False) for i, given in pool._given.items()
@@ -699,18 +832,31 @@ def concat(pools: Sequence[Pool]) -> Pool:
     whole._kept_best = any(pool._kept_best for pool in pools)
     if all(pool._backend is None for pool in pools):
         return whole
-    records, states = joined([pool._records for pool in pools]), []
-    for pool in pools:
-        state = pool._ready().state()
-        kept = {"best": whole._kept_best, "average": whole._plan.keeps_average}
-        states.append(state | {name: state.get(name, state["parameters"]) for name, is_kept in kept.items() if is_kept})
-    arrays = {f"state/{name}": np.concatenate([state[name] for state in states]) for name in states[0]}
+    whole._records = joined([pool._records for pool in pools])
     for name in vars(first._progress):
-        arrays[f"progress/{name}"] = np.concatenate([getattr(pool._progress, name) for pool in pools])
-    whole._join(arrays | records.state())
-    whole._records.monitor = records.monitor
+        setattr(whole._progress, name, np.concatenate([getattr(pool._progress, name) for pool in pools]))
+    backend, parts = backends.create(whole.backend, whole.device, whole._plan), [pool._ready() for pool in pools]
+    kept = {"parameters": True, "slots": True, "best": whole._kept_best, "average": whole._plan.keeps_average}
+    for name in (name for name, is_kept in kept.items() if is_kept):
+        backend.restore(name, _taker(parts, name))
+    whole._backend = backend
     return whole
 
 
-def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+def _taker(parts: Sequence[Backend], name: str) -> Callable[[int], np.ndarray]:
+    """A function that returns so many next numbers of a buffer of all backends, one behind the other; parameters where
+    one has no such buffer."""
+    streams = (part.stream(name if name in part.buffers() else "parameters") for part in parts)
+    rest = itertools.chain.from_iterable(streams)
+    left = np.zeros(0)
+
+    def take(n: int) -> np.ndarray:
+        nonlocal left
+        found = [left]
+        while sum(map(len, found)) < n:
+            found.append(next(rest))
+        values = np.concatenate(found[len(left) == 0 :]) if n else left[:0]
+        left = values[n:]
+        return values[:n]
+
+    return take

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 import pmlp_np as pm
+from pmlp_np import interrupts
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
 
@@ -36,6 +38,16 @@ def own_formulas() -> Iterator[None]:
     for table in (ACTIVATIONS, LOSSES):
         for name in [name for name, entry in table.items() if entry.registered]:
             del table[name]
+
+
+@pytest.fixture
+def ctrl_c_as_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Python's own handler of SIGINT, and no press before: a shell that starts the tests in the background leaves the
+    signal ignored, and a press in a test before this one may be less than two seconds ago."""
+    monkeypatch.setattr(interrupts._state, "last_press", float("-inf"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def requires(module_name: str) -> ModuleType:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+import c_header
 import oracle
 import pmlp_np as pm
 from conftest import requires
 from loss_variants import heads, library_loss
 from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.reading import reading_of
 from rounding import carried
 
 Answers = dict[str, np.ndarray]
@@ -114,7 +116,40 @@ def by_python(model: Any, X: np.ndarray, **settings: Any) -> Answers:
     return {method: namespace[method](X) for method in methods}
 
 
-RUNNERS: dict[str, Callable[..., Answers]] = {"onnx": by_onnx, "torch": by_torch, "python": by_python}
+def by_c(model: Any, X: np.ndarray, **settings: Any) -> Answers:
+    """Through a header, compiled."""
+    functions = c_header.compiled(model.to_c(**settings))
+    reading, n_raw = reading_of(model._loss), model.n_raw_outputs
+    n = n_raw // reading.heads
+    shapes = {"forward": (n_raw,), "predict_proba": (n_raw,), "predict_values": (n,), "predict_std": (n,),
+              "predict_quantiles": (n, reading.heads), "predict_labels": (n,)}  # fmt: skip
+    found = {}
+    for name in functions.names:
+        if name != "predict":
+            found[name] = functions.rows(name, X, shapes[name])
+    if reading.link == "softmax":
+        found["predict"] = functions.rows("predict", X, ())
+    else:
+        found["predict"] = found.pop("predict_labels" if reading.has_probabilities else "predict_values")
+        if n == 1:
+            # The short form of one output says the same.
+            assert np.array_equal(functions.rows("predict", X, ()), found["predict"][:, 0], equal_nan=True)
+    if n == 1 and not reading.has_probabilities:
+        found = {name: values[:, 0] if name in METHODS else values for name, values in found.items()}
+    elif reading.link == "sigmoid" and n == 1:
+        found["predict"] = found["predict"][:, 0]
+    return found
+
+
+RUNNERS: dict[str, Callable[..., Answers]] = {"onnx": by_onnx, "torch": by_torch, "python": by_python, "c": by_c}
+
+
+def needs(target: str) -> None:
+    """Skip the test, or fail it where CI=true, where what runs a target is not there."""
+    if target == "c":
+        c_header.compiler()
+    else:
+        requires({"onnx": "onnx", "torch": "torch"}.get(target, "numpy"))
 
 
 # How far apart they may lie.

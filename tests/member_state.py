@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,9 +50,28 @@ class MemberState:
         return found | self.curves | self.progress
 
 
+def state_of(backend: Any) -> dict[str, np.ndarray]:
+    """All buffers of a backend in canonical order."""
+    empty = np.zeros(0, backend.plan.dtype)
+    return {name: np.concatenate([empty, *backend.stream(name)]) for name in backend.buffers()}
+
+
+def restore(backend: Any, state: dict[str, np.ndarray]) -> None:
+    """Fill a backend's buffers with these, in canonical order."""
+    for name, values in state.items():
+        rest = [values]
+
+        def take(n: int, rest: list[np.ndarray] = rest) -> np.ndarray:
+            found, rest[0] = rest[0][:n], rest[0][n:]
+            return found
+
+        backend.restore(name, take)
+        assert not len(rest[0])
+
+
 def member_states(pool: pm.Pool) -> dict[int, MemberState]:
     """The state of every member by id."""
-    state = pool._ready().state()
+    state = state_of(pool._ready())
     parameters, slots, best, average = (_Reader(state.get(name)) for name in ("parameters", "slots", "best", "average"))
     states = {}
     for i, (id, member) in enumerate(zip(pool.ids_.tolist(), pool.specs, strict=True)):

@@ -1,7 +1,6 @@
 """The command line from a table to a leaderboard, plots, predictions and exported models, on a table of mixed columns
 and on the real ones of examples/data."""
 
-import contextlib
 import csv
 import importlib.util
 import io
@@ -28,7 +27,9 @@ from conftest import requires
 from pmlp_np.app.choices import Choices, numbers
 from pmlp_np.app.main import main
 from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.problem import Source, understand
 from pmlp_np.app.tables import read_table
+from pmlp_np.backends.numba import backend as compiled_backend
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -83,7 +84,7 @@ def test_the_folder_holds_what_it_promises(place):
 def test_scores_are_what_they_say(place):
     """The test score from the written parts alone, by scikit-learn: rows, preparation and best member."""
     metrics = requires("sklearn.metrics")
-    from pmlp_np.app.run import part
+    from pmlp_np.app.parts import part
 
     for target in ("value", "grade"):
         found = json.loads((place / target / "run.json").read_text())
@@ -491,39 +492,18 @@ def test_ctrl_c_before_anything_is_learned(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_while_compiling(capsys, tmp_path, monkeypatch):
-    """A fit ends quietly on Ctrl-C, and the one that has everything compiled is a fit."""
-    fit = pm.Pool.fit
+def test_ctrl_c_while_compiling(capsys, tmp_path, monkeypatch, ctrl_c_as_in_a_terminal):
+    """A fit keeps its work on Ctrl-C, but the one that has everything compiled has none that anybody wants."""
+    announce = compiled_backend.announce_compilation
 
-    def interrupted(pool, *arguments, **options):
-        fit(pool, *arguments, **options)
-        pool.ended_ = "interrupted"
-        return pool
+    def press(kind):
+        monkeypatch.setattr(compiled_backend, "announce_compilation", announce)
+        signal.raise_signal(signal.SIGINT)
+        return announce(kind)
 
-    monkeypatch.setattr(pm.Pool, "fit", interrupted)
+    monkeypatch.setattr(compiled_backend, "announce_compilation", press)
     said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
-    assert said.code == 130 and "Trained" not in said.out and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("ends_in", ["another error", "nothing"])
-def test_ctrl_c_that_the_compiler_swallows(capsys, tmp_path, monkeypatch, ends_in):
-    """Numba calls Python back where nothing can be raised: what becomes of KeyboardInterrupt there is not one."""
-    fit = pm.Pool.fit
-
-    def swallows(pool, *arguments, **options):
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        if ends_in == "another error":
-            raise RuntimeError("no compiled object yet")
-        return fit(pool, *arguments, **options)
-
-    monkeypatch.setattr(pm.Pool, "fit", swallows)
-    hook, before = sys.unraisablehook, signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is hook
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert said.code == 130 and said.err == "pmlp: interrupted; nothing is written\n"
     assert "Trained" not in said.out and not list(tmp_path.iterdir())
 
@@ -648,7 +628,7 @@ def test_a_time_budget_takes_as_many_members_as_the_machine_can_train(place, mon
     """By a rate that is certain too few fit: it is measured. Who is drawn is said."""
     from pmlp_np.app import run as fits
 
-    problem = fits.understand(fits.Source(str(place / "t.csv"), "value", drop=["grade"]), seed=0)
+    problem = understand(Source(str(place / "t.csv"), "value", drop=["grade"]), seed=0)
     rows = len(problem.parts["training"])
     choices = Choices(widths=[2, 40], depths=[1], activations=["relu"], learning_rates=[0.01], repeats=20,
                       time_budget=10.0)  # fmt: skip

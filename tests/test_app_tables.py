@@ -12,8 +12,8 @@ from command_line import CONCRETE, PENGUINS, mixed_table
 from conftest import requires
 from pmlp_np import DataError
 from pmlp_np.app.columns import kinds_of, task_of
+from pmlp_np.app.parts import part
 from pmlp_np.app.preparation import Preparation
-from pmlp_np.app.run import part
 from pmlp_np.app.tables import read_table
 
 

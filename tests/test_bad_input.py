@@ -129,8 +129,8 @@ BAD_ARGUMENTS = [
     ),
     ({"progress": "tqdm"}, r"^progress: expected True, False or 'auto', got 'tqdm'"),
     ({"n_threads": 0}, r"^n_threads: expected a whole number, at least 1, got 0"),
-    ({"validation_data": X}, r"^validation_data: expected a pair \(X, y\), got array"),
-    ({"validation_data": (X,)}, r"^validation_data: expected a pair \(X, y\), got "),
+    ({"validation_data": X}, r"^validation_data: expected \(X, y\) or \(X, y, sample_weight\), got array"),
+    ({"validation_data": (X,)}, r"^validation_data: expected \(X, y\) or \(X, y, sample_weight\), got "),
     ({"validation_data": (X[:, :1], Y)}, r"^validation_data\[0\]: expected 3 features \(columns\), got 1"),
     ({"validation_data": (X, Y[:5])}, r"^validation_data\[1\]: expected shape \(20,\), got \(5,\)"),
     (

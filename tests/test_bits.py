@@ -6,7 +6,6 @@ On the Numba backend. Compared are the bytes of parameters, slots, best weights,
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pmlp_np as pm
 from conftest import BACKENDS, run_python
 from loss_variants import VARIANTS, library_loss
 from member_state import member_states
+from pmlp_np import interrupts
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.backends.numba import compiling, threads, views
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -289,14 +289,6 @@ def test_outputs_asked_again_after_further_training(setting: Setting) -> None:
 # Cut short.
 
 
-@pytest.fixture
-def ctrl_c_as_in_a_terminal() -> Iterator[None]:
-    """Python's own handler of SIGINT: a shell that starts the tests in the background leaves it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class PressesCtrlC(training.ProgressBar):
     """In place of a progress bar: interrupts at the first poll (a second Ctrl-C would raise)."""
 
@@ -339,6 +331,8 @@ def cut_in_the_middle_of_epochs(
         patch.setattr(threads, "_POLL_SECONDS", 1e-3)
         if way == "interrupt":
             patch.setattr(training, "ProgressBar", PressesCtrlC)
+            # A press this soon after the last one would stop the program.
+            patch.setattr(interrupts, "AGAIN_SECONDS", 0.0)
         else:
             arguments["time_budget"] = 3e-3
         for _ in range(25):

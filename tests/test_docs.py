@@ -151,7 +151,7 @@ def test_other_texts_are_noticed(printed: str) -> None:
 def test_every_fence_is_understood(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("```") == 2 * len(FENCE.findall(text))
-    assert {language for language, _ in FENCE.findall(text)} <= {"python", "text", "math", "bash"}
+    assert {language for language, _ in FENCE.findall(text)} <= {"python", "text", "math", "bash", "c"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

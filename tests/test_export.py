@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pmlp_np as pm
-from conftest import requires
-from exported import METHODS, N_FEATURES, RUNNERS, assert_alike, close, own, random_mlp, rows
+from exported import METHODS, N_FEATURES, RUNNERS, assert_alike, close, needs, own, random_mlp, rows
 from loss_variants import VARIANTS
 from pmlp_np.export import python_formulas
 from pmlp_np.formulas.activations import ACTIVATIONS
@@ -20,10 +19,6 @@ BUILT_IN = [name for name, entry in ACTIVATIONS.items() if not entry.registered]
 
 def n_outputs_for(loss, rng):
     return int(rng.integers(2 if VARIANTS[loss][0] == "cross_entropy" else 1, 4))
-
-
-def needs(target):
-    requires({"onnx": "onnx", "torch": "torch"}.get(target, "numpy"))
 
 
 @TARGETS

@@ -63,6 +63,9 @@ def assert_untouched(pool: pm.Pool, expected: pm.Pool, backend: str) -> None:
             np.testing.assert_allclose(values, others[id].arrays()[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+# That it is said is tested in test_diverged.py.
+pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
+
 DIVERGING = {
     "sgd": pm.Member(hidden=(9,), activation="identity", optimizer=pm.SGD(1e6)),
     "sgd, deep": pm.Member(hidden=(9, 40), initializer="he_normal", optimizer=pm.SGD(1e5, momentum=0.9)),

@@ -166,6 +166,7 @@ FULLY_DOCUMENTED = {
     "MLP.folded": pm.MLP.folded,
     "MLP.to_onnx": pm.MLP.to_onnx,
     "MLP.to_python": pm.MLP.to_python,
+    "MLP.to_c": pm.MLP.to_c,
     "Ensemble": pm.Ensemble,
     "Pool.ensemble": pm.Pool.ensemble,
     "Member": pm.Member,

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
 import pmlp_np as pm
-from pmlp_np.persistence import read_archive, write_archive
+from crafted import craft, npy, parts
+from pmlp_np import archive
+from pmlp_np.archive import read_archive, write_archive
 
 ARRAYS = hypothesis_numpy.arrays(
     st.sampled_from(["f4", "f8", "i8", "u8", "?", "<U7"]), hypothesis_numpy.array_shapes(min_dims=0, min_side=0)
@@ -26,25 +28,47 @@ def test_arrays_come_back(tmp_path_factory, arrays):
     path = tmp_path_factory.mktemp("files") / "a.pmlp"
     write_archive(path, "test", {"a": 1, "b": [None, "ü", 0.1]}, arrays)
     header, found = read_archive(path, "test")
-    assert (header["a"], header["b"], header["kind"]) == (1, [None, "ü", 0.1], "test")
+    assert header == {"a": 1, "b": [None, "ü", 0.1]}
     assert list(found) == list(arrays)
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype and found[name].shape == array.shape
         assert found[name].tobytes() == array.tobytes()
         assert found[name].flags.writeable
+    with zipfile.ZipFile(path) as zipped:
+        assert zipped.testzip() is None
 
 
 def test_numpy_reads_the_arrays_and_json_the_header(tmp_path):
     write_archive(tmp_path / "a", "test", {"n": 3}, {"x/y": np.arange(3)})
-    with zipfile.ZipFile(tmp_path / "a") as archive:
-        assert json.loads(archive.read("header.json"))["n"] == 3
-        assert np.array_equal(np.load(io.BytesIO(archive.read("x/y.npy")), allow_pickle=False), np.arange(3))
+    with zipfile.ZipFile(tmp_path / "a") as zipped:
+        head = json.loads(zipped.read("header.json"))
+        assert head["n"] == 3 and list(head["arrays"]) == ["x/y"]
+        assert np.array_equal(np.load(io.BytesIO(zipped.read("x/y.npy")), allow_pickle=False), np.arange(3))
+
+
+def test_arrays_may_come_in_parts_and_in_any_order_of_axes(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "_PART", 64)
+    wide = np.random.default_rng().normal(size=(37, 11))
+    parts = archive.Stream(wide.dtype, wide.shape, lambda: np.array_split(wide, 5))
+    write_archive(tmp_path / "a", "test", {}, {"a": wide.T, "b": parts, "c": wide[::2, ::3], "d": wide[:0]})
+    _, found = read_archive(tmp_path / "a", "test")
+    for name, expected in {"a": wide.T, "b": wide, "c": wide[::2, ::3], "d": wide[:0]}.items():
+        assert found[name].shape == expected.shape and np.array_equal(found[name], expected)
+    with archive.open_archive(tmp_path / "a", "test") as opened, opened.elements("b") as take:
+        assert np.array_equal(np.concatenate([take(n) for n in (1, 0, 200, 206)]), wide.ravel())
+    for count in (406, 408):
+        with (
+            pytest.raises(ValueError, match="has 407 elements"),
+            archive.open_archive(tmp_path / "a", "test") as opened,
+            opened.elements("b") as take,
+        ):
+            take(count)
 
 
 def test_an_older_file_stays_whole_where_writing_fails(tmp_path):
     path = tmp_path / "a.pmlp"
     write_archive(path, "test", {}, {"x": np.arange(3)})
-    with pytest.raises(ValueError, match="Object arrays"):
+    with pytest.raises(ValueError, match="object is no type that archives hold"):
         write_archive(path, "test", {}, {"x": np.arange(5), "y": np.array([{}], object)})
     assert read_archive(path, "test")[1]["x"].tolist() == [0, 1, 2]
     assert os.listdir(tmp_path) == ["a.pmlp"]
@@ -75,13 +99,12 @@ def test_a_file_is_replaced_and_readable_by_those_whom_the_umask_allows(tmp_path
 
 def test_pickles_are_not_read(tmp_path):
     path = tmp_path / "a"
-    write_archive(path, "test", {}, {})
-    content = io.BytesIO()
-    np.lib.format.write_array(content, np.array([pytest.fail], object), allow_pickle=True)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("x.npy", content.getvalue())
-    with pytest.raises(pm.FileFormatError, match="Object arrays cannot be loaded"):
-        read_archive(path, "test")
+    head = {"format": "pmlp_np", "version": 2, "kind": "test"}
+    for dtype in ("|O", "<i8"):
+        content = npy(np.arange(1), descr="|O")
+        craft(path, head, {"x": content}, lambda places, d=dtype: places["x"].update(dtype=d, shape=[1]))
+        with pytest.raises(pm.FileFormatError, match="array '?x'?"):
+            read_archive(path, "test")
     path.write_bytes(pickle.dumps({"weights": 1}))
     with pytest.raises(pm.FileFormatError, match="expected a pmlp_np archive"):
         read_archive(path, "test")
@@ -89,12 +112,8 @@ def test_pickles_are_not_read(tmp_path):
 
 def rewrite(path, **header):
     """The archive with another header, whose checksums are right."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    entries["header.json"] = json.dumps(json.loads(entries["header.json"]) | header).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
+    head, arrays = parts(path)
+    craft(path, head | header, arrays)
 
 
 @pytest.fixture
@@ -116,9 +135,9 @@ def test_other_kinds_say_how_to_open_them(saved):
 
 
 def test_files_of_a_newer_version_are_refused(saved):
-    rewrite(saved, version=2)
+    rewrite(saved, version=3)
     with pytest.raises(
-        pm.FileFormatError, match="expected format version 1, got 2. Open it with the version of pmlp_np"
+        pm.FileFormatError, match="expected format version 2, got 3. Open it with the version of pmlp_np"
     ):
         pm.MLP.load(saved)
 
@@ -138,23 +157,6 @@ def test_missing_files_are_not_found(tmp_path):
             load(tmp_path / "none.pmlp")
 
 
-def test_every_cut_and_every_flipped_byte_is_noticed(saved):
-    """A damaged file is refused or, where the damage lies in bytes that mean nothing, read as it was written."""
-    content = saved.read_bytes()
-    expected = pm.MLP.load(saved).forward(np.ones((1, 2)))
-    refused = 0
-    for place in range(0, len(content), 7):
-        for damaged in (content[:place], content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]):
-            saved.write_bytes(damaged)
-            try:
-                assert np.array_equal(pm.MLP.load(saved).forward(np.ones((1, 2))), expected)
-            except pm.FileFormatError:
-                refused += 1
-    assert refused > len(content) / 7
-    saved.write_bytes(content)
-    assert np.array_equal(pm.MLP.load(saved).forward(np.ones((1, 2))), expected)
-
-
 @pytest.mark.parametrize("kind", ["pool", "mlp"])
 def test_files_that_lack_a_part_are_refused(tmp_path, kind):
     path = tmp_path / "some.pmlp"
@@ -166,7 +168,7 @@ def test_files_that_lack_a_part_are_refused(tmp_path, kind):
         write_archive(path, kind, header, {key: array for key, array in arrays.items() if key != name})
         with pytest.raises(pm.FileFormatError):
             load(path)
-    for name in set(header) - {"format", "version", "kind"}:
+    for name in header:
         write_archive(path, kind, {key: value for key, value in header.items() if key != name}, arrays)
         with pytest.raises(pm.FileFormatError):
             load(path)

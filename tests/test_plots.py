@@ -31,6 +31,8 @@ from pmlp_np.plots.curves import spread
 from pmlp_np.plots.looks import ACTIVATION_LOOKS, frame, scale_of
 from pmlp_np.plots.scores import median_line
 
+pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def needs_matplotlib():

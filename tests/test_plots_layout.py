@@ -13,6 +13,8 @@ from conftest import requires, run_python
 from plotted import EXPLODING, X, Y, assert_inside_and_apart, dots, lines, regression
 from pmlp_np.plots.looks import ACTIVATION_LOOKS
 
+pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def needs_matplotlib():

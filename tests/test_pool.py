@@ -319,7 +319,8 @@ def test_with_validation_the_score_ranks_and_its_loss_breaks_ties(loss, outputs,
 
 def test_diverged_members_come_last():
     members = [pm.Member(hidden=3, optimizer=pm.SGD(learning_rate=rate)) for rate in (1e30, 0.01, 1e30, 0.1)]
-    pool = pm.Pool(members, F, ids=[4, 3, 2, 1]).fit(X, Y, epochs=3, validation_data=VALIDATION)
+    with pytest.warns(pm.DivergedWarning, match="2 of 4 members diverged: ids 4, 2"):
+        pool = pm.Pool(members, F, ids=[4, 3, 2, 1]).fit(X, Y, epochs=3, validation_data=VALIDATION)
     board = pool.leaderboard()
     assert [record["status"] for record in board] == ["ok", "ok", "diverged", "diverged"]
     assert {record["id"] for record in board[:2]} == {3, 1}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import oracle
 from loss_variants import VARIANTS, heads, library_loss, named, random_targets
+from member_state import restore, state_of
 from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, Control, Plan, Progress, Rows
 from pmlp_np.backends.reference import MEMORY_CAP, ReferenceBackend
 from pmlp_np.errors import DataError
@@ -200,7 +201,7 @@ def outputs(case: Case, backend: ReferenceBackend, weights: str = "last") -> np.
 
 
 def assert_same_state(a: ReferenceBackend, b: ReferenceBackend, **tolerance: float) -> None:
-    states = a.state(), b.state()
+    states = state_of(a), state_of(b)
     assert states[0].keys() == states[1].keys()
     for name, buffer in states[0].items():
         np.testing.assert_allclose(buffer, states[1][name], **tolerance, err_msg=name)
@@ -247,7 +248,7 @@ def test_members_train_as_if_alone(case: Case, epochs: int, memory_cap: int) -> 
             slots += [
                 tensor for name in SLOT_NAMES[member.optimizer.name] for tensor in canonical(mlp, mlp.slots[name])
             ]
-    np.testing.assert_allclose(backend.state()["slots"], np.concatenate([np.zeros(0), *slots]), **SAME)
+    np.testing.assert_allclose(state_of(backend)["slots"], np.concatenate([np.zeros(0), *slots]), **SAME)
     assert (progress.epoch == epochs).all() and not progress.minibatch.any() and not progress.loss_sum.any()
 
 
@@ -472,7 +473,7 @@ def test_state_and_restore_go_on_with_the_same_bits() -> None:
     progress, _ = train(MIXED, backend, 2)
     backend.keep_best(np.arange(len(MIXED.members)))
     train(MIXED, backend, 1, progress)
-    state = {name: buffer.copy() for name, buffer in backend.state().items()}
+    state = state_of(backend)
     assert state.keys() == {"parameters", "slots", "best"}
     expected = []
     for i, member in enumerate(MIXED.members):
@@ -480,15 +481,17 @@ def test_state_and_restore_go_on_with_the_same_bits() -> None:
             expected += [w.ravel(), *b]
         assert len(backend.read(i, "last")[1]) == (len(member.hidden) + 1) * member.bias
     np.testing.assert_array_equal(state["parameters"], np.concatenate(expected))
-    other.restore(state)
+    assert {name: len(buffer) for name, buffer in state.items()} == backend.buffers()
+    restore(other, state)
     assert_same_state(backend, other, rtol=0)
     resumed = progress.take(np.arange(len(MIXED.members)))
     train(MIXED, backend, 1, progress)
     train(MIXED, other, 1, resumed)
     assert_same_state(backend, other, rtol=0)
     np.testing.assert_array_equal(progress.step, resumed.step)
-    backend.restore(MIXED.backend().state())
-    assert_same_state(backend, MIXED.backend(), rtol=0)
+    fresh = MIXED.backend()
+    restore(fresh, state_of(MIXED.backend()))
+    assert_same_state(fresh, MIXED.backend(), rtol=0)
 
 
 def test_best_is_kept_apart_from_training() -> None:
@@ -518,11 +521,11 @@ def test_take_copies_members_with_all_they_have() -> None:
     plan = replace(part_case.plan(), stream_key=backend.plan.stream_key[chosen])
     part = backend.take(plan, chosen)
     assert part.memory_cap == 123_456
-    before = {name: buffer.copy() for name, buffer in backend.state().items()}
+    before = state_of(backend)
     for weights in ("last", "best"):
         np.testing.assert_array_equal(outputs(part_case, part, weights), outputs(MIXED, backend, weights)[chosen])
     train(part_case, part, 2, progress.take(chosen))
-    for name, buffer in backend.state().items():
+    for name, buffer in state_of(backend).items():
         np.testing.assert_array_equal(buffer, before[name])
     train(MIXED, backend, 2, progress)
     np.testing.assert_allclose(outputs(part_case, part), outputs(MIXED, backend)[chosen], **REORDERED)
@@ -665,7 +668,7 @@ def test_on_a_device_nothing_is_converted_or_mixed(case: Case, dtype: str, stric
             backend.keep_best(everybody[:1])
         assert_same_state(host, device, **tolerance)
         device = device.take(case.plan(), everybody)
-        device.restore(device.state())
+        restore(device, state_of(device))
         assert_same_state(host, device, **tolerance)
         np.testing.assert_allclose(outputs(case, host), outputs(case, device), **tolerance)
         found = [backend.evaluate(everybody, case.rows(), "best", Control())[0] for backend in (host, device)]

@@ -136,6 +136,7 @@ def test_dropout_passes_agree_with_arrays(dtype: str, rows: int, place: int) -> 
 
 
 @both_dtypes
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_a_dropped_nan_is_not_hidden(backend: str, dtype: str) -> None:
     """Zero times NaN is NaN, as in PyTorch."""
     pool = pool_of([pm.Member(hidden=(40,), activation="tanh", dropout=0.9)], dtype, backend)
@@ -198,6 +199,7 @@ def test_a_step_is_as_long_as_the_limit(backend: str, dtype: str, bias: bool, pa
 
 @both_dtypes
 @pytest.mark.parametrize("name", DIVERGING)
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_a_member_that_diverges_does_so_with_clipping_out_of_reach(backend: str, dtype: str, name: str) -> None:
     """Norms that are no numbers, or whose square overflows, clip nothing and hide nothing."""
     member = DIVERGING[name]

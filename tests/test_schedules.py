@@ -261,3 +261,17 @@ BAD = [
 def test_bad_values_are_refused_by_name(name: str, value: Any, expected: str) -> None:
     with pytest.raises(pm.SpecError, match=f"{name}.*{expected}"):
         pm.Member(**{name: value})
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "linear", "coslog4", "cosine"])
+def test_a_loop_of_calls_stands_at_the_end_unless_it_says_how_long_it_is(schedule: str) -> None:
+    """As the docstring of partial_fit says."""
+    how: dict[str, Any] = {"batch_size": 8, "progress": False}
+    loop = pm.Pool(pm.Member(hidden=4, schedule=schedule), X.shape[1], seed=3)
+    after = [bits(loop.partial_fit(X, Y, epochs=2, **how)) for _ in range(3)]
+    assert (after[0] == after[1] == after[2]) == (schedule != "cosine")
+    loop = pm.Pool(pm.Member(hidden=4, schedule=schedule, schedule_epochs=6), X.shape[1], seed=3)
+    for _ in range(3):
+        loop.partial_fit(X, Y, epochs=2, **how)
+    whole = pm.Pool(pm.Member(hidden=4, schedule=schedule), X.shape[1], seed=3).fit(X, Y, epochs=6, **how)
+    assert bits(loop) == bits(whole)

@@ -26,12 +26,7 @@ SETTINGS = {"batch_size": 16, "validation_data": VALIDATION}
 SPECS = pm.grid(hidden=[2, 10, (6, 5)], activation=["tanh", "relu"], learning_rate=[1e-3, 0.03, 0.3])
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_as_in_a_terminal():
-    """Python's own handler of SIGINT: a shell that starts the tests in the background leaves it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("ctrl_c_as_in_a_terminal")
 
 
 def bits(pool, member_id, weights="last"):
@@ -157,6 +152,7 @@ def test_stopping_early_changes_nobody_else():
 # Members that diverge.
 
 
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_diverged_members_leave_the_compute(monkeypatch):
     rates = [0.01, 1e30, 0.1, 1e9]
     specs = [pm.Member(hidden=4, activation="relu", optimizer=pm.SGD(learning_rate=rate)) for rate in rates]
@@ -187,6 +183,7 @@ def test_diverged_members_leave_the_compute(monkeypatch):
     assert calls and pool._progress.step[0] == 4
 
 
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_weights_that_overflow_after_an_epochs_last_loss_are_noticed():
     """Features of zero hide the weights from the loss, while weight decay of this size blows them up in three steps."""
     member = pm.Member(hidden=(), optimizer=pm.SGD(learning_rate=0.25, weight_decay=4e15))
@@ -200,6 +197,7 @@ def test_weights_that_overflow_after_an_epochs_last_loss_are_noticed():
     assert np.isfinite(pool.predict(data[0])).all() and not np.isfinite(pool.extract(0, "last").weights[0]).any()
 
 
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_a_pool_in_which_everybody_diverged_ends():
     pool = pm.Pool([pm.Member(hidden=4, optimizer=pm.SGD(learning_rate=1e30))] * 3, F)
     pool.fit(X, Y, epochs=50, early_stopping=True, **SETTINGS)
@@ -286,6 +284,8 @@ def test_data_of_another_length_start_the_epoch_again(stopped_clock):
 
 def press_ctrl_c_once_training_runs():
     """Send SIGINT as soon as training serves it: before that it would end the tests."""
+    # While it compiles, a fit is given up before anything is learned.
+    pm.Pool(LONG, F).fit(LONG_X[:50], LONG_Y[:50], validation_data=VALIDATION, early_stopping=True)
     before = signal.getsignal(signal.SIGINT)
 
     def wait_and_press():
@@ -470,6 +470,7 @@ def test_time_left_follows_from_what_is_left(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_progress_never_goes_back_and_ends_at_the_whole(monkeypatch, early_stopping):
     """Also where members leave on the way, by divergence too, and the work that was left falls away."""
     shares = []

@@ -38,7 +38,7 @@ def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
     begun = [pool.extract(i) for i in sample]
 
     def fit() -> None:
-        pool.fit(X, y, batch_size=_BATCH, shuffle=None, progress=False, n_threads=threads)
+        pool.fit(X, y, batch_size=_BATCH, shuffle=None, progress=False, n_threads=threads, on_interrupt="raise")
 
     with screen.busy("Training with pmlp_np"):
         fit()  # compiles

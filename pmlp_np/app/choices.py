@@ -51,6 +51,16 @@ class Choices:
     threads: int | None = None
     metric: str | None = None
     quick: bool = False
+    ids: Sequence[int] = ()
+
+    def chosen(self, n: int) -> np.ndarray:
+        """Ids of the members to train out of n: all, or those that are asked for. DataError for others."""
+        if not self.ids:
+            return np.arange(n)
+        found = np.unique(np.array(self.ids, np.int64))
+        if found[-1] >= n:
+            raise DataError(compose("--ids", f"ids of the {n:,} combinations, from 0 to {n - 1}", f"{found[-1]}"))
+        return found
 
     def epochs_and_patience(self) -> tuple[int, int]:
         epochs = self.epochs or (_QUICK_EPOCHS if self.quick else _EPOCHS)
@@ -110,25 +120,26 @@ class Choices:
 
 def fitting(
     specs: pm.Specs, n_rows: int, n_inputs: int, n_outputs: int, choices: Choices, rate: float
-) -> tuple[pm.Specs, str]:
-    """(those of the members that can train for some epochs within the time budget, a note if not all can).
+) -> tuple[np.ndarray, str]:
+    """(places of those members that can train for some epochs within the time budget, sorted; a note if not all can).
 
-    rate: multiply-adds per second. Members are drawn at random. Who named a number of members gets it.
+    rate: multiply-adds per second. Members are drawn at random, by the seed alone: a faster machine has those of a
+    slower one, and more. Who named a number of members gets it.
     """
-    seconds = choices.seconds()
+    seconds, everyone = choices.seconds(), np.arange(len(specs))
     if seconds is None or choices.members is not None or len(specs) <= _FEWEST_MEMBERS:
-        return specs, ""
+        return everyone, ""
     sizes = pm.Pool(specs, n_inputs, max(n_outputs, 1), "cross_entropy" if n_outputs > 1 else "squared_error")
     work = np.array([record["parameters"] for record in sizes.leaderboard()], np.float64)
     order = np.random.default_rng(choices.seed).permutation(len(specs))
     needed = np.cumsum(work[order]) * WORK_OF_A_ROW * n_rows * _WANTED_EPOCHS / rate
     kept = max(_FEWEST_MEMBERS, int(np.searchsorted(needed, seconds)))
     if kept >= len(specs):
-        return specs, ""
-    chosen = np.sort(order[:kept])
+        return everyone, ""
     note = (f"{kept:,} of {len(specs):,} combinations, drawn at random, so that each trains some "
-            f"{_WANTED_EPOCHS} epochs within {seconds:g} s; a longer --time-budget tries more")  # fmt: skip
-    return specs[chosen], note
+            f"{_WANTED_EPOCHS} epochs within {seconds:g} s; a longer --time-budget tries more, and run.json names "
+            "their ids, for --ids")  # fmt: skip
+    return np.sort(order[:kept]), note
 
 
 # Lists on the command line.
@@ -170,6 +181,17 @@ def names(option: str, texts: Sequence[str]) -> list[str]:
 
 def _split(texts: Sequence[str]) -> list[str]:
     return [each.strip() for text in texts for each in text.split(",") if each.strip()]
+
+
+def as_list(numbers: Sequence[int]) -> str:
+    """Whole numbers, sorted, as an option takes them: [0, 1, 2, 7] -> "0-2,7"."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)
 
 
 def _counted(n: int, word: str) -> str:

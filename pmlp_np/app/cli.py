@@ -90,6 +90,7 @@ def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., No
     "pmlp fit iris.parquet --target species --out iris --time-budget 20",
     "pmlp fit t.csv --target y --out r --width 8,16,32 --depth 1-3 --activation paper",
     "pmlp fit t.csv --target y --out r --members 1000 --learning-rate 0.0001,0.1",
+    "pmlp fit visits.csv --target outcome --out r --group patient",
 )
 def fit(
     table: Annotated[str, typer.Argument(metavar="TABLE", show_default=False,
@@ -105,14 +106,28 @@ def fit(
     not_missing: NotMissing = None,
     categorical: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="A column whose numbers or many texts are categories. Repeatable.")] = None,
+    numeric: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="A column whose numbers count as such, though it seems to number the rows. Repeatable.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="A column to leave out. Repeatable.")] = None,
     skip_missing_target: Annotated[bool, _flag("--skip-missing-target", rich_help_panel=_TABLE,
         help="Leave out rows without a target.")] = False,
-    validation_share: Annotated[float, typer.Option(metavar="SHARE", rich_help_panel=_TABLE,
-        help="Share of the rows that choose members.")] = 0.2,
-    test_share: Annotated[float, typer.Option(metavar="SHARE", rich_help_panel=_TABLE,
-        help="Share of the rows that judge the chosen one.")] = 0.2,
+    validation_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_TABLE, show_default=False,
+        help="Share of the rows that choose members. Default 0.2.")] = None,
+    test_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_TABLE, show_default=False,
+        help="Share of the rows that test the chosen one. Default 0.2.")] = None,
+    group: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="All rows of one of its values (a patient, a customer) are in one part.")] = None,
+    order_by: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="The last rows by its numbers or dates test, those before them validate.")] = None,
+    part: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="Its cells say train, validation or test.")] = None,
+    validation: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_TABLE, show_default=False,
+        help="A table of the validation rows.")] = None,
+    test: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_TABLE, show_default=False,
+        help="A table of the test rows.")] = None,
+    weight: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
+        help="How much each row counts, in training and scores.")] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
@@ -131,6 +146,8 @@ def fit(
         help="How often each combination comes, with other initial weights. Default 1.")] = None,
     members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
         help="Draw so many at random from the choices; rates between the smallest and the largest.")] = None,
+    ids: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
+        help="Only these of the combinations, by id: 3,17 or 0-99. The same members as in the full list.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
         help="Passes over the rows at most. Default 300.")] = None,
     patience: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
@@ -151,24 +168,27 @@ def fit(
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Train many networks on a table, rank them, judge the best, and keep all in a folder.
+    """Train many networks on a table, rank them, test the best, and keep all in a folder.
 
     Rows are parted at random into training rows (60 %), validation rows, which stop and rank members, and test rows,
-    which judge the chosen one. Ctrl-C ends training and keeps what was learned.
+    which test the chosen one; or by --group, --order-by, --part, --validation and --test. Ctrl-C ends training and
+    keeps what was learned.
     """
     from pmlp_np.app.fitting import fit_table
+    from pmlp_np.app.problem import Source
     from pmlp_np.app.reading.options import Reading
-    from pmlp_np.app.run import Source
 
     activations = choosing.names("--activation", activation or [])
     wanted = choosing.Choices(
         choosing.numbers("--width", width or [], int, 1, 1 << 16), choosing.numbers("--depth", depth or [], int, 0, 20),
         activations, choosing.numbers("--learning-rate", learning_rate or [], float, 1e-12, 1e6), repeats, members,
         epochs, patience, batch_size, time_budget, seed, threads, metric, quick,
+        choosing.numbers("--ids", ids or [], int, 0, 1_000_000),
     )  # fmt: skip
     reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
-                    validation_share, test_share, reading)  # fmt: skip
+                    validation_share, test_share, numeric or [], group, order_by, part, validation, test,
+                    weight, reading)  # fmt: skip
     screen = Screen(json)
     if fit_table(source, wanted, out, overwrite, screen) == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -244,7 +264,7 @@ def export(
     result: Folder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.", show_default=False)],
     format: Annotated[str | None, typer.Option(metavar="FORMAT", show_default=False,
-        help="onnx, torch, sklearn or python; else by FILE's ending.")] = None,
+        help="onnx, torch, sklearn, python or c; else by FILE's ending.")] = None,
     member: Member = None,
     ensemble: Ensemble = None,
     raw_table: Annotated[bool, _flag("--raw-table", help="ONNX alone: take the table's own columns, texts and "
@@ -255,9 +275,9 @@ def export(
 ) -> None:  # fmt: skip
     """Write a member, or the mean of several, as a model for other systems.
 
-    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone. It takes the
-    table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the target's
-    units.
+    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone, .h for C. It takes
+    the table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the
+    target's units.
     """
     from pmlp_np.app.exporting import export_model
 

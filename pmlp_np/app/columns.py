@@ -11,6 +11,7 @@ import numpy as np
 
 from pmlp_np.app.date_columns import date_formats
 from pmlp_np.app.reading.records import like_a_number
+from pmlp_np.app.row_numbers import verdict
 from pmlp_np.app.tables import Table, as_texts, is_text, not_missing, plain_text, quoted
 from pmlp_np.errors import DataError, compose, show
 
@@ -24,15 +25,17 @@ _MOST_CLASSES = 1000
 # Squares of larger numbers, of which standard deviations are made, come near to the end of float64. Tables have such
 # numbers only to say that there is none.
 _LARGEST_NUMBER = 1e100
-# Names of columns that may number the rows.
-_ROW_NUMBERS = {"id", "index", "row", "no", "nr", "number", "#"}
 _TASKS = ("regression", "classification")
+# The reason for which a column is left out that needs no word.
+AS_ASKED = "as you asked"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column is: "number", "category", "date" (with the format of its texts) or "left out". reason: why it is
-    left out; or what is to be said of its dates."""
+    """What a column is: "number", "category", "date" (with the format of its texts) or "left out".
+
+    reason: why it is left out, or what users should know of it.
+    """
 
     kind: str
     reason: str = ""
@@ -48,24 +51,39 @@ class Task:
     classes: tuple[str | int | float, ...] = ()
 
 
-def kinds_of(table: Table, target: str, categorical: Collection[str], drop: Collection[str]) -> dict[str, Kind]:
-    """The kind of each column but the target. DataError for cells of mixed kinds, and where nothing is left."""
-    for name in (*categorical, *drop):
+def kinds_of(
+    table: Table, target: str, categorical: Collection[str], drop: Collection[str], numeric: Collection[str] = (),
+    aside: Mapping[str, str] | None = None,
+) -> dict[str, Kind]:  # fmt: skip
+    """The kind of each column but the target, by the rows that the table has now.
+
+    categorical, drop, numeric: columns of which the user says what they are. aside: columns that serve something else
+    than the prediction, and what; left out unless the user says what they are. DataError for cells of mixed kinds, and
+    where nothing is left.
+    """
+    for name in (*categorical, *drop, *numeric):
         table.column_called(name)
     found = {}
-    asked = {target, *categorical, *drop}
+    asked = {target, *categorical, *drop, *numeric, *(aside or ())}
     dates = date_formats(table, [name for name in table.frame.columns if name not in asked])
     for name in table.frame.columns:
-        if name != target:
-            chosen = name in categorical
-            found[name] = Kind("left out", "as you asked") if name in drop else _kind_of(table, name, chosen, dates)
+        if name == target:
+            continue
+        if name in drop:
+            found[name] = Kind("left out", AS_ASKED)
+        elif aside and name in aside and name not in (*categorical, *numeric):
+            found[name] = Kind("left out", aside[name])
+        else:
+            found[name] = _kind_of(table, name, name in categorical, name in numeric, dates)
     if all(kind.kind == "left out" for kind in found.values()):
         why = "; ".join(f"{name}: {kind.reason}" for name, kind in found.items()) or "no other column"
         raise DataError(compose(f"{table.name}", "columns to predict the target from", why))
     return found
 
 
-def _kind_of(table: Table, name: str, categorical: bool, dates: Mapping[str, tuple[str, str]]) -> Kind:
+def _kind_of(
+    table: Table, name: str, categorical: bool, numeric: bool, dates: Mapping[str, tuple[str, str]]
+) -> Kind:
     cells = table.frame[name]
     known = cells.dropna()
     if not len(known):
@@ -75,11 +93,20 @@ def _kind_of(table: Table, name: str, categorical: bool, dates: Mapping[str, tup
         return Kind("left out", f"constant, {show(known.iloc[0].item() if not is_text(known) else known.iloc[0])}")
     if categorical:
         return Kind("category")
-    if cells.dtype.kind == "M":
+    if cells.dtype.kind == "M" and not numeric:
         return Kind("date")
-    if not is_text(cells):
-        _refuse_infinite(table, name)
-        return Kind("left out", "it numbers the rows") if _numbers_rows(name, cells) else Kind("number")
+    numbers = as_numbers(table, name)
+    if numbers is not None:
+        refuse_infinite(table, name, numbers)
+        seems = "" if numeric else verdict(name, numbers.to_numpy(np.float64, na_value=np.nan))
+        if seems == "row numbers":
+            return Kind("left out", f"it numbers the rows (--numeric {quoted(name)} keeps it)")
+        may = f"its distinct whole numbers may number the rows: if they do, --drop {quoted(name)}"
+        return Kind("number", may if seems == "maybe" else "")
+    if numeric:
+        first = int(table.numbers(name)[1].argmax())
+        where = table.where(int(cells.index[first]))
+        raise DataError(compose(f"--numeric {name}, {where}", "numbers", show(str(cells.iloc[first]))))
     _refuse_mixed(table, f"column {name!r}", name, f"--categorical {quoted(name)}")
     if name in dates:
         date_format, note = dates[name]
@@ -87,28 +114,43 @@ def _kind_of(table: Table, name: str, categorical: bool, dates: Mapping[str, tup
     counts = known.value_counts()
     kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
     if kept.sum() < _LEAST_COVERED * len(known):
-        few = f"{n_values:,} different texts in {len(known):,} rows, as ids, names or sentences have"
-        return Kind("left out", few)
+        some = f"{n_values:,} different texts in {len(known):,} rows, such as {show(known.iloc[0])}"
+        return Kind("left out", f"{some}, as ids, names or sentences have")
     return Kind("category")
 
 
-def _refuse_infinite(table: Table, name: str) -> None:
-    values = table.frame[name].to_numpy(np.float64)
+def as_numbers(table: Table, name: str) -> Any:
+    """A column as numbers, pandas.Series with NaN where missing; None where a cell is no number. Texts that
+    are all numbers are numbers: so a Parquet file may hold them, and so they are where a word meant that a cell is
+    missing, or where rows are out that held others."""
+    import pandas
+
+    cells = table.frame[name]
+    if cells.dtype.kind == "M":
+        return None
+    if not is_text(cells):
+        return cells
+    values, odd = table.numbers(name)
+    return None if odd.any() else pandas.Series(values, cells.index)
+
+
+def first_row(table: Table, odd: np.ndarray) -> int:
+    """The row, as Table.where counts them, of the first of these rows (n,) bool."""
+    return int(table.frame.index[int(odd.argmax())])
+
+
+def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
+    """DataError for the first of a column's numbers that is none to compute with."""
+    values = numbers.to_numpy(np.float64, na_value=np.nan)
     beyond = np.abs(values) > _LARGEST_NUMBER
     if beyond.any():
-        mend = "Mend or empty the cell."
+        mend = "Correct or empty the cell."
         first = int(beyond.argmax())
         where = table.where(int(table.frame.index[first]))
         expected, got = f"numbers up to {_LARGEST_NUMBER:g}", f"{values[first]:g}"
         if np.isinf(values[first]):
             expected, got = "finite numbers", "infinity"
         raise DataError(compose(f"column {name!r}, {where}", expected, got, mend))
-
-
-def _numbers_rows(name: str, cells: Any) -> bool:
-    """Whether a column is called like an id and counts: what it says of a row is where the row stands."""
-    called = name.lower() in _ROW_NUMBERS or name.lower().endswith(("_id", " id"))
-    return called and cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) == 1).all())
 
 
 def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
@@ -167,61 +209,65 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
             mend = f"{words}, read as missing: {not_missing(target, next(iter(taken)))} keeps that as a class. {mend}"
         got = f"{n:,} missing of {len(cells):,}, the first in {where}"
         raise DataError(compose(name, "a value in every row", got, mend))
-    values = cells.unique()
-    if len(values) == 1:
-        mend = "There is nothing to learn from it: choose another target, or add other rows."
-        only = show(values[0] if is_text(cells) else values[0].item())
-        raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
+    if cells.nunique() == 1:
+        _refuse_one_value(name, cells)
     if cells.dtype.kind == "M":
         mend = "Turn it into numbers (days since a day, say) or into texts."
         raise DataError(compose(name, "numbers or texts", "dates", mend))
-    if is_text(cells):
+    numbers = as_numbers(table, target)
+    if numbers is None:
         return _task_of_texts(table, target, cells, asked)
-    _refuse_infinite(table, target)
-    whole = bool((cells == cells.round()).all())
+    refuse_infinite(table, target, numbers)
+    whole = bool((numbers == numbers.round()).all())
     word = "whole numbers" if whole else "numbers"
-    few = len(values) <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * len(values) <= len(cells)
-    reason = f"{len(values):,} different {word}"
+    n_values = numbers.nunique()
+    if n_values == 1:
+        _refuse_one_value(name, cells)
+    few = n_values <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * n_values <= len(cells)
+    reason = f"{n_values:,} different {word}"
     if asked == "regression" or (asked is None and not (whole and few)):
-        return Task("regression", "as you asked" if asked else reason)
-    _refuse_many(name, len(values))
-    spelled = _spelled_classes(table, target)
+        return Task("regression", AS_ASKED if asked else reason)
+    _refuse_many(name, n_values)
+    reason = AS_ASKED if asked else reason
+    spelled = _spelled_classes(cells if is_text(cells) else table.spelled.get(target), numbers)
     if spelled:
-        return Task("classification", "as you asked" if asked else reason, spelled)
+        return Task("classification", reason, spelled)
     # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
-    ordered = sorted(values.tolist())
+    ordered = sorted(numbers.unique().tolist())
     classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
-    return Task("classification", "as you asked" if asked else reason, classes)
+    return Task("classification", reason, classes)
+
+
+def _refuse_one_value(name: str, cells: Any) -> None:
+    mend = "There is nothing to learn from it: choose another target, or add other rows."
+    only = show(cells.iloc[0] if is_text(cells) else cells.iloc[0].item())
+    raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
 
 
 def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> Task:
     name = f"target {target!r}"
     if asked == "regression":
         odd = table.numbers(target)[1]
-        if odd.any():
-            where = table.where(int(table.frame.index[odd.argmax()]))
-            raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
-    elif asked is None:
+        where = table.where(int(table.frame.index[odd.argmax()]))
+        raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
+    if asked is None:
         _refuse_mixed(table, name, target, "--task classification")
     n_values = cells.nunique()
     _refuse_many(name, n_values)
-    reason = "as you asked" if asked else f"{n_values:,} different texts"
+    reason = AS_ASKED if asked else f"{n_values:,} different texts"
     return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
 
 
-def _spelled_classes(table: Table, target: str) -> tuple[str, ...]:
-    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how numbers are
-    written anyway ("007", "5 %"); none where one number is written in two ways."""
-    labels = table.spelled.get(target)
+def _spelled_classes(labels: Any, numbers: Any) -> tuple[str, ...]:
+    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how programs
+    write numbers ("007", "5 %"); none where one number is written in two ways."""
     if labels is None:
         return ()
-    pairs = {(label.strip(), value) for label, value in zip(labels, table.frame[target].tolist(), strict=True)}
-    values = {value for _, value in pairs}
-    usual = all("e" in label.lower() or label in (plain_text(float(value)), f"{float(value)}", f"{value}")
-                for label, value in pairs)  # fmt: skip
-    if usual or len(values) != len({label for label, _ in pairs}):
+    written = dict(zip(labels, numbers.tolist(), strict=True))
+    usual = all("e" in label.lower() or label.strip() in (plain_text(float(value)), f"{float(value)}", f"{value}")
+                for label, value in written.items())  # fmt: skip
+    if usual or len(set(written.values())) != len(written):
         return ()
-    written = dict(zip(labels, table.frame[target].tolist(), strict=True))
     return tuple(sorted(written, key=lambda label: (written[label], label)))
 
 

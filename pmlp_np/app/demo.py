@@ -7,7 +7,7 @@ from pathlib import Path
 from pmlp_np.app import folder, scores
 from pmlp_np.app.choices import Choices
 from pmlp_np.app.fitting import fit_table
-from pmlp_np.app.run import Source
+from pmlp_np.app.problem import Source
 from pmlp_np.app.screen import Screen, bars
 
 # Enough to see a pool at work, little enough to be done in some seconds on two cores.
@@ -26,8 +26,11 @@ def run_demo(out: Path, overwrite: bool, screen: Screen) -> str:
     table = out.with_name(out.name + ".csv")
     data = load_diabetes(as_frame=True, scaled=False)
     frame = data.frame.rename(columns={"target": _TARGET})
-    with folder.whole_file(table, overwrite) as draft:
-        folder.write_text(draft, frame.to_csv(index=False, lineterminator="\n"))
+    text = frame.to_csv(index=False, lineterminator="\n")
+    # An earlier demo that did not come to its end has left it.
+    if not (table.is_file() and table.read_bytes() == text.encode()):
+        with folder.whole_file(table, overwrite) as draft:
+            folder.write_text(draft, text)
     screen.say(
         f"Of {len(frame)} people with diabetes: how the disease progresses within a year, from ten measurements.",
         f"The table is {table}; the command is pmlp fit {table} --target {_TARGET} --out {out}", "",

@@ -33,7 +33,7 @@ def run_doctor(screen: Screen) -> None:
     machine, numba = found["machine"], found["backends"]["numba"]
     missing = [f"{name} ({extra})" for extra, group in found["packages"].items() for name, v in group.items() if not v]
     there = [f"{name} {v}" for group in found["packages"].values() for name, v in group.items() if v]
-    cache = "none can be written: set PMLP_CACHE_DIR" if numba["cache"] is None else numba["cache"]
+    cache = "none can be used: set PMLP_CACHE_DIR" if numba["cache"] is None else numba["cache"]
     bits = f", {numba['vector_bits']} bits" if numba["vector_bits"] else ""
     gpu = found["gpu"]
     peak, one = (f"{numba[name]:.0f}" for name in ("peak_gflops", "peak_gflops_one_core"))
@@ -57,7 +57,8 @@ def run_doctor(screen: Screen) -> None:
 def facts() -> dict[str, Any]:
     """Everything that is said, by name."""
     began = time.perf_counter()
-    pm.Pool(pm.Member(hidden=4), n_features=2).fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0], progress=False)
+    pool = pm.Pool(pm.Member(hidden=4), n_features=2)
+    pool.fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0], progress=False, on_interrupt="raise")
     first_fit = time.perf_counter() - began
     return {
         "pmlp_np": pm.__version__,

@@ -65,7 +65,7 @@ def draw_one(result: folder.Result, kind: str, out: Path, x: str, y: str, overwr
         raise DataError(unknown_name("--kind", kind, KINDS))
     if out.suffix.lower() not in _ENDINGS:
         raise DataError(compose("--out", f"a file that ends in {', '.join(_ENDINGS)}", repr(str(out))))
-    folder.check_file(out, overwrite)
+    folder.check_file(out, overwrite, result.files())
     with screen.busy("Drawing"):
         try:
             figure = _drawn(kind, result.pool, result.preparation.target, x, y)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pmlp_np.app import folder, run, scores
+from pmlp_np.app import fairness, folder, run, scores
 from pmlp_np.app.choices import Choices
 from pmlp_np.app.drawing import draw_all
+from pmlp_np.app.problem import Problem, Source, understand
 from pmlp_np.app.screen import Screen, Watching, leaderboard, table
 from pmlp_np.errors import DataError, compose, unknown_name
 from pmlp_np.training.metrics import METRICS
@@ -23,7 +24,7 @@ _ENDINGS = {
 }
 
 
-def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+def fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     """Do all of `pmlp fit`. Returns how training ended."""
     try:
         return _fit_table(source, choices, out, overwrite, screen)
@@ -33,10 +34,10 @@ def fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, 
         return "interrupted"
 
 
-def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
+def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     folder.check_target(out, overwrite)
     with screen.busy(f"Reading {source.path}"):
-        problem = run.understand(source, choices.seed)
+        problem = understand(source, choices.seed)
     with screen.busy("Choosing members"):
         pool, came_about = run.pool_of(problem, choices)
     folder.check_target(out, overwrite, run.room_needed(pool, choices.epochs_and_patience()[0]))
@@ -47,10 +48,10 @@ def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool,
     metric = run.metric_of(target.task, choices)
     scale = scores.in_own_units(metric, 1.0, target)
     epochs, _ = choices.epochs_and_patience()
+    before = len(problem.notes)
     with Watching(screen, pool, epochs, choices.seconds(), metric, scale, METRICS[metric].grows) as watching:
         trained = run.train(problem, choices, pool, watching)
     with screen.busy(f"Writing {out}"):
-        before = len(problem.notes)
         found = run.write(trained, out, overwrite, draw_all)
     screen.notes(problem.notes[before:])
     _conclude(trained, out, screen)
@@ -58,7 +59,7 @@ def _fit_table(source: run.Source, choices: Choices, out: Path, overwrite: bool,
     return pool.ended_
 
 
-def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: Screen) -> None:
+def _introduce(problem: Problem, choices: Choices, came_about: str, screen: Screen) -> None:
     source, task, table = problem.source, problem.task, problem.table
     kinds: dict[str, int] = {}
     for column in problem.preparation.columns:
@@ -72,12 +73,16 @@ def _introduce(problem: run.Problem, choices: Choices, came_about: str, screen: 
     limit = f", at most {seconds:g} s" if seconds else ""
     parts = {name: len(rows) for name, rows in problem.parts.items()}
     batch = choices.batch(parts["training"])
+    ways = (("whole groups of", source.group), ("by the order of", source.order_by), ("by column", source.part),
+            ("validation rows of", source.validation), ("test rows of", source.test),
+            ("weighted by", source.weight))  # fmt: skip
+    how = "".join(f"; {words} {what}" for words, what in ways if what is not None)
     hint = "" if source.task else f" (--task {'regression' if task.classes else 'classification'} overrules)"
     screen.facts([
         ("Table", f"{source.path}, {len(table):,} rows"),
         ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
         ("Columns", f"{columns}: {problem.X.shape[1]} input{'s' * (problem.X.shape[1] > 1)}"),
-        ("Rows", f"{parts['training']:,} training, {parts['validation']:,} validation, {parts['test']:,} test"),
+        ("Rows", f"{parts['training']:,} training, {parts['validation']:,} validation, {parts['test']:,} test{how}"),
         ("Members", came_about),
         ("Training", f"up to {epochs} epochs of {batch} rows a step, patience {patience}{limit}"),
     ])  # fmt: skip
@@ -105,7 +110,8 @@ def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
         for part, name in [("validation", metric), *(("test", name) for name in names)]
     ]
     screen.say(table([("", "left"), *((text, "right") for _, text in who)], lines))
-    screen.say(f"The validation score is optimistic: it chose the best of {len(pool):,}. The test score is fair.", "")
+    first, *more_lines = fairness.said(trained.problem.doubts)
+    screen.say(f"The validation score is optimistic: it chose the best of {len(pool):,}. {first}", *more_lines, "")
     screen.say(f"Written to {out}: pool, best member, leaderboard, plots. Next:")
     screen.say(f"  pmlp predict {out} TABLE --out predictions.csv", f"  pmlp export {out} --out model.onnx")
 

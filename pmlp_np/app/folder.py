@@ -5,22 +5,23 @@
     leaderboard.csv   every member's record, best first, in the target's own units
     plots/*.png       pictures
     table.json        how a table becomes X and y
-    run.json          settings, versions, scores
+    run.json          settings, versions, scores; and the checksums of all that predictions are made of, its own too
 
 Files are written into a hidden sibling, which gets the folder's name when all of them are there: what is killed or runs
-out of room leaves no half behind under that name.
+out of room leaves no half behind under that name. What is read is held against its checksum: a flipped bit would give
+other predictions, and nobody would see it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +29,16 @@ from typing import Any
 
 import pmlp_np as pm
 from pmlp_np.app.preparation import Preparation
+from pmlp_np.archive import seal_of
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, readable_bytes, show
+from pmlp_np.persistence import ASIDE, draft_folder, kind_of, remove_stale_drafts, whole_path
 
 POOL, BEST, LEADERBOARD, PLOTS, TABLE, RUN = (
     "pool.pmlp", "best.pmlp", "leaderboard.csv", "plots", "table.json", "run.json",
 )  # fmt: skip
 RUN_FORMAT, RUN_VERSION = "pmlp_np run", 1
+_DAMAGED = "The file is damaged."
+_CHANGED = "The file is damaged, or was changed since: fit again, or take it from a copy."
 
 
 class Result:
@@ -52,21 +57,30 @@ class Result:
             got = "a file" if path.exists() else "none"
             raise FileNotFoundError(compose(name, "a result folder of pmlp fit", got, mend))
         self.run = _json(path / RUN, name)
+        _require_own_checksum(path / RUN)
         if self.run.get("format") != RUN_FORMAT or self.run.get("version") != RUN_VERSION:
             mend = "Open it with the version of pmlp_np that wrote it."
             raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(self.run.get("version")), mend))
-        source = self.run.get("source")
-        if not isinstance(source, dict) or not isinstance(source.get("missing"), list) or "table" not in self.run:
+        source, table, checksums = (self.run.get(each) for each in ("source", "table", "checksums"))
+        words = source.get("missing") if isinstance(source, dict) else None
+        if not isinstance(words, list) or not all(isinstance(each, str) for each in (*words, table)):
             expected = "the table that was fitted, and how it was understood"
-            raise FileFormatError(compose(f"file {path / RUN}", expected, show(source), "The file is damaged."))
+            raise FileFormatError(compose(f"file {path / RUN}", expected, show(source), _DAMAGED))
+        if not isinstance(checksums, dict):
+            raise FileFormatError(compose(f"file {path / RUN}", "checksums of files", show(checksums), _DAMAGED))
 
     @cached_property
     def preparation(self) -> Preparation:
-        return Preparation.from_plain(_json(self.path / TABLE, f"folder {self.path}"), f"file {self.path / TABLE}")
+        path = self.path / TABLE
+        found = Preparation.from_plain(_json(path, f"folder {self.path}"), f"file {path}")
+        self._require_checksum(TABLE, _checksum(path.read_bytes()))
+        return found
 
     @cached_property
     def pool(self) -> pm.Pool:
-        return pm.load(self.path / POOL)
+        found = pm.load(self.path / POOL)
+        self._require_checksum(POOL, seal_of(self.path / POOL))
+        return found
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -85,10 +99,24 @@ class Result:
             mend = "The file is damaged."
             expected = "a record of each member, with its rank and id"
             raise FileFormatError(compose(f"file {path}", expected, "others", mend))
+        self._require_checksum(LEADERBOARD, _checksum(path.read_bytes()))
         return found
 
-    def ids(self, member: int | None, ensemble: int | None) -> list[int]:
-        """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others."""
+    def files(self) -> list[Path]:
+        """What it is made of, which nothing else may take the place of."""
+        return [self.path / name for name in (POOL, BEST, LEADERBOARD, TABLE, RUN)]
+
+    def _require_checksum(self, name: str, found: str | None) -> None:
+        if found is None or self.run["checksums"].get(name) != found:
+            expected = f"what the fit of {RUN} has written"
+            raise FileFormatError(compose(f"file {self.path / name}", expected, "something else", _CHANGED))
+
+    def ids(self, member: int | None, ensemble: int | None, notes: list[str] | None = None) -> list[int]:
+        """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others, and
+        for a member that diverged before anything of it was kept.
+
+        notes: gets what users should know: that a mean is of fewer, because others diverged.
+        """
         if member is not None and ensemble is not None:
             raise DataError(compose("--member and --ensemble", "one of them", "both"))
         ids = [int(record["id"]) for record in self.records]
@@ -99,7 +127,28 @@ class Result:
             )
         if ensemble is not None and not 1 <= ensemble <= len(ids):
             raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
-        return [member] if member is not None else ids[: ensemble or 1]
+        if ensemble is not None and ensemble > 1:
+            found = healthy(self.records)[:ensemble] or ids[:1]
+            if len(found) < ensemble and notes is not None:
+                notes.append(f"the mean is of {len(found):,} members: the other ones diverged, or never trained")
+            return found
+        record = self.records[0 if member is None else ids.index(member)]
+        if record.get("status") == "diverged" and not _has_best(record):
+            expected, got = "a member that predicts numbers", f"{record['id']}, which diverged"
+            mend = f"Choose another, such as --member {ids[0]}." if ids[0] != record["id"] else ""
+            raise DataError(compose("--member", expected, got, mend))
+        return [int(record["id"])]
+
+
+def healthy(records: Sequence[dict[str, Any]]) -> list[int]:
+    """Ids of the members that may be part of a mean, best first: those that trained and did not diverge."""
+    return [int(each["id"]) for each in records if each.get("status") not in ("diverged", "untrained")]
+
+
+def _has_best(record: dict[str, Any]) -> bool:
+    """Whether a member's weights at its best epoch were kept."""
+    best = record.get("best_epoch")
+    return isinstance(best, int) and best > 0
 
 
 def _json(path: Path, name: str) -> Any:
@@ -112,6 +161,23 @@ def _json(path: Path, name: str) -> Any:
     if not isinstance(found, dict):
         raise FileFormatError(compose(f"file {path}", "a JSON object", show(found)))
     return found
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=32).hexdigest()
+
+
+def _sealed(text: str) -> str:
+    """The text of a JSON object with the checksum of all before as its last item."""
+    head = text.rstrip().removesuffix("}").rstrip()
+    return f'{head},\n "checksum": "{_checksum(head.encode())}"\n}}\n'
+
+
+def _require_own_checksum(path: Path) -> None:
+    content = path.read_bytes()
+    head = content[: content.rfind(b',\n "checksum": ')]
+    if content != _sealed(head.decode(errors="replace") + "}").encode():
+        raise FileFormatError(compose(f"file {path}", "what pmlp fit has written", "something else", _CHANGED))
 
 
 def _incomplete(name: str, file: str) -> FileFormatError:
@@ -149,14 +215,15 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
         if ours and not overwrite:
             mend = "Choose another --out, or say --overwrite."
             raise DataError(compose(name, "a folder to make", "one that already holds a result", mend))
-    parent = path.absolute().parent
+    parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
         raise DataError(compose(name, f"its parent {parent} to exist", "no such folder", f"mkdir -p {parent}"))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise DataError(compose(name, f"a place where files can be made ({parent})", "no permission"))
     try:
         # As `write_folder` will: what its name or the disk forbids is known before the work is done.
-        os.rmdir(_draft_of(path, ".part"))
+        with draft_folder(Path(os.path.realpath(path))):
+            pass
     except OSError as error:
         raise DataError(compose(name, f"a place where files can be made ({parent})", str(error.strerror))) from error
     free = shutil.disk_usage(parent).free
@@ -171,39 +238,30 @@ def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> N
 
     Where a result is overwritten, the old one steps aside for a moment, and is removed when the new one is there.
     """
-    path = path.absolute()
-    draft = _draft_of(path, ".part")
-    try:
+    check_target(path, overwrite)
+    place = Path(os.path.realpath(path))
+    with draft_folder(place) as draft:
         fill(draft)
-        os.chmod(draft, 0o777 & ~_umask())
         check_target(path, overwrite)
-        if path.exists():
-            aside = _draft_of(path, ".old")
-            os.replace(path, aside / path.name)
+        if not place.exists():
+            os.replace(draft, place)
+            return
+        # Of a kill between the next two steps the old result is left aside, which is no draft and is kept.
+        remove_stale_drafts(place, ASIDE)
+        with draft_folder(place, ASIDE) as aside:
+            os.replace(place, aside / place.name)
             try:
-                os.replace(draft, path)
+                os.replace(draft, place)
             except BaseException:
-                os.replace(aside / path.name, path)
+                os.replace(aside / place.name, place)
                 raise
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.replace(draft, path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
-def _draft_of(path: Path, suffix: str) -> Path:
-    """A new hidden sibling, an empty folder."""
-    path = path.absolute()
-    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def write_run(draft: Path, run: dict[str, Any]) -> None:
+    """Write run.json, the last of a folder's files, with the checksums of those that predictions are made of."""
+    checksums = {name: _checksum((draft / name).read_bytes()) for name in (LEADERBOARD, TABLE)}
+    checksums |= {name: seal_of(draft / name) or "" for name in (POOL, BEST)}
+    write_text(draft / RUN, _sealed(as_json({**run, "checksums": checksums})))
 
 
 @contextlib.contextmanager
@@ -212,30 +270,30 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
 
     What is no regular file (a pipe, /dev/stdout) is written to as it is.
     """
-    if path.exists() and not path.is_file():
-        if path.is_dir():
-            raise DataError(compose(f"file {path}", "a file to write", "a folder of that name", "Give a file's name."))
-        yield path
-        return
     check_file(path, overwrite)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.absolute().parent)
-    os.close(handle)
-    try:
-        yield Path(draft)
-        os.chmod(draft, 0o666 & ~_umask())
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    if kind_of(path) in (None, "a file"):
+        with whole_path(path) as draft:
+            yield draft
+    else:
+        yield path
 
 
-def check_file(path: Path, overwrite: bool) -> None:
-    """DataError where a file can't be written, before the work is done."""
+def check_file(path: Path, overwrite: bool, kept: Sequence[Path] = ()) -> None:
+    """DataError where a file can't be written, before the work is done; also where it is one of those that are to be
+    kept, under whatever name."""
+    for each in kept:
+        same = each.exists() and path.exists() and each.samefile(path)
+        if same or os.path.realpath(each) == os.path.realpath(path):
+            mend = "Choose another --out: nothing that is read is overwritten."
+            raise DataError(compose(f"file {path}", "another file than those that are read", f"{each}", mend))
+    if path.is_dir():
+        raise DataError(compose(f"file {path}", "a file to write", "a folder of that name", "Give a file's name."))
     if path.is_file() and not overwrite:
         raise DataError(compose(f"file {path}", "a new file", "one that exists", "Choose another, or say --overwrite."))
     parent = path.absolute().parent
     if not parent.is_dir():
-        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder"))
+        mend = f"Make it: mkdir -p {parent}"
+        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder", mend))
 
 
 def write_text(path: Path, text: str) -> None:

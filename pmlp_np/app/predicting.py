@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.app import folder, scores
+from pmlp_np.app.columns import first_row
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import Table, plain_text, read_table
-from pmlp_np.errors import DataError, compose
+from pmlp_np.errors import DataError, compose, show
 from pmlp_np.formulas.losses import LOSSES
 
 
@@ -37,15 +38,22 @@ def predict_table(
     if to_stdout and json:
         raise DataError(compose("--json", "a file as --out", "--out -, which is stdout"))
     if not to_stdout:
-        folder.check_file(out, overwrite)
-    preparation, ids = result.preparation, result.ids(member, ensemble)
+        folder.check_file(out, overwrite, [*result.files(), *([] if path == "-" else [Path(path)])])
+    notes: list[str] = []
+    preparation, ids = result.preparation, result.ids(member, ensemble, notes)
     known = [*result.run["source"]["missing"], *missing]
     # Kept as they are written.
     table = read_table(path, known, preparation.text_columns(), reading, keep, preparation.conventions)
-    notes = list(table.notes)
+    notes += table.notes
     for name in keep:
         table.column_called(name, "--keep")
     inputs = preparation.inputs(table, notes)
+    # All that may be refused is refused before the work is done.
+    target, truth = preparation.target, _truth(preparation, table, notes)
+    names = ["prediction", *(f"probability of {plain_text(each)}" for each in target.classes)]
+    for name in keep:
+        if name in names:
+            raise DataError(compose("--keep", "a column that is called otherwise than a prediction", repr(name)))
     X = preparation.features(inputs)
     if not np.isfinite(X).all():
         row, place = np.argwhere(~np.isfinite(X))[0]
@@ -54,17 +62,14 @@ def predict_table(
         raise DataError(compose(name, expected, f"{inputs[row, place]:g}"))
     raw = raw_mean(result.pool, X, ids)
     kept = {name: ["" if cell != cell else plain_text(cell) for cell in table.labels(name)] for name in keep}
-    columns = predictions(preparation, raw)
-    for name in columns.keys() & kept.keys():
-        raise DataError(compose("--keep", "a column that is called otherwise than a prediction", repr(name)))
-    frame = _frame({**kept, **columns})
+    found = _score(preparation, truth, raw)
+    frame = _frame({**kept, **predictions(preparation, raw)})
     text = frame.to_csv(index=False, lineterminator="\n")
     if to_stdout:
         sys.stdout.write(text)
     else:
         with folder.whole_file(out, overwrite) as draft:
             folder.write_text(draft, text)
-    found = _score(preparation, table, raw, notes)
     if found and _same_file(result.run["table"], path):
         notes.append("these are the rows of the fit, most of which it was trained on: the score flatters")
     _say(result, ids, out, len(table), found, notes, screen, to_stdout)
@@ -97,19 +102,40 @@ def _frame(columns: dict[str, Any]) -> Any:
     return frame
 
 
-def _score(preparation: Preparation, table: Table, raw: np.ndarray, notes: list[str]) -> dict[str, float] | None:
-    """Scores where the table has the target; rows without it, or with a class that is not known, count for nothing."""
+def _truth(preparation: Preparation, table: Table, notes: list[str]) -> np.ndarray | None:
+    """The table's targets, as Target.read gives them; None without such a column. What can't be scored is NaN (-1 or -2
+    for classes) and noted: a cell that is missing, or holds a placeholder or a class that the fit did not know, is no
+    reason to predict nothing."""
     target = preparation.target
     if target.name not in table.frame.columns:
         return None
-    values = target.read(table)
-    known = values >= 0 if target.classes else ~np.isnan(values)
-    if target.classes and (values == -2).any():
-        n = int((values == -2).sum())
-        notes.append(f"{n:,} rows have classes that the fit did not know: no score is taken of them")
+    values, odd = target.read_known(table)
+    name = f"target {target.name!r}"
+    for is_so, words in (
+        (values == -1 if target.classes else np.isnan(values) & ~odd, "have no target"),
+        (odd, "have classes that the fit did not know" if target.classes else "have a target that is no finite number"),
+    ):
+        if is_so.any():
+            first = first_row(table, is_so)
+            cell = table.frame[target.name].iloc[int(is_so.argmax())]
+            such = "" if cell != cell else f" (such as {show(cell if isinstance(cell, str) else plain_text(cell))})"
+            n = int(is_so.sum())
+            notes.append(f"{name}: {n:,} of {len(values):,} rows {words}, the first in {table.where(first)}{such}: "
+                         "no score is taken of them")  # fmt: skip
+    if not (values >= 0 if target.classes else ~np.isnan(values)).any():
+        notes.append(f"{name}: no row could be scored")
+    return values
+
+
+def _score(preparation: Preparation, truth: np.ndarray | None, raw: np.ndarray) -> dict[str, float] | None:
+    """Scores of the rows whose target is known; None where none is."""
+    if truth is None:
+        return None
+    target = preparation.target
+    known = truth >= 0 if target.classes else ~np.isnan(truth)
     if not known.any():
         return None
-    return {"rows": int(known.sum())} | scores.judged(target, raw[known], values[known], scores.USUAL[target.task])
+    return {"rows": int(known.sum())} | scores.judged(target, raw[known], truth[known], scores.USUAL[target.task])
 
 
 def _say(

@@ -12,21 +12,25 @@ train. Between the two everything is affine, so that exported models take the in
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import Kind, Task, category_texts
+from pmlp_np.app.columns import AS_ASKED, Kind, Task, category_texts
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.dates import ISO, day_first_of, parsed
-from pmlp_np.app.tables import Table, as_texts, plain_text
+from pmlp_np.app.tables import Table, as_texts, is_text, plain_text
+from pmlp_np.app.typed import typed
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 
 _FORMAT, _VERSION = "pmlp_np table", 1
 _DAY = np.timedelta64(1, "D")
+# What an input is divided by that is 0 in every X: far above what tables hold, and a number in JSON and in exports.
+_NOTHING = 2.0**1000
+# Of sines and cosines: what angles of a century of days lose.
+_ROUNDING = 1e-9
 # Cycles that a date may follow, in days, by name. The year is the Gregorian calendar's mean one.
 CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
 
@@ -201,7 +205,7 @@ class Target:
     """
 
     name: str
-    classes: tuple[str | int | float, ...] = ()
+    classes: tuple[str | int | float | bool, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
 
@@ -222,11 +226,25 @@ class Target:
         missing and -2 for classes that are not known."""
         if not self.classes:
             return Number(self.name, 0.0, 0.0, 1.0, False).read(table)
-        texts_alone = any(isinstance(each, str) for each in self.classes)
-        cells = table.labels(self.name) if texts_alone else table.frame[self.name]
+        named = any(isinstance(each, str) for each in self.classes)
+        cells = table.labels(self.name) if named else table.frame[self.name]
         known = {plain_text(value): i for i, value in enumerate(self.classes)}
         texts = as_texts(cells).astype("object").where(cells.notna(), None)
+        if is_text(cells) and not named:
+            # However the number is written, as 1.0 or 01.
+            numbers, odd = table.numbers(self.name)
+            texts = texts.where(odd | cells.isna(), [plain_text(float(value)) for value in numbers])
         return np.array([-1 if text is None else known.get(text, -2) for text in texts], np.int64)
+
+    def read_known(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """(the target's cells as `read` gives them, NaN or -2 for what is no number or no known class; which those
+        are). Raises nothing for what a cell holds."""
+        if self.classes:
+            found = self.read(table)
+            return found, found == -2
+        values, odd = table.numbers(self.name)
+        odd = odd | np.isinf(values)
+        return np.where(odd, np.nan, values), odd
 
     def prepared(self, values: np.ndarray) -> np.ndarray:
         """Values as members learn them."""
@@ -241,32 +259,45 @@ class Target:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why. conventions:
-    how the table's numbers and dates are written, and later tables' with them."""
+    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why.
+
+    constant: places of inputs that are the same in all training rows (the sine of the day, say, of times at noon and at
+    midnight). They teach nothing, and are 0 in every X: else what members never learned, the initial weights, would act
+    on rows where they differ. A column of such inputs alone is left out. conventions: how the table's numbers and dates
+    are written, and those of later tables with them.
+    """
 
     target: Target
     columns: tuple[Column, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    constant: tuple[int, ...] = ()
     conventions: Conventions = field(default_factory=Conventions)
 
     @classmethod
     def learn(cls, table: Table, training: np.ndarray, kinds: dict[str, Kind], target: str, task: Task) -> Preparation:
         """Learn from the rows of these numbers. kinds: of all columns but the target."""
         columns: list[Column] = []
+        constant: list[int] = []
+        left_out: dict[str, str] = {}
+        n_inputs = 0
         for name, kind in kinds.items():
-            if kind.kind == "number":
-                columns.append(Number.learn(name, Number(name, 0, 0, 1, False).read(table)[training]))
-            elif kind.kind == "date":
-                empty = Date(name, kind.date_format, Number(name, 0, 0, 1, False), ())
-                columns.append(Date.learn(name, kind.date_format, empty.read(table)[training]))
-            elif kind.kind == "category":
-                columns.append(Category.learn(name, table.frame[name].iloc[training]))
+            if kind.kind == "left out":
+                left_out[name] = kind.reason
+                continue
+            column, values = _learned(name, kind, table, training)
+            same = _constant_inputs(column, values)
+            if all(same):
+                left_out[name] = _teaches_nothing(column, values)
+                continue
+            columns.append(column)
+            constant += [n_inputs + place for place, each in enumerate(same) if each]
+            n_inputs += len(same)
         known = Target(target, task.classes)
         values = known.read(table)[training]
-        left_out = {name: kind.reason for name, kind in kinds.items() if kind.kind == "left out"}
         orders = {day_first_of(column.date_format) for column in columns if isinstance(column, Date)} - {None}
         conventions = replace(table.conventions, day_first=orders.pop() if len(orders) == 1 else None)
-        return cls(Target.learn(target, task, values), tuple(columns), left_out, conventions)
+        known_target = Target.learn(target, task, values)
+        return cls(known_target, tuple(columns), left_out, tuple(constant), conventions)
 
     def input_names(self) -> list[str]:
         """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a
@@ -283,7 +314,9 @@ class Preparation:
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """(shift, scale), each (k,) float64: X = (inputs - shift) / scale."""
         pairs = [column.affine() for column in self.columns]
-        return np.array(sum((p[0] for p in pairs), [])), np.array(sum((p[1] for p in pairs), []))
+        shift, scale = np.array(sum((p[0] for p in pairs), [])), np.array(sum((p[1] for p in pairs), []))
+        scale[list(self.constant)] = _NOTHING
+        return shift, scale
 
     def text_columns(self) -> list[str]:
         """Columns whose cells must be read as they are written."""
@@ -315,7 +348,9 @@ class Preparation:
         """X, (n, k) float32, of inputs."""
         shift, scale = self.affine()
         with np.errstate(over="ignore"):
-            return ((inputs - shift) / scale).astype(np.float32)
+            X = ((inputs - shift) / scale).astype(np.float32)
+        X[:, list(self.constant)] = 0.0
+        return X
 
     def _check_columns(self, table: Table, notes: list[str]) -> None:
         there = [str(name) for name in table.frame.columns]
@@ -345,7 +380,8 @@ class Preparation:
         """What JSON keeps of it."""
         columns = [{"kind": column.kind, **_plain(column)} for column in self.columns]
         return {"format": _FORMAT, "version": _VERSION, "target": _plain(self.target), "columns": columns,
-                "left_out": self.left_out, "conventions": self.conventions.to_plain()}  # fmt: skip
+                "left_out": self.left_out, "constant": list(self.constant),
+                "conventions": self.conventions.to_plain()}  # fmt: skip
 
     @classmethod
     def from_plain(cls, plain: Any, name: str) -> Preparation:
@@ -356,34 +392,77 @@ class Preparation:
             raise FileFormatError(compose(name, f"a table's preparation, version {_VERSION}", show(got), mend))
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
-            target = plain["target"] | {"classes": tuple(plain["target"]["classes"])}
+            target = typed(Target, plain["target"])
             # Folders of earlier versions have none.
             conventions = Conventions.from_plain(plain["conventions"]) if "conventions" in plain else Conventions()
-            found = cls(Target(**target), columns, dict(plain["left_out"]), conventions)
+            constant = tuple(plain.get("constant", ()))
+            found = cls(target, columns, dict(plain["left_out"]), constant, conventions)
             found._check_parts()
             return found
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(compose(name, "all parts of a preparation", f"none named {error}")) from error
+            got = f"none named {error}" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(compose(name, "all parts of a preparation", got, "The file is damaged.")) from error
 
     def _check_parts(self) -> None:
         """TypeError or ValueError for what `to_plain` never wrote."""
         if not self.columns:
             raise ValueError("columns")
-        numbers = [(self.target.mean, self.target.scale)]
+        n_inputs = len(self.input_names())
+        if not all(type(place) is int and 0 <= place < n_inputs for place in self.constant):
+            raise ValueError(f"constant {show(self.constant)}")
+        names = [*(column.name for column in self.columns), self.target.name]
+        classes = [plain_text(each) for each in self.target.classes]
+        sets = {"columns": names, "classes": classes}
+        of_texts = [column for column in self.columns if isinstance(column, Category)]
+        sets |= {f"categories of {column.name}": list(column.categories) for column in of_texts}
+        for what, several in sets.items():
+            if len(set(several)) != len(several):
+                raise ValueError(f"{what} of which two are the same")
+        if len(classes) == 1:
+            raise ValueError(f"one class {show(classes[0])}")
+        scales = [self.target.scale]
         for column in self.columns:
-            if isinstance(column, Category):
-                texts = column.categories
-            else:
-                number = column.days if isinstance(column, Date) else column
-                numbers += [(number.median, number.scale), (number.mean, number.scale)]
-                texts = (column.date_format, *column.cycles) if isinstance(column, Date) else ()
-            if not all(isinstance(each, str) for each in (column.name, *texts)):
-                raise TypeError("a column's name")
             if isinstance(column, Date) and not set(column.cycles) <= set(CYCLES):
                 raise ValueError(f"cycles {show(column.cycles)}")
-        for value, scale in numbers:
-            if not all(isinstance(each, (int, float)) and math.isfinite(each) for each in (value, scale)) or not scale:
-                raise TypeError("finite numbers, and scales other than 0")
+            scales += [] if isinstance(column, Category) else [column.affine()[1][0]]
+        if not min(scales) > 0.0:
+            raise ValueError(f"scale {show(min(scales))}")
+        if not all(isinstance(text, str) for pair in self.left_out.items() for text in pair):
+            raise TypeError(f"left_out {show(self.left_out)}")
+
+
+def _learned(name: str, kind: Kind, table: Table, training: np.ndarray) -> tuple[Column, np.ndarray]:
+    """(the column as it is learned of the training rows, what it reads there)."""
+    column: Column
+    if kind.kind == "number":
+        values = Number(name, 0, 0, 1, False).read(table)[training]
+        column = Number.learn(name, values)
+    elif kind.kind == "date":
+        values = Date(name, kind.date_format, Number(name, 0, 0, 1, False), ()).read(table)[training]
+        column = Date.learn(name, kind.date_format, values)
+    else:
+        column = Category.learn(name, table.frame[name].iloc[training])
+        values = column.read(table)[training]
+    return column, values
+
+
+def _constant_inputs(column: Column, values: np.ndarray) -> list[bool]:
+    """Of each input of a column, whether all training rows have the same. What is not, is of size 1 when it is scaled;
+    only sines and cosines of equal angles are rounded."""
+    inputs, _ = column.inputs(values)
+    return [bool(np.ptp(each) <= _ROUNDING * scale) for each, scale in zip(inputs, column.affine()[1], strict=True)]
+
+
+def _teaches_nothing(column: Column, values: np.ndarray) -> str:
+    """Why a column of which no input varies in the training rows is left out."""
+    texts = column.kind == "category"
+    known = [each for each in values.tolist() if (each is not None if texts else each == each)]
+    if not known:
+        return "no cell of the training rows holds anything"
+    if len(set(known)) > 1:
+        return "no category comes twice in the training rows"
+    only = np.datetime64(0, "D") + np.timedelta64(1, "D") * int(known[0]) if column.kind == "date" else known[0]
+    return f"constant in the training rows, {plain_text(only)}"
 
 
 def _plain(part: Any) -> dict[str, Any]:
@@ -392,22 +471,20 @@ def _plain(part: Any) -> dict[str, Any]:
 
 def _column(plain: dict[str, Any]) -> Column:
     kind = plain.pop("kind")
-    if kind == "number":
-        return Number(**plain)
-    if kind == "date":
-        plain |= {"days": Number(**plain["days"]), "cycles": tuple(plain["cycles"])}
-        return Date(**plain)
-    if kind == "category":
-        return Category(**plain | {"categories": tuple(plain["categories"])})
-    raise TypeError(f"kind {kind!r}")
+    for each in (Number, Date, Category):
+        if kind == each.kind:
+            return typed(each, plain)  # type: ignore[return-value]
+    raise TypeError(f"kind {show(kind)}")
 
 
 def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str]) -> list[str]:
     """What users should know of the columns: those that are left out, and categories that are joined."""
     notes = [f"column {name!r} is left out: {kind.reason}" for name, kind in kinds.items()
-             if kind.kind == "left out" and kind.reason != "as you asked"]  # fmt: skip
+             if kind.kind == "left out" and kind.reason != AS_ASKED]  # fmt: skip
     notes += [kind.reason for kind in kinds.values() if kind.kind == "date" and kind.reason]
     for name, kind in kinds.items():
+        if kind.kind == "number" and kind.reason:
+            notes.append(f"column {name!r}: {kind.reason}")
         if kind.kind == "category":
             kept, joined = category_texts(frame[name])
             if joined:

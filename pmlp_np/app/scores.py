@@ -16,6 +16,8 @@ CHOICES = {
     "regression": ("rmse", "mae", "r2"),
     "classification": ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss"),
 }
+# Those that are defined only of rows among which every class is.
+OF_EVERY_CLASS = ("roc_auc",)
 LABELS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
           "f1": "F1", "roc_auc": "ROC AUC", "log_loss": "log loss"}  # fmt: skip
 _IN_UNITS = ("rmse", "mae")
@@ -34,17 +36,19 @@ def shown(name: str, value: float | None) -> str:
     return f"{value:.2%}" if name in _SHARES else f"{value:.4g}"
 
 
-def judged(target: Target, raw: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
-    """Scores by name of raw outputs (n, n_raw) on targets as `Target.read` gives them; NaN where one is not defined of
-    these rows (ROC AUC without a class, R² of one row)."""
+def judged(
+    target: Target, raw: np.ndarray, y: np.ndarray, names: tuple[str, ...], weight: np.ndarray | None = None
+) -> dict[str, float]:
+    """Scores by name of raw outputs (n, n_raw) on targets as `Target.read` gives them, rows weighted where weights (n,)
+    are given; NaN where one is not defined of these rows (ROC AUC without a class, R² of one row)."""
     loss = LOSSES["cross_entropy" if target.classes else "squared_error"]
     truth = y[None] if target.classes else target.prepared(y)[None]
     found = {}
     with np.errstate(all="ignore"):
-        outcome = Outcome(loss, raw[None], truth)
+        outcome = Outcome(loss, raw[None], truth, weight)
         for name in names:
             try:
-                METRICS[name].check("rows", loss, raw.shape[1], truth, None)
+                METRICS[name].check("rows", loss, raw.shape[1], truth, weight)
                 value = float(METRICS[name].function(outcome)[0])
             except ValueError:
                 value = float("nan")

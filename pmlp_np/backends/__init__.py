@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pmlp_np import interrupts
 from pmlp_np.backends.base import Backend, Plan
 from pmlp_np.errors import DataError, compose, show, unknown_name
 
@@ -27,13 +28,16 @@ def create(name: str, device: str, plan: Plan) -> Backend:
         from pmlp_np.backends.reference import ReferenceBackend
 
         return ReferenceBackend(plan, device)
-    from pmlp_np.backends.numba.backend import NumbaBackend
+    # Half an import would leave a Numba in sys.modules that fails from then on.
+    with interrupts.held():
+        from pmlp_np.backends.numba.backend import NumbaBackend
 
     return NumbaBackend(plan)
 
 
 def machine_facts() -> dict[str, Any]:
     """What the default backend finds on this machine, by name: see backends/numba/machine.py. A second or two."""
-    from pmlp_np.backends.numba.machine import facts
+    with interrupts.held():
+        from pmlp_np.backends.numba.machine import facts
 
     return facts()

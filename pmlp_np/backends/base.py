@@ -8,19 +8,21 @@ as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from pmlp_np.copying import Independent
+from pmlp_np.data.labels import Names
 from pmlp_np.data.sets import Sets
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.specs.members import Specs
 
-# Status of a member.
-READY, DIVERGED, STOPPED_EARLY = 0, 1, 2
-STATUS_NAMES = ("ok", "diverged", "stopped early")
+# Status of a member. STOPPED: by a callback.
+READY, DIVERGED, STOPPED_EARLY, STOPPED = 0, 1, 2, 3
+STATUS_NAMES = ("ok", "diverged", "stopped early", "stopped")
 
 # Orders in which an epoch visits the rows.
 IN_ORDER, SHARED_ORDER, MEMBER_ORDER = 0, 1, 2
@@ -28,10 +30,11 @@ SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
 
 
 @dataclass
-class Plan:
+class Plan(Independent):
     """What the members are: fixed when the pool is made. Keys are uint64.
 
-    n_features: columns of X. features: the columns that each member reads, None where all read all.
+    n_features: columns of X. features: the columns that each member reads, None where all read all. names: what the
+    columns are called, None where fit was given none.
     """
 
     specs: Specs
@@ -42,6 +45,7 @@ class Plan:
     stream_key: np.ndarray
     order_key: np.ndarray
     features: Sets | None = None
+    names: Names | None = None
 
     @property
     def n_raw_outputs(self) -> int:
@@ -56,7 +60,7 @@ class Plan:
         """The plan of some members."""
         features = None if self.features is None else self.features.take(positions)
         return Plan(self.specs[positions], self.n_features, self.n_outputs, self.loss, self.dtype,
-                    self.stream_key[positions], self.order_key[positions], features)  # fmt: skip
+                    self.stream_key[positions], self.order_key[positions], features, self.names)  # fmt: skip
 
     @property
     def n_members(self) -> int:
@@ -73,12 +77,14 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class Progress(Independent):
     """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
     status.
 
-    fit_epochs: the epochs of its first fit, by which its schedule goes; 0 before. rate_factor: what reductions on a
-    plateau have left of its learning rate; plateau_loss, plateau_wait: its lowest loss, and epochs since.
+    cursor_key: (n_members,) uint64, any value: what the epoch under way was begun with, data, order and batch size (see
+    `training.cursor`); 0 where none is. fit_epochs: the epochs of its first fit, by which its schedule goes; 0 before.
+    rate_factor: what reductions on a plateau have left of its learning rate; plateau_loss, plateau_wait: its lowest
+    loss, and epochs since.
     """
 
     epoch: np.ndarray
@@ -86,6 +92,7 @@ class Progress:
     loss_sum: np.ndarray
     step: np.ndarray
     status: np.ndarray
+    cursor_key: np.ndarray
     fit_epochs: np.ndarray
     rate_factor: np.ndarray
     plateau_loss: np.ndarray
@@ -97,7 +104,8 @@ class Progress:
             return np.zeros(n_members, np.int64)
 
         ones, infinite = np.ones(n_members), np.full(n_members, np.inf)
-        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros(), zeros(), ones, infinite, zeros())
+        key = np.zeros(n_members, np.uint64)
+        return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros(), key, zeros(), ones, infinite, zeros())
 
     def restart(self, position: int) -> None:
         """Set a member back to before its first fit."""
@@ -118,9 +126,10 @@ class Rows:
         nothing to compare with.
     rows: the rows of each member, in order, repeats included; None where all have all.
     targets: (n_members,) int64, the target set of each member; None where there is one for all.
-    weights: (n_weight_sets, n) of the pool's dtype: how much each row counts; None where all count alike.
+    weights: (n_weight_sets, n) float64, contiguous: how much each row counts; None where all count alike.
     weight_of: (n_members,) int64, the weight set of each member; None where there is one for all.
-    weight_factor: (n_members,) float64, what makes the mean weight of a member's rows 1.
+    weight_mean: (n_members,) float64, the mean weight of each member's rows: a row's weight is divided by it in float64
+        and then cast to the pool's dtype. A row of weight 0 adds exactly 0, whatever its loss is.
     """
 
     x: list[np.ndarray]
@@ -130,7 +139,7 @@ class Rows:
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
     weight_of: np.ndarray | None = None
-    weight_factor: np.ndarray | None = None
+    weight_mean: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -177,7 +186,7 @@ class Backend(Protocol):
     def evaluate(
         self, members: np.ndarray, data: Rows, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(mean loss, mean score) of each member, float64."""
+        """(mean loss, mean score) of each member, float64; weighted means where rows have weights."""
 
     def forward(
         self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control
@@ -193,12 +202,18 @@ class Backend(Protocol):
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         """Replace a member's parameters, and its average by them, and clear its slots."""
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All buffers in canonical order (layout.PoolLayout.canonical), for files: "parameters", "slots", maybe
-        "best", and "average" where a member averages; that of members that don't are their parameters."""
+    def buffers(self) -> dict[str, int]:
+        """How many numbers each buffer holds in canonical order (layout.PoolLayout.canonical): "parameters", "slots",
+        maybe "best", and "average" where a member averages; that of members that don't are their parameters."""
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """The inverse of `state`."""
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        """The numbers of one of these buffers in canonical order, in parts of a few megabytes at most."""
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        """The inverse of `stream`, which makes the buffer where there is none: take(n) returns the next n numbers."""
 
     def take(self, plan: Plan, positions: np.ndarray) -> Any:
         """A backend for a subset of the members, with copies of their buffers."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """An independent backend; as with pickles, of the plan and the buffers alone."""

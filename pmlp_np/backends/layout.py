@@ -21,6 +21,9 @@ from pmlp_np.specs.members import Specs
 
 # Vectors from which rows are spaced by an odd number of them.
 _WIDE = 16
+# Elements that are copied at a time where buffers are copied through positions: what these and what finds them take
+# together, about 100 bytes each, fits a processor's cache, and is little beside any pool.
+PART = 1 << 17
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:
@@ -32,6 +35,32 @@ def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The ranges starts[i] ... starts[i] + counts[i] - 1, one after another: int64."""
     before = np.repeat(_starts(counts)[:-1], counts)
     return np.repeat(starts, counts) + np.arange(len(before), dtype=np.int64) - before
+
+
+def runs_of(sizes: np.ndarray, most: int) -> Iterator[slice]:
+    """Neighbors whose sizes add up to at most `most`, and one alone where it is larger."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield slice(start, stop)
+        start = stop
+
+
+def block_parts(starts: np.ndarray, sizes: np.ndarray, most: int | None = None) -> Iterator[slice | np.ndarray]:
+    """Where the ranges starts[i] ... starts[i] + sizes[i] - 1 lie, one after another: some of them at a time, as
+    indices into a flat buffer: of one range a slice, of several at most `most` (PART) positions."""
+    for part in runs_of(sizes, PART if most is None else most):
+        if part.stop - part.start == 1:
+            yield slice(int(starts[part.start]), int(starts[part.start] + sizes[part.start]))
+        else:
+            yield spread(starts[part], sizes[part])
+
+
+def _ranges(start: int, count: int, most: int) -> Iterator[np.ndarray]:
+    for at in range(start, start + count, most):
+        yield np.arange(at, min(at + most, start + count))
 
 
 class PoolLayout:
@@ -188,16 +217,51 @@ class PoolLayout:
         column = spread(np.zeros(len(at), np.int64), lengths)
         return np.repeat(start, lengths) + column * np.repeat(step, lengths)
 
-    def canonical_slots(self, slot_offset: np.ndarray, n_slots: np.ndarray) -> np.ndarray:
-        """Positions of optimizer slots in canonical order (member after member, slot after slot), int64.
+    def canonical_parts(
+        self, offset: np.ndarray, copies: np.ndarray | None = None, most: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Positions of all members' parameters in canonical order, at most `most` (PART) at a time, int64.
 
-        A member's slots lie in a flat buffer of their own, each like its block: slot_offset (n_members,) says where
-        they start, n_slots (n_members,) how many there are.
+        The buffer has so many copies (n_members,) of each member's block, side by side from offset (n_members,) on:
+        one of its parameters, as many as its rule keeps of optimizer slots. Default: one.
         """
-        members = np.repeat(np.arange(self.n_members), n_slots)
-        which = spread(np.zeros(self.n_members, np.int64), n_slots)
-        shift = slot_offset[members] + which * self.block_size[members] - self.block_offset[members]
-        return self.canonical(members) + np.repeat(shift, self.canonical_sizes()[members])
+        most = PART if most is None else most
+        sizes = self.canonical_sizes()
+        copies = np.ones(self.n_members, np.int64) if copies is None else copies
+        totals = sizes * copies
+        for part in runs_of(totals, most):
+            if not totals[part].any():
+                continue
+            if totals[part.start] <= most:
+                members = np.repeat(np.arange(part.start, part.stop), copies[part])
+                which = spread(np.zeros(part.stop - part.start, np.int64), copies[part])
+                shift = offset[members] + which * self.block_size[members] - self.block_offset[members]
+                yield self.canonical(members) + np.repeat(shift, sizes[members])
+                continue
+            for copy in range(int(copies[part.start])):
+                start = int(offset[part.start]) + copy * int(self.block_size[part.start])
+                for positions in self._parts_of_one(part.start, most):
+                    yield positions + start
+
+    def _parts_of_one(self, member: int, most: int) -> Iterator[np.ndarray]:
+        """Positions within a large member's block, in canonical order: some rows of a matrix, or a part of one, at a
+        time."""
+        for layer in range(int(self.first_layer[member]), int(self.first_layer[member + 1])):
+            fan_in, fan_out = int(self.fan_in[layer]), int(self.fan_out[layer])
+            start, stride_in, stride_out = (
+                int(column[layer]) for column in (self.weight_offset, self.stride_in, self.stride_out)
+            )
+            columns = min(fan_out, most)
+            rows = most // columns
+            for row in range(0, fan_in, rows):
+                along = np.arange(row, min(row + rows, fan_in))[:, None] * stride_in + start
+                for column in range(0, fan_out, columns):
+                    across = np.arange(column, min(column + columns, fan_out)) * stride_out
+                    yield (along + across).ravel()
+            if self.bias_offset[layer] >= 0:
+                yield from _ranges(int(self.bias_offset[layer]), fan_out, most)
+        if self.scale_offset[member] >= 0:
+            yield from _ranges(int(self.scale_offset[member]), int(self.fan_in[self.first_layer[member]]), most)
 
     def canonical_sizes(self) -> np.ndarray:
         """How many parameters each member has, int64."""

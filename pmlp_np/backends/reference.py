@@ -7,6 +7,7 @@ slots or snapshot stays under `memory_cap` bytes. Less than one member and one r
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np import interrupts
 from pmlp_np.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.backends.base import DIVERGED, IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.layout import PoolLayout, spread
+from pmlp_np.backends.layout import PoolLayout, block_parts, spread
 from pmlp_np.backends.m3 import Chunk, Drop, SameRule, first_of
 from pmlp_np.backends.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
+from pmlp_np.copying import attributes, versioned
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
@@ -58,6 +61,32 @@ class ReferenceBackend:
         self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
         self.best: Any = None
         self.average: Any = self.xp.zeros(self.layout.size, plan.dtype) if plan.keeps_average else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In main memory, and without the module whose arrays they are.
+        buffers = {name: None if buffer is None else to_numpy(buffer) for name, buffer in self._buffers().items()}
+        kept = {"plan": self.plan, "device": self.device, "memory_cap": self.memory_cap, "buffers": buffers}
+        return versioned(kept)
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("ReferenceBackend", state)
+        self.__init__(kept["plan"], kept["device"], kept["memory_cap"])  # type: ignore[misc]
+        if kept["buffers"]["best"] is not None:
+            self.best = self.xp.empty_like(self.parameters)
+        for mine, values in zip(self._buffers().values(), kept["buffers"].values(), strict=True):
+            if mine is not None:
+                mine[...] = self.xp.asarray(values)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReferenceBackend:
+        copied = object.__new__(ReferenceBackend)
+        # The buffers are copied once, into those of the copy.
+        kept = attributes("ReferenceBackend", self.__getstate__())
+        copied.__setstate__(versioned(kept | {"plan": copy.deepcopy(self.plan, memo)}))
+        return copied
+
+    def _buffers(self) -> dict[str, Any]:
+        """What a pool holds."""
+        return {name: getattr(self, name) for name in ("parameters", "best", "average", "slots")}
 
     # The contract.
 
@@ -113,10 +142,14 @@ class ReferenceBackend:
                 index = self.xp.arange(rows.start, rows.stop).reshape(-1, 1)
                 target = self._targets(table, members[group][places], index)
                 found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
+                if table.weights is not None:
+                    weight = self._weights(table, members[group][places], index)
+                    found = tuple(self._weighted(values, weight) for values in (*found, self.xp.ones_like(found[0])))
                 sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
                 total = sums if rows.start == 0 else total + sums
                 if rows.stop == table.n:
-                    loss[group[places]], score[group[places]] = total / table.n
+                    counted = table.n if table.weights is None else total[2]
+                    loss[group[places]], score[group[places]] = total[:2] / counted
         return loss, score
 
     @_without_warnings
@@ -150,40 +183,48 @@ class ReferenceBackend:
         layers = zip(weights, biases, strict=True) if biases else zip(weights, strict=True)
         self._replace(member, [tensor for layer in layers for tensor in layer])
 
-    def state(self) -> dict[str, np.ndarray]:
-        positions = self.layout.canonical(np.arange(self.plan.n_members))
-        buffers = {
-            "parameters": self._on_host(self.parameters, positions),
-            "slots": self._on_host(self.slots, self.layout.canonical_slots(self._slot_offset, self._n_slots)),
-        }
-        if self.best is not None:
-            buffers["best"] = self._on_host(self.best, positions)
-        if self.average is not None:
-            buffers["average"] = self._on_host(self._buffer("average"), positions)
-        return buffers
+    def buffers(self) -> dict[str, int]:
+        sizes = self.layout.canonical_sizes()
+        n, n_slots = int(sizes.sum()), int((sizes * self._n_slots).sum())
+        found = {"parameters": n, "slots": n_slots}
+        found |= {"best": n} if self.best is not None else {}
+        return found | ({"average": n} if self.average is not None else {})
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        positions = self.xp.asarray(self.layout.canonical(np.arange(self.plan.n_members)))
-        self.parameters[positions] = self.xp.asarray(state["parameters"])
-        self.slots[self.xp.asarray(self.layout.canonical_slots(self._slot_offset, self._n_slots))] = self.xp.asarray(
-            state["slots"]
-        )
-        self.best = None
-        if "best" in state:
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        buffer = self.slots if name == "slots" else self._buffer("last" if name == "parameters" else name)
+        for positions in self._canonical_parts(name):
+            yield self._on_host(buffer, positions)
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        if name == "best" and self.best is None:
             self.best = self.xp.empty_like(self.parameters)
-            self.best[positions] = self.xp.asarray(state["best"])
-        if self.average is not None:
-            self.average[positions] = self.xp.asarray(state["average"])
+        buffer = getattr(self, name)
+        for positions in self._canonical_parts(name):
+            buffer[self.xp.asarray(positions)] = self.xp.asarray(take(len(positions)))
 
     def take(self, plan: Plan, positions: np.ndarray) -> ReferenceBackend:
         part = ReferenceBackend(plan, self.device, self.memory_cap)
-        blocks = self.xp.asarray(self._blocks(positions))
-        part.parameters = self.parameters[blocks]
-        sizes = self.layout.block_size[positions] * self._n_slots[positions]
-        part.slots = self.slots[self.xp.asarray(spread(self._slot_offset[positions], sizes))]
-        part.best = None if self.best is None else self.best[blocks]
-        part.average = self.average[blocks] if part.average is not None else None
+        part.best = None if self.best is None else self.xp.empty_like(part.parameters)
+        for name in ("parameters", "slots", "best", "average"):
+            source, target, at = getattr(self, name), getattr(part, name), 0
+            if source is None or target is None:
+                continue
+            starts, sizes = self._parts_of(name)
+            for block in block_parts(starts[positions], sizes[positions]):
+                values = source[block if isinstance(block, slice) else self.xp.asarray(block)]
+                target[at : at + len(values)] = values
+                at += len(values)
         return part
+
+    def _parts_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where each member's part of a buffer starts, and its size."""
+        layout = self.layout
+        if name == "slots":
+            return self._slot_offset, layout.block_size * self._n_slots
+        return layout.block_offset, layout.block_size
+
+    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
+        return self.layout.canonical_parts(self._parts_of(name)[0], self._n_slots if name == "slots" else None)
 
     # What members see.
 
@@ -208,7 +249,7 @@ class ReferenceBackend:
             return None if lines is None else xp.asarray(lines[:, own])
 
         return Rows([xp.asarray(data.x[features][own])], chosen(data.y), data.n_targets, None, data.targets,
-                    chosen(data.weights), data.weight_of, data.weight_factor)  # fmt: skip
+                    chosen(data.weights), data.weight_of, data.weight_mean)  # fmt: skip
 
     def _targets(self, table: Any, members: np.ndarray, index: Any) -> Any:
         """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
@@ -220,10 +261,14 @@ class ReferenceBackend:
         return found[0] if self.plan.loss.targets == "labels" else found
 
     def _weights(self, table: Any, members: np.ndarray, index: Any) -> Any:
-        """How much the rows `index`, (rows, 1 or members), count: (rows, 1 or members); their mean over all is 1."""
+        """How much the rows `index`, (rows, 1 or members), count, (rows, members) float64; their mean over all is 1."""
         line = 0 if table.weight_of is None else self.xp.asarray(table.weight_of[members])
-        scale = self.xp.asarray(table.weight_factor[members].astype(self.plan.dtype))
-        return table.weights[line, index] * scale
+        return table.weights[line, index] / self.xp.asarray(table.weight_mean[members])
+
+    def _weighted(self, values: Any, weight: Any) -> Any:
+        """Values (..., rows, members) times the rows' weights; 0 where the weight is, also where the value is
+        infinite."""
+        return self.xp.where(weight == 0.0, self.xp.zeros((), values.dtype), values * weight)
 
     # Training.
 
@@ -259,6 +304,7 @@ class ReferenceBackend:
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
+            interrupts.heed()
             place = i * batch
             found = self._minibatch(chunk, data, orders[place : place + batch], place, progress, batches)
             progress.loss_sum[members] += found
@@ -298,8 +344,8 @@ class ReferenceBackend:
             )
             losses, slope = self.plan.loss.function(raw, self._targets(data, chunk.members, block))
             if data.weights is not None:
-                counted = self._weights(data, chunk.members, block)
-                losses, slope = losses * counted, slope * counted
+                weight = self._weights(data, chunk.members, block).astype(self.plan.dtype)
+                losses, slope = self._weighted(losses, weight), self._weighted(slope, weight)
             total += losses.sum(axis=0, dtype=np.float64)
             chunk.add_gradient(gradient, effective, slope / len(index), inputs, derivatives)
         if chunk.scales is not None:
@@ -407,6 +453,7 @@ class ReferenceBackend:
                 chunk = self._chunk(members[places], rows)
                 w = chunk.effective(buffer[chunk.place])
                 for start in range(0, len(x), rows):
+                    interrupts.heed()
                     block = slice(start, min(start + rows, len(x)))
                     yield places, block, chunk.forward(w, x[block])[0]
                     done += int(weight[places].sum()) * (block.stop - block.start)

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.checks import is_whole
+from pmlp_np.copying import Independent
+from pmlp_np.data.containers import require_plain
 from pmlp_np.errors import DataError, compose, show
 
 
 @dataclass(frozen=True)
-class Sets:
+class Sets(Independent):
     """Distinct index arrays (int64, in the order given, repeats included), and which of them each member has.
 
     arrays: the distinct ones.   of: (n_members,) int64, places in `arrays`.
@@ -97,16 +100,20 @@ def _distinct(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     for i, array in enumerate(arrays):
         of[i] = found.setdefault(array.tobytes(), len(distinct))
         if of[i] == len(distinct):
+            array.setflags(write=False)
             distinct.append(array)
     return distinct, of
 
 
 def _indices(value: Any, limit: int, name: str, what: str, least: int, expected: str, mend: str) -> np.ndarray:
-    """One member's indices, int64."""
+    """One member's indices, int64, as a copy: a caller may write to what it gave, also while it is being checked."""
+    require_plain(value, name)
     try:
-        array = np.asarray(value)
+        array = np.array(value)
     except ValueError:
         array = np.zeros((), object)
+    if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):
+        array = _of_one_kind(array, value, limit, name, expected)
     if array.ndim != 1 or array.dtype.kind not in "iub":
         raise DataError(compose(name, expected, show(value), mend))
     if array.dtype.kind == "b":
@@ -116,6 +123,41 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
     elif len(array) and not (array.min() >= 0 and array.max() < limit):
         bad = array[(array < 0) | (array >= limit)][0]
         raise DataError(compose(name, f"{what} numbers from 0 to {limit - 1}", str(bad)))
+    elif limit > 2 and len(array) == limit and array.max() <= 1:
+        raise _taken_for_a_mask(name, limit, what)
     if len(array) < least:
         raise DataError(compose(name, f"at least {least} {what}", "none"))
     return np.ascontiguousarray(array, np.int64)
+
+
+def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected: str) -> np.ndarray:
+    """Objects that are all truth values, or all whole numbers, as an array of those. DataError for a missing value, for
+    numbers beside truth values (which NumPy makes numbers of), and for floats."""
+    cells = np.asarray(value, object) if array.dtype.kind in "Oiub" else array
+    for i, cell in enumerate(cells.tolist()) if cells.dtype == object else ():
+        if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+            mend = "Say of each, as with fillna(False)."
+            raise DataError(compose(name, expected, f"a missing value, {show(cell)}, at {i}", mend))
+    kinds = {isinstance(cell, (bool, np.bool_)) for cell in cells.tolist()}
+    if len(kinds) > 1:
+        raise DataError(compose(name, expected, f"truth values beside others: {show(value)}"))
+    if array.dtype.kind == "f" and len(array):
+        mend = "Cast whole numbers: array.astype(int)." if (array == np.floor(array)).all() else ""
+        if len(array) == limit and np.isin(array, (0.0, 1.0)).all():
+            mend = "Cast a mask: array.astype(bool)."
+        raise DataError(compose(name, expected, f"floats, {show(array.tolist())}", mend))
+    if array.dtype.kind == "O" and all(isinstance(cell, (bool, np.bool_)) or is_whole(cell) for cell in cells.tolist()):
+        try:
+            return array.astype(bool if kinds == {True} else np.int64)
+        except OverflowError:
+            return array
+    return array
+
+
+def _taken_for_a_mask(name: str, limit: int, what: str) -> DataError:
+    """The error about whole numbers that look like a mask: as numbers they would be rows 0 and 1, again and again."""
+    mend = "Cast a mask: array.astype(bool)."
+    if what == "row":
+        mend += " Rows 0 and 1 alone: name them once each, and count them by sample_weight."
+    expected = f"{what} numbers, or a mask of {limit} truth values"
+    return DataError(compose(name, expected, f"{limit} whole numbers that are all 0 or 1", mend))

@@ -1,47 +1,66 @@
 """Validation of X and y: from whatever users hold to what backends take, without needless copies.
 
 X stays where it is when its dtype is the pool's and each row is contiguous (memory-mapped, read-only, or a block of
-columns of a wider table); otherwise it is cast once. y is cast once, one line per target.
+columns of a wider table); otherwise it is cast once. y is copied once, one line per target.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from pmlp_np import checks
-from pmlp_np.backends.base import Rows
+from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.labels import Names, at_cell, require_names
+from pmlp_np.data.precision import Columns
 from pmlp_np.data.sets import Sets
 from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.formulas.losses import Loss
 
 # Rows are checked for NaN and infinity in pieces of about this many elements, so that no large mask is made.
 _PIECE = 1 << 20
+# A check of numbers as they came and as they were cast, (n, columns) both.
+Check = Callable[[np.ndarray, np.ndarray, Columns], None]
 
 
-def as_features(X: Any, n_features: int, dtype: np.dtype, name: str = "X") -> np.ndarray:
+def as_features(
+    X: Any,
+    n_features: int,
+    dtype: np.dtype,
+    name: str = "X",
+    names: Names | None = None,
+    source: str = "pool.feature_names_in_",
+    check: Check | None = None,
+) -> np.ndarray:
     """X as (n_samples, n_features) of the dtype, rows contiguous and finite.
 
-    Raises DataError (shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (the cast would not
-    fit).
+    names: what its columns must be called, where it is a frame; source: the expression that gives them, for errors.
+    check: is called where X was cast.
+
+    Raises DataError (names, shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (the cast would
+    not fit).
     """
+    require_names(names, X, name, source)
     if type(X) is np.ndarray and X.dtype == dtype and X.ndim == 2 and X.shape[1] == n_features and len(X):
-        x = X
+        given = x = X
     else:
-        x = _checked_features(X, n_features, name)
+        given = x = _checked_features(X, n_features, name)
     if not (x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned):
         x = _in_rows(x, dtype, name)
-    _require_finite(x, name)
+    _require_finite(x, name, X, names)
+    if check is not None:
+        check(given, x, Columns(name, X, names))
     return x
 
 
 def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
     """X as an array of numbers, (n_samples, n_features)."""
-    x = _as_numbers(X, name)
+    x = as_numbers(X, name)
     if x.ndim != 2:
-        mend = "One feature: X.reshape(-1, 1). One sample: X.reshape(1, -1)." if x.ndim == 1 else ""
+        array = name if hasattr(X, "reshape") else f"np.asarray({name})"
+        mend = f"One feature: {array}.reshape(-1, 1). One sample: {array}.reshape(1, -1)." if x.ndim == 1 else ""
         raise DataError(compose(name, f"shape (n_samples, {n_features})", str(x.shape), mend))
     if x.shape[1] != n_features:
         mend = "The pool was made with n_features=" + str(n_features) + "."
@@ -61,12 +80,22 @@ def _in_rows(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
         return _dense(x, dtype)
 
 
-def as_targets(y: Any, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dtype, name: str = "y") -> np.ndarray:
+def as_targets(
+    y: Any,
+    n_samples: int,
+    n_outputs: int,
+    loss: Loss,
+    dtype: np.dtype,
+    name: str = "y",
+    check: Check | None = None,
+) -> np.ndarray:
     """y as (n_targets, n_samples) of the dtype: a line per output, or one line of labels.
+
+    check: is called with targets that are values, neither labels nor probabilities.
 
     Raises DataError: shape, type, NaN or infinity, a label that is no class, a probability outside 0 ... 1.
     """
-    values = _as_numbers(y, name, mend=_label_mend(loss))
+    values = as_numbers(y, name, _label_mend(loss), _class_mend(loss, name))
     per_row = 1 if loss.targets == "labels" else n_outputs
     if values.shape == (n_samples,) and per_row == 1:
         values = values[:, None]
@@ -75,8 +104,9 @@ def as_targets(y: Any, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dty
         mend = "" if values.ndim and len(values) == n_samples else "X and y must have as many rows."
         raise DataError(compose(name, expected, str(values.shape), mend))
     with np.errstate(over="ignore"):
-        lines = _dense(values.T, dtype)
-    _require_finite(lines.T, name)
+        # A copy in any case: what is checked here is not to change while it is trained on.
+        lines = np.array(values.T, dtype, order="C")
+    _require_finite(lines.T, name, y)
     if loss.targets == "labels":
         bad = (values != np.floor(values)) | (values < 0) | (values >= n_outputs)
         _refuse(
@@ -92,16 +122,9 @@ def as_targets(y: Any, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dty
     elif loss.least_target is not None:
         bad = np.any(values < loss.least_target, axis=1)
         _refuse(bad, values, name, f"values of at least {loss.least_target:g}", f"The loss is {loss.name}.")
+    if check is not None and loss.targets not in ("labels", "probabilities"):
+        check(values, lines.T, Columns(name, y, only=True))
     return lines
-
-
-def as_rows(
-    X: Any, y: Any, n_features: int, n_outputs: int, loss: Loss, dtype: np.dtype, names: tuple[str, str] = ("X", "y")
-) -> Rows:
-    """Checked features and targets together, the same for all members."""
-    x = as_features(X, n_features, dtype, names[0])
-    y = as_targets(y, len(x), n_outputs, loss, dtype, names[1])
-    return Rows([x], y, len(y))
 
 
 def feature_sets(x: np.ndarray, features: Sets | None) -> list[np.ndarray]:
@@ -120,135 +143,40 @@ def feature_sets(x: np.ndarray, features: Sets | None) -> list[np.ndarray]:
 
 
 def as_target_sets(
-    targets: Any, ids: np.ndarray, n_samples: int, n_outputs: int, loss: Loss, dtype: np.dtype
+    targets: Any,
+    ids: np.ndarray,
+    n_samples: int,
+    n_outputs: int,
+    loss: Loss,
+    dtype: np.dtype,
+    check: Check | None = None,
 ) -> np.ndarray:
     """Each member's own targets, (n_members * n_targets, n_samples) of the dtype. Raises DataError."""
-    values = _as_numbers(targets, "targets", mend=_label_mend(loss))
+    values = as_numbers(targets, "targets", _label_mend(loss))
     if values.ndim not in (2, 3) or len(values) != len(ids):
         shape = f"({len(ids)}, {n_samples}" + (", n_outputs)" if n_outputs > 1 else ")")
         raise DataError(compose("targets", f"shape {shape}: one set for each member", str(values.shape)))
-    return np.concatenate(
+    lines = np.concatenate(
         [
             as_targets(each, n_samples, n_outputs, loss, dtype, f"targets of member {id}")
             for id, each in zip(ids.tolist(), values, strict=True)
         ]
     )
-
-
-def weigh(
-    rows: Rows, sample_weight: Any, class_weight: Any, ids: np.ndarray, loss: Loss, n_outputs: int, dtype: np.dtype
-) -> None:
-    """Put the weights of samples into `rows`: those given, times those of their classes.
-
-    Raises DataError: shape, type, negative or not finite, none above zero among a member's rows, unknown classes.
-    """
-    if sample_weight is None and class_weight is None:
-        return
-    n, n_members = rows.n, len(ids)
-    weights = np.ones((1, n))
-    if sample_weight is not None:
-        given = _as_numbers(sample_weight, "sample_weight").astype(np.float64)
-        if given.shape not in ((n,), (n_members, n)):
-            expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"
-            raise DataError(compose("sample_weight", expected, str(given.shape)))
-        weights = given.reshape(-1, n)
-        bad = ~(np.isfinite(weights) & (weights >= 0))
-        if bad.any():
-            place = np.argwhere(bad)[0]
-            at = place[1:] if len(weights) == 1 else place
-            got = f"{weights[tuple(place)]} at {at.tolist()}"
-            raise DataError(compose("sample_weight", "finite numbers, at least 0", got))
-    of: np.ndarray | None = None if len(weights) == 1 else np.arange(n_members)
-    if class_weight is not None:
-        weights, of = _by_class(rows, weights, of, class_weight, ids, loss, n_outputs)
-    lines = weights.astype(dtype)
-    rows.weights, rows.weight_of = np.ascontiguousarray(lines), of
-    rows.weight_factor = _scales(rows, lines, of, ids)
-
-
-def _scales(rows: Rows, lines: np.ndarray, of: np.ndarray | None, ids: np.ndarray) -> np.ndarray:
-    """What makes the mean weight of each member's rows 1, float64: from exact sums, so that no order matters."""
-    scales: dict[tuple[int, int], float] = {}
-    found = np.empty(len(ids))
-    for i, id in enumerate(ids.tolist()):
-        key = (0 if of is None else int(of[i])), (0 if rows.rows is None else int(rows.rows.of[i]))
-        if key not in scales:
-            own = lines[key[0]] if rows.rows is None else lines[key[0]][rows.rows.arrays[key[1]]]
-            total = math.fsum(own.tolist())
-            if not total > 0:
-                raise DataError(compose(f"sample_weight of member {id}", "a row that counts", "zeros alone"))
-            scales[key] = len(own) / total
-        found[i] = scales[key]
-    return found
-
-
-def _by_class(
-    rows: Rows,
-    weights: np.ndarray,
-    of: np.ndarray | None,
-    class_weight: Any,
-    ids: np.ndarray,
-    loss: Loss,
-    n_outputs: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Weights times those of the rows' classes, and which of them each member has."""
-    if loss.targets != "labels" or rows.targets is not None or rows.y is None:
-        mend = "Use sample_weight."
-        raise DataError(compose("class_weight", "cross-entropy and targets that all members share", loss.name, mend))
-    labels = rows.y[0].astype(np.int64)
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        # As scikit-learn: rows / (classes * rows of the class), over the rows that the member trains on.
-        row_sets = [np.arange(rows.n)] if rows.rows is None else rows.rows.arrays
-        tables = []
-        for own in row_sets:
-            counts = np.bincount(labels[own], minlength=n_outputs)
-            present = np.count_nonzero(counts)
-            tables.append(len(own) / (present * np.maximum(counts, 1)))
-        set_of = np.zeros(len(ids), np.int64) if rows.rows is None else rows.rows.of
-    else:
-        tables, set_of = [_class_table(class_weight, n_outputs)], np.zeros(len(ids), np.int64)
-    if len(tables) == 1:
-        return weights * tables[0][labels], of
-    if of is None:
-        return np.stack([weights[0] * table[labels] for table in tables]), set_of
-    return np.stack([weights[of[i]] * tables[set_of[i]][labels] for i in range(len(ids))]), np.arange(len(ids))
-
-
-def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
-    """The weight of each class."""
-    table = np.ones(n_outputs)
-    pairs = class_weight.items() if isinstance(class_weight, dict) else None
-    expected = "'balanced', or a dict from class numbers to numbers of at least 0"
-    if pairs is None:
-        raise DataError(compose("class_weight", expected, show(class_weight)))
-    for label, weight in pairs:
-        good = checks.is_whole(label) and 0 <= label < n_outputs and checks.is_number(weight)
-        if not good or not 0 <= weight < float("inf"):
-            got = f"{show(label)}: {show(weight)}"
-            raise DataError(compose("class_weight", f"{expected}; classes are 0 to {n_outputs - 1}", got))
-        table[label] = weight
-    return table
+    if check is not None and loss.targets not in ("labels", "probabilities"):
+        given = values.reshape(len(ids), n_samples, -1).transpose(1, 0, 2).reshape(n_samples, len(lines))
+        check(given, lines.T, Columns("targets", targets, members=ids))
+    return lines
 
 
 def _label_mend(loss: Loss) -> str:
     return "Number the classes: np.unique(y, return_inverse=True)[1]." if loss.targets == "labels" else ""
 
 
-def _as_numbers(values: Any, name: str, mend: str = "") -> np.ndarray:
-    if values is None:
-        raise DataError(compose(name, "an array", "None"))
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise DataError(compose(name, "rows of equal length", show(values))) from None
-    if array.dtype == object:
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise DataError(compose(name, "numbers", f"objects such as {show(array.flat[0])}", mend)) from None
-    if array.dtype.kind not in "fiub":
-        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", mend))
-    return array
+def _class_mend(loss: Loss, name: str) -> str:
+    """What helps where targets that are no class numbers are names of classes."""
+    number = f"np.unique({name}, return_inverse=True)[1]"
+    two = f"Two classes are 0 and 1: {number}."
+    return two if loss.targets == "probabilities" else f'Classes take loss="cross_entropy" and numbers: {number}.'
 
 
 def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -256,7 +184,8 @@ def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def _require_finite(x: np.ndarray, name: str) -> None:
+def _require_finite(x: np.ndarray, name: str, X: Any = None, names: Names | None = None) -> None:
+    """Raise DataError where x has NaN or infinity. X or else names: what its columns are called."""
     rows = max(1, _PIECE // max(1, x.shape[1]))
     for start in range(0, len(x), rows):
         piece = x[start : start + rows]
@@ -266,10 +195,15 @@ def _require_finite(x: np.ndarray, name: str) -> None:
         finite = np.isfinite(piece)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
-            at = f"[{start + row}, {column}]" if x.shape[1] > 1 else f"[{start + row}]"
+            place = (start + row, column) if x.shape[1] > 1 else (start + row,)
             mend = "Fill or drop missing values first; scale what does not fit the dtype."
             raise DataError(
-                compose(name, f"finite {x.dtype.name} numbers", f"{x[start + row, column]} in {name}{at}", mend)
+                compose(
+                    name,
+                    f"finite {x.dtype.name} numbers",
+                    f"{x[start + row, column]} in {at_cell(name, place, X, names)}",
+                    mend,
+                )
             )
 
 

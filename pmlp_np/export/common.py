@@ -12,8 +12,9 @@ import numpy as np
 from pmlp_np.ensemble import Ensemble
 from pmlp_np.errors import DataError, compose, show
 from pmlp_np.formulas.reading import Reading
-from pmlp_np.mlp import MLP
+from pmlp_np.mlp import MLP, require_finite
 
+_UNUSABLE = "Export another member."
 _TO_INSTALL = {"torch": "pip install torch"}
 
 
@@ -29,8 +30,12 @@ def needed(package: str) -> ModuleType:
 
 
 def members_of(model: MLP | Ensemble) -> list[tuple[float, MLP]]:
-    """(weight, network) of all networks whose mean the model is."""
-    return model.members() if isinstance(model, Ensemble) else [(1.0, model)]
+    """(weight, network) of all networks whose mean the model is. DataError where one has weights that are not finite:
+    other systems make labels of NaN."""
+    members = model.members() if isinstance(model, Ensemble) else [(1.0, model)]
+    for i, (_, mlp) in enumerate(members):
+        require_finite(f"network {i}" if isinstance(model, Ensemble) else "the network", mlp, _UNUSABLE)
+    return members
 
 
 def checked_input_names(names: Any, n_features: int) -> list[str] | None:
@@ -47,6 +52,11 @@ def checked_input_names(names: Any, n_features: int) -> list[str] | None:
         if name in found[:i]:
             raise DataError(compose(f"input_names[{i}]", "a name that no other column has", show(name)))
     return [str(name) for name in found]
+
+
+def input_names_of(model: MLP | Ensemble, names: Any) -> list[str] | None:
+    """The names given for the columns, else those that the model has of the frame that it was trained on, else None."""
+    return checked_input_names(model.feature_names_in_ if names is None else names, model.n_features)
 
 
 def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] | list[int] | None:

@@ -60,7 +60,7 @@ def _folded(mlp: MLP, inputs: Any, outputs: Any) -> MLP:
             mend = "Scales are too small or shifts too large."
             raise DataError(compose("folded weights", f"finite {mlp.dtype} numbers", "others", mend))
     n_columns = None if mlp.features is None else mlp.n_features
-    return MLP(rounded[0], rounded[1] if bias else None, mlp.activation, mlp._loss, mlp.features, n_columns)
+    return MLP(rounded[0], rounded[1] if bias else None, mlp.activation, mlp._loss, mlp.features, n_columns, mlp._names)
 
 
 def as_pair(name: str, given: Any, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.export.common import checked_class_names, checked_input_names, members_of, needed
+from pmlp_np.export.common import checked_class_names, input_names_of, members_of, needed
 from pmlp_np.export.tracing import Argument, traced
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
@@ -67,7 +67,7 @@ def to_onnx(
     """An onnx.ModelProto; arguments, outputs and errors are those of `MLP.to_onnx`."""
     onnx = needed("onnx")
     reading = reading_of(model._loss)
-    names = checked_input_names(input_names, model.n_features)
+    names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     graph = _Graph(onnx, model.dtype)
     members = []
@@ -250,6 +250,33 @@ def _values(
     return outputs
 
 
+def _defined(graph: _Graph, reading: Reading, raws: list[str], n_raw: int) -> str:
+    """Whether labels are made of numbers, in their shape. Operators may drop NaN, so that raw outputs tell, and not
+    what is made of them."""
+    found = []
+    for raw in raws:
+        if reading.link == "softmax":
+            # As of `Loss.predictions`: none is NaN or infinity, and not all are minus infinity.
+            below = graph.add("Cast", graph.add("Less", raw, graph.number(np.inf)), to=graph.onnx.TensorProto.FLOAT)
+            above = graph.add("Cast", graph.add("Greater", raw, graph.number(-np.inf)), to=graph.onnx.TensorProto.FLOAT)
+            all_below = graph.add("ReduceMin", below, axes=[1], keepdims=0)
+            any_above = graph.add("ReduceMax", above, axes=[1], keepdims=0)
+            found.append(graph.add("Cast", graph.add("Mul", all_below, any_above), to=graph.onnx.TensorProto.BOOL))
+        else:
+            of_labels = graph.columns(raw, 0) if n_raw == 1 else raw
+            found.append(graph.add("Equal", of_labels, of_labels))
+    while len(found) > 1:
+        found = [graph.add("And", found[0], found[1]), *found[2:]]
+    return found[0]
+
+
+def _no_class(classes: Any) -> Any:
+    """What the label is called where there is none, unlike any class."""
+    if isinstance(classes[0], str):
+        return next(name for name in ("", "NaN", "not a number", "no label " + "".join(classes)) if name not in classes)
+    return -1 if -1 not in classes else min(classes) - 1
+
+
 def _classes(
     graph: _Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int, classes: Any
 ) -> dict[str, tuple[str, Any, list[Any]]]:
@@ -268,9 +295,11 @@ def _classes(
         else:
             shape.append(n_raw)
         label = graph.add("Cast", graph.add("Greater", scores, graph.number(threshold)), to=types.INT64)
-    kind = types.INT64
+    defined, kind = _defined(graph, reading, [raw for _, raw in members], n_raw), types.INT64
+    undefined = -1 if classes is None else len(classes)
+    label = graph.add("Where", defined, label, graph.whole(undefined))
     if classes is not None:
-        names = np.array(classes, object if isinstance(classes[0], str) else np.int64)
+        names = np.array([*classes, _no_class(classes)], object if isinstance(classes[0], str) else np.int64)
         label = graph.add("Gather", graph.array("class_names", names), label, axis=0)
         kind = types.STRING if isinstance(classes[0], str) else kind
     return {"label": (label, kind, shape), "probabilities": (probabilities, element, [_ROWS, n_raw])}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.ensemble import Ensemble
-from pmlp_np.export.common import checked_class_names, checked_input_names, members_of
+from pmlp_np.export.common import checked_class_names, input_names_of, members_of
 from pmlp_np.export.python_formulas import NUMPY_FUNCTIONS, function_texts
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.mlp import MLP
@@ -27,10 +27,10 @@ def to_python(
 ) -> str:
     """The file's text; arguments and errors are those of `MLP.to_python`."""
     reading = reading_of(model._loss)
-    names = checked_input_names(input_names, model.n_features)
+    names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     single = model if isinstance(model, MLP) else None
-    writer = _Writer(model, reading, classes is not None)
+    writer = _Writer(model, reading, names is not None, classes is not None)
     # It stands in the docstring as a module's name, which not every file's name can be.
     name = "model" if path is None or not Path(path).stem.isidentifier() else Path(path).stem
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
@@ -85,8 +85,8 @@ import numpy as np'''
 class _Writer:
     """Texts of the functions that predict."""
 
-    def __init__(self, model: MLP | Ensemble, reading: Reading, has_names: bool) -> None:
-        self.model, self.reading, self.has_names = model, reading, has_names
+    def __init__(self, model: MLP | Ensemble, reading: Reading, has_columns: bool, has_names: bool) -> None:
+        self.model, self.reading, self.has_columns, self.has_names = model, reading, has_columns, has_names
         self.single = isinstance(model, MLP)
         self.n_raw, self.n_columns = model.n_raw_outputs, model.n_features
         self.n = self.n_raw // reading.heads
@@ -106,8 +106,8 @@ class _Writer:
             name = "identity" if k == last else mlp.activation[k]
             step = z if name == "identity" else f"{NUMPY_FUNCTIONS.get(name, name)}({z})"
             lines.append(f"return {step}" if k == last else f"a = {step}")
-        shape = f"(n_samples, {self.n_raw})"
-        return [_checked(mlp), _function("forward", f"Raw outputs {shape} of X (n_samples, {self.n_columns}).", lines)]
+        said = f"Raw outputs (n_samples, {self.n_raw}) of X (n_samples, {self.n_columns})."
+        return [_checked(mlp, self.has_columns), _function("forward", said, lines)]
 
     def members(self) -> list[str]:
         """Raw outputs of an ensemble's members, and their mean."""
@@ -127,7 +127,7 @@ class _Writer:
         if cast:
             total = total.replace("w * part ", "w * part.astype(np.float64) ") + cast
         texts = [
-            _checked(self.model),
+            _checked(self.model, self.has_columns),
             _function("members_forward", f"Raw outputs (n_samples, {self.n_raw}) of each member, a list.", lines),
             _function("mean", "The mean of arrays, one for each member.", [f"return {total}"], quiet=False),
         ]
@@ -195,14 +195,23 @@ class _Writer:
                 texts.append("\n".join(["def softmax(raw):", *(f"    {step}" for step in steps)]))
             lines = [f"return mean([{self.reading.link}(raw) for raw in members_forward(X)])"]
         scores, threshold = ("forward(X)", "0.0") if self.single else ("predict_proba(X)", "0.5")
+        undefined = "~np.isfinite(scores.max(axis=1))" if softmax else "np.isnan(scores).any(axis=1)"
         if softmax:
-            label = f"np.argmax({scores}, axis=1)"
+            label = "np.argmax(scores, axis=1)"
         else:
-            label = f"({scores}{'[:, 0]' if one else ''} > {threshold}).astype(np.int64)"
+            label = f"(scores{'[:, 0]' if one else ''} > {threshold}).astype(np.int64)"
         if self.has_names:
             label = f"CLASSES[{label}]"
+        lines_of_labels = [
+            f"scores = {scores}",
+            f"undefined = np.flatnonzero({undefined})",
+            "if len(undefined):",
+            '    raise ValueError(f"X: outputs of row {undefined[0]} are not numbers: no label can be made of them")',
+            f"return {label}",
+        ]
+        said_of_labels = f"{self.what.capitalize()} {self.shape}. ValueError where outputs are not numbers."
         texts += [
-            _function("predict", f"{self.what.capitalize()} {self.shape}.", [f"return {label}"]),
+            _function("predict", said_of_labels, lines_of_labels),
             _function("predict_proba", said, lines),
         ]
         return texts
@@ -216,9 +225,16 @@ def _function(name: str, said: str, lines: list[str], quiet: bool = True) -> str
     return "\n".join([*head, f"def {name}({argument}):", *(f"    {line}" for line in body)])
 
 
-def _checked(model: MLP | Ensemble) -> str:
+def _checked(model: MLP | Ensemble, has_columns: bool) -> str:
+    by_name = """
+    names = list(getattr(X, "columns", COLUMNS))
+    if names != COLUMNS and all(isinstance(name, str) for name in names):
+        raise ValueError(f"X: expected columns {', '.join(COLUMNS)}, got {', '.join(names)}; X[COLUMNS] may help")"""
+    refused = "another shape, masked entries" + (", other columns" if has_columns else "")
     return f'''def checked(X):
-    """X as an array (n_samples, {model.n_features}). ValueError for another shape."""
+    """X as an array (n_samples, {model.n_features}). ValueError for {refused}."""
+    if np.ma.is_masked(X):
+        raise ValueError("X: expected numbers without masked entries"){by_name if has_columns else ""}
     X = np.asarray(X, np.{model.dtype})
     if X.ndim != 2 or X.shape[1] != {model.n_features}:
         raise ValueError(f"X: expected shape (n_samples, {model.n_features}), got {{X.shape}}")

@@ -20,6 +20,7 @@ _INSTEAD = "Use to_python, to_onnx or to_torch."
 def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
     """A fitted estimator; arguments and errors are those of `MLP.to_sklearn`."""
     needed("sklearn")
+    members = members_of(model)
     reading = reading_of(model._loss)
     if reading.heads > 1:
         _cannot("loss", "one raw output per output", f"{reading.heads} ({model.loss})")
@@ -31,7 +32,6 @@ def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
         _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n}")
     from sklearn.ensemble import VotingClassifier, VotingRegressor
 
-    members = members_of(model)
     # The inner estimators of a VotingClassifier know classes by number.
     inner = None if labels is None else np.arange(len(labels))
     order = None if labels is None else np.argsort(labels, kind="stable")
@@ -49,6 +49,8 @@ def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
 
     voting.estimators_ = [estimator for _, estimator in estimators]
     voting.named_estimators_ = Bunch(**dict(estimators))
+    if (names := model.feature_names_in_) is not None:
+        voting.feature_names_in_ = names
     return voting
 
 
@@ -106,6 +108,8 @@ def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.
     estimator.coefs_, estimator.intercepts_ = coefs, intercepts
     estimator.n_features_in_, estimator.n_outputs_ = mlp.n_features, coefs[-1].shape[1]
     estimator.n_layers_ = len(coefs) + 1
+    if (names := mlp.feature_names_in_) is not None:
+        estimator.feature_names_in_ = names
     # What further training (partial_fit, warm_start) goes on from.
     estimator.n_iter_, estimator.t_, estimator.loss_curve_, estimator.best_loss_ = 0, 0, [], np.inf
     estimator._no_improvement_count = 0

@@ -176,12 +176,14 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def predict(self, x: torch.Tensor) -> torch.Tensor:
-        """Values (n_samples,) for one output, else (n_samples, n_outputs); or labels, int64."""
+        """Values (n_samples,) for one output, else (n_samples, n_outputs); or labels, int64, -1 where outputs are no
+        numbers."""
         raw = self(x)
         if self.link == "softmax":
-            return raw.argmax(1)
+            top, label = raw.max(1)
+            return torch.where(torch.isfinite(top), label, -1)
         if self.link == "sigmoid":
-            return _squeezed((raw > 0).to(torch.int64))
+            return _squeezed(torch.where(torch.isnan(raw), -1, (raw > 0).to(torch.int64)))
         values = raw[:, self.value_head :: self.heads]
         return _squeezed(torch.exp(values) if self.link == "exp" else values)
 

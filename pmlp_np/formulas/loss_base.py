@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.errors import DataError, UndefinedLabelError, compose, listed, show
 from pmlp_np.formulas import vocabulary as v
 from pmlp_np.formulas.options import Range
 
@@ -100,11 +100,32 @@ class Loss:
             return np.moveaxis(self.link(np.moveaxis(raw, -1, 0)), 0, -1)
 
     def predictions(self, raw: np.ndarray) -> np.ndarray:
-        """Predictions in the target's own space. Labels are int64. One output: its axis is dropped."""
+        """Predictions in the target's own space. Labels are int64. One output: its axis is dropped.
+
+        Raises UndefinedLabelError where labels would be made of outputs of which no probabilities can be made.
+        """
+        if self.has_probabilities:
+            self._require_labels(raw)
+            return self.labels(raw)
+        found = self.values(raw)
+        return found[..., 0] if found.shape[-1] == 1 else found
+
+    def labels(self, raw: np.ndarray) -> np.ndarray:
+        """Labels as `predictions` returns them, of losses on labels; any where outputs are no numbers."""
         if self.targets == "labels":
             return np.argmax(raw, axis=-1)
-        found = self.values(raw) if self.targets == "values" else (raw > 0.0).astype(np.int64)
+        found = (raw > 0.0).astype(np.int64)
         return found[..., 0] if found.shape[-1] == 1 else found
+
+    def _require_labels(self, raw: np.ndarray) -> None:
+        # Of a softmax the largest output must be a number, which NaN and infinity are not: NaN is the maximum of any.
+        undefined = ~np.isfinite(raw.max(axis=-1)) if self.targets == "labels" else np.isnan(raw).any(axis=-1)
+        if undefined.any():
+            places = np.argwhere(undefined)
+            rows = np.unique(places[:, -1])
+            got = f"NaN or infinity in {len(rows):,} of {raw.shape[-2]:,} rows ({listed(rows.tolist())})"
+            mend = "No label can be made of them: see forward and predict_proba, and scale X as in training."
+            raise UndefinedLabelError(compose("outputs", "numbers, to make labels of", got, mend), places)
 
     def standard_deviations(self, raw: np.ndarray) -> np.ndarray:
         """Predicted standard deviations, shaped like predictions. DataError if there are none."""

@@ -296,4 +296,8 @@ def from_plain(plain: Any) -> Loss:
     if not isinstance(plain, dict):
         return as_loss(plain)
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    return type(as_loss(given.pop("name")))(**given)
+    kind = type(as_loss(given.pop("name", None)))
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise DataError(compose("loss", f"parameters of {kind.__name__}", show(plain))) from error

@@ -152,7 +152,7 @@ OPTIONS: dict[str, Option] = {
             "schedule_epochs",
             0.0,
             "Epochs after which a schedule is at its end (cosine: starts again), counted from the end of the warm-up. "
-            "0: as many as the first fit is given, less the warm-up.",
+            "0: as many as the first fit is given, less the warm-up; calls of partial_fit then go on from its end.",
             "t = epochs since the warm-up / schedule_epochs",
             limits=Range(0.0),
         ),

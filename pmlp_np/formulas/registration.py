@@ -138,6 +138,10 @@ class RegisteredLoss(Loss):
     score_grows: bool = False
     registered = True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name, as in files: each process enters its own formulas.
+        return registered_loss, (self.name,)
+
     @property
     def heads(self) -> int:
         return self.own_heads
@@ -163,6 +167,14 @@ class RegisteredLoss(Loss):
             return raw if self.heads == 1 else np.ascontiguousarray(np.moveaxis(heads[0], 0, -1))
         with np.errstate(all="ignore"):
             return np.moveaxis(self.own_link(heads), 0, -1)
+
+
+def registered_loss(name: str) -> Loss:
+    """The loss that has been entered under this name. DataError where none has."""
+    if name not in LOSSES:
+        mend = "Enter it first: pm.register_loss."
+        raise DataError(compose("loss", "one that this process knows", show(name), mend))
+    return LOSSES[name]
 
 
 def _check_name(kind: str, name: Any, function: Any) -> None:

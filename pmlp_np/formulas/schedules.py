@@ -7,8 +7,9 @@ The rate of the step is learning_rate times
     else:               f of e = p - warmup_epochs, the epochs since the warm-up, and of t = e / length, at most 1,
 
 where length is `schedule_epochs`, or else what the warm-up leaves of the epochs that the member's first fit (or
-partial_fit, where that came first) was given: any epochs more find t = 1 (cosine: starts again). The warm-up counts the
-step itself, so that the first one is not lost. Reductions on a plateau come on top (see training).
+partial_fit, where that came first) was given: any epochs more find t = 1 (cosine: starts again), so that a loop of
+calls of partial_fit needs `schedule_epochs`. The warm-up counts the step itself, so that the first one is not lost.
+Reductions on a plateau come on top (see training).
 
 A schedule is `function(time, o)`: from the Time and the member's options `o` to the factor. To add one, write it here,
 enter it in SCHEDULES, and its name in options.SCHEDULE_NAMES.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from pmlp_np.errors import FileFormatError, compose, show
+from pmlp_np.errors import FileFormatError, SpecError, compose, show
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names, hyperparameter_range
@@ -76,16 +76,18 @@ def name_tables() -> dict[str, np.ndarray]:
     return tables | {f"{name}_names": np.array(option.choices) for name, option in OPTIONS.items() if option.choices}
 
 
-def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def read(columns: Mapping[str, Any], copy: bool = True) -> dict[str, np.ndarray]:
     """Columns and name tables of any version as columns of this one, every value checked.
+
+    Of options one row may stand for all members. copy: False takes the arrays over, and may change them.
 
     Raises FileFormatError for a column that is missing or damaged, and for a name in use that this version lacks.
     """
-    found = {name: _as_type(columns, name, dtype) for name, dtype in COLUMNS.items()}
+    found = {name: _as_type(columns, name, dtype, copy) for name, dtype in COLUMNS.items()}
     n, n_layers = len(found["bias"]), len(found["widths"])
     lengths = {"width_offsets": n + 1} | dict.fromkeys(PER_LAYER, n_layers)
     for name, column in found.items():
-        length = lengths.get(name, n)
+        length = 1 if name == "options" and len(column) == 1 else lengths.get(name, n)
         if len(column) != length or column.ndim != (2 if name in ("hyperparameters", "options") else 1):
             raise FileFormatError(compose(name, f"{length} entries", f"an array of shape {column.shape}", _DAMAGED))
     offsets = found["width_offsets"]
@@ -96,20 +98,58 @@ def read(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
     found["seed"] = np.where(found["has_seed"], found["seed"], np.uint64(0))
     found["hyperparameters"] = _read_hyperparameters(columns, found["optimizer"], found["hyperparameters"])
     found["options"] = _read_options(columns, found["options"])
+    if len(found["options"]) != n:
+        found["options"] = np.broadcast_to(found["options"], (n, found["options"].shape[1]))
     owners = np.repeat(np.arange(n), np.diff(offsets))
     _refuse(owners[(found["widths"] < 1) | (found["widths"] > MAX_WIDTH)], "hidden", f"widths from 1 to {MAX_WIDTH}")
     _refuse(np.flatnonzero(found["batch_size"] < 0), "batch_size", "at least 0")
     return found
 
 
-def _as_type(columns: Mapping[str, Any], name: str, dtype: type) -> np.ndarray:
-    """A copy of a column in its type, refused unless every value survives the cast."""
+def require_sound(columns: Mapping[str, np.ndarray]) -> None:
+    """Raise SpecError unless these are columns of one table of members: types, shapes, widths, and codes that this
+    version knows. What `pm.grid` and its like make is; a table that a caller puts together may not be."""
+
+    def refuse(name: str, expected: str, got: str) -> NoReturn:
+        mend = "Make specs with pm.grid, pm.sample or pm.Specs.from_members."
+        raise SpecError(compose(f"specs.{name}", expected, got, mend))
+
+    n, n_layers = len(columns["bias"]), len(columns["widths"])
+    shapes: dict[str, tuple[int, ...]] = {"width_offsets": (n + 1,), "widths": (n_layers,), "activations": (n_layers,)}
+    shapes |= {"hyperparameters": (n, len(HYPERPARAMETERS)), "options": (n, len(OPTIONS))}
+    for name, dtype in COLUMNS.items():
+        shape, column = shapes.get(name, (n,)), columns[name]
+        if column.dtype != dtype or column.shape != shape:
+            expected = f"an array of shape {shape}, {np.dtype(dtype)}"
+            refuse(name, expected, f"{column.shape}, {column.dtype}")
+    offsets = columns["width_offsets"]
+    if offsets[0] != 0 or offsets[-1] != n_layers or (np.diff(offsets) < 0).any():
+        refuse("width_offsets", f"offsets that grow from 0 to {n_layers}", "others")
+    ranges = {"widths": (1, MAX_WIDTH), "batch_size": (0, 2**62)}
+    ranges |= {name: (0, len(table) - 1) for name, (_, table) in _NAMED.items()}
+    for name, (low, high) in ranges.items():
+        column = columns[name]
+        if column.size and not low <= column.min() <= column.max() <= high:
+            refuse(name, f"numbers from {low} to {high}", f"{column.min()} to {column.max()}")
+    for name in ("hyperparameters", "options"):
+        column = columns[name][:1] if not columns[name].strides[0] else columns[name]
+        if not np.isfinite(column).all():
+            refuse(name, "finite numbers", "others")
+    for place, (name, option) in enumerate(OPTIONS.items()):
+        if option.choices and n:
+            codes = columns["options"][:, place]
+            if not 0 <= codes.min() <= codes.max() < len(option.choices) or (codes != np.floor(codes)).any():
+                refuse(f"options of {name}", f"whole numbers from 0 to {len(option.choices) - 1}", "others")
+
+
+def _as_type(columns: Mapping[str, Any], name: str, dtype: type, copy: bool) -> np.ndarray:
+    """A column in its type, refused unless every value survives the cast."""
     column = _column(columns, name)
     wanted = np.dtype(dtype)
     if not column.ndim or _KINDS.get(column.dtype.kind) != _KINDS[wanted.kind]:
         raise FileFormatError(compose(name, f"an array of {wanted}", f"one of {column.dtype}", _DAMAGED))
-    cast = column.astype(wanted)
-    if wanted.kind in "iu" and not np.array_equal(cast, column):
+    cast = column.astype(wanted, copy=copy)
+    if wanted.kind in "iu" and cast is not column and not np.array_equal(cast, column):
         raise FileFormatError(compose(name, f"numbers that {wanted} holds", "others", _DAMAGED))
     return cast
 
@@ -122,7 +162,10 @@ def _column(columns: Mapping[str, Any], name: str) -> np.ndarray:
 
 
 def _names(columns: Mapping[str, Any], key: str) -> list[str]:
-    return [str(name) for name in _column(columns, key).tolist()]
+    names = _column(columns, key)
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise FileFormatError(compose(key, "a list of names", f"{names.dtype} of shape {names.shape}", _DAMAGED))
+    return [str(name) for name in names.tolist()]
 
 
 def _recode(codes: np.ndarray, names: list[str], table: Mapping[str, Any], column: str) -> np.ndarray:
@@ -143,7 +186,7 @@ def _read_hyperparameters(columns: Mapping[str, Any], optimizer: np.ndarray, sto
     names = _names(columns, "hyperparameter_names")
     if stored.shape[1] != len(names):
         raise FileFormatError(compose("hyperparameters", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
-    values = _default_rows()[optimizer]
+    values = stored if names == list(HYPERPARAMETERS) else _default_rows()[optimizer]
     for name, column in zip(names, stored.T, strict=True):
         if name in HYPERPARAMETERS:
             place = HYPERPARAMETERS.index(name)
@@ -165,7 +208,7 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
     names = _names(columns, "option_names")
     if stored.shape[1] != len(names):
         raise FileFormatError(compose("options", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
-    values = np.tile(default_row(), (len(stored), 1))
+    values = stored if names == list(OPTIONS) else np.tile(default_row(), (len(stored), 1))
     for name, column in zip(names, stored.T, strict=True):
         option = OPTIONS.get(name)
         if option is None:
@@ -173,7 +216,9 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
                 raise FileFormatError(compose("options", f"one of {', '.join(OPTIONS)}", show(name), _OTHER_VERSION))
             continue
         if option.choices:
-            whole = np.array([_whole_or_none(number) for number in column], np.int64)
+            # Where it is no whole number, one that names nothing.
+            is_whole = (column == np.floor(column)) & (np.abs(column) < 2**31)
+            whole = np.where(is_whole, column, -1.0).astype(np.int64)
             table = dict.fromkeys(option.choices)
             column = _recode(whole, _names(columns, f"{name}_names"), table, name).astype(np.float64)
         elif option.limits is None:
@@ -183,11 +228,6 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
             _refuse(np.flatnonzero(~good), name, f"a finite number, {option.limits}")
         values[:, list(OPTIONS).index(name)] = column
     return values
-
-
-def _whole_or_none(number: float) -> int:
-    """The number as an integer; -1, which names nothing, where it is none."""
-    return int(number) if number == np.floor(number) and abs(number) < 2**31 else -1
 
 
 def _refuse(members: np.ndarray, field: str, expected: str) -> None:

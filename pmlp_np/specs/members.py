@@ -5,6 +5,7 @@ A million members are a few arrays, not a million objects: `Specs` makes a `Memb
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from pmlp_np.copying import own
 from pmlp_np.errors import SpecError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -22,6 +24,9 @@ from pmlp_np.specs import columns as spec_columns
 from pmlp_np.specs import fields as spec_fields
 from pmlp_np.specs.columns import COLUMNS, PER_LAYER, gather
 from pmlp_np.specs.fields import FIELDS, Choices
+
+# A sum of more would not be counted right in 64 bits.
+_MOST_PARAMETERS = 2.0**60
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -76,6 +81,11 @@ class Member:
         choices = {name: Choices([value], name) for name, value in arguments.items()}
         self._set(*Specs(**spec_fields.assemble(1, choices, {}))._values(0))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew, so that a copy is checked as every member is: a name may not be known where it is read.
+        arguments = {name: getattr(self, name) for name in FIELDS} | dict(self.options)
+        return _member_again, (type(self), arguments)
+
     def _set(self, *values: Any) -> None:
         for name, value in zip((*FIELDS, "options"), values, strict=True):
             object.__setattr__(self, name, value)
@@ -129,10 +139,17 @@ class Specs(Sequence[Member]):
     def __post_init__(self) -> None:
         # Where nobody uses an option, one row stands for all.
         defaults = np.array(default_row())
-        if self.options.strides[0] and (self.options == defaults).all():
+        unused = self.options.shape == (len(self.bias), len(defaults)) and bool((self.options == defaults).all())
+        if unused:
             object.__setattr__(self, "options", np.broadcast_to(defaults, self.options.shape))
-        for column in COLUMNS:
-            getattr(self, column).setflags(write=False)
+        for name in COLUMNS:
+            column = getattr(self, name)
+            # Compiled code reads columns by their addresses, row behind row: nobody else may hold their memory.
+            alone = type(column) is np.ndarray and column.flags.owndata and column.flags.c_contiguous
+            if not alone and not (unused and name == "options"):
+                column = np.array(column, order="C")
+                object.__setattr__(self, name, column)
+            column.setflags(write=False)
 
     @classmethod
     def from_members(cls, members: Iterable[Member]) -> Specs:
@@ -179,17 +196,31 @@ class Specs(Sequence[Member]):
         tables = list(tables)
         if not tables:
             return cls.from_members([])
-        columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS}
+        stacked = {name: [getattr(table, name) for table in tables] for name in COLUMNS}
+        columns = {name: np.concatenate(parts) for name, parts in stacked.items() if name != "options"}
+        columns["options"] = _stacked(stacked["options"])
         depths = np.concatenate([table.depths for table in tables])
         return cls(**columns | {"width_offsets": np.concatenate([[0], np.cumsum(depths)])})
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Specs:
+    def from_columns(cls, columns: Mapping[str, np.ndarray], copy: bool = True) -> Specs:
         """The table whose `columns()` these are, also where this version's tables of names have another order.
+
+        copy: False takes the arrays over instead of copying them.
 
         Raises FileFormatError for a missing or damaged column, and for names that this version doesn't know.
         """
-        return cls(**spec_columns.read(columns))
+        return cls(**spec_columns.read(columns, copy))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the columns and what codes mean; options that one row states for all are one row."""
+        columns = self.columns()
+        if not self.options.strides[0]:
+            columns["options"] = self.options[:1]
+        return _specs_again, (columns, len(self))
+
+    def __copy__(self) -> Specs:
+        return copy.deepcopy(self)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Plain arrays, no objects, from which `from_columns` makes the same table: columns, and the codes' names."""
@@ -210,7 +241,11 @@ class Specs(Sequence[Member]):
         places = np.arange(len(self))[index]
         if places.ndim != 1:
             raise IndexError(f"{show(index)} is no list of members")
-        columns = {name: getattr(self, name)[places] for name in COLUMNS if name not in (*PER_LAYER, "width_offsets")}
+        plain = [name for name in COLUMNS if name not in (*PER_LAYER, "width_offsets", "options")]
+        columns = {name: getattr(self, name)[places] for name in plain}
+        alike = not self.options.strides[0] and len(places)
+        shape = len(places), self.options.shape[1]
+        columns["options"] = np.broadcast_to(self.options[:1], shape) if alike else self.options[places]
         for name in PER_LAYER:
             columns[name], columns["width_offsets"] = gather(getattr(self, name), self.width_offsets, places)
         return Specs(**columns)
@@ -272,7 +307,9 @@ class Specs(Sequence[Member]):
         """The initializer that each member's weights are drawn by, (n,) int16, numbers in list(INITIALIZERS): its own,
         or what its parametrization says."""
         divided = self.option("parametrization") != 0.0
-        return np.where(divided, np.int16(list(INITIALIZERS).index("lecun_normal")), self.initializer)
+        start = np.where(divided, np.int16(list(INITIALIZERS).index("lecun_normal")), self.initializer)
+        start.setflags(write=False)
+        return start
 
     def hyperparameter(self, name: str) -> np.ndarray:
         """One hyperparameter of every member, (n,) float64; 0 where the optimizer lacks it.
@@ -300,7 +337,11 @@ class Specs(Sequence[Member]):
         n_features = np.broadcast_to(n_features, len(self))
         fan_in[self.width_offsets[:-1][has_layers]] = n_features[has_layers]
         bias = np.repeat(self.bias, self.depths)
-        totals = np.concatenate([[0], np.cumsum((fan_in + bias) * fan_out)])
+        layers = (fan_in + bias) * fan_out
+        if layers.sum(dtype=np.float64) > _MOST_PARAMETERS:
+            expected = "fewer than 2**60 parameters in all"
+            raise SpecError(compose("specs", expected, "more", "Train fewer or smaller members."))
+        totals = np.concatenate([[0], np.cumsum(layers)])
         last = n_features.astype(np.int64)
         last[has_layers] = fan_out[self.width_offsets[1:][has_layers] - 1]
         return np.diff(totals[self.width_offsets]) + (last + self.bias) * n_raw_outputs
@@ -345,6 +386,21 @@ class Specs(Sequence[Member]):
         )
 
 
+def _member_again(kind: type[Member], arguments: dict[str, Any]) -> Member:
+    return kind(**arguments)
+
+
+def _specs_again(columns: dict[str, np.ndarray], n: int) -> Specs:
+    """What `Specs.__reduce__` took apart. Codes are translated where this process knows other names, or in another
+    order."""
+    options = columns["options"]
+    columns = own(columns) | {"options": np.broadcast_to(own(options), (n, options.shape[1]))}
+    known = spec_columns.name_tables()
+    if all(np.array_equal(columns.get(key, ()), names) for key, names in known.items()):
+        return Specs(**{name: columns[name] for name in COLUMNS})
+    return Specs.from_columns(columns)
+
+
 def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:
     """The table of what a pool is made from: Specs as they are, one Member, or a list of Members.
 
@@ -361,6 +417,14 @@ def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:
     if not len(specs):
         raise SpecError(compose("specs", "at least one member", "none", "For example [pm.Member(hidden=64)]."))
     return specs
+
+
+def _stacked(options: list[np.ndarray]) -> np.ndarray:
+    """The options of all tables' members; one row for all where it serves all."""
+    first = options[0]
+    if all(len(each) and not each.strides[0] and np.array_equal(each[0], first[0]) for each in options):
+        return np.broadcast_to(first[:1], (sum(map(len, options)), first.shape[1]))
+    return np.concatenate(options)
 
 
 def _span(values: np.ndarray) -> str:

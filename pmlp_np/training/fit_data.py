@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pmlp_np.backends.base import Plan, Rows
+from pmlp_np.data import precision
+from pmlp_np.data.labels import names_of, require_same_rows
 from pmlp_np.data.sets import sets_of
-from pmlp_np.data.tables import as_features, as_rows, as_target_sets, as_targets, feature_sets, weigh
+from pmlp_np.data.tables import Check, as_features, as_target_sets, as_targets, feature_sets
+from pmlp_np.data.weights import (
+    EVALUATED,
+    Weights,
+    as_weights,
+    first_without_weight,
+    harmless,
+    put_weights,
+    times_class_weights,
+)
 from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.training.epochs import Settings
 from pmlp_np.training.measuring import require_measurable
@@ -26,32 +38,77 @@ class OwnData(NamedTuple):
     validation_rows: Any = None
 
 
-def rows_of(plan: Plan, X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> Rows:
-    """X and y, the same for all members, as a backend takes them; errors call them by these names."""
-    found = as_rows(X, y, plan.n_features, plan.n_outputs, plan.loss, plan.dtype, names)
-    found.x = feature_sets(found.x[0], plan.features)
-    return found
+_NAMES = ("X", "y", "sample_weight")
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What is asked of features and of targets, values before and after their cast; and what gives the names of the
+    columns in their order, for errors."""
+
+    features: Check | None = None
+    targets: Check | None = None
+    source: str = "pool.feature_names_in_"
+
+
+_NO_CHECKS = _Checks()
+
+
+def rows_of(
+    plan: Plan,
+    ids: np.ndarray,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    names: tuple[str, str, str] = _NAMES,
+    asked: _Checks = _NO_CHECKS,
+) -> tuple[Rows, Weights | None]:
+    """X and y, the same for the members `ids`, as a backend takes them, and the weights of rows, which are yet to be
+    put into them; errors call them by these names."""
+    x, weights = _features(plan, ids, X, sample_weight, names, asked)
+    without = None if weights is None else weights.without_of_all
+    kind = plan.n_outputs, plan.loss, plan.dtype
+    lines = as_targets(harmless(y, without), len(x), *kind, names[1], asked.targets)
+    require_same_rows(X, y, names[:2])
+    return Rows(feature_sets(x, plan.features), lines, len(lines)), weights
 
 
 def fit_data(
-    plan: Plan, ids: np.ndarray, X: Any, y: Any, validation_data: Any, own: OwnData, settings: Settings
+    plan: Plan,
+    ids: np.ndarray,
+    X: Any,
+    y: Any,
+    validation_data: Any,
+    own: OwnData,
+    settings: Settings,
+    first: bool = True,
 ) -> tuple[Rows, Rows | None]:
     """Training and, where there is any, validation data of a fit of the members `ids` with these settings.
 
+    first: whether this is all data that the members have seen. Only then do its columns show how far their values lie
+    apart, beside which the rounding of a cast is measured.
+
     Raises DataError where something doesn't fit, and MemoryNeededError where curves would not.
     """
-    data = _training_rows(plan, ids, X, y, own)
-    validation = None
+    data, weights = _training_rows(plan, ids, X, y, own, first)
+    everyone, validation = np.arange(len(ids)), None
     if own.validation_rows is not None:
         if validation_data is not None:
             raise DataError(compose("validation_rows", "None where validation_data is given", "both"))
         found = sets_of(own.validation_rows, ids, data.n, "validation_rows", "row")
         validation = Rows(data.x, data.y, data.n_targets, found, data.targets)
+        if weights is not None:
+            put_weights(validation, weights, ids, everyone, EVALUATED, " in validation_rows")
     elif validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-            raise DataError(compose("validation_data", "a pair (X, y)", show(validation_data)))
-        features, targets = validation_data
-        validation = rows_of(plan, features, targets, ("validation_data[0]", "validation_data[1]"))
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise DataError(compose("validation_data", "(X, y) or (X, y, sample_weight)", show(validation_data)))
+        names = "validation_data[0]", "validation_data[1]", "validation_data[2]"
+        features, targets, sample_weight = (*validation_data, None)[:3]
+        source = _NO_CHECKS.source if names_of(X) is None else "X.columns"
+        asked = _Checks(None, _require_range, source)
+        validation, weights = rows_of(plan, ids, features, targets, sample_weight, names, asked)
+        if weights is not None:
+            put_weights(validation, weights, ids, everyone, EVALUATED)
     elif settings.early_stopping:
         mend = "Pass validation_data=(X, y) or validation_rows: early stopping watches the loss on them."
         raise DataError(compose("validation_data", "data to stop early on", "None", mend))
@@ -62,8 +119,8 @@ def fit_data(
     if validation is not None:
         watch = watch_of(plan, settings)
         curves += len(watch.curves)
-        source, asked = ("validation_data[1]", None) if validation.rows is None else ("validation_rows", ids)
-        require_measurable(watch.metrics, plan, np.arange(len(ids)), validation, "metrics", source, asked)
+        source = "validation_data[1]" if validation.rows is None else "validation_rows"
+        require_measurable(watch.metrics, plan, everyone, validation, "metrics", source, ids)
     mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
     require_memory("epochs", 4 * len(ids) * curves * int(settings.epochs), mend)
     return data, validation
@@ -74,20 +131,70 @@ def watch_of(plan: Plan, settings: Settings) -> Watch:
     return Watch(plan.loss, tuple(settings.metrics), settings.monitor or "")
 
 
-def _training_rows(plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData) -> Rows:
-    """What members train on: all the same, or what `own` says."""
-    x = as_features(X, plan.n_features, plan.dtype)
-    kind = plan.n_outputs, plan.loss, plan.dtype
+def _training_rows(
+    plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, first: bool
+) -> tuple[Rows, Weights | None]:
+    """What members train on: all the same, or what `own` says; and the weights of rows without those of classes."""
+
+    def require_features(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+        precision.require_digits(given, cast, columns, _read_columns(plan))
+
+    asked = _Checks(require_features, _require_targets) if first else _Checks(None, _require_range)
     if own.targets is None:
-        lines = as_targets(y, len(x), *kind)
-        target_sets = None
-    elif y is not None:
-        raise DataError(compose("y", "None where targets is given", show(y)))
+        found, weights = rows_of(plan, ids, X, y, own.sample_weight, asked=asked)
     else:
-        lines = as_target_sets(own.targets, ids, len(x), *kind)
-        target_sets = np.arange(len(ids))
-    n_targets = len(lines) if target_sets is None else len(lines) // len(ids)
-    rows = None if own.rows is None else sets_of(own.rows, ids, len(x), "rows", "row")
-    found = Rows(feature_sets(x, plan.features), lines, n_targets, rows, target_sets)
-    weigh(found, own.sample_weight, own.class_weight, ids, plan.loss, plan.n_outputs, plan.dtype)
-    return found
+        found, weights = _rows_of_each(plan, ids, X, y, own, asked)
+    if own.rows is not None:
+        found.rows = sets_of(own.rows, ids, found.n, "rows", "row")
+    counted = weights
+    if own.class_weight is not None:
+        counted = times_class_weights(weights, own.class_weight, found, ids, plan.loss, plan.n_outputs)
+    if counted is not None:
+        put_weights(found, counted, ids, np.arange(len(ids)), plan.dtype)
+    return found, weights
+
+
+def _rows_of_each(
+    plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, asked: _Checks
+) -> tuple[Rows, Weights | None]:
+    """As `rows_of`, with targets of each member."""
+    x, weights = _features(plan, ids, X, own.sample_weight, _NAMES, asked)
+    if y is not None:
+        raise DataError(compose("y", "None where targets is given", show(y)))
+    without = None if weights is None or weights.without is None else weights.without
+    each = None if without is None else np.broadcast_to(without, (len(ids), len(x)))
+    kind = plan.n_outputs, plan.loss, plan.dtype
+    lines = as_target_sets(harmless(own.targets, each), ids, len(x), *kind, asked.targets)
+    return Rows(feature_sets(x, plan.features), lines, len(lines) // len(ids), None, np.arange(len(ids))), weights
+
+
+def _features(
+    plan: Plan, ids: np.ndarray, X: Any, sample_weight: Any, names: tuple[str, str, str], asked: _Checks
+) -> tuple[np.ndarray, Weights | None]:
+    """X and the weights of its rows, checked."""
+    try:
+        x = as_features(X, plan.n_features, plan.dtype, names[0], plan.names, asked.source, asked.features)
+    except DataError:
+        row = first_without_weight(X, sample_weight)
+        if row is None:
+            raise
+        hint = f"A weight of 0 leaves out the target alone: drop such rows from {', '.join(names[:2])} and {names[2]}."
+        expected = "finite numbers, also in rows of weight 0"
+        raise DataError(compose(names[0], expected, f"others in row {row}", hint)) from None
+    require_same_rows(X, sample_weight, (names[0], names[2]))
+    return x, as_weights(sample_weight, len(x), len(ids), names[2])
+
+
+def _read_columns(plan: Plan) -> np.ndarray | None:
+    """The columns of X that any member reads, None for all."""
+    return None if plan.features is None else np.unique(np.concatenate(plan.features.arrays))
+
+
+def _require_targets(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+    """Of the values that members learn: digits and squares."""
+    precision.require_digits(given, cast, columns)
+    _require_range(given, cast, columns)
+
+
+def _require_range(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+    precision.require_range(given, cast.dtype, columns)

@@ -1,6 +1,6 @@
 """Measuring: metrics of a pool's members on data of which each may see its own part, within a bound of memory.
 
-Weights of rows count in training alone: here, as in a backend's `evaluate`, all rows count the same.
+Rows of weight 0 are left out; other weights are divided by their mean, as in a backend's `evaluate`.
 """
 
 from __future__ import annotations
@@ -30,29 +30,37 @@ def require_measurable(
     data: Rows,
     argument: str,
     source: str,
-    ids: np.ndarray | None = None,
+    ids: np.ndarray,
 ) -> None:
     """Raise unless these metrics can be computed of these members on this data.
 
     DataError where one does not fit the loss (it names `argument`) or is not defined of targets (it names `source`, and
-    the member where `ids` (n_members,) are given); MemoryNeededError.
+    the member, by its `ids` (n_members,), where each has rows or weights of its own); MemoryNeededError.
     """
     names = list(names)
     for name in names:
         require_fit(argument, name, plan.loss, plan.n_outputs)
-    for places in _alike(members, _row_sets(data), data.targets) if names else ():
+    for places in _alike(members, _row_sets(data), data.weight_of, data.targets) if names else ():
         first = members[places[0]]
-        whose = source if ids is None else f"{source} of member {ids[first]}"
+        rows, weight = _counted(data, first)
+        whose = source if data.rows is None and data.weight_of is None else f"{source} of member {ids[first]}"
         for name in names:
-            METRICS[name].check(whose, plan.loss, plan.n_outputs, _targets_of(data, first), None)
+            METRICS[name].check(whose, plan.loss, plan.n_outputs, _targets_of(data, first, rows), weight)
     if all(follows_from_means(name, plan.loss, data.n_targets) for name in names):
         return
     itemsize = plan.dtype.itemsize
     n_rows = int(data.counts(plan.n_members)[members].max())
     of_one = n_rows * plan.n_raw_outputs * itemsize
-    gathered = 0 if data.rows is None else n_rows * sum(x.shape[1] for x in data.x) * itemsize
+    picks = data.rows is not None or (data.weights is not None and not data.weights.all())
+    gathered = n_rows * sum(x.shape[1] for x in data.x) * itemsize if picks else 0
     needed = gathered + JUDGING * min(len(members) * of_one, max(of_one, PIECE_BYTES))
     require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
+
+
+def finished_score(loss: Loss, means: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The loss's own score of members, (n,) float64, from the means of an evaluation; NaN where outputs are not all
+    numbers: what is counted right there is no label."""
+    return np.where(np.isnan(means[0]), np.nan, loss.finish(means[1]))
 
 
 def measured(
@@ -74,32 +82,38 @@ def measured(
     known = [name for name in found if follows_from_means(name, loss, data.n_targets)]
     rest = [name for name in found if name not in known]
     row_sets = _row_sets(data)
-    for places in _alike(members, row_sets, data.targets) if known else ():
-        y = _targets_of(data, members[places[0]])
+    for places in _alike(members, row_sets, data.weight_of, data.targets) if known else ():
+        rows, weight = _counted(data, members[places[0]])
+        y = _targets_of(data, members[places[0]], rows)
         for name in known:
-            found[name][places] = known_from_means(name, loss, means[0][places], means[1][places], y, None)
-    for places in _alike(members, row_sets) if rest else ():
-        for part, raw in _raw_outputs(backend, members, places, data, weights, control):
+            found[name][places] = known_from_means(name, loss, means[0][places], means[1][places], y, weight)
+    for places in _alike(members, row_sets, data.weight_of) if rest else ():
+        rows, weight = _counted(data, members[places[0]])
+        for part, raw in _raw_outputs(backend, members, places, data, rows, weights, control):
             for same in _alike(members[part], data.targets):
-                y = _targets_of(data, members[part[same[0]]])
+                y = _targets_of(data, members[part[same[0]]], rows)
                 theirs = raw if len(same) == len(raw) else raw[same]
-                for name, values in judge(rest, loss, theirs, y).items():
+                for name, values in judge(rest, loss, theirs, y, weight).items():
                     found[name][part[same]] = values
     return found
 
 
 def _raw_outputs(
-    backend: Backend, members: np.ndarray, places: np.ndarray, data: Rows, weights: str, control: Control
+    backend: Backend,
+    members: np.ndarray,
+    places: np.ndarray,
+    data: Rows,
+    rows: np.ndarray | None,
+    weights: str,
+    control: Control,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(places, raw outputs (places, rows, raw outputs)) of those at these places, who share their rows, some at a
+    """(places, raw outputs (places, rows, raw outputs)) of those at these places, of these rows (None: all), some at a
     time."""
-    x = data.x
-    if data.rows is not None:
-        own = data.rows.arrays[data.rows.of[members[places[0]]]]
-        x = [columns[own] for columns in x]
+    x = data.x if rows is None else [columns[rows] for columns in data.x]
     n_rows, n_raw, dtype = len(x[0]), backend.plan.n_raw_outputs, backend.plan.dtype
     step = max(1, PIECE_BYTES // (n_rows * n_raw * dtype.itemsize))
     for start in range(0, len(places), step):
+        control.tick(start / len(places))
         part = places[start : start + step]
         raw = np.empty((len(part), n_rows, n_raw), dtype)
         backend.forward(members[part], x, raw, weights, control)
@@ -121,9 +135,22 @@ def _alike(members: np.ndarray, *sets: np.ndarray | None) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1)
 
 
-def _targets_of(data: Rows, member: int) -> np.ndarray:
-    """Targets (n_targets, rows) of a member's rows."""
+def _counted(data: Rows, member: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The rows of a member that count (None: all), and their weights, of mean 1 over all its rows (None: all 1)."""
+    rows = None if data.rows is None else data.rows.arrays[data.rows.of[member]]
+    if data.weights is None or data.weight_mean is None:
+        return rows, None
+    line = data.weights[0 if data.weight_of is None else data.weight_of[member]]
+    weight = (line if rows is None else line[rows]) / data.weight_mean[member]
+    counts = weight > 0.0
+    if counts.all():
+        return rows, weight
+    return np.flatnonzero(counts) if rows is None else rows[counts], weight[counts]
+
+
+def _targets_of(data: Rows, member: int, rows: np.ndarray | None) -> np.ndarray:
+    """A member's targets (n_targets, rows) in these rows (None: all)."""
     assert data.y is not None
     first = 0 if data.targets is None else int(data.targets[member]) * data.n_targets
     y = data.y[first : first + data.n_targets]
-    return y if data.rows is None else y[:, data.rows.arrays[data.rows.of[member]]]
+    return y if rows is None else y[:, rows]

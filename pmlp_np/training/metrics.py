@@ -60,7 +60,7 @@ class Outcome:
     def classes(self) -> np.ndarray:
         """Predicted classes, (members, labels per row, rows) int64."""
         n_members, n_rows = self.raw.shape[:2]
-        found = self.loss.predictions(self.raw).reshape(n_members, n_rows, -1)
+        found = self.loss.labels(self.raw).reshape(n_members, n_rows, -1)
         return np.ascontiguousarray(found.transpose(0, 2, 1))
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,37 +12,47 @@ import numpy as np
 
 from pmlp_np import checks
 from pmlp_np.backends.base import Backend, Control, Rows
+from pmlp_np.copying import Independent, attributes, versioned
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas.losses import Loss
-from pmlp_np.training.measuring import measured
+from pmlp_np.training.measuring import finished_score, measured
 from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical
 
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")
 _PREFIX = "validation_"
+# Members whose curves are copied at a time.
+_AT_ONCE = 1 << 12
 # What `Watch.monitor` may be.
 MONITORS = ("", *_OWN, *METRICS)
 
 
-class Records:
+class Records(Independent):
     """What training leaves behind, by position: curves by name, and each member's best so far.
 
     best_value: (n_members,) float64, what was best of the monitored curve, negated where it grows: smaller is better,
         infinity where there is none yet. NaN where another curve chose the best, to be measured when it is needed.
-    best_epoch: (n_members,) int64, -1 where there is none. monitor: as `Watch` has it.
+    best_epoch: (n_members,) int64, -1 where there is none: such a member predicts with its last weights. waits_from:
+        (n_members,) int64, at least -1: the epoch from which patience counts, the best one or a later one.
+    shown: by validation curve (n_members,) float32, what the weights that a member predicts with (its best, else its
+        last) were measured at, NaN where they were not. validated_on: (n_members,) uint64, any value: the key of the
+        validation data that this was measured on, 0 where there is none.
+    due: (n_members,) int64, 1 for those whose last epoch has not been validated, because Ctrl-C came first, else 0.
+    monitor: as `Watch` has it.
     """
 
-    def __init__(self, n_members: int, curves: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(self, n_members: int) -> None:
         self.n_members = n_members
         self.n_epochs = 0
         # (room for epochs, n_members): an epoch's values lie side by side, and there may be room for more.
         self._rooms: dict[str, np.ndarray] = {}
         self.best_value = np.full(n_members, np.inf)
         self.best_epoch = np.full(n_members, -1, np.int64)
+        self.waits_from = np.full(n_members, -1, np.int64)
+        self.shown: dict[str, np.ndarray] = {}
+        self.validated_on = np.zeros(n_members, np.uint64)
+        self.due = np.zeros(n_members, np.int64)
         self.monitor = ""
-        for name, curve in (curves or {}).items():
-            self.make_room([name], curve.shape[1])
-            self._rooms[name][: curve.shape[1]] = curve.T
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
@@ -66,15 +77,46 @@ class Records:
         with np.errstate(over="ignore"):
             self._rooms[name][epoch, members] = values
 
+    def show(self, members: np.ndarray, values: Mapping[str, np.ndarray], keys: np.ndarray) -> None:
+        """Note what the weights that these members predict with were measured at, by curve, on data of these keys."""
+        for name in values.keys() - self.shown.keys():
+            self.shown[name] = np.full(self.n_members, np.nan, np.float32)
+        with np.errstate(over="ignore"):
+            for name, column in self.shown.items():
+                column[members] = values.get(name, np.nan)
+        self.validated_on[members] = keys
+
+    def keep(self, members: np.ndarray, value: np.ndarray, epoch: np.ndarray) -> None:
+        """These members are at their best, at the end of this epoch."""
+        self.best_value[members], self.best_epoch[members], self.waits_from[members] = value, epoch, epoch
+
+    def drop(self, members: np.ndarray, epochs: np.ndarray) -> None:
+        """Forget the best of members whose weights have changed since, unmeasured, in so many `epochs` of their
+        life."""
+        self.best_value[members], self.best_epoch[members], self.waits_from[members] = np.inf, -1, epochs - 1
+        self.show(members, {}, np.zeros(len(members), np.uint64))
+
     def forget(self, member: int) -> None:
         """A member that starts afresh."""
         for room in self._rooms.values():
             room[:, member] = np.nan
-        self.best_value[member], self.best_epoch[member] = np.inf, -1
+        self.drop(np.array([member]), np.array([0]))
+        self.due[member] = 0
+
+    def put(self, name: str, members: slice, curve: np.ndarray) -> None:
+        """Some members' values of a curve, (members, epochs)."""
+        self._rooms[name][: curve.shape[1], members] = curve.T
 
     def take(self, positions: np.ndarray) -> Records:
-        part = Records(len(positions), {name: curve[positions] for name, curve in self.curves.items()})
-        part.best_value, part.best_epoch = self.best_value[positions], self.best_epoch[positions]
+        part = Records(len(positions))
+        part.make_room(self._rooms, self.n_epochs)
+        for name, curve in self.curves.items():
+            for start in range(0, len(positions), _AT_ONCE):
+                some = positions[start : start + _AT_ONCE]
+                part.put(name, slice(start, start + len(some)), curve[some])
+        for name in COLUMNS:
+            setattr(part, name, getattr(self, name)[positions])
+        part.shown = {name: column[positions] for name, column in self.shown.items()}
         part.monitor = self.monitor
         return part
 
@@ -84,28 +126,29 @@ class Records:
             self.best_value[self.best_epoch >= 0] = np.nan
         self.monitor = monitor
 
-    def state(self) -> dict[str, np.ndarray]:
-        """For files: the arrays from which `restored` makes it again."""
-        arrays = {f"curves/{name}": curve for name, curve in self.curves.items()}
-        return arrays | {"best_value": self.best_value, "best_epoch": self.best_epoch}
+
+# What is kept of each member, besides curves and what is shown.
+COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on", "due")
 
 
 def joined(parts: list[Records]) -> Records:
     """The records of all members, one part behind the other. Parts that followed different curves are followed no
     more."""
-    n_epochs = max(part.n_epochs for part in parts)
-    names = list(dict.fromkeys(name for part in parts for name in part.curves))
-    parts = [part.take(np.arange(part.n_members)) for part in parts]
     agreed = {part.monitor for part in parts if part.curves}
     monitor = agreed.pop() if len(agreed) == 1 else ""
+    whole, start = Records(sum(part.n_members for part in parts)), 0
+    whole.make_room([name for part in parts for name in part.curves], max(part.n_epochs for part in parts))
     for part in parts:
-        part.make_room(names, n_epochs)
-        part.follow(monitor)
-    whole = Records(
-        sum(part.n_members for part in parts), {n: np.concatenate([part.curves[n] for part in parts]) for n in names}
-    )
-    whole.best_value = np.concatenate([part.best_value for part in parts])
-    whole.best_epoch = np.concatenate([part.best_epoch for part in parts])
+        members = slice(start, start := start + part.n_members)
+        for name, curve in part.curves.items():
+            whole.put(name, members, curve)
+        best = Records(part.n_members)
+        best.best_value, best.best_epoch, best.monitor = part.best_value.copy(), part.best_epoch, part.monitor
+        best.follow(monitor)
+        for name in COLUMNS:
+            getattr(whole, name)[members] = getattr(best if name == "best_value" else part, name)
+        for name, column in part.shown.items():
+            whole.shown.setdefault(name, np.full(whole.n_members, np.nan, np.float32))[members] = column
     whole.monitor = monitor
     return whole
 
@@ -165,6 +208,10 @@ class Watch:
         """Names of what is measured, as in the history."""
         return [_PREFIX + name for name in (*_OWN, *self.metrics)]
 
+    def by_curve(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What `measure` found, by the curves' names."""
+        return dict(zip(self.curves, values.values(), strict=True))
+
     @property
     def shown(self) -> str:
         """The curve that people look at first."""
@@ -175,7 +222,7 @@ class Watch:
     ) -> dict[str, np.ndarray]:
         """Loss, score and metrics of these members, (len(members),) float64 by name."""
         means = backend.evaluate(members, data, weights, control)
-        values = {"loss": means[0], "score": self.loss.finish(means[1])}
+        values = {"loss": means[0], "score": finished_score(self.loss, means)}
         return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means)
 
     def oriented(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -184,12 +231,47 @@ class Watch:
         return -values[name] if grows(name, self.loss) else values[name]
 
 
-def measure_best(records: Records, watch: Watch, backend: Backend, validation: Rows, control: Control) -> None:
-    """Measure best weights that another monitor chose by the one that is followed now."""
-    members = np.flatnonzero(np.isnan(records.best_value))
+def measure_again(
+    records: Records,
+    watch: Watch,
+    backend: Backend,
+    validation: Rows,
+    keys: np.ndarray,
+    standing: np.ndarray,
+    to_keep: np.ndarray,
+    epochs: np.ndarray,
+    control: Control,
+) -> None:
+    """Before members train: measure on this validation data what was measured on other data, or never, so that all that
+    is kept and shown can be compared with what comes.
+
+    keys: (n_members,) of the validation data. standing: a mask of the members that have trained, and whose last weights
+    are usable; those without a best one among `to_keep` (a mask) are at their best where they stand, after so many
+    `epochs` (n_members,) of their life.
+    """
+    other, has_best = records.validated_on != keys, records.best_epoch >= 0
+    members = np.flatnonzero(has_best & (other | np.isnan(records.best_value)))
     if len(members):
-        values = watch.oriented(watch.measure(backend, members, validation, "best", control))
-        records.best_value[members] = np.where(np.isnan(values), np.inf, values)
+        values = watch.measure(backend, members, validation, "best", control)
+        found = watch.oriented(values)
+        records.best_value[members] = np.where(np.isnan(found), np.inf, found)
+        records.show(members, watch.by_curve(values), keys[members])
+    members = np.flatnonzero(~has_best & standing & (other | to_keep))
+    if len(members):
+        values = watch.measure(backend, members, validation, "last", control)
+        records.show(members, watch.by_curve(values), keys[members])
+        found = watch.oriented(values)
+        kept = to_keep[members] & (found < np.inf)
+        if kept.any():
+            backend.keep_best(members[kept])
+            records.keep(members[kept], found[kept], epochs[members[kept]] - 1)
+
+
+def frozen(values: np.ndarray) -> np.ndarray:
+    """The array as a view that cannot be written to."""
+    values = values.view()
+    values.flags.writeable = False
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,10 +300,23 @@ class EpochEnd:
     _pool_ids: np.ndarray = field(repr=False)
     _wishes: list[np.ndarray | None] = field(repr=False, default_factory=list)
 
-    def stop(self, ids: Any = None) -> None:
-        """Have these members leave, as with early stopping; without ids, end training after this epoch.
+    def __getstate__(self) -> dict[str, Any]:
+        return versioned(vars(self) | {"curves": dict(self.curves)})
 
-        Raises DataError for ids that are none of the pool's.
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("EpochEnd", state)
+        curves = {name: frozen(np.array(curve)) for name, curve in kept["curves"].items()}
+        arrays = {name: frozen(np.array(kept[name])) for name in ("ids", "epochs", "_pool_ids")}
+        vars(self).update(kept | arrays | {"curves": MappingProxyType(curves)})
+
+    def __copy__(self) -> EpochEnd:
+        return copy.deepcopy(self)
+
+    def stop(self, ids: Any = None) -> None:
+        """Have these members leave; without ids, end training after this epoch.
+
+        Members that leave have the status "stopped". They stay out of later calls of `partial_fit` but for those that
+        name them in `members`. Raises DataError for ids that are none of the pool's.
         """
         if ids is not None:
             if not np.size(ids):
@@ -255,11 +350,6 @@ def call_back(
 ) -> tuple[np.ndarray, bool]:
     """Tell callbacks of an epoch of these members, who have now trained for so many `epochs`. Returns (who is to leave,
     whether all is to end)."""
-
-    def frozen(values: np.ndarray) -> np.ndarray:
-        values = values.view()
-        values.flags.writeable = False
-        return values
 
     curves = {name: frozen(curve[members, epochs - 1]) for name, curve in records.curves.items()}
     end = EpochEnd(

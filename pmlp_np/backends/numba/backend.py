@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.arrays import allocate
-from pmlp_np.backends.base import MEMBER_ORDER, Control, Plan, Progress, Rows
-from pmlp_np.backends.layout import PoolLayout, spread
+from pmlp_np.backends.base import MEMBER_ORDER, READY, Control, Plan, Progress, Rows
+from pmlp_np.backends.layout import PoolLayout, block_parts, spread
 from pmlp_np.backends.numba import driver, threads, views
-from pmlp_np.backends.numba.compiling import announce_compilation, pass_address
+from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled, pass_address
 from pmlp_np.backends.numba.job import (
     DONE_STRIDE,
     EVALUATE,
@@ -30,6 +31,7 @@ from pmlp_np.backends.numba.passes.losses import loss_pass
 from pmlp_np.backends.numba.question import Question
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.backends.step_inputs import StepInputs
+from pmlp_np.copying import attributes, versioned
 from pmlp_np.errors import require_memory
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
@@ -99,6 +101,34 @@ class NumbaBackend:
         self._idle_scratch: list[np.ndarray] = []
         self._question: Question | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Jobs, their addresses and scratch are made anew at need.
+        return versioned({"plan": self.plan, "lags": self._average_lags, "buffers": self._buffers()})
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes("NumbaBackend", state)
+        self.__init__(kept["plan"])  # type: ignore[misc]
+        self._average_lags = kept["lags"]
+        if kept["buffers"]["best"] is not None:
+            self.best = self._buffer(self.layout.size)
+        for mine, values in zip(self._buffers().values(), kept["buffers"].values(), strict=True):
+            if mine is not None:
+                mine[...] = values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NumbaBackend:
+        copied = object.__new__(NumbaBackend)
+        # The buffers are copied once, into those of the copy.
+        kept = attributes("NumbaBackend", self.__getstate__())
+        copied.__setstate__(versioned(kept | {"plan": copy.deepcopy(self.plan, memo)}))
+        return copied
+
+    def _buffers(self) -> dict[str, np.ndarray | None]:
+        """What a pool holds, without the slack behind."""
+        size = self.layout.size
+        found = {"parameters": self.parameters, "best": self.best, "average": self.average}
+        whole = {name: None if buffer is None else buffer[:size] for name, buffer in found.items()}
+        return whole | {"slots": self.slots[: int(self._slot_size.sum())]}
+
     def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
         buffer = allocate(size + self._slack, self.plan.dtype)
         buffer[0 if zero else size :] = 0
@@ -156,11 +186,11 @@ class NumbaBackend:
             self._execute(FORWARD, members, control, seen, weights, out=out)
 
     def keep_best(self, members: np.ndarray) -> None:
-        best = self.parameters.copy() if self.best is None else self.best
-        self.best = best
-        for m in members.tolist():
-            place = self._block(m)
-            best[place] = self.parameters[place]
+        if self.best is None:
+            self.best = self._buffer(self.layout.size)
+            self.best[:] = self.parameters
+        for place in self._blocks(members):
+            self.best[place] = self.parameters[place]
 
     def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
         buffer = self._weights(weights)
@@ -179,45 +209,50 @@ class NumbaBackend:
         self._clear_slots(np.array([member]))
         self._start_average(np.array([member]))
 
-    def state(self) -> dict[str, np.ndarray]:
-        positions = self.layout.canonical(np.arange(self.plan.n_members))
-        buffers = {
-            "parameters": self.parameters[positions],
-            "slots": self.slots[self.layout.canonical_slots(self._slot_offset, self._n_slots)],
-        }
-        if self.best is not None:
-            buffers["best"] = self.best[positions]
-        if self.average is not None:
-            buffers["average"] = self._weights("average")[positions]
-        return buffers
+    def buffers(self) -> dict[str, int]:
+        sizes = self.layout.canonical_sizes()
+        n, n_slots = int(sizes.sum()), int((sizes * self._n_slots).sum())
+        found = {"parameters": n, "slots": n_slots}
+        found |= {"best": n} if self.best is not None else {}
+        return found | ({"average": n} if self.average is not None else {})
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        positions = self.layout.canonical(np.arange(self.plan.n_members))
-        self.parameters[:] = 0
-        self.parameters[positions] = state["parameters"]
-        self.slots[:] = 0
-        self.slots[self.layout.canonical_slots(self._slot_offset, self._n_slots)] = state["slots"]
-        self.best = None
-        if "best" in state:
-            self.best = self._buffer(self.layout.size, zero=True)
-            self.best[positions] = state["best"]
-        if self.average is not None:
-            self.average[:] = 0
-            self.average[positions] = state["average"]
-            self._average_lags = True
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        buffer = self.slots if name == "slots" else self._weights("last" if name == "parameters" else name)
+        for positions in self._canonical_parts(name):
+            yield buffer[positions]
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        if name == "best" and self.best is None:
+            self.best = self._buffer(self.layout.size)
+        buffer = getattr(self, name)
+        buffer[:] = 0
+        for positions in self._canonical_parts(name):
+            buffer[positions] = take(len(positions))
+        self._average_lags = True
 
     def take(self, plan: Plan, positions: np.ndarray) -> NumbaBackend:
         part = NumbaBackend(plan)
-        blocks = spread(self.layout.block_offset[positions], self.layout.block_size[positions])
-        part.parameters[: part.layout.size] = self.parameters[blocks]
-        slots = spread(self._slot_offset[positions], self._slot_size[positions])
-        part.slots[: len(slots)] = self.slots[slots]
         if self.best is not None:
             part.best = part._buffer(part.layout.size)
-            part.best[: part.layout.size] = self.best[blocks]
-        if part.average is not None and self.average is not None:
-            part.average[: part.layout.size] = self.average[blocks]
+        for name in ("parameters", "slots", "best", "average"):
+            source, target, at = getattr(self, name), getattr(part, name), 0
+            if source is None or target is None:
+                continue
+            starts, sizes = self._places(name)
+            for block in block_parts(starts[positions], sizes[positions]):
+                values = source[block]
+                target[at : at + len(values)] = values
+                at += len(values)
         return part
+
+    def _places(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where each member's part of a buffer starts, and its size."""
+        if name == "slots":
+            return self._slot_offset, self._slot_size
+        return self.layout.block_offset, self.layout.block_size
+
+    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
+        return self.layout.canonical_parts(self._places(name)[0], self._n_slots if name == "slots" else None)
 
     # Buffers.
 
@@ -225,29 +260,30 @@ class NumbaBackend:
         start = int(self.layout.block_offset[member])
         return slice(start, start + int(self.layout.block_size[member]))
 
+    def _blocks(self, members: np.ndarray) -> list[slice]:
+        """The blocks of these members, neighbors in one slice."""
+        return _runs(self.layout.block_offset[members], self.layout.block_size[members])
+
     def _start_average(self, members: np.ndarray) -> None:
         """Before the first step the average is the initial parameters."""
         self._average_lags = True
         if self.average is not None:
-            for m in members.tolist():
-                place = self._block(m)
+            for place in self._blocks(members):
                 self.average[place] = self.parameters[place]
 
     def _weights(self, which: str) -> np.ndarray:
         if which == "average" and self.average is not None:
             if self._average_lags:
                 # Training leaves out the members that keep none: theirs are their parameters.
-                for run in _runs(self.plan.specs.option("average") == 0.0):
-                    place = slice(self._block(run.start).start, self._block(run.stop - 1).stop)
+                for place in self._blocks(np.flatnonzero(self.plan.specs.option("average") == 0.0)):
                     self.average[place] = self.parameters[place]
                 self._average_lags = False
             return self.average
         return self.best if which == "best" and self.best is not None else self.parameters
 
     def _clear_slots(self, members: np.ndarray) -> None:
-        for m in members.tolist():
-            start = int(self._slot_offset[m])
-            self.slots[start : start + int(self._slot_size[m])] = 0
+        for place in _runs(self._slot_offset[members], self._slot_size[members]):
+            self.slots[place] = 0
 
     # Running the driver.
 
@@ -361,11 +397,12 @@ class NumbaBackend:
         linear = task in _COMPUTING and 0 in depths
         fixed = [name for name, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(depths)]
         fixed += _GATHERING if gathers else ()
-        train = "loss_train_weighted" if weighted else "loss_train"
-        loss_task = {TRAIN: train, EVALUATE: "loss_evaluate"}.get(task)
+        loss_task = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
+        loss_task = f"{loss_task}_weighted" if loss_task and weighted else loss_task
         return {f"{name}_pass": pass_address(kind, name) for name in fixed} | {
             "linear_pass": pass_address(kind, "layer:identity") if linear else 0,
             "loss_pass": pass_address(kind, loss_pass(loss, loss_task)) if loss_task else 0,
+            "gather_weights_pass": pass_address("float64", "gather_targets") if gathers and weighted else 0,
             "layer_pass": table(ACTIVATIONS, partial(layer_pass, task=prefix), activations),
             "schedule_pass": table(SCHEDULES, "schedule", schedules, "float64"),
             "scalars_pass": table(RULES, "scalars", rules),
@@ -395,6 +432,8 @@ class NumbaBackend:
             batches = -(-n_rows // fields["batch_size"][members])
             total = int((weight * (batches - fields["minibatch"][members])).sum())
         small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
+        # Nothing is watched while weights are drawn: helpers that others have are not waited for.
+        small = small or (task == INITIALIZE and threads.are_busy())
         n_threads = 1 if small else threads.slots_of(control)
         place = self._largest_first(members)
         n_together = threads.too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
@@ -409,21 +448,30 @@ class NumbaBackend:
         )  # fmt: skip
         if seen is not None:
             job.put(**seen.job_fields())
+
+        def tick() -> bool:
+            return control.tick(min(int(done.sum()) / total, 1.0))
+
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             for together, part in ((True, place[:n_together]), (False, place[n_together:])):
-                if len(part) == 0 or flags[1, 0]:
-                    continue
-                chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
-                jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
-                if small:
-                    driver.work(0, jobs)
-                    control.tick(1.0)
-                    continue
-                slots = n_threads if together else min(n_threads, len(part))
-                threads.run(jobs, slots, together, flags, lambda: control.tick(min(int(done.sum()) / total, 1.0)))
-        if marker is not None and task == TRAIN:
-            marker.touch()
+                while len(part) and not flags[1, 0]:
+                    chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
+                    jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
+                    if small:
+                        driver.work(0, jobs)
+                        control.tick(1.0)
+                        break
+                    slots = n_threads if together else min(n_threads, len(part))
+                    flags[0, 0] = flags[2, 0] = 0
+                    before = fields["epoch"][members[part]] if task == TRAIN else None
+                    if not threads.run(jobs, slots, together, flags, tick, gives_way=task == TRAIN):
+                        break
+                    # Other threads wanted the helpers: on with the epochs that are not done.
+                    at = members[part]
+                    part = part[(fields["epoch"][at] == before) & (fields["status"][at] == READY)]
+        if task == TRAIN:
+            note_compiled(marker)
 
     def _largest_first(self, members: np.ndarray) -> np.ndarray:
         """Places of members in the order in which they are dealt out."""
@@ -457,7 +505,9 @@ class NumbaBackend:
             self._idle_scratch += blocks
 
 
-def _runs(chosen: np.ndarray) -> list[slice]:
-    """The neighbors among the chosen (a mask), run by run."""
-    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
-    return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
+def _runs(starts: np.ndarray, sizes: np.ndarray) -> list[slice]:
+    """The ranges starts[i] ... starts[i] + sizes[i] - 1 as slices, those that follow on one another as one."""
+    stops = starts + sizes
+    first = np.flatnonzero(np.append(True, starts[1:] != stops[:-1])[: len(starts)])
+    ends = stops[np.append(first[1:], len(starts))[: len(first)] - 1]
+    return [slice(start, stop) for start, stop in zip(starts[first].tolist(), ends.tolist(), strict=True)]

@@ -1,22 +1,14 @@
-"""Compilation, its cache, and the few intrinsics with which compiled driver code reaches passes and shares counters.
+"""Compilation, and the few intrinsics with which compiled driver code reaches passes and shares counters.
 
-Compiled code is kept in a folder named by a hash of every source file of the package and Numba's version: a formula
-that changes takes its old machine code out of use. Numba itself distinguishes processors inside that folder. The folder
-lies in the user's cache directory (or $PMLP_CACHE_DIR); where that can't be written, code is compiled anew in every
-process.
+Compiled code is kept: see code_cache. Ctrl-C does not break into the compiler; it is heard between two functions.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
-import sys
-import tempfile
-import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,63 +16,19 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.core import cgutils
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
+from pmlp_np import interrupts
+from pmlp_np.backends.numba.code_cache import CodeCache, cache_folder, can_write
 from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES, argument_names
 from pmlp_np.backends.numba.simd import I64, KINDS, POINTER, Emitter
+from pmlp_np.console import say
 
-_PACKAGE = Path(__file__).parents[2]
-# Folders whose sources no kernel depends on.
-_NEVER_COMPILED = ("app", "export", "plots")
 # Denormals-are-zero and flush-to-zero of x86's MXCSR: an optimizer's slots decay into denormals, which are slow.
 _FLUSH_BITS = 0x8040
-
-
-@cache
-def source_hash() -> str:
-    """A hash of Numba's version and the package's sources, but for those from which nothing compiled is made."""
-    digest = hashlib.sha256(f"numba {numba.__version__}".encode())
-    for path in sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name not in _NEVER_COMPILED):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:20]
-
-
-@cache
-def cache_folder() -> Path | None:
-    """Where compiled code is kept, or None where nothing can be written."""
-    base = os.environ.get("PMLP_CACHE_DIR") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "pmlp_np"
-    )
-    folder = Path(base) / source_hash()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        warnings.warn(
-            f"compiled code can't be kept in {folder} ({error}); it is compiled anew in every process. "
-            "Set PMLP_CACHE_DIR to a folder that can be written.",
-            stacklevel=2,
-        )
-        return None
-
-
-_config_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _numba_cache() -> Iterator[bool]:
-    """Numba's cache in our folder while a function is decorated; yields whether there is one."""
-    folder = cache_folder()
-    with _config_lock:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = "" if folder is None else str(folder)
-        try:
-            yield folder is not None
-        finally:
-            numba.config.CACHE_DIR = before
 
 
 def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -93,8 +41,16 @@ def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]]
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
     def decorate(function: Callable[..., Any]) -> Any:
-        with _numba_cache() as cached:
-            return njit(nogil=True, cache=cached, error_model="numpy", **options)(function)
+        dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
+        dispatcher._cache = CodeCache(function)
+        compile_now = dispatcher.compile
+
+        def compile_held(signature: Any) -> Any:
+            with interrupts.held():
+                return compile_now(signature)
+
+        dispatcher.compile = compile_held
+        return dispatcher
 
     return decorate
 
@@ -139,10 +95,12 @@ def pass_address(kind: str, name: str) -> int:
     def run(block):
         _emit(key, block)
 
-    with _numba_cache() as cached:
-        function = cfunc(types.void(types.int64), cache=cached)(run)
+    function: Any = CFunc(run, ((types.int64,), types.void), locals={}, options={})
+    function._cache = CodeCache(run)
+    with interrupts.held():
+        function.compile()
     _alive.append(function)
-    return function.address
+    return int(function.address)
 
 
 @cache
@@ -150,13 +108,22 @@ def announce_compilation(kind: str) -> Path | None:
     """Say once that compilation lies ahead, if it does. Returns the file to make when it is done, or None."""
     folder = cache_folder()
     if folder is None:
+        say(f"compiling for {kind} (some seconds)")
         return None
     processor = hashlib.sha256(f"{llvm.get_host_cpu_name()} {sorted(cpu_features())}".encode()).hexdigest()[:12]
     marker = folder / f"compiled-{kind}-{processor}"
-    if marker.exists():
-        return None
-    print(f"pmlp_np: compiling for {kind} (some seconds, once; kept in {folder})", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        if marker.exists():
+            return None
+    say(f"compiling for {kind} (some seconds, once; kept in {folder})")
     return marker
+
+
+def note_compiled(marker: Path | None) -> None:
+    """Make the file that `announce_compilation` returned, where what was compiled could be kept."""
+    if marker is not None and can_write():
+        with contextlib.suppress(OSError):
+            marker.touch()
 
 
 def _write_integers(context, builder, place, signature, values):

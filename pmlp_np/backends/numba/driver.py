@@ -36,7 +36,7 @@ from pmlp_np.backends.numba.minibatch import (
     set_rates,
     source_of,
 )
-from pmlp_np.backends.numba.program import PATCHED_AT, Team, write_program
+from pmlp_np.backends.numba.program import EVALUATED_WEIGHTS_AT, PATCHED_AT, Team, write_program
 
 # As much of a member's parameters is fetched ahead: the processor itself goes on with what follows.
 _FETCH_BYTES = 16 * 1024
@@ -107,27 +107,34 @@ def _train(job, team, m):
 
 @kernel()
 def _evaluate(job, slot, m):
-    """Mean loss and mean score over the member's rows."""
+    """Mean loss and mean score over the member's rows, by their weights where they have any; nothing where the stop
+    flag is set before the last row."""
     program, source = write_program(job, Team(slot, 0, 1), m, 0), source_of(job, m)
     done = 0
-    while done < source.n:
+    while done < source.n and read_now(job.stop) == 0:
         count = min(program.rows, source.n - done)
         block = block_of(job, program, source, done, count)
         patch(program.start, block.x, block.x_stride)
         patch(program.judge, block.targets, block.targets_stride)
+        set_item(program.judge, EVALUATED_WEIGHTS_AT, block.weights)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= source.n else 0)
         done += count
-    set_float_item(job.loss, m, float_item(program.sums, 0) / source.n)
-    set_float_item(job.score, m, float_item(program.sums, 1) / source.n)
+    if done < source.n:
+        return
+    total = 1.0 * source.n
+    if source.weights != 0:
+        total = float_item(program.sums, 2)
+    set_float_item(job.loss, m, float_item(program.sums, 0) / total)
+    set_float_item(job.score, m, float_item(program.sums, 1) / total)
 
 
 @kernel()
 def _forward(job, slot, m, i):
-    """Raw outputs of all rows, to place i of the result."""
+    """Raw outputs of all rows, to place i of the result, or of some where the stop flag is set."""
     program, source = write_program(job, Team(slot, 0, 1), m, 0), source_of(job, m)
     out, row = job.out + i * source.n * job.n_outputs * job.itemsize, job.n_outputs * job.itemsize
     done = 0
-    while done < source.n:
+    while done < source.n and read_now(job.stop) == 0:
         count = min(program.rows, source.n - done)
         block = block_of(job, program, source, done, count)
         patch(program.start, block.x, block.x_stride)

@@ -22,7 +22,7 @@ INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 _FIELD_NAMES = """
     task queue n_queue chunk place counter stop meeting together give_way done
     itemsize lanes n_outputs n_targets
-    parameters slots views view_of y y_stride targets weights weight_of weight_factor
+    parameters slots views view_of y y_stride targets weights weight_of weight_mean
     shuffle orders most_rows out loss score scratch
     first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
     block_offset block_size slot_offset
@@ -31,7 +31,7 @@ _FIELD_NAMES = """
     epoch minibatch loss_sum step status fit_epochs rate_factor
     dropout input_dropout clip_norm average averages scale_offset
     linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
-    gather_rows_pass gather_targets_pass fill_pass scale_pass finite_pass loss_pass
+    gather_rows_pass gather_targets_pass gather_weights_pass fill_pass scale_pass finite_pass loss_pass
     layer_pass schedule_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
     dropout_pass input_dropout_pass clip_norm_pass average_pass update_rows_pass
     scale_features_pass scales_backward_pass
@@ -55,11 +55,11 @@ DONE_STRIDE = 8
 DRAWS = 256
 # A view, in 64-bit words: see `views`.
 VIEW_WORDS = 8
-# Fixed places at the start of a slot's scratch, in bytes. Two sums, how often the slot has met the others, and a row
-# block's place in the epoch's order, where a pass asks for it.
-SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 16, 24, VECTOR_BYTES
-# Two float64 sums for every lane, of which there are 16 at most.
-DRAWS_AT = LANE_SUMS_AT + 2 * 16 * 8
+# Fixed places at the start of a slot's scratch, in bytes. Three sums (losses, scores, weights), how often the slot has
+# met the others, and a row block's place in the epoch's order, where a pass asks for it.
+SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 24, 32, VECTOR_BYTES
+# Three float64 sums for every lane, of which there are 16 at most.
+DRAWS_AT = LANE_SUMS_AT + 3 * 16 * 8
 PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
 # For each row of a rule's inputs (see step_inputs) the numbers derived from it, the inputs, and their learning rate
 # before any schedule.
@@ -164,7 +164,7 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
     elements = (
         activations
         + int((layout.fan_in[scaled] * layout.row_stride[scaled]).max(initial=0))
-        + _MAX_ROW_BLOCK * (4 * outputs + layout.most_features + 1)
+        + _MAX_ROW_BLOCK * (4 * outputs + layout.most_features)
         + int(layout.block_size.max())
         + 2 * max(layout.widest_row(), outputs)
         + outputs * layout.lanes
@@ -175,7 +175,7 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
         + elements * itemsize
         + input_rows * _ROW_BYTES
         + 4 * VECTOR_BYTES
-        + 8 * _MAX_ROW_BLOCK
+        + 2 * 8 * _MAX_ROW_BLOCK
     )
 
 
@@ -208,7 +208,7 @@ def frame(job, slot, m):
     gradient = lane_sums + outputs * VECTOR_BYTES
     places = gradient + item(job.block_size, m) * size
     weights = places + rows * 8
-    x = weights + rows * size
+    x = weights + rows * 8
     fan_in = item(job.fan_in, first)
     activations = x + (rows * fan_in * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size

@@ -15,6 +15,7 @@ import numpy as np
 
 from pmlp_np.arrays import allocate
 from pmlp_np.backends.numba import compiling
+from pmlp_np.backends.numba.code_cache import cache_folder
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
 
@@ -88,10 +89,10 @@ def facts() -> dict[str, Any]:
     """What there is, by name; a second or two, most of it measuring.
 
     versions of Numba and llvmlite; processor, simd ("AVX-512", "AVX2" or what else), vector_bits; threads; cache (the
-    folder of compiled code, None where none can be written) and cached (whether something was compiled before);
+    folder of compiled code, None where none can be used) and cached (whether something was compiled before);
     peak_gflops and peak_gflops_one_core, of float32 multiply-adds.
     """
-    features, folder = compiling.cpu_features(), compiling.cache_folder()
+    features, folder = compiling.cpu_features(), cache_folder()
     simd = "AVX-512" if compiling.has_avx512() else "AVX2" if {"avx2", "fma"} <= features else platform.machine()
     threads = int(numba.config.NUMBA_NUM_THREADS)
     one = multiply_add_rate()

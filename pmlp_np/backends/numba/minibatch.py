@@ -21,7 +21,7 @@ from pmlp_np.backends.numba.compiling import (
     set_items,
 )
 from pmlp_np.backends.numba.job import INSTRUCTION_BYTES, VIEW_WORDS
-from pmlp_np.backends.numba.program import PATCHED_AT, ROWS_AT
+from pmlp_np.backends.numba.program import PATCHED_AT, ROWS_AT, SCALE_AT, WEIGHTS_AT
 from pmlp_np.backends.numba.updates import EPOCH_AT, MINIBATCH_AT, STEP_AT
 
 # Looks at the others before a waiting slot lets other threads have its core: some 10 microseconds.
@@ -30,7 +30,7 @@ _SPINS = 500
 
 class Source(NamedTuple):
     """What a member sees of the data: features, how many rows, in which order (0: as they lie), which rows the order's
-    places stand for (0: themselves), targets, weights (0: none), and the factor of weights."""
+    places stand for (0: themselves), targets, and weights (float64; 0: none)."""
 
     x: int
     x_stride: int
@@ -39,7 +39,6 @@ class Source(NamedTuple):
     chosen: int
     y: int
     weights: int
-    scale: float
 
 
 class Block(NamedTuple):
@@ -98,9 +97,8 @@ def source_of(job, m):
     y = job.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
     weights = 0
     if job.weights != 0:
-        weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * line
-    scale = 1.0 if job.weight_factor == 0 else float_item(job.weight_factor, m)
-    return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights, scale)
+        weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * job.y_stride * 8
+    return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights)
 
 
 @kernel()
@@ -115,7 +113,7 @@ def set_rates(program, epoch, done):
 @kernel()
 def in_order(source, order):
     """The same, read in an order."""
-    return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights, source.scale)
+    return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights)
 
 
 @kernel()
@@ -134,7 +132,7 @@ def _gather(job, program, source, start, rows):
         call(job.gather_targets_pass,
              (program.targets, program.rows, source.y, job.y_stride, places, rows, job.n_targets))  # fmt: skip
     if source.weights != 0:
-        call(job.gather_targets_pass,
+        call(job.gather_weights_pass,
              (program.weights, program.rows, source.weights, job.y_stride, places, rows, 1))  # fmt: skip
 
 
@@ -143,7 +141,7 @@ def block_of(job, program, source, start, rows):
     """Rows start ... start + rows as the member sees them: where they lie, or gathered."""
     size = job.itemsize
     if source.order == 0 and source.chosen == 0:
-        weights = 0 if source.weights == 0 else source.weights + start * size
+        weights = 0 if source.weights == 0 else source.weights + start * 8
         return Block(source.x + start * source.x_stride * size, source.x_stride, source.y + start * size, job.y_stride,
                      weights)  # fmt: skip
     if program.team.part == 0:
@@ -163,14 +161,14 @@ def minibatch(job, program, source, start, rows, step):
     if leads:
         set_item(program.prepare, STEP_AT, step)
         call_block(item(program.prepare, 0), program.prepare + 8)
-    set_item(program.judge, PATCHED_AT + 2, bits_of(source.scale / rows))
+    set_item(program.judge, SCALE_AT, bits_of(1.0 / rows))
     done = 0
     while done < rows:
         count = min(program.rows, rows - done)
         block = block_of(job, program, source, start + done, count)
         patch(program.start, block.x, block.x_stride)
         patch(program.judge, block.targets, block.targets_stride)
-        set_item(program.judge, PATCHED_AT + 3, block.weights)
+        set_item(program.judge, WEIGHTS_AT, block.weights)
         x, x_stride = block.x, block.x_stride
         if program.place != 0:
             set_item(program.place, 0, start + done)
@@ -183,4 +181,4 @@ def minibatch(job, program, source, start, rows, step):
         for at in range(program.stop, program.end, INSTRUCTION_BYTES):
             call_block(item(at, 0), at + 8)
     meet(job, program)
-    return source.scale * float_item(program.sums, 0) / rows
+    return float_item(program.sums, 0) / rows

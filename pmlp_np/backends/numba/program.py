@@ -6,7 +6,7 @@ With the arguments worked out anew for every call, small members would spend a t
 
 An instruction is a pass's address and its arguments. Passes over a block of rows take `rows`, `first` and `last` first,
 and next what else may change from block to block (PATCHED_AT): rows and stride of the input, or those of the targets,
-and with these the loss's scale and the rows' weights.
+and with these the loss's scale and the rows' weights. What only passes of weighted rows read comes last.
 
     train:     schedule, scalars |
                          layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
@@ -60,6 +60,8 @@ _dropout_scale = kernel()(regularizers.dropout_scale)
 
 # Words of an instruction: its pass, then rows, first and last, then what is patched.
 ROWS_AT, PATCHED_AT = 1, 4
+# Of a loss's instruction: where its scale and the rows' weights are when training, and the weights when evaluating.
+SCALE_AT, WEIGHTS_AT, EVALUATED_WEIGHTS_AT = PATCHED_AT + 2, PATCHED_AT + 3, PATCHED_AT + 7
 
 
 class Team(NamedTuple):
@@ -188,12 +190,18 @@ def _put_forward(job, team, frame, at, x, x_stride, place):
 
 
 @kernel()
+def _mean_weight(job, m):
+    """The bits of the mean weight of member m's rows."""
+    return bits_of(1.0 if job.weight_mean == 0 else float_item(job.weight_mean, m))
+
+
+@kernel()
 def _put_loss(job, team, frame, at, scratch):
     bias = item(job.bias_offset, frame.first_layer + frame.depth)
     bias_gradient = frame.unused if bias < 0 else frame.gradient + bias * job.itemsize
     return _put(at, _alone(team, job.loss_pass),
                 (0, 0, 0, 0, frame.raw, frame.slope, frame.rows, job.n_outputs, bias_gradient, frame.lane_sums,
-                 scratch + LANE_SUMS_AT, scratch + SUMS_AT))  # fmt: skip
+                 scratch + LANE_SUMS_AT, scratch + SUMS_AT, _mean_weight(job, frame.member)))  # fmt: skip
 
 
 @kernel()
@@ -302,7 +310,7 @@ def write_program(job, team, m, batches):
             at = put_average(job, place, at, prepare + 8 * STEP_AT)
     elif job.task == EVALUATE:
         at = _put(at, job.loss_pass, (0, 0, place.raw, place.rows, job.n_outputs, scratch + LANE_SUMS_AT,
-                                      scratch + SUMS_AT))  # fmt: skip
+                                      scratch + SUMS_AT, 0, _mean_weight(job, m)))  # fmt: skip
         stop = at
     else:
         stop = at = _put(at, job.by_row_pass, (0, job.n_outputs, place.raw, place.rows, job.n_outputs))

@@ -207,12 +207,13 @@ class Emitter:
         pointer = self.pointer(address)
         return Value(self, self.builder.load(pointer, typ=self.kind.vector, align=self.kind.itemsize))
 
-    def load_masked(self, address: Any, mask: Any) -> Value:
-        """The mask's lanes from memory, zero elsewhere; what the other lanes lie on is not touched."""
-        vector = self.kind.vector
+    def load_masked(self, address: Any, mask: Any, scalar: ir.Type | None = None) -> Value:
+        """The mask's lanes from memory, zero elsewhere; what the other lanes lie on is not touched. scalar: what lies
+        there, if not numbers of the pool's kind."""
+        vector = self.kind.vector if scalar is None else ir.VectorType(scalar, self.kind.lanes)
         name = f"llvm.masked.load.v{vector.count}{vector.element.intrinsic_name}.p0"
         function = self.declared(name, vector, [POINTER, I32, mask.type, vector])
-        alignment = ir.Constant(I32, self.kind.itemsize)
+        alignment = ir.Constant(I32, 8 if scalar is DOUBLE else self.kind.itemsize)
         zero = _constant(0.0, vector)
         return Value(self, self.builder.call(function, [self.pointer(address), alignment, mask, zero]))
 

@@ -7,21 +7,29 @@ import ctypes
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 
 import numba
 import numpy as np
+from numba import types
 
+from pmlp_np import interrupts
 from pmlp_np.backends.base import Control
 from pmlp_np.backends.numba import driver
 
 _POLL_SECONDS = 0.05
+# Training that others wait for hands over the helpers after so long, and goes on when its turn has come again.
+_TURN_SECONDS = 0.2
+# Long enough for another thread to take what has been handed over.
+_HAND_OVER_SECONDS = 0.002
 # Elements of a member from which it is worth meeting after every pass.
 _LARGE_MEMBER = 1 << 18
 
 # One job at a time has the helpers.
 _turn = threading.Lock()
+_waiting: list[None] = []
 _helpers: list[_Helper] = []
 
 
@@ -57,6 +65,7 @@ def _after_fork() -> None:
     # The parent's threads do not exist in a forked child.
     global _turn
     _turn = threading.Lock()
+    _waiting.clear()
     _helpers.clear()
 
 
@@ -74,8 +83,15 @@ def give_way() -> int:
 
 
 def slots_of(control: Control) -> int:
-    """Threads to work with: as many as asked for, else as many as the cores."""
-    return numba.config.NUMBA_NUM_THREADS if control.n_threads is None else control.n_threads
+    """Threads to work with: as many as asked for, but no more than there are cores (or than NUMBA_NUM_THREADS says)."""
+    usual = numba.config.NUMBA_NUM_THREADS
+    most = max(usual, numba.config.NUMBA_DEFAULT_NUM_THREADS)
+    return usual if control.n_threads is None else min(control.n_threads, most)
+
+
+def are_busy() -> bool:
+    """Whether another job has the helpers."""
+    return _turn.locked()
 
 
 def too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
@@ -88,9 +104,35 @@ def too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
     return count if n_threads > 1 else 0
 
 
-def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tick: Callable[[], bool]) -> None:
+@contextlib.contextmanager
+def _in_turn(tick: Callable[[], bool]) -> Iterator[bool]:
+    """The helpers, when their turn has come; False where `tick` says to stop before."""
+    mine = _turn.acquire(False)
+    if not mine:
+        _waiting.append(None)
+        try:
+            while not mine and not tick():
+                interrupts.heed()
+                mine = _turn.acquire(timeout=_POLL_SECONDS)
+        finally:
+            _waiting.pop()
+    try:
+        yield mine
+    finally:
+        if mine:
+            _turn.release()
+            if _waiting:
+                time.sleep(_HAND_OVER_SECONDS)
+
+
+def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tick: Callable[[], bool],
+        gives_way: bool = False) -> bool:  # fmt: skip
     """Run a job on helper threads, its members dealt out or each by all threads together, while this one watches:
-    progress, budgets and Ctrl-C set the stop flag."""
+    progress, budgets and Ctrl-C set the stop flag.
+
+    gives_way: whether it may stop early because others wait for the helpers; True is returned then, and the stop flag
+        is not set.
+    """
     failure: list[BaseException] = []
 
     def compute(slot: int) -> None:
@@ -102,7 +144,17 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         except BaseException as error:
             failure.append(error)
 
-    with _turn:
+    # Compiled by this thread, which Ctrl-C can reach.
+    if together and not driver.work_together.overloads:
+        driver.work_together.compile((types.int64, types.int64, numba.typeof(jobs)))
+    elif not together and not driver.work.overloads:
+        driver.work.compile((types.int64, numba.typeof(jobs)))
+    began, stopped, gave_way = time.monotonic(), False, False
+    # KeyboardInterrupt between two starts would free buffers that a helper works on.
+    with interrupts.held(), _in_turn(tick) as mine:
+        if not mine:
+            flags[1, 0] = 1
+            return False
         while len(_helpers) < n_threads:
             _helpers.append(_Helper())
         slots = [partial(compute, slot) for slot in range(n_threads)]
@@ -110,7 +162,10 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         try:
             for event in ended:
                 while not event.wait(_POLL_SECONDS):
-                    if tick():
+                    interrupts.heed()
+                    stopped = stopped or tick()
+                    gave_way = gives_way and bool(_waiting) and time.monotonic() - began >= _TURN_SECONDS
+                    if stopped or gave_way:
                         flags[1, 0] = 1
         finally:
             # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
@@ -121,3 +176,6 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         tick()
     if failure:
         raise failure[0]
+    if gave_way and not stopped:
+        flags[1, 0] = 0
+    return gave_way and not stopped

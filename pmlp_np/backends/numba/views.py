@@ -57,7 +57,7 @@ class Seen:
         return {
             "views": self.views, "view_of": self.view_of, "y": self.y, "weights": self.weights,
             "y_stride": 0 if self.y is None else self.y.shape[1], "n_targets": 0 if self.y is None else data.n_targets,
-            "targets": data.targets, "weight_of": data.weight_of, "weight_factor": data.weight_factor,
+            "targets": data.targets, "weight_of": data.weight_of, "weight_mean": data.weight_mean,
         }  # fmt: skip
 
 

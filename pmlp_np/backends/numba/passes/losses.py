@@ -44,7 +44,7 @@ class _Totals:
 
     def added(self, sums: Any, values: Value, mask: Any) -> Any:
         bld, values = self.e.builder, self.e.masked(mask, values)
-        return bld.fadd(sums, values.ir if self.e.kind.scalar is DOUBLE else bld.fpext(values.ir, self.vector))
+        return bld.fadd(sums, values.ir if values.dtype == "float64" else bld.fpext(values.ir, self.vector))
 
     def keep(self, sums: Any, finish: Any, total: Any) -> None:
         e = self.e
@@ -55,7 +55,7 @@ class _Totals:
 def loss_pass(loss: Loss, task: str) -> str:
     """The name of a loss's pass for a task ("loss_train", "loss_evaluate"), which is entered at first need.
 
-    "loss_train_weighted" is "loss_train" of rows that have weights.
+    "loss_train_weighted" and "loss_evaluate_weighted" are those of rows that have weights.
     Parameters are constants of the code and a part of the name; of a user's loss so is a hash of what it compiles to:
     under its name compiled code is kept from one process to the next.
     """
@@ -81,18 +81,40 @@ def _per_head(e: Emitter, loss: Loss, outputs: Any) -> Any:
 
 def _loss_passes(label: str, loss: Loss) -> None:
     enter(f"loss_train:{label}")(_train_of(loss))
-    enter(f"loss_train_weighted:{label}")(_train_of(loss, weighted=True))
+    enter(f"loss_train_weighted:{label}")(_train_weighted_of(loss))
     enter(f"loss_evaluate:{label}")(_evaluate_of(loss))
+    enter(f"loss_evaluate_weighted:{label}")(_evaluate_weighted_of(loss))
 
 
-def _train_of(loss: Loss, weighted: bool = False) -> Pass:
+def _weights_of_rows(e: Emitter, weights: Any, mean: Any, r: Any, mask: Any) -> tuple[Value, Any]:
+    """(weights / mean of the rows from r on, in float64; the mask of the rows that count).
+
+    Rows of weight 0 are masked out, not multiplied by it: their losses may be infinite.
+    """
+    weight = e.load_masked(e.offset(weights, r, 8), mask, DOUBLE)
+    return weight / e.splat(e.builder.bitcast(mean, DOUBLE)), e.builder.and_(mask, (weight > 0.0).ir)
+
+
+def _train_weighted_of(loss: Loss) -> Pass:
+    def train(
+        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
+        bias_gradient, bias_sums, loss_sums, total, mean,
+    ) -> None:  # fmt: skip
+        """`loss_train` of rows with weights: losses and gradients are multiplied by weights[r] / mean, float64 that is
+        cast to the kind. `mean` holds the bits of a float64."""
+        plain = _train_of(loss, mean)
+        plain(e, tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
+              bias_gradient, bias_sums, loss_sums, total)  # fmt: skip
+
+    return train
+
+
+def _train_of(loss: Loss, mean: Any = None) -> Pass:
     def train(
         e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
         bias_gradient, bias_sums, loss_sums, total,
     ) -> None:  # fmt: skip
-        """gradient[o, r] = scale * d loss of row r / d raw[o, r], zero from `rows` on.
-
-        Where rows have weights, both are multiplied by weights[r]; else `weights` is not read.
+        """gradient[o, r] = scale * d loss of row r / d raw[o, r], zero from `rows` on. `weights` is not read.
 
         Its sums over rows, one per lane, are kept in bias_sums[o] from the first block to the last; so are the rows'
         losses in loss_sums (float64). With the last block the sums are folded to bias_gradient[o] and the float64
@@ -113,8 +135,9 @@ def _train_of(loss: Loss, weighted: bool = False) -> Pass:
             mask = e.first_lanes(bld.sub(rows, r))
             row_loss, slopes = loss.by_head(*_raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask))
             row_factor = factor
-            if weighted:
-                weight = e.load_masked(e.offset(weights, r), mask)
+            if mean is not None:
+                wide, mask = _weights_of_rows(e, weights, mean, r, mask)
+                weight = wide if e.kind.scalar is DOUBLE else Value(e, bld.fptrunc(wide.ir, e.kind.vector))
                 row_loss, row_factor = weight * row_loss, weight * factor
 
             def output(o: Any) -> None:
@@ -142,22 +165,52 @@ def _evaluate_of(loss: Loss) -> Pass:
     def evaluate(e: Emitter, tiles: Tiles, rows, first, last, target, ldt, raw, ld, outputs, sums, totals) -> None:
         """Sums over rows of losses and of scores: in `sums` (2, lanes) from the first block to the last, then folded to
         totals (2,), all float64."""
-        bld, lanes = e.builder, e.kind.lanes
-        begins, ends = (bld.icmp_signed("==", flag, e.integer(1)) for flag in (first, last))
-        going_on = e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes)))
-        both = [_Totals(e, e.offset(sums, i * lanes, 8), going_on) for i in range(2)]
 
-        def group(r: Any, *so_far: Any) -> list[Any]:
-            mask = e.first_lanes(bld.sub(rows, r))
+        def values(r: Any, mask: Any) -> tuple[list[Value], Any]:
             raws, targets = _raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask)
             row_loss, _ = loss.by_head(raws, targets)
-            values = row_loss, loss.score(raws, targets)
-            return [t.added(s, value, mask) for t, s, value in zip(both, so_far, values, strict=True)]
+            return [row_loss, loss.score(raws, targets)], mask
 
-        for i, result in enumerate(e.loop(rows, group, *[t.start for t in both], step=lanes)):
-            both[i].keep(result, ends, e.offset(totals, i, 8))
+        _sum_up(e, 2, values, rows, first, last, sums, totals)
 
     return evaluate
+
+
+def _evaluate_weighted_of(loss: Loss) -> Pass:
+    def evaluate(
+        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, raw, ld, outputs, sums, totals, weights, mean,
+    ) -> None:  # fmt: skip
+        """Sums over rows of losses and of scores, each times weights[r] / mean, and of these weights: as
+        `loss_evaluate`, with sums (3, lanes) and totals (3,). `mean` holds the bits of a float64."""
+
+        def wide(value: Value) -> Value:
+            vector = ir.VectorType(DOUBLE, e.kind.lanes)
+            return value if e.kind.scalar is DOUBLE else Value(e, e.builder.fpext(value.ir, vector))
+
+        def values(r: Any, mask: Any) -> tuple[list[Value], Any]:
+            raws, targets = _raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask)
+            weight, counted = _weights_of_rows(e, weights, mean, r, mask)
+            row_loss, _ = loss.by_head(raws, targets)
+            return [weight * wide(row_loss), weight * wide(loss.score(raws, targets)), weight], counted
+
+        _sum_up(e, 3, values, rows, first, last, sums, totals)
+
+    return evaluate
+
+
+def _sum_up(e: Emitter, count: int, values: Any, rows, first, last, sums, totals) -> None:
+    """Sum up what `values(r, mask)` gives of the rows from r on, in the lanes of the mask that it gives beside."""
+    bld, lanes = e.builder, e.kind.lanes
+    begins, ends = (bld.icmp_signed("==", flag, e.integer(1)) for flag in (first, last))
+    going_on = e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes)))
+    kept = [_Totals(e, e.offset(sums, i * lanes, 8), going_on) for i in range(count)]
+
+    def group(r: Any, *so_far: Any) -> list[Any]:
+        found, mask = values(r, e.first_lanes(bld.sub(rows, r)))
+        return [t.added(s, value, mask) for t, s, value in zip(kept, so_far, found, strict=True)]
+
+    for i, result in enumerate(e.loop(rows, group, *[t.start for t in kept], step=lanes)):
+        kept[i].keep(result, ends, e.offset(totals, i, 8))
 
 
 for _loss in LOSSES.values():

@@ -1,0 +1,232 @@
+"""What users hold as arrays of numbers: lists, arrays, frames, tensors; nothing is dropped or converted in silence.
+
+NumPy reads nearly everything, and then a mask, a gradient or a column of categories is lost, or the error speaks of
+something else. Here each is refused by name, with what helps.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.data.labels import at_cell, columns_of
+from pmlp_np.errors import DataError, compose, show
+
+# Cells that hold nothing to be looked into.
+_SCALARS = frozenset({float, int, bool, complex, str, bytes, type(None), np.float64, np.float32, np.int64, np.bool_})
+# Lists in lists are looked into this deep.
+_DEEPEST = 8
+_MISSING = ("NAType", "NaTType")
+
+
+def as_numbers(values: Any, name: str, mend: str = "", categories: str = "") -> np.ndarray:
+    """An array of real numbers: floats, integers or truth values.
+
+    mend: what helps where these are no numbers. categories: what helps where they are categories.
+
+    Raises DataError: a mask, a sparse matrix, a tensor with a gradient, rows of different lengths, and the first cell
+    that is no number.
+    """
+    if type(values) is np.ndarray and values.dtype.kind in "fiub":
+        return values
+    array = as_array(values, name)
+    listed = isinstance(values, (list, tuple))
+    if listed and array.dtype.kind in "USMm" and array.size:
+        # NumPy makes one type of all cells: of numbers beside a string, strings.
+        cells = np.asarray(values, object)
+        array = cells if cells.shape == array.shape and len(set(map(type, cells.flat))) > 1 else array
+    if array.dtype.kind == "O":
+        array = _from_objects(array, values, name, mend, categories)
+    if array.dtype.kind not in "fiub":
+        mend = mend or _of_dtype(array, name, categories)
+        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", mend))
+    return array
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """What NumPy makes of values that carry nothing it would drop. Raises DataError where it can't read them."""
+    if values is None:
+        raise DataError(compose(name, "an array", "None"))
+    require_plain(values, name)
+    try:
+        return np.asarray(values)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and isinstance(values, (list, tuple)):
+            raise DataError(compose(name, "rows of equal length", show(values))) from None
+        got = f"{type(values).__name__}: {show(str(error))[1:-1]}"
+        raise DataError(compose(name, "what NumPy can read", got.rstrip("."))) from error
+
+
+def require_plain(values: Any, name: str, depth: int = 0) -> None:
+    """Raise DataError for what np.asarray would drop, or could not read: masked entries, sparse matrices, tensors that
+    need a gradient or lie on a GPU; also those in lists."""
+    if type(values) is np.ndarray or hasattr(values, "iloc"):  # pandas makes attributes of labels
+        return
+    if isinstance(values, np.ma.MaskedArray):
+        _require_unmasked(values, name)
+    elif isinstance(values, (list, tuple)):
+        if depth < _DEEPEST and not set(map(type, values)) <= _SCALARS:
+            for i, item in enumerate(values):
+                if type(item) not in _SCALARS:
+                    require_plain(item, f"{name}[{i}]", depth + 1)
+    elif hasattr(values, "nnz") and (hasattr(values, "toarray") or hasattr(values, "todense")):
+        mend = f"Make it dense: {_expression(name)}.{'toarray' if hasattr(values, 'toarray') else 'todense'}()."
+        raise DataError(compose(name, "a dense array", f"a sparse {type(values).__name__}", mend))
+    elif hasattr(values, "detach"):
+        _require_plain_tensor(values, name)
+
+
+def _expression(name: str) -> str:
+    """The argument in code: its name, or "array" where that is a phrase (as "rows of member 3")."""
+    return "array" if " of " in name else name
+
+
+def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
+    mask = np.ma.getmaskarray(values)
+    if mask.dtype != bool or not mask.any():
+        return
+    place = np.unravel_index(int(np.argmax(mask)), mask.shape)
+    count = int(np.count_nonzero(mask))
+    got = f"{count:,} masked {'entry' if count == 1 else 'entries'}, the first at {at_cell(name, place)}"
+    if mask.ndim == 0:
+        raise DataError(compose(name, "numbers without a mask", "a masked one", "Leave it out, or fill it."))
+    rows = ".any(axis=1)" if mask.ndim == 2 else ""
+    mend = f"Drop their rows, from the other arrays too: keep = ~np.ma.getmaskarray({name}){rows}; {name}[keep]. "
+    mend += f"Or fill them: {name}.filled(0.0)."
+    if _expression(name) != name:
+        mend = "Take its .compressed() numbers, or the mask .filled(False)."
+    raise DataError(compose(name, "numbers without masked entries", got, mend))
+
+
+def _require_plain_tensor(tensor: Any, name: str) -> None:
+    """A PyTorch tensor must be dense, on the CPU, and need no gradient."""
+    steps = []
+    got = []
+    if getattr(tensor, "requires_grad", False):
+        got.append("needs a gradient")
+        steps.append("detach()")
+    if str(getattr(tensor, "layout", "torch.strided")) != "torch.strided":
+        got.append("is sparse")
+        steps.append("to_dense()")
+    device = getattr(getattr(tensor, "device", None), "type", "cpu")
+    if device != "cpu":
+        got.append(f"lies on {show(str(tensor.device))[1:-1]}")
+        steps.append("cpu()")
+    if str(getattr(tensor, "dtype", "")) == "torch.bfloat16":
+        got.append("is bfloat16, which NumPy lacks")
+        steps.append("float()")
+    if steps:
+        mend = f"Hand over {_expression(name)}.{'.'.join(steps)}.numpy()."
+        raise DataError(compose(name, "an array", f"a tensor that {' and '.join(got)}", mend))
+
+
+def _from_objects(array: np.ndarray, values: Any, name: str, mend: str, categories: str) -> np.ndarray:
+    """Objects that are all numbers as float64."""
+    if array.ndim == 0:
+        got = f"the {type(values).__name__} {show(values)}"
+        raise DataError(compose(name, "an array of numbers", got, _read(values, name)))
+    if all(map(_of_numbers, set(map(type, array.flat)))):
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    found = np.empty(array.shape)
+    for place, cell in np.ndenumerate(array):
+        try:
+            if isinstance(cell, (str, bytes, np.datetime64, np.timedelta64)) or cell is None:
+                raise TypeError
+            found[place] = float(cell)
+        except (TypeError, ValueError, OverflowError):
+            raise _not_a_number(cell, place, values, name, mend, categories) from None
+        except Exception as error:
+            raise _not_a_number(cell, place, values, name, mend, categories) from error
+    return found
+
+
+def _of_numbers(kind: type) -> bool:
+    """Whether NumPy converts cells of this type as the numbers that they are."""
+    return issubclass(kind, (numbers.Real, np.bool_, Decimal)) and not issubclass(kind, np.timedelta64)
+
+
+def _not_a_number(
+    cell: Any, place: Sequence[int], values: Any, name: str, mend: str, categories: str
+) -> DataError:
+    """The error about a cell, which says of frames in which column it is and what that holds."""
+    where = at_cell(name, place, values)
+    try:
+        require_plain(cell, at_cell(name, place))
+    except DataError as error:
+        return error
+    if cell is None or type(cell).__name__ in _MISSING:
+        mend = "Fill or drop missing values first."
+        return DataError(compose(name, "numbers", f"a missing value, {show(cell)}, in {where}", mend))
+    labels = columns_of(values)
+    label = labels[place[1]] if labels and len(place) == 2 and labels.count(labels[place[1]]) == 1 else None
+    dtypes = getattr(values, "dtypes", None)
+    if label is not None and dtypes is not None and hasattr(dtypes, "iloc"):
+        where += f" (dtype {dtypes.iloc[place[1]]})"
+    if not mend:
+        mend = _of_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name, categories)
+    return DataError(compose(name, "numbers", f"{show(cell)} in {where}", mend))
+
+
+def _of_cell(cell: Any, label: Any, name: str, categories: str = "") -> str:
+    """What helps against a cell of this kind; label: of its column, where X is a pandas frame."""
+    column = f"{name}[{label!r}]"
+    if isinstance(cell, (str, bytes)) and _reads_as_number(cell):
+        cast = f"np.asarray({name}, float)" if label is None else f"{name}.astype({{{label!r}: float}})"
+        return f"Text is not converted by itself: {cast}."
+    if isinstance(cell, (str, bytes)):
+        if categories:
+            return categories
+        if label is None:
+            return "Turn categories into numbers first, as one column of 0 and 1 for each."
+        return f"One column of 0 and 1 for each category: pandas.get_dummies({name}, columns=[{label!r}])."
+    if hasattr(cell, "total_seconds") or isinstance(cell, np.timedelta64):
+        code = "" if label is None else f": {column} / np.timedelta64(1, 'D')"
+        return f"Turn durations into numbers first, as days{code}."
+    if hasattr(cell, "isoformat") or isinstance(cell, np.datetime64):
+        code = "" if label is None else f": ({column} - {column}.min()) / np.timedelta64(1, 'D')"
+        return f"Turn dates into numbers first, as days{code}."
+    if isinstance(cell, complex):
+        return "Hand over real and imaginary parts as columns of their own."
+    return ""
+
+
+def _of_dtype(array: np.ndarray, name: str, categories: str) -> str:
+    """What helps against an array of this dtype."""
+    if array.dtype.names:
+        return f"Make one table of its fields: numpy.lib.recfunctions.structured_to_unstructured({name})."
+    if not array.size:
+        return ""
+    kind = array.dtype.kind
+    if kind == "M":
+        return f"Turn dates into numbers first, as days: ({name} - {name}.min()) / np.timedelta64(1, 'D')."
+    if kind == "m":
+        return f"Turn durations into numbers first, as days: {name} / np.timedelta64(1, 'D')."
+    if kind in "UST":
+        return _of_cell(str(array.flat[0]), None, name, categories)
+    return _of_cell(1j, None, name) if kind == "c" else ""
+
+
+def _reads_as_number(cell: str | bytes) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(values: Any, name: str) -> str:
+    """How to make an array of an object that NumPy took as one thing."""
+    if isinstance(values, dict):
+        return f"A column for each key: np.column_stack(list({name}.values()))." if values else ""
+    if isinstance(values, (set, frozenset)):
+        return "A set has no order: hand over a list."
+    return f"Make a list of it: list({name})." if hasattr(values, "__iter__") else ""

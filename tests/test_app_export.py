@@ -1,0 +1,157 @@
+"""`pmlp export` on tables as people have them: names that clash, cells as written, times of day, C."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import c_header
+from command_line import SHORT, run
+from conftest import requires
+
+ODD_NAMES = ["X", "prediction", "label", "probabilities", "table/0", "pmlp_np", "pmlp_np/X", "pmlp_np_/table/0",
+             "Gemm_0", "weights_0", "number_0", "rows", "ärger 'x' \"y\"", "class_names"]  # fmt: skip
+
+
+def write_table(path, columns):
+    """A CSV file of these columns of texts."""
+    names = [f'"{name.replace(chr(34), chr(34) * 2)}"' for name in columns]
+    lines = [",".join(names), *(",".join(row) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def texts(values, digits=3):
+    return [f"{value:.{digits}f}" for value in values]
+
+
+def fitted(capsys, path, *more):
+    said = run(capsys, "fit", path, "--target", "y", "--out", path.with_suffix(""), "--overwrite", *SHORT, *more)
+    assert said.code == 0, said.err
+    return path.with_suffix("")
+
+
+def session_of(path):
+    return requires("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def predicted(capsys, folder, table, tmp_path):
+    assert run(capsys, "predict", folder, table, "--out", tmp_path / "p.csv", "--overwrite").code == 0
+    import csv
+
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_columns_of_any_name_are_inputs_of_the_graph(tmp_path, capsys, task):
+    requires("onnx")
+    rng = np.random.default_rng()
+    x = rng.normal(size=(60, len(ODD_NAMES))).astype(np.float32)
+    columns = {name: texts(x[:, i], 8) for i, name in enumerate(ODD_NAMES)}
+    total = x.sum(axis=1)
+    columns["y"] = texts(total) if task == "regression" else ["high" if each > 0 else "low" for each in total]
+    table = write_table(tmp_path / "t.csv", columns)
+    folder = fitted(capsys, table)
+    said = run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "m.onnx")
+    assert said.code == 0 and "Checked on 60 rows of" in said.out, said
+    session = session_of(tmp_path / "m.onnx")
+    assert [each.name for each in session.get_inputs()] == ODD_NAMES
+    outputs = [each.name for each in session.get_outputs()]
+    assert outputs == (["prediction_"] if task == "regression" else ["label_", "probabilities_"])
+    assert f"Outputs: {', '.join(outputs)}\n" in said.out
+    found = session.run(None, {name: x[:, [i]] for i, name in enumerate(ODD_NAMES)})
+    rows = predicted(capsys, folder, table, tmp_path)
+    if task == "regression":
+        np.testing.assert_allclose(found[0], [float(row["prediction"]) for row in rows], rtol=1e-4, atol=1e-4)
+    else:
+        assert found[0].tolist() == [row["prediction"] for row in rows]
+
+
+def test_times_of_day_keep_their_digits(tmp_path, capsys):
+    """What depends on the minute: float32 days since 1970 come in steps of three."""
+    requires("onnx")
+    rng = np.random.default_rng()
+    minutes = rng.integers(0, 60 * 24 * 40, 400)
+    stamps = np.datetime64("2024-03-01T00:00") + minutes.astype("timedelta64[m]")
+    wave = np.sin(2 * np.pi * minutes / (24 * 60))
+    cells = [f"{str(stamp).replace('T', ' ')}:00" for stamp in stamps]
+    table = write_table(tmp_path / "t.csv", {"when": cells, "y": texts(wave)})
+    folder = fitted(capsys, table, "--epochs", "30")
+    said = run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "m.onnx")
+    assert said.code == 0 and "note" not in said.err and "when (days since 1970, float64)" in said.out, said
+    days = (stamps - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+    found = session_of(tmp_path / "m.onnx").run(None, {"when": days[:, None]})[0]
+    expected = [float(row["prediction"]) for row in predicted(capsys, folder, table, tmp_path)]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_large_numbers_keep_their_digits_in_the_raw_tables_model(tmp_path, capsys):
+    """Whole numbers that float32 holds, far from zero: folded into float32 weights they were lost."""
+    requires("onnx")
+    rng = np.random.default_rng()
+    steps = rng.integers(0, 300, 200)
+    table = write_table(tmp_path / "t.csv", {"a": [str(16_000_000 + step) for step in steps], "y": texts(steps / 300)})
+    folder = fitted(capsys, table, "--epochs", "20")
+    said = run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "m.onnx", "--json")
+    assert json.loads(said.out)["difference"] < 1e-5
+
+
+def test_c_says_what_predict_says(tmp_path, capsys):
+    rng = np.random.default_rng()
+    a, b = rng.normal(size=(2, 150))
+    colors = rng.choice(["red", "green", 'b"lue'], 150)
+    y = a + (colors == "red")
+    columns = {"a": texts(a), "b": texts(b), "color": [f'"{c.replace(chr(34), chr(34) * 2)}"' for c in colors]}
+    for name, target in (("value", texts(y)), ("grade", ["good" if each > 0 else "bad" for each in y])):
+        table = write_table(tmp_path / f"{name}.csv", columns | {"y": target})
+        folder = fitted(capsys, table)
+        rows = predicted(capsys, folder, table, tmp_path)
+        for more in ((), ("--ensemble", "2")):
+            said = run(capsys, "export", folder, "--out", tmp_path / "net.h", "--overwrite", "--json", *more)
+            document = json.loads(said.out)
+            assert document["format"] == "c" and document["difference"] < 1e-4
+            assert document["inputs"] == ["a", "b", 'color = b"lue', "color = green", "color = red"]
+            if more:
+                continue
+            marks = [colors == color for color in ('b"lue', "green", "red")]
+            inputs = np.column_stack([np.round(a, 3), np.round(b, 3), *marks])
+            functions = c_header.compiled((tmp_path / "net.h").read_text(encoding="utf-8"), "net")
+            found = functions.rows("predict", inputs, ())
+            if name == "value":
+                np.testing.assert_allclose(found, [float(row["prediction"]) for row in rows], rtol=1e-4, atol=1e-4)
+            else:
+                assert [document["classes"][i] for i in found] == [row["prediction"] for row in rows]
+
+
+def test_categories_are_listed(tmp_path, capsys):
+    requires("onnx")
+    rng = np.random.default_rng()
+    codes = rng.integers(0, 15, 400)
+    y = codes + rng.normal(size=400)
+    table = write_table(tmp_path / "t.csv", {"kind": [f"k{c:02}" for c in codes], "y": texts(y)})
+    folder = fitted(capsys, table)
+    said = run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "m.onnx")
+    listed = ", ".join(repr(f"k{c:02}") for c in range(12))
+    assert f"Categories of kind: {listed} and 3 more (--json has all)" in " ".join(said.out.split())
+    said = run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "m.onnx", "--json", "--overwrite")
+    assert json.loads(said.out)["categories"] == {"kind": [f"k{c:02}" for c in range(15)]}
+
+
+def test_where_the_table_is_gone_made_up_rows_check(tmp_path, capsys):
+    requires("onnx")
+    x = np.random.default_rng().normal(size=50)
+    table = write_table(tmp_path / "t.csv", {"a": texts(x), "y": texts(2 * x)})
+    folder = fitted(capsys, table)
+    table.unlink()
+    said = run(capsys, "export", folder, "--out", tmp_path / "m.onnx")
+    assert said.code == 0 and re.search("Checked on made-up rows, for .*t.csv can't", " ".join(said.out.split()))
+
+
+def test_what_cannot_be_run_is_not_called_checked(tmp_path, capsys, monkeypatch):
+    x = np.random.default_rng().normal(size=50)
+    folder = fitted(capsys, write_table(tmp_path / "t.csv", {"a": texts(x), "y": texts(2 * x)}))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    said = run(capsys, "export", folder, "--out", tmp_path / "m.h")
+    assert said.code == 0 and "Checked" not in said.out and "note: it was not run to be checked" in said.err
