@@ -187,8 +187,8 @@ def fit(
     )  # fmt: skip
     reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
-                    validation_share, test_share, numeric or [], group, order_by, part, validation, test, weight,
-                    reading)  # fmt: skip
+                    validation_share, test_share, numeric or [], group, order_by, part, validation, test,
+                    weight, reading)  # fmt: skip
     screen = Screen(json)
     if fit_table(source, wanted, out, overwrite, screen) == "interrupted":
         raise typer.Exit(INTERRUPTED)

@@ -104,9 +104,9 @@ def _kind_of(
         may = f"its distinct whole numbers may number the rows: if they do, --drop {quoted(name)}"
         return Kind("number", may if seems == "maybe" else "")
     if numeric:
-        odd = table.numbers(name)[1]
-        where, cell = table.where(first_row(table, odd)), cells.iloc[int(odd.argmax())]
-        raise DataError(compose(f"--numeric {quoted(name)}, {where}", "numbers", show(str(cell))))
+        first = int(table.numbers(name)[1].argmax())
+        where = table.where(int(cells.index[first]))
+        raise DataError(compose(f"--numeric {quoted(name)}, {where}", "numbers", show(str(cells.iloc[first]))))
     _refuse_mixed(table, f"column {name!r}", name, f"--categorical {quoted(name)}")
     if name in dates:
         date_format, note = dates[name]
@@ -120,9 +120,9 @@ def _kind_of(
 
 
 def as_numbers(table: Table, name: str) -> Any:
-    """A column as numbers, pandas.Series with NaN where missing; None where a cell is no number. Texts that are all
-    numbers are numbers: so they are where a word meant that a cell is missing, and where rows are out that held
-    others."""
+    """A column as numbers, pandas.Series with NaN where missing; None where a cell is no number. Texts that
+    are all numbers are numbers: so a Parquet file may hold them, and so they are where a word meant that a cell is
+    missing, or where rows are out that held others."""
     import pandas
 
     cells = table.frame[name]
@@ -229,7 +229,7 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         return Task("regression", AS_ASKED if asked else reason)
     _refuse_many(name, n_values)
     reason = AS_ASKED if asked else reason
-    spelled = _spelled_classes(table, target, numbers)
+    spelled = _spelled_classes(cells if is_text(cells) else table.spelled.get(target), numbers)
     if spelled:
         return Task("classification", reason, spelled)
     # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
@@ -248,7 +248,7 @@ def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> 
     name = f"target {target!r}"
     if asked == "regression":
         odd = table.numbers(target)[1]
-        where = table.where(first_row(table, odd))
+        where = table.where(int(table.frame.index[odd.argmax()]))
         raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
     if asked is None:
         _refuse_mixed(table, name, target, "--task classification")
@@ -258,19 +258,16 @@ def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> 
     return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
 
 
-def _spelled_classes(table: Table, target: str, numbers: Any) -> tuple[str, ...]:
-    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how numbers are
-    written anyway ("007", "5 %"); none where one number is written in two ways."""
-    labels = table.labels(target) if is_text(table.frame[target]) else table.spelled.get(target)
+def _spelled_classes(labels: Any, numbers: Any) -> tuple[str, ...]:
+    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how programs
+    write numbers ("007", "5 %"); none where one number is written in two ways."""
     if labels is None:
         return ()
-    pairs = {(label.strip(), value) for label, value in zip(labels, numbers.tolist(), strict=True)}
-    values = {value for _, value in pairs}
-    usual = all("e" in label.lower() or label in (plain_text(float(value)), f"{float(value)}", f"{value}")
-                for label, value in pairs)  # fmt: skip
-    if usual or len(values) != len({label for label, _ in pairs}):
-        return ()
     written = dict(zip(labels, numbers.tolist(), strict=True))
+    usual = all("e" in label.lower() or label.strip() in (plain_text(float(value)), f"{float(value)}", f"{value}")
+                for label, value in written.items())  # fmt: skip
+    if usual or len(set(written.values())) != len(written):
+        return ()
     return tuple(sorted(written, key=lambda label: (written[label], label)))
 
 

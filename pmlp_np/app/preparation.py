@@ -226,15 +226,14 @@ class Target:
         missing and -2 for classes that are not known."""
         if not self.classes:
             return Number(self.name, 0.0, 0.0, 1.0, False).read(table)
-        texts_alone = any(isinstance(each, str) for each in self.classes)
-        cells = table.labels(self.name) if texts_alone else table.frame[self.name]
+        named = any(isinstance(each, str) for each in self.classes)
+        cells = table.labels(self.name) if named else table.frame[self.name]
         known = {plain_text(value): i for i, value in enumerate(self.classes)}
         texts = as_texts(cells).astype("object").where(cells.notna(), None)
-        if is_text(cells) and not any(isinstance(each, str) for each in self.classes):
+        if is_text(cells) and not named:
             # However the number is written, as 1.0 or 01.
-            values, odd = table.numbers(self.name)
-            numbers = [plain_text(value) for value in values.tolist()]
-            texts = texts.where(odd | np.isnan(values), numbers)
+            numbers, odd = table.numbers(self.name)
+            texts = texts.where(odd | cells.isna(), [plain_text(float(value)) for value in numbers])
         return np.array([-1 if text is None else known.get(text, -2) for text in texts], np.int64)
 
     def read_known(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +264,8 @@ class Preparation:
 
     constant: places of inputs that are the same in all training rows (the sine of the day, say, of times at noon and at
     midnight). They teach nothing, and are 0 in every X: else what members never learned, the initial weights, would act
-    on rows where they differ. A column of such inputs alone is left out.
+    on rows where they differ. A column of such inputs alone is left out. conventions: how the table's numbers and dates
+    are written, and those of later tables with them.
     """
 
     target: Target
@@ -297,7 +297,8 @@ class Preparation:
         values = known.read(table)[training]
         orders = {day_first_of(column.date_format) for column in columns if isinstance(column, Date)} - {None}
         conventions = replace(table.conventions, day_first=orders.pop() if len(orders) == 1 else None)
-        return cls(Target.learn(target, task, values), tuple(columns), left_out, tuple(constant), conventions)
+        known_target = Target.learn(target, task, values)
+        return cls(known_target, tuple(columns), left_out, tuple(constant), conventions)
 
     def input_names(self) -> list[str]:
         """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a

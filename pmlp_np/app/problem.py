@@ -28,7 +28,8 @@ class Source:
     """The table and how it is to be understood.
 
     numeric, categorical, drop: columns of which the user says what they are. group, order_by, part: a column by which
-    rows are parted; validation, test: files that are parts. weight: a column of how much each row counts.
+    rows are parted; validation, test: files that are parts. weight: a column of how much each row counts. reading: how
+    the files are written, where that is said.
     """
 
     path: str
@@ -174,18 +175,16 @@ def understand(source: Source, seed: int) -> Problem:
     return problem
 
 
-def _table(source: Source, path: str, notes: list[str], learned: Preparation | None = None) -> Table:
-    """A table of this fit, with the columns that are named, and without rows that have no target where that is
-    asked. learned: of the fit's own table, for another one, which is read as that is."""
+def _table(source: Source, path: str, notes: list[str], preparation: Preparation | None = None) -> Table:
+    """A table of this fit, with the columns that are named, and without rows that have no target where that is asked.
+    preparation: of the fit's table, by whose conventions another file is read."""
+    other = preparation is not None
+    as_text = [*source.categorical, *filter(None, (source.group, source.part))]
     # What is left out is not asked how it is to be read.
-    as_text = {*source.categorical, *source.drop, *filter(None, (source.group, source.part))}
-    as_text -= {*source.numeric, *filter(None, (source.order_by, source.weight))}
-    conventions = None
-    if learned is not None:
-        as_text |= set(learned.text_columns())
-        conventions = learned.conventions
-    table = read_table(path, source.missing, sorted(as_text), source.reading, [source.target], conventions)
-    other = learned is not None
+    as_text += [name for name in source.drop if name not in (source.order_by, source.weight)]
+    as_text += preparation.text_columns() if preparation is not None else []
+    learned = preparation.conventions if preparation is not None else None
+    table = read_table(path, source.missing, as_text, source.reading, [source.target], learned)
     prefix = f"{table.name}: " if other else ""
     notes += [f"{prefix}{note}" for note in table.notes]
     if other:

@@ -25,7 +25,7 @@ from pmlp_np.app.reading.columns import whole_numbers
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.csv_table import Found, read_csv
 from pmlp_np.app.reading.lines import Source, rewound
-from pmlp_np.app.reading.numbers import converted
+from pmlp_np.app.reading.numbers import converted, wrapped
 from pmlp_np.app.reading.options import USUAL_MISSING, Reading
 from pmlp_np.app.reading.parquet import read_parquet
 from pmlp_np.errors import DataError, compose, nearest, readable_bytes, require_memory, show
@@ -45,7 +45,8 @@ class Table:
     is written (NaN). name: what errors call it. first_line: the line on which the first row stands; 0 where files have
     no lines. notes: what users should know about how it was read. lines: of each row, where they do not follow each
     other. conventions: how its numbers are written. spelled: texts of columns of numbers that may be labels. taken: by
-    column, words that were taken for missing cells, and how often. as_text: columns that are texts in any case. """
+    column, words that were taken for missing cells, and how often. as_text: columns that are texts in any case.
+    predicted: whether it is no table of a fit."""
 
     frame: Any
     name: str
@@ -56,6 +57,7 @@ class Table:
     spelled: dict[str, Any] = field(default_factory=dict)
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
     as_text: Collection[str] = ()
+    predicted: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -103,6 +105,10 @@ class Table:
         if other not in style.thousands and (unseen & ~odd).any():
             # A mark between thousands that no cell of the fit had may be the decimal mark of another program.
             odd, values = unseen, np.where(unseen, np.nan, values)
+        known = cells.notna().to_numpy()
+        if not self.predicted and known.any() and wrapped(texts)[known].all():
+            # Parentheses mean a minus only beside numbers that have none.
+            odd, values = known, np.full(len(cells), np.nan)
         return values, odd
 
     def labels(self, name: str) -> Any:
@@ -216,8 +222,9 @@ def _table(
     frame = pandas.DataFrame({place: cells for place, (_, cells) in enumerate(found.columns)}, copy=False)
     frame.columns = names
     table = Table(
-        frame, name, found.first_line, found.notes, found.lines, conventions, found.spelled, found.taken, as_text
-    )
+        frame, name, found.first_line, found.notes, found.lines, conventions, found.spelled, found.taken, as_text,
+        learned is not None,
+    )  # fmt: skip
     _drop_row_numbers(table)
     if not len(table.frame):
         raise DataError(compose(table.name, "rows below the names of columns", "none"))

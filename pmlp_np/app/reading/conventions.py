@@ -211,7 +211,7 @@ def _refuse_other_marks(
             mark = sorted(others)[0]
             line, cell = seen[column].shown[mark]
             expected = f"{_CALLED[thousands]} between thousands, as is said"
-            hint = f"Say --thousands {_SPELLED[mark]}, or leave the option out."
+            hint = f"Say --thousands {_SPELLED[mark]} or leave the option out."
             raise DataError(compose(f"column {column!r} of {name}, {where} {line:,}", expected, show(cell), hint))
 
 

@@ -113,6 +113,12 @@ def normalized(cells: Any, affix: Affix) -> Any:
     return found
 
 
+def wrapped(cells: Any) -> np.ndarray:
+    """Which cells (an Arrow array) have parentheses around or a minus behind, (n,) bool."""
+    pc = _arrow()
+    return np.asarray(pc.fill_null(pc.match_substring_regex(cells, r"\)$|\d-$"), False))
+
+
 def converted(cells: Any, decimal: str, affix: Affix = NO_AFFIX) -> tuple[np.ndarray, np.ndarray]:
     """(numbers (n,) float64, NaN for null and for what is no number; which cells are no numbers, (n,) bool) of an Arrow
     array of texts without blanks around."""
@@ -210,7 +216,9 @@ class Evidence:
             self.reads[decimal] = self.reads[decimal] and bool(pc.all(fits).as_py())
         if not any(self.reads.values()):
             return
-        self.wrapped += pc.sum(pc.match_substring_regex(cells, r"\)$|\d-$")).as_py() or 0
+        if affixes:
+            # Of a table that is predicted it is known what they mean.
+            self.wrapped += int(wrapped(cells).sum())
         for mark, pattern in ((".", r"\."), (",", ","), ("'", _APOSTROPHES), (" ", r"[ \x{00a0}\x{2009}\x{202f}]")):
             if mark not in self.has:
                 there = pc.match_substring_regex(bare, pattern)

@@ -5,7 +5,7 @@ blank lines, joins what follows a closing quote, and names no line; DuckDB's (st
 lines and names short ones, but keeps no line of those that are well, reads a title as a table of one column, and both
 let two stray quotes swallow the lines between. Python's csv module parses quoted cells, streams, and needs nothing
 else; here it gets the lines one by one, so that their numbers and their ends are known, and what it forgives is checked
-after it: text behind a closing quote, and quoted cells that hold what must be whole records. """
+after it: text behind a closing quote, and quoted cells that hold what must be whole records."""
 
 from __future__ import annotations
 
