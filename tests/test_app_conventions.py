@@ -398,10 +398,10 @@ def offered(message):
 @pytest.mark.parametrize("case", HINTED)
 def test_hints_are_followed(capsys, tmp_path, monkeypatch, case):
     from pmlp_np.app import fitting
-    from pmlp_np.app import run as running
+    from pmlp_np.app import problem
 
     def understand(source, choices, out, overwrite, screen):
-        running.understand(source, choices.seed)
+        problem.understand(source, choices.seed)
         return "done"
 
     monkeypatch.setattr(fitting, "fit_table", understand)
