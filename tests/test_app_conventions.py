@@ -397,8 +397,7 @@ def offered(message):
 
 @pytest.mark.parametrize("case", HINTED)
 def test_hints_are_followed(capsys, tmp_path, monkeypatch, case):
-    from pmlp_np.app import fitting
-    from pmlp_np.app import problem
+    from pmlp_np.app import fitting, problem
 
     def understand(source, choices, out, overwrite, screen):
         problem.understand(source, choices.seed)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import AS_ASKED, Kind, Task, category_texts
+from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.dates import ISO, day_first_of, parsed
 from pmlp_np.app.tables import Table, as_texts, is_text, plain_text
@@ -487,6 +487,8 @@ def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str])
             notes.append(f"column {name!r}: {kind.reason}")
         if kind.kind == "category":
             kept, joined = category_texts(frame[name])
+            if same := alike(kept):
+                notes.append(f"column {name!r}: {same}")
             if joined:
                 notes.append(f"column {name!r}: {len(kept):,} categories; {joined:,} rare ones count as other")
     return notes
