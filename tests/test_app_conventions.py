@@ -190,6 +190,12 @@ def test_columns_of_one_file_that_are_written_in_two_ways(table, learned):
         table(text.replace("\n", ";1.275\n").replace("y;1.275", "y;w"))
 
 
+def refusal_of(function, *arguments):
+    with pytest.raises(DataError) as error:
+        function(*arguments)
+    return str(error.value)
+
+
 def test_a_table_that_is_predicted_is_read_as_the_fit_was(table, learned):
     values = values_of()
     preparation = learned(ways_table("german", values))
@@ -207,6 +213,13 @@ def test_a_table_that_is_predicted_is_read_as_the_fit_was(table, learned):
     for text in ("s;z\n1.5;0,5\n", "s;z\n1,5;0,5\n1.5;1\n", "s;z\nabc;0,5\n"):
         with pytest.raises(DataError, match=r"column 's' of .*, line [23]: expected numbers, .* \(decimal commas"):
             later(text)
+    # The hints help.
+    assert "--missing 's=not known'" in refusal_of(later, "s;z\nnot known;0,5\n")
+    assert "say --decimal ." in refusal_of(later, "s;z\n1.5;0,5\n")
+    found = table("s;z\nnot known;0,5\n", missing=["s=not known"], learned=preparation.conventions)
+    assert np.isfinite(preparation.inputs(found, [])).all()
+    found = table("s;z\n1.5;0,5\n", reading={"decimal": "."}, learned=preparation.conventions)
+    assert preparation.inputs(found, []).tolist() == [[1.5, 0.5]]
     # A mark that the fit did not have may be the other program's decimal mark.
     preparation = learned(ways_table("plain", values))
     with pytest.raises(DataError, match="line 2: .*'1,275'"):
@@ -397,11 +410,10 @@ def offered(message):
 
 @pytest.mark.parametrize("case", HINTED)
 def test_hints_are_followed(capsys, tmp_path, monkeypatch, case):
-    from pmlp_np.app import fitting
-    from pmlp_np.app import run as running
+    from pmlp_np.app import fitting, problem
 
     def understand(source, choices, out, overwrite, screen):
-        running.understand(source, choices.seed)
+        problem.understand(source, choices.seed)
         return "done"
 
     monkeypatch.setattr(fitting, "fit_table", understand)

@@ -15,7 +15,7 @@ import pytest
 from command_line import SHORT, refused, run
 from conftest import requires
 from pmlp_np import DataError
-from pmlp_np.app.columns import task_of
+from pmlp_np.app.columns import alike, task_of
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.tables import read_table
@@ -266,6 +266,11 @@ def test_labels_keep_their_spelling(table, labels):
     # As they are read for a table that is predicted.
     later = table(text, as_text=["y"])
     np.testing.assert_array_equal(target.read(later), target.read(found))
+
+
+def test_labels_that_differ_in_case_or_blanks_alone_are_said():
+    assert "'yes' and 'Yes '" in alike(["no", "yes", "Yes ", "maybe"])
+    assert alike(["no", "yes", "yes!", 5, 5.0]) == ""
 
 
 def test_labels_as_programs_write_numbers_are_numbers(table):

@@ -185,6 +185,17 @@ def category_texts(cells: Any) -> tuple[list[str], int]:
     return sorted(kept.index.tolist()), len(counts) - len(kept)
 
 
+def alike(texts: Collection[Any]) -> str:
+    """What is to be said of labels of which two differ in nothing but case or blanks; "" where none do."""
+    seen: dict[str, str] = {}
+    for text in texts:
+        if isinstance(text, str):
+            other = seen.setdefault(" ".join(text.split()).casefold(), text)
+            if other != text:
+                return f"{show(other)} and {show(text)} are two, though they differ in case or blanks alone"
+    return ""
+
+
 # The target.
 
 

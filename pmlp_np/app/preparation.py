@@ -12,16 +12,18 @@ train. Between the two everything is affine, so that exported models take the in
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import AS_ASKED, Kind, Task, category_texts
+from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts
 from pmlp_np.app.reading.conventions import Conventions
-from pmlp_np.app.reading.dates import ISO, day_first_of, parsed
-from pmlp_np.app.tables import Table, as_texts, is_text, plain_text
+from pmlp_np.app.reading.dates import ISO, day_first_of, formats_of, parsed
+from pmlp_np.app.reading.records import like_a_number
+from pmlp_np.app.tables import Table, as_texts, is_text, plain_text, quoted
 from pmlp_np.app.typed import typed
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 
@@ -194,7 +196,18 @@ def _refuse_first(table: Table, name: str, odd: Any, expected: str) -> None:
         where = table.where(int(table.frame.index[row]))
         cell = table.frame[name].iloc[row]
         got = show(cell if isinstance(cell, str) else cell.item())
-        raise DataError(compose(f"column {name!r} of {table.name}, {where}", expected, got))
+        hint = _how_to_read(table, name, cell) if isinstance(cell, str) else ""
+        raise DataError(compose(f"column {name!r} of {table.name}, {where}", expected, got, hint))
+
+
+def _how_to_read(table: Table, name: str, cell: str) -> str:
+    """How a cell that can't be read as in the fit may be read, as a hint."""
+    style = table.conventions.style(name)
+    if not like_a_number(cell) and not formats_of(cell.strip()):
+        return f"Correct it, or say --missing {quoted(f'{name}={cell.strip()}')} if it means that nothing is known."
+    if re.fullmatch(r"[\d.,+-]+", cell.strip()) and not style.affix:
+        return f"If the table is not written as that of the fit, say --decimal {',' if style.decimal == '.' else '.'}."
+    return ""
 
 
 @dataclass(frozen=True)
@@ -488,6 +501,8 @@ def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str])
             notes.append(f"column {name!r}: {kind.reason}")
         if kind.kind == "category":
             kept, joined = category_texts(frame[name])
+            if same := alike(kept):
+                notes.append(f"column {name!r}: {same}")
             if joined:
                 notes.append(f"column {name!r}: {len(kept):,} categories; {joined:,} rare ones count as other")
     return notes

@@ -11,7 +11,7 @@ import numpy as np
 
 from pmlp_np.app import fairness, scores
 from pmlp_np.app import parts as parts_of_rows
-from pmlp_np.app.columns import Kind, Task, first_row, kinds_of, task_of
+from pmlp_np.app.columns import Kind, Task, alike, first_row, kinds_of, task_of
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import part
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
@@ -137,6 +137,8 @@ def understand(source: Source, seed: int) -> Problem:
     task = task_of(table, source.target, source.task)
     kinds = kinds_of(table, source.target, source.categorical, source.drop, source.numeric, source.aside())
     notes += note_kinds(kinds, table.frame, source.categorical)
+    if same := alike(task.classes):
+        notes.append(f"target {source.target!r}: {same}")
     target = Preparation.learn(table, np.arange(len(table)), {}, source.target, task).target
     own_y = target.read(table)
     parts = _parts(source, table, own_y, task, shares, seed, notes)

@@ -101,7 +101,8 @@ class Table:
         texts = pyarrow.compute.utf8_trim_whitespace(texts)
         values, odd = converted(texts, style.decimal, style.affix)
         other = "," if style.decimal == "." else "."
-        unseen = odd | np.array([other in (text or "") for text in texts.to_pylist()], bool)
+        marked = pyarrow.compute.fill_null(pyarrow.compute.match_substring(texts, other), False)
+        unseen = odd | np.asarray(marked)
         if other not in style.thousands and (unseen & ~odd).any():
             # A mark between thousands that no cell of the fit had may be the decimal mark of another program.
             odd, values = unseen, np.where(unseen, np.nan, values)
