@@ -371,10 +371,8 @@ def test_fits_with_a_damaged_and_a_read_only_cache(tmp_path):
         content[random.randrange(len(content))] ^= 1 << random.randrange(8)
         path.write_bytes(random.choice([bytes(content), content[: len(content) // 2], b""]))
     done = fit_apart(base, read_only=True)
-    assert (
-        done.stdout.startswith(right) and [word in done.stderr for word in ("damaged", "can't be kept")] == [True] * 2
-    )
-    assert len(done.stderr.splitlines()) == 2
+    assert done.stdout.startswith(right) and len(done.stderr.splitlines()) == 2
+    assert "damaged" in done.stderr and "can't be kept" in done.stderr
     done = fit_apart(base)
     assert done.stdout.startswith(right) and len(done.stderr.splitlines()) == 1 and "damaged" in done.stderr
     assert all(code_cache._checked(path.read_bytes(), b"") is not None for path in broken)
