@@ -44,14 +44,9 @@ class Sets(Independent):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """Plain arrays for a file."""
-        lengths = np.array([len(array) for array in self.arrays], np.int64)
-        return {"of": self.of, "lengths": lengths, "indices": np.concatenate(self.arrays)}
-
     @classmethod
     def from_columns(cls, columns: dict[str, np.ndarray]) -> Sets:
-        """The inverse of `columns`."""
+        """Of the arrays of a file: `of`; `indices`, all distinct arrays side by side; and their `lengths`."""
         stops = np.cumsum(columns["lengths"])
         return cls(np.split(columns["indices"], stops[:-1]), columns["of"])
 
