@@ -9,6 +9,8 @@ import numpy as np
 from pmlp_np.errors import DataError, compose, show
 
 DTYPES = ("float32", "float64")
+# Elements that are looked at together.
+_PART = 1 << 20
 
 
 def is_whole(value: Any) -> bool:
@@ -63,6 +65,12 @@ def numbers(name: str, value: Any) -> np.ndarray:
     if np.ma.is_masked(value):
         raise DataError(compose(name, "an array of numbers", "one of which some are masked"))
     return found
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether all are numbers, neither NaN nor infinite; without a mask as large as the array."""
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[start : start + _PART]).all()) for start in range(0, len(flat), _PART))
 
 
 def ids(value: Any, n: int) -> np.ndarray:

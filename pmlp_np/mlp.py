@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
-from pmlp_np.checks import is_whole, numbers, whole_array
+from pmlp_np.checks import all_finite, is_whole, numbers, whole_array
 from pmlp_np.copying import Independent
 from pmlp_np.data.containers import as_numbers
 from pmlp_np.data.labels import as_strings, checked_names, require_names
@@ -262,7 +262,7 @@ def require_finite(name: str, mlp: MLP, mend: str) -> None:
     """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
     for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
         for k, array in enumerate(arrays):
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 got = "NaN or infinity, as of a member that diverged"
                 raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
 

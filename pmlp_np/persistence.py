@@ -156,7 +156,14 @@ def _like(draft: Path, old: os.stat_result) -> None:
 
 
 def _on_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Have a file, or a folder's names, on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        # Files may be made in a folder that may not be read.
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(handle)
     except OSError as error:

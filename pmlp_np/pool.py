@@ -337,10 +337,10 @@ class Pool(Independent):
             given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
             those that a callback stopped rest, and so do diverged ones.
 
-        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's first
-        call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
-        final_rate_factor, 0 by default: nothing more is learned; of coslog4 always), and in another cycle of cosine. For
-        a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
+        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's
+        first call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
+        final_rate_factor, 0 by default, of coslog4 always 0: nothing more is learned), and in another cycle of cosine.
+        For a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
 
         An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
         has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
@@ -783,6 +783,7 @@ def _read(file: PoolFile) -> Pool:
     pool = Pool._of(plan, ids, file.backend, head["device"])
     pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
     pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
+    require_memory("specs", pool._buffer_bytes(), "Load it where there is more.")
     backend = backends.create(pool.backend, pool.device, plan)
     file.restore(backend, plan, pool._progress)
     pool._backend = backend

@@ -114,7 +114,7 @@ def test_places_where_no_result_can_be_made_are_refused_before_training(fit, cap
     arguments = ("fit", tmp_path / "t.csv", "--target", "y", *SHORT, "--out")
     (tmp_path / "link").symlink_to("nowhere")
     refused(run(capsys, *arguments, tmp_path / "link"), "a link to what is not there")
-    refused(run(capsys, *arguments, tmp_path / ("x" * 250)), "a place where files can be made", "too long")
+    refused(run(capsys, *arguments, tmp_path / ("x" * 256)), "name too long")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     refused(run(capsys, *arguments, "."), "the one that you are in")

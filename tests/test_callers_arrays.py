@@ -62,7 +62,9 @@ ARGUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "targets": lambda: {"targets": np.random.default_rng(2).normal(size=(3, N)).astype(np.float32)},
     "weights": lambda: {"sample_weight": np.arange(1.0, N + 1)},
     "weights of members": lambda: {"sample_weight": np.arange(1.0, 3 * N + 1, dtype=np.float32).reshape(3, N)},
-    "validation data": lambda: {"validation_data": [np.array(data()[0]), np.array(data()[1])]},
+    # X is used in place, so that what is written to it counts.
+    "targets of validation": lambda: {"validation_data": (*data(), np.arange(1.0, N + 1))},
+    "weights of validation": lambda: {"validation_data": (*data(), np.arange(1.0, N + 1)), "early_stopping": True},
 }
 
 
@@ -81,12 +83,9 @@ def test_arguments_that_are_written_to_while_training(backend: str, name: str, t
     given, undisturbed = ARGUMENTS[name](), ARGUMENTS[name]()
     settings: dict[str, Any] = {"epochs": 3, "batch_size": 8, "progress": False}
     y = None if "targets" in given else y
-    if name == "validation data":
-        # X is used in place, so its values count; y is not.
-        given["validation_data"], scribbled = (given["validation_data"][0], given["validation_data"][1]), None
-        scribbled = given["validation_data"][1]
-    else:
-        scribbled = next(iter(given.values()))
+    scribbled = next(iter(given.values()))
+    if "of validation" in name:
+        scribbled = scribbled[1 if "targets" in name else 2]
     expected = pool_of(backend).fit(X, y, **settings, **undisturbed)
     pool = pool_of(backend).fit(X, y, **settings, **given, callbacks=[lambda end: scribble(scribbled)])
     assert not differing_bits(state_of(pool), state_of(expected))

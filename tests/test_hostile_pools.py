@@ -277,6 +277,21 @@ def test_crafted_pools(path: Path, name: str) -> None:
     refused(path)
 
 
+def test_parameters_that_are_no_numbers_where_they_may_be(path: Path) -> None:
+    """Of members that have diverged, and of those within an epoch: who has diverged is known when it ends."""
+    header, arrays = parts(path)
+    assert pm.load(path).status_[3] == "diverged"
+    put("state/parameters", -1, NAN)(header, arrays)
+    craft(path, header, arrays)  # type: ignore[arg-type]
+    assert np.isnan(pm.load(path).extract(7, weights="last").biases[-1]).all()
+    put("state/parameters", 0, NAN)(header, arrays)
+    craft(path, header, arrays)  # type: ignore[arg-type]
+    assert "finite parameters" in refused(path)
+    put("progress/minibatch", 0, 1)(header, arrays)
+    craft(path, header, arrays)  # type: ignore[arg-type]
+    assert np.isnan(pm.load(path).extract(5, weights="last").weights[0]).any()
+
+
 LISTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no list": lambda places: places.clear(),
     "an array behind itself": lambda places: places["ids"].update(offset=places["stream_key"]["offset"]),

@@ -299,8 +299,16 @@ def test_forms_of_targets_that_are_not_there():
     expected = learned(pool_of().fit(X, y, sample_weight=w))
     missing = [None if w[i] == 0 else float(y[i]) for i in range(N)]
     for form in (missing, np.array(missing, object), pd.Series(missing), pd.Series(missing, dtype="Float64"),
-                 np.where(w > 0, y, np.nan).reshape(-1, 1)):  # fmt: skip
+                 np.where(w > 0, y, np.nan).reshape(-1, 1), ["n/a" if each is None else each for each in missing],
+                 np.array([pd.NA if each is None else each for each in missing], object)):  # fmt: skip
         assert learned(pool_of().fit(X, form, sample_weight=w)) == expected
+    # A mask may cover what counts for nothing, and nothing else.
+    hidden = np.ma.masked_where(w == 0, y)
+    assert learned(pool_of().fit(X, hidden, sample_weight=w)) == expected and hidden.mask.any()
+    hidden[5] = np.ma.masked
+    for form in (hidden, [np.ma.masked if hidden.mask[i] else y[i] for i in range(N)]):
+        with pytest.raises(pm.DataError, match=r"^y.*mask"):
+            pool_of().fit(X, form, sample_weight=w)
     labels = draw_y("cross_entropy", 3)
     expected = learned(pool_of("cross_entropy", 3).fit(X, labels, sample_weight=w))
     ignored = np.where(w > 0, labels, -100)
@@ -454,8 +462,9 @@ def test_weights_that_cannot_be_told_from_0():
     w[13] = 1e200 * 1e-30
     with pytest.raises(pm.DataError, match=r"^sample_weight times class_weight of member 10: .* less in row 13\."):
         pool_of("cross_entropy", 3).fit(X, labels, sample_weight=w, class_weight={int(labels[13]): 1e-30})
-    with pytest.raises(pm.DataError, match=r"^class_weight of member 10: .* less in row "):
-        pool_of("cross_entropy", 3).fit(X, labels, class_weight={1: 1e-50})
+    for table in ({1: 1e-50}, {0: 1e300, 1: 1e-300}):
+        with pytest.raises(pm.DataError, match=r"^class_weight of member 10: .* less in row "):
+            pool_of("cross_entropy", 3).fit(X, labels, class_weight=table)
     # A member that does not have the row trains.
     w[13] = 1e-200
     rows = [np.delete(np.arange(N), 13)] * 3 + [np.arange(N)]

@@ -34,7 +34,7 @@ AS_ASKED = "as you asked"
 class Kind:
     """What a column is: "number", "category", "date" (with the format of its texts) or "left out".
 
-    reason: why it is left out, or what users should know of it.
+    reason: why it is left out, or what users should know of its numbers or dates.
     """
 
     kind: str
@@ -106,7 +106,7 @@ def _kind_of(
     if numeric:
         first = int(table.numbers(name)[1].argmax())
         where = table.where(int(cells.index[first]))
-        raise DataError(compose(f"--numeric {name}, {where}", "numbers", show(str(cells.iloc[first]))))
+        raise DataError(compose(f"--numeric {quoted(name)}, {where}", "numbers", show(str(cells.iloc[first]))))
     _refuse_mixed(table, f"column {name!r}", name, f"--categorical {quoted(name)}")
     if name in dates:
         date_format, note = dates[name]

@@ -272,7 +272,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why.
+    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why. conventions:
+    how the table's numbers and dates are written, and later tables' with them.
 
     constant: places of inputs that are the same in all training rows (the sine of the day, say, of times at noon and at
     midnight). They teach nothing, and are 0 in every X: else what members never learned, the initial weights, would act

@@ -19,7 +19,7 @@ import numpy as np
 
 from pmlp_np import checks
 from pmlp_np.backends.base import Rows
-from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.containers import as_numbers, require_plain
 from pmlp_np.errors import DataError, compose, require_memory, show
 from pmlp_np.formulas.losses import Loss
 
@@ -68,7 +68,8 @@ def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") 
     if values.shape not in ((n,), (n_members, n)):
         expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"
         raise DataError(compose(name, expected, str(values.shape)))
-    weights = values.astype(np.float64).reshape(-1, n)
+    with np.errstate(over="ignore"):  # of long doubles
+        weights = values.astype(np.float64).reshape(-1, n)
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
         place = np.argwhere(bad)[0]
@@ -149,8 +150,9 @@ def times_class_weights(
     if weights is None:
         weights = Weights(name, np.ones((1, rows.n)), np.ones((1, rows.n), bool), None)
     if not (isinstance(class_weight, str) and class_weight == "balanced"):
-        table = _scaled(_class_table(class_weight, n_outputs)[None])[0]
-        positive = weights.positive & (table[labels] > 0)
+        table = _class_table(class_weight, n_outputs)
+        positive = weights.positive & (table > 0)[labels]
+        table = _scaled(table[None])[0]
         return Weights(name, _scaled(weights.lines * table[labels]), positive, weights.of)
     sets: dict[tuple[int, int], int] = {}
     of = np.empty(len(ids), np.int64)
@@ -207,7 +209,12 @@ def harmless(targets: Any, without: np.ndarray | None) -> Any:
     if without is None or not without.any():
         return targets
     try:
+        if not isinstance(targets, np.ma.MaskedArray):
+            require_plain(targets, "targets")
         found = np.array(targets, subok=True)
+        if isinstance(targets, (list, tuple)) and found.dtype.kind in "USMm":
+            # NumPy makes strings of numbers beside a string.
+            found = np.array(targets, object)
         if found.shape[: without.ndim] != without.shape:
             return targets
         for part, mask in ((found, without),) if without.ndim == 1 else zip(found, without, strict=True):
