@@ -287,6 +287,11 @@ def test_texts_that_are_numbers_once_rows_are_left_out(table):
     assert found.frame["a"].iloc[0] == "0"
     found.keep_rows(found.frame["y"].notna())
     assert found.frame["a"].dtype == np.int64 and found.where(29) == "line 31"
+    # With marks that no column of numbers showed before.
+    found = table("a;b;y\n" + "".join(f"1,{i:03d};{i}.25;{i}\n" for i in range(30)) + "x;y;\n")
+    found.keep_rows(found.frame["y"].notna())
+    assert found.frame["a"].tolist() == [1000 + i for i in range(30)] and found.frame["b"].iloc[1] == 1.25
+    assert found.conventions.style("a").thousands == (",",) and found.conventions.style("b").thousands == ()
 
 
 # Dates.

@@ -35,6 +35,7 @@ from pmlp_np.errors import DataError, compose, nearest, readable_bytes, require_
 _BYTES_PER_BYTE = {"gzip": 40, "parquet": 20}
 # A table from a pipe is kept in memory up to this size, and beyond it on the disk.
 _KEPT_BYTES = 1 << 26
+_OTHER = {".": ",", ",": "."}
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Table:
         style = self.conventions.style(name)
         texts = pyarrow.compute.utf8_trim_whitespace(texts)
         values, odd = converted(texts, style.decimal, style.affix)
-        other = "," if style.decimal == "." else "."
+        other = _OTHER[style.decimal]
         marked = pyarrow.compute.fill_null(pyarrow.compute.match_substring(texts, other), False)
         unseen = odd | np.asarray(marked)
         if other not in style.thousands and (unseen & ~odd).any():
@@ -124,7 +125,14 @@ class Table:
         for name in self.frame.columns:
             cells = self.frame[name]
             if name not in self.as_text and is_text(cells) and cells.notna().any():
+                style = self.conventions.style(name)
+                marked = replace(style, thousands=(*style.thousands, _OTHER[style.decimal]))
+                before = self.conventions
+                self.conventions = replace(before, columns=before.columns | {name: marked})
                 values, odd = self.numbers(name)
+                if odd.any() or not cells.dropna().str.contains(_OTHER[style.decimal], regex=False).any():
+                    # No mark between thousands that the other rows' cells had not shown yet.
+                    self.conventions = before
                 if not odd.any():
                     frame = self.frame.copy()
                     self.spelled[name] = cells
