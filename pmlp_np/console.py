@@ -59,5 +59,12 @@ class Tolerant:
         with contextlib.suppress(Exception):
             self._stream.flush()
 
+    def __eq__(self, other: object) -> bool:
+        # As tqdm asks, to know which bars are on a stream.
+        return self._stream is (other._stream if isinstance(other, Tolerant) else other)
+
+    def __hash__(self) -> int:
+        return id(self._stream)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

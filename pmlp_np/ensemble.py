@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.archive import MISFITS, read_archive, unfit, write_archive
+from pmlp_np.checks import numbers
 from pmlp_np.copying import Independent
 from pmlp_np.data.containers import as_numbers
 from pmlp_np.data.labels import agreed_names, as_strings, require_names
@@ -200,7 +201,7 @@ def _shares(weights: Any, n: int) -> np.ndarray:
     """(n,) float64 numbers of sum 1. DataError where they can't be had of what is given."""
     if weights is None:
         return np.full(n, 1.0 / n)
-    given = as_numbers(weights, "weights").astype(np.float64)
+    given = numbers("weights", weights).astype(np.float64)
     if given.shape != (n,):
         raise DataError(compose("weights", f"a number for each of {n} networks", show(weights)))
     for i, w in enumerate(given.tolist()):

@@ -77,9 +77,10 @@ def compose(name: str, expected: str, got: str, mend: str = "") -> str:
 
 
 def listed(values: Iterable[object], most: int = 5) -> str:
-    """The first values as text: 1, 2, 3, ..."""
+    """The first values as text: 1, 2, 3 and 4 more."""
     shown = [str(value) for value in values]
-    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
 
 
 def nearest(name: object, candidates: Iterable[str]) -> str | None:

@@ -337,10 +337,10 @@ class Pool(Independent):
             given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
             those that a callback stopped rest, and so do diverged ones.
 
-        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's first
-        call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
-        final_rate_factor, 0 by default: nothing more is learned; of coslog4 always), and in another cycle of cosine. For
-        a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
+        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's
+        first call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
+        final_rate_factor, 0 by default, of coslog4 always 0: nothing more is learned), and in another cycle of cosine.
+        For a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
 
         An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
         has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
@@ -702,6 +702,8 @@ class Pool(Independent):
         if not isinstance(mlp, MLP):
             mend = "Make one with pm.MLP(weights, biases)."
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+        # Names of a table of other columns, of which the member reads some, say nothing here.
+        theirs = mlp._names if mlp.n_features == self.n_features else None
         # Made anew, and so checked and copied: its arrays may have been changed since it was made.
         mlp = MLP(mlp.weights, mlp.biases if mlp.bias else None, mlp.activation)
         member = self.specs[position]
@@ -723,9 +725,9 @@ class Pool(Independent):
         for array in (*weights, *biases):
             if not np.isfinite(array).all():
                 raise DataError(compose(f"mlp for member {id}", f"finite {self.dtype} weights", "NaN or infinity"))
-        columns = require_equal_names(self._plan.names, mlp._names, f"columns of mlp for member {id}", "the pool")
-        if mlp._names is not None:
-            self._given_names = mlp._names
+        columns = require_equal_names(self._plan.names, theirs, f"columns of mlp for member {id}", "the pool")
+        if theirs is not None:
+            self._given_names = theirs
             if not self._progress.step.any():
                 self._plan = replace(self._plan, names=columns)
         self._given[int(position)] = given

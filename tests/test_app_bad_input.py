@@ -108,8 +108,8 @@ def test_ten_thousand_categories(fit):
 
 
 def test_mixed_types_in_a_column(fit):
-    mixed = rows("a,y", 60, lambda i: f"{'none yet' if i == 20 else i},{i * 0.37 % 5}")
-    refused(fit(mixed), "column 'a'", "59 numbers and 1 other cells", "'none yet' in line 22", "--missing 'none yet'",
+    mixed = rows("a,y", 60, lambda i: f"{'none yet' if i == 20 else i % 29},{i * 0.37 % 5}")
+    refused(fit(mixed), "column 'a'", "59 numbers and 1 other cells", "'none yet' in line 22", "--missing 'a=none yet'",
             "--categorical a")  # fmt: skip
     said = fit(mixed, "--missing", "none yet")
     assert said.code == 0
@@ -147,9 +147,13 @@ def test_two_gigabytes(fit, tmp_path, monkeypatch):
     with big.open("wb") as file:
         file.write(GOOD.encode())
         file.truncate(2_100_000_000)
-    refused(fit(None), "t.csv (2.1 GB)", "bytes that are no text")
+    refused(fit(None), "t.csv (2.1 GB)", "bytes that are no text", "line 62")
+    with big.open("wb") as file:
+        # Ten bytes a line for three cells.
+        file.write(b"a,b,y\n" + b"10,x,3.33\n" * 150_000)
+        file.truncate(2_100_000_000)
     monkeypatch.setattr(pmlp_np.errors, "free_memory", lambda: 4_000_000_000)
-    refused(fit(None), "t.csv (2.1 GB)", "4.0 GB of memory that are free", "a need of 13 GB", "Take a part of its rows")
+    refused(fit(None), "t.csv (2.1 GB)", "4.0 GB of memory that are free", "a need of 25 GB", "Take a part of its rows")
     nothing_left(tmp_path)
 
 

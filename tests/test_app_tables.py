@@ -79,7 +79,7 @@ def test_texts_that_stand_for_missing_cells(tmp_path):
 def test_cells_taken_as_they_are_written(tmp_path):
     table = table_of(tmp_path, "code,y\n007,1\n7,2\n", as_text=["code"])
     assert table.frame["code"].tolist() == ["007", "7"]
-    assert table_of(tmp_path, "ok,y\nTRUE,1\n,2\nfalse,3\n").frame["ok"].dropna().tolist() == ["True", "False"]
+    assert table_of(tmp_path, "ok,y\nTRUE,1\n,2\nfalse,3\n").frame["ok"].dropna().tolist() == ["TRUE", "false"]
 
 
 def test_parquet_says_what_csv_says(tmp_path, pandas):

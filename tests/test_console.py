@@ -119,6 +119,24 @@ print(pool.ended_)
     assert subprocess.run(shell, capture_output=True, text=True, env=environment).stdout == "done\n"
 
 
+@pytest.mark.parametrize("stream", ["none", "closed", "broken pipe", "no file"])
+def test_the_command_line_needs_no_stderr(monkeypatch, capsys, tmp_path, stream):
+    for name in ("typer", "rich", "pandas", "matplotlib"):
+        requires(name)
+    from pmlp_np.app.main import main
+
+    table = tmp_path / "t.csv"
+    np.savetxt(table, np.c_[X, Y], fmt="%.4f", delimiter=",", header="a,b,y", comments="")
+    fit = ["fit", table, "--target", "y", "--out", tmp_path / "r", "--width", 2, "--depth", 1, "--epochs", 2,
+           "--activation", "tanh", "--learning-rate", 0.01]  # fmt: skip
+    monkeypatch.setattr(sys, "stderr", STREAMS[stream]())
+    assert main([str(each) for each in fit]) == 0
+    assert "Written to" in capsys.readouterr().out
+    # And where something is to be said.
+    monkeypatch.setattr(sys, "stderr", STREAMS[stream]())
+    assert main(["leaderboard", str(tmp_path / "nothing")]) == 1
+
+
 # Notebooks.
 
 

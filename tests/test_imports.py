@@ -77,7 +77,9 @@ ORDER_INSIDE = {
         [""],
     ],
     "app": [
-        ["main", "tables", "machine", "row_numbers", "typed"],
+        ["main", "reading", "machine", "row_numbers", "typed"],
+        ["tables"],
+        ["date_columns"],
         ["columns", "choices"],
         ["preparation", "fairness"],
         ["folder", "scores", "onnx_table", "parts"],

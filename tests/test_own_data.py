@@ -23,6 +23,9 @@ from pmlp_np.data.sets import Sets, sets_of
 from strategies import Case, cases
 from test_faithful import BOUNDED, NUDGE, NUDGED, close, lone_network
 
+# Members that are drawn may diverge; the oracle's do, too.
+pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.errors.DivergedWarning")
+
 DTYPES = ("float32", "float64")
 WAYS = ("rows", "features", "targets", "weights", "member weights")
 

@@ -282,31 +282,26 @@ def test_data_of_another_length_start_the_epoch_again(stopped_clock):
     assert (pool._progress.step - steps).tolist() == [len(X)] * len(LONG)
 
 
-def press_ctrl_c_once_training_runs():
-    """Send SIGINT as soon as training serves it: before that it would end the tests."""
-    # While it compiles, a fit is given up before anything is learned.
-    pm.Pool(LONG, F).fit(LONG_X[:50], LONG_Y[:50], validation_data=VALIDATION, early_stopping=True)
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def press_ctrl_c_once_something_is_learned(monkeypatch):
+    """As soon as progress shows: a press before that ends a fit with nothing learned."""
+    pressed = []
 
-    def wait_and_press():
-        while signal.getsignal(signal.SIGINT) is before:
-            time.sleep(0.001)
-        time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    def press(self, share, note):
+        if share > 0 and not pressed:
+            pressed.append(share)
+            signal.raise_signal(signal.SIGINT)
 
-    thread = threading.Thread(target=wait_and_press, daemon=True)
-    thread.start()
-    return thread
+    monkeypatch.setattr(ProgressBar, "show", press)
 
 
+@pytest.mark.usefixtures("press_ctrl_c_once_something_is_learned")
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_ctrl_c_ends_training_cleanly(early_stopping):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     pool = pm.Pool(LONG, F)
     settings = {**LONG_SETTINGS, "validation_data": VALIDATION, "early_stopping": early_stopping}
-    thread = press_ctrl_c_once_training_runs()
     assert pool.fit(LONG_X, LONG_Y, epochs=100_000, patience=100_000, **settings) is pool
-    thread.join()
     assert pool.ended_ == "interrupted"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     # Something was learned, and predictions are made from it.
@@ -327,11 +322,10 @@ def test_ctrl_c_ends_training_cleanly(early_stopping):
             assert np.array_equal(pool.history_[name][i, : record["epochs"]], curve[0]), name
 
 
+@pytest.mark.usefixtures("press_ctrl_c_once_something_is_learned")
 def test_a_fit_after_an_interrupted_one_is_a_new_one():
     pool = pm.Pool(LONG, F)
-    thread = press_ctrl_c_once_training_runs()
     pool.fit(LONG_X, LONG_Y, epochs=100_000, **LONG_SETTINGS)
-    thread.join()
     pool.fit(X, Y, epochs=2)
     plain = pm.Pool(LONG, F).fit(X, Y, epochs=2)
     assert pool.ended_ == "done"

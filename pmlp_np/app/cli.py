@@ -40,6 +40,22 @@ Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This
                                             show_default=False)]  # fmt: skip
 Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
                                               show_default=False)]  # fmt: skip
+# How a table is written. Fit and predict take the same.
+Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", rich_help_panel=_TABLE, show_default=False,
+    help="utf-8, cp1252, latin-1, utf-16, ...; else the file's bytes tell.")]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", metavar="CHARACTER", rich_help_panel=_TABLE,
+    show_default=False, help="What separates cells: , ; tab | or another; else the first lines tell.")]
+Decimal = Annotated[str | None, typer.Option("--decimal", metavar="MARK", rich_help_panel=_TABLE, show_default=False,
+    help="A point or a comma, where cells do not tell: is 1.275 more than a thousand?")]
+Thousands = Annotated[str | None, typer.Option("--thousands", metavar="MARK", rich_help_panel=_TABLE,
+    show_default=False, help="What stands between thousands: , . ' or space; else the cells tell.")]
+DayFirst = Annotated[bool | None, _flag("--day-first/--month-first", rich_help_panel=_TABLE, show_default=False,
+    help="How 01/02/2026 is read, where no day above 12 tells.")]
+SkipLines = Annotated[int, typer.Option("--skip-lines", metavar="N", min=0, rich_help_panel=_TABLE, show_default=False,
+    help="Lines at the top of the file that are no part of the table.")]
+NotMissing = Annotated[list[str] | None, typer.Option("--not-missing", metavar="WORD", rich_help_panel=_TABLE,
+    show_default=False, help="A word such as None or NA that is a text like others; COLUMN=WORD in one column. "
+    "Repeatable.")]  # fmt: skip
 Overwrite = Annotated[bool, _flag("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)]
 
 
@@ -85,7 +101,9 @@ def fit(
     task: Annotated[str | None, typer.Option(metavar="TASK", rich_help_panel=_TABLE, show_default=False,
         help="regression or classification; else the target's cells tell.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", rich_help_panel=_TABLE, show_default=False,
-        help="A text that stands for a missing cell, beside empty, NA, null... Repeatable.")] = None,
+        help="A text that stands for a missing cell, beside empty, NA, null...; COLUMN=TEXT in one column. "
+        "Repeatable.")] = None,
+    not_missing: NotMissing = None,
     categorical: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="A column whose numbers or many texts are categories. Repeatable.")] = None,
     numeric: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
@@ -110,6 +128,12 @@ def fit(
         help="A table of the test rows.")] = None,
     weight: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="How much each row counts, in training and scores.")] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    day_first: DayFirst = None,
+    skip_lines: SkipLines = 0,
     width: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
         help="Units per hidden layer: 8,16,32 or 1-100. Default 16,32,64,128.")] = None,
     depth: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
@@ -152,6 +176,7 @@ def fit(
     """
     from pmlp_np.app.fitting import fit_table
     from pmlp_np.app.problem import Source
+    from pmlp_np.app.reading.options import Reading
 
     activations = choosing.names("--activation", activation or [])
     wanted = choosing.Choices(
@@ -160,9 +185,10 @@ def fit(
         epochs, patience, batch_size, time_budget, seed, threads, metric, quick,
         choosing.numbers("--ids", ids or [], int, 0, 1_000_000),
     )  # fmt: skip
+    reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
                     validation_share, test_share, numeric or [], group, order_by, part, validation, test,
-                    weight)  # fmt: skip
+                    weight, reading)  # fmt: skip
     screen = Screen(json)
     if fit_table(source, wanted, out, overwrite, screen) == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -204,7 +230,14 @@ def predict(
     keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", show_default=False,
         help="A column of the table to put before the predictions. Repeatable.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", show_default=False,
-        help="A text that stands for a missing cell, beside those of the fit. Repeatable.")] = None,
+        help="A text that stands for a missing cell, beside those of the fit; COLUMN=TEXT in one column. "
+        "Repeatable.")] = None,
+    not_missing: NotMissing = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    skip_lines: SkipLines = 0,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -214,9 +247,11 @@ def predict(
     Where the table has the target too, the score on it is said.
     """
     from pmlp_np.app.predicting import predict_table
+    from pmlp_np.app.reading.options import Reading
 
+    reading = Reading.of(encoding, delimiter, decimal, thousands, None, skip_lines, tuple(not_missing or ()))
     predict_table(folder.Result(result), table, out, member, ensemble, keep or [], missing or [], overwrite,
-                  Screen(json or str(out) == "-"), json)  # fmt: skip
+                  Screen(json or str(out) == "-"), json, reading)  # fmt: skip
 
 
 @_command(

@@ -3,15 +3,16 @@ the target sets."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pmlp_np.app.date_columns import date_formats
+from pmlp_np.app.reading.records import like_a_number
 from pmlp_np.app.row_numbers import verdict
-from pmlp_np.app.tables import Table, as_texts, is_text, numbers_of, plain_text
+from pmlp_np.app.tables import Table, as_texts, is_text, not_missing, plain_text, quoted
 from pmlp_np.errors import DataError, compose, show
 
 # Texts that come in fewer rows than this are not learned as categories of their own, nor are more than so many.
@@ -24,9 +25,6 @@ _MOST_CLASSES = 1000
 # Squares of larger numbers, of which standard deviations are made, come near to the end of float64. Tables have such
 # numbers only to say that there is none.
 _LARGEST_NUMBER = 1e100
-# Formats that dates are tried with, in this order; the first is any way of ISO 8601.
-_DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M",
-                 "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%b %d, %Y")  # fmt: skip
 _TASKS = ("regression", "classification")
 # The reason for which a column is left out that needs no word.
 AS_ASKED = "as you asked"
@@ -36,7 +34,7 @@ AS_ASKED = "as you asked"
 class Kind:
     """What a column is: "number", "category", "date" (with the format of its texts) or "left out".
 
-    reason: why it is left out, or what users should know of it.
+    reason: why it is left out, or what users should know of its numbers or dates.
     """
 
     kind: str
@@ -66,6 +64,8 @@ def kinds_of(
     for name in (*categorical, *drop, *numeric):
         table.column_called(name)
     found = {}
+    asked = {target, *categorical, *drop, *numeric, *(aside or ())}
+    dates = date_formats(table, [name for name in table.frame.columns if name not in asked])
     for name in table.frame.columns:
         if name == target:
             continue
@@ -74,14 +74,16 @@ def kinds_of(
         elif aside and name in aside and name not in (*categorical, *numeric):
             found[name] = Kind("left out", aside[name])
         else:
-            found[name] = _kind_of(table, name, name in categorical, name in numeric)
+            found[name] = _kind_of(table, name, name in categorical, name in numeric, dates)
     if all(kind.kind == "left out" for kind in found.values()):
         why = "; ".join(f"{name}: {kind.reason}" for name, kind in found.items()) or "no other column"
         raise DataError(compose(f"{table.name}", "columns to predict the target from", why))
     return found
 
 
-def _kind_of(table: Table, name: str, categorical: bool, numeric: bool) -> Kind:
+def _kind_of(
+    table: Table, name: str, categorical: bool, numeric: bool, dates: Mapping[str, tuple[str, str]]
+) -> Kind:
     cells = table.frame[name]
     known = cells.dropna()
     if not len(known):
@@ -102,14 +104,13 @@ def _kind_of(table: Table, name: str, categorical: bool, numeric: bool) -> Kind:
         may = f"its distinct whole numbers may number the rows: if they do, --drop {quoted(name)}"
         return Kind("number", may if seems == "maybe" else "")
     if numeric:
-        odd = numbers_of(known, table.has_decimal_commas(known)).isna() if is_text(known) else known.notna()
-        first = int(odd.to_numpy().argmax())
-        where = table.where(int(known.index[first]))
-        raise DataError(compose(f"--numeric {name}, {where}", "numbers", show(str(known.iloc[first]))))
-    _refuse_mixed(table, f"column {name!r}", known, f"--categorical {quoted(name)}")
-    date_format = date_format_of(known)
-    if date_format:
-        return Kind("date", "", date_format)
+        first = int(table.numbers(name)[1].argmax())
+        where = table.where(int(cells.index[first]))
+        raise DataError(compose(f"--numeric {quoted(name)}, {where}", "numbers", show(str(cells.iloc[first]))))
+    _refuse_mixed(table, f"column {name!r}", name, f"--categorical {quoted(name)}")
+    if name in dates:
+        date_format, note = dates[name]
+        return Kind("date", note, date_format)
     counts = known.value_counts()
     kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
     if kept.sum() < _LEAST_COVERED * len(known):
@@ -122,23 +123,20 @@ def as_numbers(table: Table, name: str) -> Any:
     """A column as numbers, pandas.Series with NaN where missing; None where a cell is no number. Texts that
     are all numbers are numbers: so a Parquet file may hold them, and so they are where a word meant that a cell is
     missing, or where rows are out that held others."""
+    import pandas
+
     cells = table.frame[name]
     if cells.dtype.kind == "M":
         return None
     if not is_text(cells):
         return cells
-    numbers = numbers_of(cells, table.has_decimal_commas(cells))
-    return None if (numbers.isna() & cells.notna()).any() else numbers.astype("float64")
+    values, odd = table.numbers(name)
+    return None if odd.any() else pandas.Series(values, cells.index)
 
 
 def first_row(table: Table, odd: np.ndarray) -> int:
     """The row, as Table.where counts them, of the first of these rows (n,) bool."""
     return int(table.frame.index[int(odd.argmax())])
-
-
-def quoted(name: str) -> str:
-    """A text as a shell takes it for one word."""
-    return shlex.quote(name)
 
 
 def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
@@ -155,36 +153,29 @@ def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
         raise DataError(compose(f"column {name!r}, {where}", expected, got, mend))
 
 
-def _refuse_mixed(table: Table, name: str, known: Any, instead: str) -> None:
+def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
     """Mostly numbers beside other texts is a mistake, or another word for a missing cell."""
-    odd = numbers_of(known, table.has_decimal_commas(known)).isna()
+    known = table.frame[column].dropna()
+    odd = table.numbers(column)[1][table.frame[column].notna().to_numpy()]
     n_odd = int(odd.sum())
     if not n_odd or 2 * n_odd > len(known):
         return
-    cell = known[odd].iloc[0]
-    where = table.where(int(known.index[odd.to_numpy().argmax()]))
-    got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {where}"
-    quoted = f"'{cell}'" if " " in cell or not cell.isalnum() else cell
-    mend = f"Mend them, or say --missing {quoted} if that means nothing is known, or {instead}."
-    raise DataError(compose(name, "numbers or texts", got, mend))
-
-
-def date_format_of(known: Any) -> str:
-    """The format in which all these texts are dates; "" if there is none."""
-    import pandas
-
-    sample = known.iloc[:100]
-    # What is no date to a glance needs no parsing: a date has digits and is short.
-    if not sample.str.contains(r"\d", regex=True).all() or sample.str.len().max() > 40:
-        return ""
-    for date_format in _DATE_FORMATS:
-        # All of them only where the first are.
-        if all(
-            pandas.to_datetime(cells, format=date_format, errors="coerce", utc=True).notna().all()
-            for cells in (sample, known)
-        ):
-            return date_format
-    return ""
+    first = int(odd.argmax())
+    cell = known.iloc[first]
+    row = int(known.index[first])
+    got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {table.where(row)}"
+    if int(known.value_counts().iloc[0]) < RAREST_CATEGORY:
+        # As categories they would teach nothing.
+        instead = ""
+    also = f", or {instead}." if instead else "."
+    if like_a_number(cell):
+        # To call it missing would lose a number.
+        hint = f"Write it as the others are written ({table.conventions.described(column)}){also}"
+    else:
+        hint = f"Correct them, or say --missing {quoted(f'{column}={cell}')} if that means nothing is known{also}"
+        if row == len(table) - 1 and n_odd == 1:
+            hint = f"Remove the line if it is no row but a note or a sum below the table. {hint}"
+    raise DataError(compose(name, "numbers or texts", got, hint))
 
 
 def category_texts(cells: Any) -> tuple[list[str], int]:
@@ -192,6 +183,17 @@ def category_texts(cells: Any) -> tuple[list[str], int]:
     counts = as_texts(cells).dropna().value_counts()
     kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
     return sorted(kept.index.tolist()), len(counts) - len(kept)
+
+
+def alike(texts: Collection[Any]) -> str:
+    """What is to be said of labels of which two differ in nothing but case or blanks; "" where none do."""
+    seen: dict[str, str] = {}
+    for text in texts:
+        if isinstance(text, str):
+            other = seen.setdefault(" ".join(text.split()).casefold(), text)
+            if other != text:
+                return f"{show(other)} and {show(text)} are two, though they differ in case or blanks alone"
+    return ""
 
 
 # The target.
@@ -212,6 +214,10 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         n = int(missing.sum())
         where = table.where(int(table.frame.index[missing.to_numpy().argmax()]))
         mend = "Fill them, or leave their rows out with --skip-missing-target."
+        taken = table.taken.get(target, {})
+        if taken and is_text(cells):
+            words = " and ".join(f"{count:,} are {show(word)}" for word, count in list(taken.items())[:3])
+            mend = f"{words}, read as missing: {not_missing(target, next(iter(taken)))} keeps that as a class. {mend}"
         got = f"{n:,} missing of {len(cells):,}, the first in {where}"
         raise DataError(compose(name, "a value in every row", got, mend))
     if cells.nunique() == 1:
@@ -221,7 +227,7 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         raise DataError(compose(name, "numbers or texts", "dates", mend))
     numbers = as_numbers(table, target)
     if numbers is None:
-        return _task_of_texts(table, name, cells, asked)
+        return _task_of_texts(table, target, cells, asked)
     refuse_infinite(table, target, numbers)
     whole = bool((numbers == numbers.round()).all())
     word = "whole numbers" if whole else "numbers"
@@ -234,10 +240,9 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         return Task("regression", AS_ASKED if asked else reason)
     _refuse_many(name, n_values)
     reason = AS_ASKED if asked else reason
-    if is_text(cells) and cells.nunique() == n_values and (numbers.map(plain_text) != cells).any():
-        # Written otherwise than numbers are, as 007, and each in one way: these classes are names.
-        named = dict(zip(cells, numbers, strict=True))
-        return Task("classification", reason, tuple(sorted(named, key=lambda text: (named[text], text))))
+    spelled = _spelled_classes(cells if is_text(cells) else table.spelled.get(target), numbers)
+    if spelled:
+        return Task("classification", reason, spelled)
     # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
     ordered = sorted(numbers.unique().tolist())
     classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
@@ -250,17 +255,31 @@ def _refuse_one_value(name: str, cells: Any) -> None:
     raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
 
 
-def _task_of_texts(table: Table, name: str, cells: Any, asked: str | None) -> Task:
+def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> Task:
+    name = f"target {target!r}"
     if asked == "regression":
-        odd = numbers_of(cells, table.has_decimal_commas(cells)).isna()
-        where = table.where(int(table.frame.index[odd.to_numpy().argmax()]))
+        odd = table.numbers(target)[1]
+        where = table.where(int(table.frame.index[odd.argmax()]))
         raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
     if asked is None:
-        _refuse_mixed(table, name, cells, "--task classification")
+        _refuse_mixed(table, name, target, "--task classification")
     n_values = cells.nunique()
     _refuse_many(name, n_values)
     reason = AS_ASKED if asked else f"{n_values:,} different texts"
     return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
+
+
+def _spelled_classes(labels: Any, numbers: Any) -> tuple[str, ...]:
+    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how programs
+    write numbers ("007", "5 %"); none where one number is written in two ways."""
+    if labels is None:
+        return ()
+    written = dict(zip(labels, numbers.tolist(), strict=True))
+    usual = all("e" in label.lower() or label.strip() in (plain_text(float(value)), f"{float(value)}", f"{value}")
+                for label, value in written.items())  # fmt: skip
+    if usual or len(set(written.values())) != len(written):
+        return ()
+    return tuple(sorted(written, key=lambda label: (written[label], label)))
 
 
 def _refuse_many(name: str, n_values: int) -> None:

@@ -19,8 +19,10 @@ import numpy as np
 from pmlp_np.app import folder
 from pmlp_np.app.onnx_table import has_times, output_name
 from pmlp_np.app.preparation import Category, Date, Preparation
+from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.tables import Table, read_table
+from pmlp_np.app.typed import typed
 from pmlp_np.errors import PmlpError
 from pmlp_np.formulas.losses import LOSSES
 
@@ -80,11 +82,13 @@ def example_rows(result: folder.Result) -> tuple[Table, str]:
     preparation, path = result.preparation, str(result.run["table"])
     if path != "-" and Path(path).is_file():
         try:
-            table = read_table(path, result.run["source"]["missing"], preparation.text_columns())
+            source, texts = result.run["source"], preparation.text_columns()
+            reading = typed(Reading, source.get("reading", {}))
+            table = read_table(path, source["missing"], texts, reading, learned=preparation.conventions)
             some = np.random.default_rng(0).permutation(len(table))[:_EXAMPLES]
             table.frame = table.frame.iloc[np.sort(some)]
             preparation.inputs(table, [])
-        except (PmlpError, OSError):
+        except (PmlpError, OSError, TypeError):
             pass
         else:
             return table, f"{len(table):,} rows of {path}"

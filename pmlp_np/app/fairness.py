@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pmlp_np.app.columns import Kind, as_numbers, quoted
+from pmlp_np.app.columns import Kind, as_numbers
 from pmlp_np.app.row_numbers import called_identifier, predicts_alone
-from pmlp_np.app.tables import Table
+from pmlp_np.app.tables import Table, quoted
 
 # Of fewer test rows a score is hardly known to a tenth.
 _FEW_ROWS = 30

@@ -12,6 +12,7 @@ from pmlp_np.app.choices import Choices
 from pmlp_np.app.drawing import draw_all
 from pmlp_np.app.problem import Problem, Source, understand
 from pmlp_np.app.screen import Screen, Watching, leaderboard, table
+from pmlp_np.console import Tolerant
 from pmlp_np.errors import DataError, compose, unknown_name
 from pmlp_np.training.metrics import METRICS
 
@@ -30,7 +31,7 @@ def fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, scre
         return _fit_table(source, choices, out, overwrite, screen)
     except KeyboardInterrupt:
         # Before anything was learned, or a second time.
-        print("pmlp: interrupted; nothing is written", file=sys.stderr)
+        print("pmlp: interrupted; nothing is written", file=Tolerant(sys.stderr))
         return "interrupted"
 
 

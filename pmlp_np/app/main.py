@@ -9,6 +9,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
+from typing import IO
 
 USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 _NEEDED = ("typer", "rich", "pandas", "pyarrow", "click")
@@ -17,12 +19,15 @@ _NEEDED = ("typer", "rich", "pandas", "pyarrow", "click")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `pmlp` with these arguments (default: the process's). Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _open_streams()
     try:
         from pmlp_np.app.cli import app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         return _fail(f"the command line needs {error.name}, which is not installed: pip install 'pmlp_np[app]'")
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
     try:
         code = app(arguments, prog_name="pmlp", standalone_mode=False)
         sys.stdout.flush()
@@ -52,6 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
 
 
+def _open_streams() -> None:
+    """Have streams that the caller closed lead nowhere: the next file to be opened would get their number, and what is
+    written to them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere(mode))
+
+
+@cache
+def _nowhere(mode: str) -> IO[str]:
+    return open(os.devnull, mode, encoding="utf-8")
+
+
 def _said(error: BaseException) -> str:
     """An error of a file system tells what and where; ours tell all by themselves."""
     if isinstance(error, OSError) and error.strerror:
@@ -77,7 +95,7 @@ def _failed(error: BaseException, arguments: Sequence[str], text: str) -> int:
 
 
 def _fail(text: str, code: int = USER_ERROR) -> int:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
         print(f"pmlp: {text}", file=sys.stderr)
     return code
 

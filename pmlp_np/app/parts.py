@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.app.columns import as_numbers, date_format_of, first_row, quoted
+from pmlp_np.app.columns import as_numbers, first_row
+from pmlp_np.app.date_columns import date_formats
 from pmlp_np.app.preparation import Date, Number
-from pmlp_np.app.tables import Table, as_texts, numbers_of
+from pmlp_np.app.tables import Table, as_texts, quoted
 from pmlp_np.errors import DataError, compose, show
 
 NAMES = ("training", "validation", "test")
@@ -229,13 +230,12 @@ def column_values(table: Table, name: str, option: str, dates: bool = True) -> n
     numbers = as_numbers(table, name)
     if numbers is not None:
         return numbers.to_numpy(np.float64, na_value=np.nan)
-    date_format = "" if cells.dtype.kind == "M" else date_format_of(cells.dropna())
+    date_format, _ = date_formats(table, [name]).get(name, ("", "")) if dates else ("", "")
     if dates and (date_format or cells.dtype.kind == "M"):
         return Date(name, date_format, Number(name, 0.0, 0.0, 1.0, False), ()).read(table)
     expected, mend = "numbers or dates" if dates else "numbers", f"Leave out {option}."
     if cells.dtype.kind == "M":
         raise DataError(compose(option, expected, "dates", mend))
-    odd = numbers_of(cells, table.has_decimal_commas(cells)).isna() & cells.notna()
-    first = odd.to_numpy()
+    first = table.numbers(name)[1]
     got = show(cells.iloc[int(first.argmax())])
     raise DataError(compose(f"{option}, {table.where(first_row(table, first))}", expected, got, mend))

@@ -12,6 +12,7 @@ import numpy as np
 from pmlp_np.app import folder, scores
 from pmlp_np.app.columns import first_row
 from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import Table, plain_text, read_table
@@ -30,6 +31,7 @@ def predict_table(
     overwrite: bool,
     screen: Screen,
     json: bool,
+    reading: Reading | None = None,
 ) -> None:
     """Do all of `pmlp predict`."""
     to_stdout = str(out) == "-"
@@ -41,7 +43,7 @@ def predict_table(
     preparation, ids = result.preparation, result.ids(member, ensemble, notes)
     known = [*result.run["source"]["missing"], *missing]
     # Kept as they are written.
-    table = read_table(path, known, [*preparation.text_columns(), *keep])
+    table = read_table(path, known, preparation.text_columns(), reading, keep, preparation.conventions)
     notes += table.notes
     for name in keep:
         table.column_called(name, "--keep")
@@ -59,7 +61,7 @@ def predict_table(
         name = f"column {preparation.input_names()[place]!r} of {table.name}, {table.where(int(row))}"
         raise DataError(compose(name, expected, f"{inputs[row, place]:g}"))
     raw = raw_mean(result.pool, X, ids)
-    kept = {name: ["" if cell != cell else plain_text(cell) for cell in table.frame[name]] for name in keep}
+    kept = {name: ["" if cell != cell else plain_text(cell) for cell in table.labels(name)] for name in keep}
     found = _score(preparation, truth, raw)
     frame = _frame({**kept, **predictions(preparation, raw)})
     text = frame.to_csv(index=False, lineterminator="\n")

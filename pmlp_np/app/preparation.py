@@ -11,14 +11,19 @@ train. Between the two everything is affine, so that exported models take the in
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import AS_ASKED, Kind, Task, category_texts
-from pmlp_np.app.tables import Table, as_texts, is_text, numbers_of, plain_text
+from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts
+from pmlp_np.app.reading.conventions import Conventions
+from pmlp_np.app.reading.dates import ISO, day_first_of, formats_of, parsed
+from pmlp_np.app.reading.records import like_a_number
+from pmlp_np.app.tables import Table, as_texts, is_text, plain_text, quoted
 from pmlp_np.app.typed import typed
 from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
 
@@ -80,11 +85,8 @@ class Number:
         cells = table.frame[self.name]
         if cells.dtype.kind == "M":
             raise DataError(compose(f"column {self.name!r} of {table.name}", "numbers", "dates"))
-        if is_text(cells):
-            numbers = numbers_of(cells, table.has_decimal_commas(cells))
-            _refuse_first(table, self.name, numbers.isna() & cells.notna(), "numbers, as in training")
-            cells = numbers
-        values = cells.to_numpy(np.float64, na_value=np.nan)
+        values, odd = table.numbers(self.name)
+        _refuse_first(table, self.name, odd, f"numbers, as in training ({table.conventions.described(self.name)})")
         _refuse_first(table, self.name, np.isinf(values), "finite numbers")
         return values
 
@@ -129,15 +131,13 @@ class Date:
 
     def read(self, table: Table) -> np.ndarray:
         """The column's cells as days since 1970, (n,) float64, NaN where missing. DataError for what is no date."""
-        import pandas
-
         cells = table.frame[self.name]
         if cells.isna().all():
             return np.full(len(cells), np.nan)
         if cells.dtype.kind != "M":
-            date_format = self.date_format or "ISO8601"
-            dates = pandas.to_datetime(as_texts(cells), format=date_format, errors="coerce", utc=True)
-            example = {"ISO8601": "2026-01-31"}.get(date_format, date_format)
+            date_format = self.date_format or ISO
+            dates = parsed(as_texts(cells), date_format)
+            example = "2026-01-31" if date_format == ISO else datetime.date(2026, 1, 31).strftime(date_format)
             _refuse_first(table, self.name, dates.isna() & cells.notna(), f"dates such as {example}, as in training")
             cells = dates.dt.tz_localize(None)
         stamps = cells.to_numpy("datetime64[us]")
@@ -175,8 +175,13 @@ class Category:
         return found + [missing.astype(np.float64)] * self.marks_missing, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells, (n,) str or None."""
+        """The column's cells, (n,) str or None. Truths are the same in any case: each program writes them in its
+        own."""
         cells = as_texts(table.frame[self.name])
+        truths = {text.lower(): text for text in self.categories}
+        if len(truths) == len(self.categories) and self.categories and set(truths) <= {"true", "false"}:
+            spelled = {text: truths.get(text.strip().lower(), text) for text in cells.dropna().unique()}
+            cells = cells.map(spelled)
         return cells.astype("object").where(cells.notna(), None).to_numpy(object)
 
 
@@ -191,7 +196,18 @@ def _refuse_first(table: Table, name: str, odd: Any, expected: str) -> None:
         where = table.where(int(table.frame.index[row]))
         cell = table.frame[name].iloc[row]
         got = show(cell if isinstance(cell, str) else cell.item())
-        raise DataError(compose(f"column {name!r} of {table.name}, {where}", expected, got))
+        hint = _how_to_read(table, name, cell) if isinstance(cell, str) else ""
+        raise DataError(compose(f"column {name!r} of {table.name}, {where}", expected, got, hint))
+
+
+def _how_to_read(table: Table, name: str, cell: str) -> str:
+    """How a cell that can't be read as in the fit may be read, as a hint."""
+    style = table.conventions.style(name)
+    if not like_a_number(cell) and not formats_of(cell.strip()):
+        return f"Correct it, or say --missing {quoted(f'{name}={cell.strip()}')} if it means that nothing is known."
+    if re.fullmatch(r"[\d.,+-]+", cell.strip()) and not style.affix:
+        return f"If the table is not written as that of the fit, say --decimal {',' if style.decimal == '.' else '.'}."
+    return ""
 
 
 @dataclass(frozen=True)
@@ -221,15 +237,16 @@ class Target:
     def read(self, table: Table) -> np.ndarray:
         """The target's cells: numbers (n,) float64, NaN where missing; or numbers of classes (n,) int64, -1 where
         missing and -2 for classes that are not known."""
-        cells = table.frame[self.name]
         if not self.classes:
             return Number(self.name, 0.0, 0.0, 1.0, False).read(table)
+        named = any(isinstance(each, str) for each in self.classes)
+        cells = table.labels(self.name) if named else table.frame[self.name]
         known = {plain_text(value): i for i, value in enumerate(self.classes)}
         texts = as_texts(cells).astype("object").where(cells.notna(), None)
-        if is_text(cells) and not any(isinstance(each, str) for each in self.classes):
+        if is_text(cells) and not named:
             # However the number is written, as 1.0 or 01.
-            numbers = numbers_of(cells, table.has_decimal_commas(cells))
-            texts = texts.where(numbers.isna(), numbers.map(plain_text))
+            numbers, odd = table.numbers(self.name)
+            texts = texts.where(odd | cells.isna(), [plain_text(float(value)) for value in numbers])
         return np.array([-1 if text is None else known.get(text, -2) for text in texts], np.int64)
 
     def read_known(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -238,12 +255,8 @@ class Target:
         if self.classes:
             found = self.read(table)
             return found, found == -2
-        cells = table.frame[self.name]
-        if cells.dtype.kind == "M":
-            return np.full(len(cells), np.nan), cells.notna().to_numpy()
-        numbers = numbers_of(cells, table.has_decimal_commas(cells.dropna())) if is_text(cells) else cells
-        values = numbers.to_numpy(np.float64, na_value=np.nan)
-        odd = cells.notna().to_numpy() & ~np.isfinite(values)
+        values, odd = table.numbers(self.name)
+        odd = odd | np.isinf(values)
         return np.where(odd, np.nan, values), odd
 
     def prepared(self, values: np.ndarray) -> np.ndarray:
@@ -259,17 +272,20 @@ class Target:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why.
+    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why. conventions:
+    how the table's numbers and dates are written, and later tables' with them.
 
     constant: places of inputs that are the same in all training rows (the sine of the day, say, of times at noon and at
     midnight). They teach nothing, and are 0 in every X: else what members never learned, the initial weights, would act
-    on rows where they differ. A column of such inputs alone is left out.
+    on rows where they differ. A column of such inputs alone is left out. conventions: how the table's numbers and dates
+    are written, and those of later tables with them.
     """
 
     target: Target
     columns: tuple[Column, ...]
     left_out: dict[str, str] = field(default_factory=dict)
     constant: tuple[int, ...] = ()
+    conventions: Conventions = field(default_factory=Conventions)
 
     @classmethod
     def learn(cls, table: Table, training: np.ndarray, kinds: dict[str, Kind], target: str, task: Task) -> Preparation:
@@ -292,7 +308,10 @@ class Preparation:
             n_inputs += len(same)
         known = Target(target, task.classes)
         values = known.read(table)[training]
-        return cls(Target.learn(target, task, values), tuple(columns), left_out, tuple(constant))
+        orders = {day_first_of(column.date_format) for column in columns if isinstance(column, Date)} - {None}
+        conventions = replace(table.conventions, day_first=orders.pop() if len(orders) == 1 else None)
+        known_target = Target.learn(target, task, values)
+        return cls(known_target, tuple(columns), left_out, tuple(constant), conventions)
 
     def input_names(self) -> list[str]:
         """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a
@@ -337,7 +356,7 @@ class Preparation:
                     f"column {column.name!r}: {int(missing.sum()):,} missing cells, which training rows had not"
                 )
             found += inputs
-        return np.column_stack(found)
+        return np.column_stack(found) if found else np.empty((len(table), 0))
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """X, (n, k) float32, of inputs."""
@@ -375,7 +394,8 @@ class Preparation:
         """What JSON keeps of it."""
         columns = [{"kind": column.kind, **_plain(column)} for column in self.columns]
         return {"format": _FORMAT, "version": _VERSION, "target": _plain(self.target), "columns": columns,
-                "left_out": self.left_out, "constant": list(self.constant)}  # fmt: skip
+                "left_out": self.left_out, "constant": list(self.constant),
+                "conventions": self.conventions.to_plain()}  # fmt: skip
 
     @classmethod
     def from_plain(cls, plain: Any, name: str) -> Preparation:
@@ -387,7 +407,10 @@ class Preparation:
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
             target = typed(Target, plain["target"])
-            found = cls(target, columns, dict(plain["left_out"]), tuple(plain.get("constant", ())))
+            # Folders of earlier versions have none.
+            conventions = Conventions.from_plain(plain["conventions"]) if "conventions" in plain else Conventions()
+            constant = tuple(plain.get("constant", ()))
+            found = cls(target, columns, dict(plain["left_out"]), constant, conventions)
             found._check_parts()
             return found
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -472,11 +495,14 @@ def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str])
     """What users should know of the columns: those that are left out, and categories that are joined."""
     notes = [f"column {name!r} is left out: {kind.reason}" for name, kind in kinds.items()
              if kind.kind == "left out" and kind.reason != AS_ASKED]  # fmt: skip
+    notes += [kind.reason for kind in kinds.values() if kind.kind == "date" and kind.reason]
     for name, kind in kinds.items():
         if kind.kind == "number" and kind.reason:
             notes.append(f"column {name!r}: {kind.reason}")
         if kind.kind == "category":
             kept, joined = category_texts(frame[name])
+            if same := alike(kept):
+                notes.append(f"column {name!r}: {same}")
             if joined:
                 notes.append(f"column {name!r}: {len(kept):,} categories; {joined:,} rare ones count as other")
     return notes

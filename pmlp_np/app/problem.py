@@ -11,11 +11,12 @@ import numpy as np
 
 from pmlp_np.app import fairness, scores
 from pmlp_np.app import parts as parts_of_rows
-from pmlp_np.app.columns import Kind, Task, first_row, kinds_of, quoted, task_of
+from pmlp_np.app.columns import Kind, Task, alike, first_row, kinds_of, task_of
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import part
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
-from pmlp_np.app.tables import Table, plain_text, read_table
+from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.tables import Table, plain_text, quoted, read_table
 from pmlp_np.errors import DataError, compose, show
 
 # Fewer rows than this can't be parted into three and teach anything.
@@ -27,7 +28,8 @@ class Source:
     """The table and how it is to be understood.
 
     numeric, categorical, drop: columns of which the user says what they are. group, order_by, part: a column by which
-    rows are parted; validation, test: files that are parts. weight: a column of how much each row counts.
+    rows are parted; validation, test: files that are parts. weight: a column of how much each row counts. reading: how
+    the files are written, where that is said.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Source:
     validation: str | None = None
     test: str | None = None
     weight: str | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def aside(self) -> dict[str, str]:
         """Columns that serve something else than the prediction, and what, as a reason to leave them out."""
@@ -125,7 +128,7 @@ def understand(source: Source, seed: int) -> Problem:
     shares = parts_of_rows.check_options(source.group, source.order_by, source.part, source.validation, source.test,
                                          source.validation_share, source.test_share)  # fmt: skip
     notes: list[str] = []
-    table = _table(source, source.path, notes, other=False)
+    table = _table(source, source.path, notes)
     if len(table) < _FEWEST_ROWS:
         n = f"{len(table):,}" if len(table) > 1 else "one"
         with_target = " with a target" if source.skip_missing_target else ""
@@ -134,6 +137,8 @@ def understand(source: Source, seed: int) -> Problem:
     task = task_of(table, source.target, source.task)
     kinds = kinds_of(table, source.target, source.categorical, source.drop, source.numeric, source.aside())
     notes += note_kinds(kinds, table.frame, source.categorical)
+    if same := alike(task.classes):
+        notes.append(f"target {source.target!r}: {same}")
     target = Preparation.learn(table, np.arange(len(table)), {}, source.target, task).target
     own_y = target.read(table)
     parts = _parts(source, table, own_y, task, shares, seed, notes)
@@ -148,7 +153,7 @@ def understand(source: Source, seed: int) -> Problem:
     weights = [parts_of_rows.weights_of(table, source.weight)] if source.weight else []
     for name, path in (("validation", source.validation), ("test", source.test)):
         if path is not None:
-            other = _table(source, path, notes, other=True)
+            other = _table(source, path, notes, preparation)
             more: list[str] = []
             inputs.append(preparation.inputs(other, more))
             notes += [f"{other.name}: {note}" for note in more]
@@ -172,11 +177,16 @@ def understand(source: Source, seed: int) -> Problem:
     return problem
 
 
-def _table(source: Source, path: str, notes: list[str], other: bool) -> Table:
-    """A table of this fit, with the columns that are named, and without rows that have no target where that is
-    asked."""
+def _table(source: Source, path: str, notes: list[str], preparation: Preparation | None = None) -> Table:
+    """A table of this fit, with the columns that are named, and without rows that have no target where that is asked.
+    preparation: of the fit's table, by whose conventions another file is read."""
+    other = preparation is not None
     as_text = [*source.categorical, *filter(None, (source.group, source.part))]
-    table = read_table(path, source.missing, as_text)
+    # What is left out is not asked how it is to be read.
+    as_text += [name for name in source.drop if name not in (source.order_by, source.weight)]
+    as_text += preparation.text_columns() if preparation is not None else []
+    learned = preparation.conventions if preparation is not None else None
+    table = read_table(path, source.missing, as_text, source.reading, [source.target], learned)
     prefix = f"{table.name}: " if other else ""
     notes += [f"{prefix}{note}" for note in table.notes]
     if other:
@@ -188,7 +198,7 @@ def _table(source: Source, path: str, notes: list[str], other: bool) -> Table:
         there = table.frame[source.target].notna()
         if not there.all():
             notes.append(f"{prefix}{int((~there).sum()):,} rows without a target are left out")
-            table.frame = table.frame[there]
+            table.keep_rows(there)
     return table
 
 

@@ -23,6 +23,7 @@ from rich.text import Text
 import pmlp_np as pm
 from pmlp_np.app import scores
 from pmlp_np.app.folder import as_json
+from pmlp_np.console import Tolerant, is_terminal
 
 # Columns of what is written to a pipe or a file, where nothing says how wide it may be.
 _PIPE_WIDTH = 120
@@ -35,7 +36,7 @@ class Screen:
     def __init__(self, json: bool = False) -> None:
         self.json = json
         self.out = _console(sys.stdout)
-        self.err = _console(sys.stderr)
+        self.err = _console(Tolerant(sys.stderr))
 
     def say(self, *parts: Any) -> None:
         """Lines, or tables of rich; not with --json."""
@@ -81,7 +82,7 @@ class Screen:
 
 
 def _console(stream: Any) -> Console:
-    terminal = stream.isatty()
+    terminal = is_terminal(stream)
     return Console(file=stream, highlight=False, markup=False, width=None if terminal else _PIPE_WIDTH)
 
 
@@ -199,7 +200,7 @@ class Watching:
         now = time.monotonic()
         if self._live is None and now - self._last >= _PLAIN_EVERY_SECONDS:
             self._last = now
-            print("  ".join(self._words()), file=sys.stderr, flush=True)
+            print("  ".join(self._words()), file=Tolerant(sys.stderr), flush=True)
 
     def _share_and_left(self) -> tuple[float, float | None]:
         """(share that is done, seconds left at most, None where nothing is known)."""

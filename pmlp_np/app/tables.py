@@ -1,64 +1,73 @@
 """Tables: CSV and Parquet as columns of three kinds of cells, numbers, dates and texts, each with missing ones.
 
-How a CSV file is written (encoding, delimiter, decimal comma) is found out and not asked for. What can't be read is
-refused by file, line or column. Whether a column of texts holds dates or categories is decided in `columns`.
+How a CSV file is written (encoding, delimiter, decimal comma) is found out and not asked for; `reading` has how. What
+can't be read is refused by file, line or column. Whether a column of texts holds dates or categories is decided in
+`columns`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import gzip
-import io
-import os
-import re
+import shlex
+import shutil
 import sys
-import warnings
+import tempfile
 import zlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
+
+from pmlp_np.app.reading.columns import whole_numbers
+from pmlp_np.app.reading.conventions import Conventions
+from pmlp_np.app.reading.csv_table import Found, read_csv
+from pmlp_np.app.reading.lines import Source, rewound
+from pmlp_np.app.reading.numbers import converted, wrapped
+from pmlp_np.app.reading.options import USUAL_MISSING, Reading
+from pmlp_np.app.reading.parquet import read_parquet
 from pmlp_np.errors import DataError, compose, nearest, readable_bytes, require_memory, show
 
-# Bytes at the beginning of a file from which its way of writing is found.
-_HEAD_BYTES = 1 << 16
-# Memory that a fit takes for each byte of a table: cells as read, as numbers, and as members read them. Measured on
-# tables of numbers and of texts, rounded up; a compressed file grows besides.
-_BYTES_PER_BYTE = {"csv": 6, "gzip": 40, "parquet": 20}
-_DELIMITERS = ",;\t|"
-_NUMBER_WITH_COMMA = r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?(?:[eE][+-]?\d+)?"
-_TEXT_OF_TRUTH = {"true": "True", "false": "False"}
+# Memory that a fit takes for each byte of a packed table: cells as read, as numbers, and as members read them. Measured
+# on tables of numbers and of texts, rounded up. What is not packed is measured by its first lines.
+_BYTES_PER_BYTE = {"gzip": 40, "parquet": 20}
+# A table from a pipe is kept in memory up to this size, and beyond it on the disk.
+_KEPT_BYTES = 1 << 26
+_OTHER = {".": ",", ",": "."}
 
 
 @dataclass
 class Table:
     """A table as it was read.
 
-    frame: pandas.DataFrame of columns that are numbers (NaN for missing), datetime64 without a zone (NaT), or str
-        (NaN). name: what errors call it. first_line: the line on which the first row stands; 0 where files have no
-        lines. notes: what users should know about how it was read. may_have_commas: whether its numbers may have
-    decimal commas, because other characters are between its cells.
-    """
+    frame: pandas.DataFrame of columns that are numbers (NaN for missing), datetime64 without a zone (NaT), or str as it
+    is written (NaN). name: what errors call it. first_line: the line on which the first row stands; 0 where files have
+    no lines. notes: what users should know about how it was read. lines: of each row, where they do not follow each
+    other. conventions: how its numbers are written. spelled: texts of columns of numbers that may be labels. taken: by
+    column, words that were taken for missing cells, and how often. as_text: columns that are texts in any case.
+    predicted: whether it is no table of a fit."""
 
     frame: Any
     name: str
     first_line: int = 0
     notes: list[str] = field(default_factory=list)
-    may_have_commas: bool = False
+    lines: np.ndarray | None = None
+    conventions: Conventions = field(default_factory=Conventions)
+    spelled: dict[str, Any] = field(default_factory=dict)
+    taken: dict[str, dict[str, int]] = field(default_factory=dict)
+    as_text: Collection[str] = ()
+    predicted: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def where(self, row: int) -> str:
         """Where a row, counted from 0, stands: "line 12", or "row 11" of a file without lines."""
-        return f"line {row + self.first_line}" if self.first_line else f"row {row + 1}"
-
-    def has_decimal_commas(self, cells: Any) -> bool:
-        """Whether these texts are numbers, some of them with decimal commas."""
-        return self.may_have_commas and _has_decimal_commas(cells)
+        if self.lines is not None:
+            return f"line {int(self.lines[row]):,}"
+        return f"line {row + self.first_line:,}" if self.first_line else f"row {row + 1:,}"
 
     def column_called(self, name: str, what: str = "column") -> str:
         """The name, if the table has such a column. DataError, with the nearest name, if it has none."""
@@ -68,43 +77,122 @@ class Table:
         guess = nearest(name, columns)
         listed = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
         if guess:
-            mend = f"Did you mean {guess!r}?"
+            hint = f"Did you mean {guess!r}?"
         elif all(_is_number(column) for column in columns):
-            mend = "The first line holds numbers; names of columns are expected there: add a line with them."
+            hint = "The first line holds numbers; names of columns are expected there: add a line with them."
+        elif len(columns) == 1 and self.first_line:
+            hint = "If it has more columns, say --delimiter with the character between them."
         else:
-            mend = ""
-        raise DataError(compose(what, f"a column of {self.name} ({listed})", show(name), mend))
+            hint = ""
+        raise DataError(compose(what, f"a column of {self.name} ({listed})", show(name), hint))
+
+    def numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(a column's cells as numbers by the table's conventions, (n,) float64, NaN for missing ones and for what is
+        no number; which are no numbers, (n,) bool)."""
+        cells = self.frame[name]
+        if cells.dtype.kind == "M":
+            return np.full(len(cells), np.nan), cells.notna().to_numpy()
+        if not is_text(cells):
+            return cells.to_numpy(np.float64, na_value=np.nan), np.zeros(len(cells), bool)
+        import pyarrow
+        import pyarrow.compute
+
+        texts = pyarrow.array(cells.astype("object").where(cells.notna(), None), pyarrow.large_string())
+        style = self.conventions.style(name)
+        texts = pyarrow.compute.utf8_trim_whitespace(texts)
+        values, odd = converted(texts, style.decimal, style.affix)
+        other = _OTHER[style.decimal]
+        marked = pyarrow.compute.fill_null(pyarrow.compute.match_substring(texts, other), False)
+        unseen = odd | np.asarray(marked)
+        if other not in style.thousands and (unseen & ~odd).any():
+            # A mark between thousands that no cell of the fit had may be the decimal mark of another program.
+            odd, values = unseen, np.where(unseen, np.nan, values)
+        known = cells.notna().to_numpy()
+        if not self.predicted and known.any() and wrapped(texts)[known].all():
+            # Parentheses mean a minus only beside numbers that have none.
+            odd, values = known, np.full(len(cells), np.nan)
+        return values, odd
+
+    def labels(self, name: str) -> Any:
+        """A column's cells as texts, as they are written where that is known; NaN where missing."""
+        cells = self.frame[name]
+        return self.spelled[name] if name in self.spelled and not is_text(cells) else as_texts(cells)
+
+    def keep_rows(self, rows: Any) -> None:
+        """Keep these rows (a mask) alone. A column of texts of which only numbers are left is one of numbers."""
+        self.frame = self.frame[rows]
+        self.spelled = {name: cells[rows] for name, cells in self.spelled.items()}
+        for name in self.frame.columns:
+            cells = self.frame[name]
+            if name not in self.as_text and is_text(cells) and cells.notna().any():
+                style = self.conventions.style(name)
+                marked = replace(style, thousands=(*style.thousands, _OTHER[style.decimal]))
+                before = self.conventions
+                self.conventions = replace(before, columns=before.columns | {name: marked})
+                values, odd = self.numbers(name)
+                if odd.any() or not cells.dropna().str.contains(_OTHER[style.decimal], regex=False).any():
+                    # No mark between thousands that the other rows' cells had not shown yet.
+                    self.conventions = before
+                if not odd.any():
+                    frame = self.frame.copy()
+                    self.spelled[name] = cells
+                    frame[name] = whole_numbers(values)
+                    self.frame = frame
 
 
-def read_table(path: str, missing: Collection[str] = (), as_text: Collection[str] = ()) -> Table:
+def read_table(
+    path: str, missing: Collection[str] = (), as_text: Collection[str] = (), reading: Reading | None = None,
+    spelled: Collection[str] = (), learned: Conventions | None = None,
+) -> Table:  # fmt: skip
     """Read a CSV file (any of , ; tab | between cells; .gz too), a Parquet file, or "-": CSV from stdin.
 
-    missing: texts that stand for a missing cell, beside the usual ones (nothing, NA, NaN, null, None, ...).
-    as_text: columns whose cells are taken as they are written: "007" stays "007".
+    missing: texts that stand for a missing cell, beside the usual ones (nothing, NA, NaN, null, None, ...); in one
+    column alone as "COLUMN=TEXT". as_text: columns whose cells are taken as they are written: "007" stays "007".
+    reading: how the table is written, where that is said. spelled: columns whose texts are kept beside their numbers.
+    learned: the conventions of the fit, for a table that is predicted.
 
     Raises DataError for what is no table, FileNotFoundError, and MemoryNeededError, before anything is read, where it
     would not fit.
     """
-    if path == "-":
-        return _read_csv(io.BytesIO(sys.stdin.buffer.read()), "stdin", missing, as_text)
+    said = reading or Reading()
+    how = said, tuple(missing), as_text, spelled, learned
+    if path == "-" or not Path(path).is_file() and Path(path).exists() and not Path(path).is_dir():
+        name = "stdin" if path == "-" else f"table {path}"
+        with _kept(path) as file:
+            return _table(read_csv(Source(name, None, lambda: rewound(file)), *how), name, *how)
     name, size = f"table {path}", _size(path)
     with open(path, "rb") as file:
         start = file.read(4)
     if start == b"PAR1":
         _require_room(name, size, "parquet")
-        return _read_parquet(path, name, missing, as_text)
+        return _table(read_parquet(path, name, *how), name, *how)
     if start[:2] == b"PK":
         raise DataError(compose(name, "a CSV or Parquet file", "an archive, as of Excel", "Save the sheet as CSV."))
     if start[:2] == b"\x1f\x8b":
         _require_room(name, size, "gzip")
         try:
-            with gzip.open(path) as unpacked:
-                return _read_csv(io.BytesIO(unpacked.read()), name, missing, as_text)
+            return _table(read_csv(Source(name, None, lambda: _unpacked(path)), *how), name, *how)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(compose(name, "a whole .gz file", str(error), "Fetch or pack it again.")) from error
-    _require_room(name, size, "csv")
-    with open(path, "rb") as file:
-        return _read_csv(file, name, missing, as_text)
+    return _table(read_csv(Source(name, size, lambda: open(path, "rb")), *how), name, *how)
+
+
+@contextlib.contextmanager
+def _kept(path: str) -> Iterator[BinaryIO]:
+    """What comes out of stdin or a pipe, in a file that can be read twice."""
+    with tempfile.SpooledTemporaryFile(_KEPT_BYTES) as file:
+        if path == "-":
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        else:
+            with open(path, "rb") as pipe:
+                shutil.copyfileobj(pipe, file)
+        yield file  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def _unpacked(path: str) -> Iterator[BinaryIO]:
+    with gzip.open(path) as file:
+        yield file  # type: ignore[misc]
 
 
 def _size(path: str) -> int:
@@ -118,142 +206,43 @@ def _size(path: str) -> int:
             raise FileNotFoundError(compose(f"table {path}", "a file", "none", f"There is no folder {folder}."))
         tables = [each.name for each in folder.iterdir() if each.suffix in (".csv", ".tsv", ".txt", ".parquet", ".gz")]
         guess = nearest(where.name, tables)
-        mend = f"Did you mean {folder / guess}?" if guess else ""
-        raise FileNotFoundError(compose(f"table {path}", "a file", "none", mend))
+        hint = f"Did you mean {folder / guess}?" if guess else ""
+        raise FileNotFoundError(compose(f"table {path}", "a file", "none", hint))
     size = where.stat().st_size
-    if where.is_file() and not size:
+    if not size:
         raise DataError(compose(f"table {path}", "names of columns and rows", "an empty file (0 bytes)"))
     return size
 
 
 def _require_room(name: str, size: int, kind: str) -> None:
-    packed = {"csv": "", "gzip": ", packed", "parquet": ", packed"}[kind]
-    mend = "Take a part of its rows, or fewer columns."
-    require_memory(f"{name} ({readable_bytes(size)}{packed})", _BYTES_PER_BYTE[kind] * size, mend)
+    hint = "Take a part of its rows, or fewer columns."
+    require_memory(f"{name} ({readable_bytes(size)}, packed)", _BYTES_PER_BYTE[kind] * size, hint)
 
 
-# CSV.
-
-
-def _read_csv(file: Any, name: str, missing: Collection[str], as_text: Collection[str]) -> Table:
+def _table(
+    found: Found, name: str, reading: Reading, missing: tuple[str, ...], as_text: Collection[str],
+    spelled: Collection[str], learned: Conventions | None,
+) -> Table:  # fmt: skip
     import pandas
 
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
-    if not head.strip():
-        raise DataError(compose(name, "names of columns and rows", "nothing"))
-    notes: list[str] = []
-    encoding = _encoding(head, name, notes)
-    text = head.decode(encoding, errors="ignore")
-    if "\0" in text:
-        size = (
-            f" ({readable_bytes(os.fstat(file.fileno()).st_size)})" if hasattr(file, "fileno") and _real(file) else ""
-        )
-        raise DataError(compose(f"{name}{size}", "a CSV or Parquet file", "bytes that are no text"))
-    # As the csv module reads lines: those that quoted cells hold belong to them, and only \r and \n end one.
-    lines = list(io.StringIO(text, newline=""))
-    # Excel may say in a first line of its own by what cells are separated.
-    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0])
-    del lines[: 1 if told else 0]
-    delimiter = told[1] if told else _delimiter(lines)
-    if delimiter != ",":
-        word = {";": "semicolons", "\t": "tabs", "|": "bars"}.get(delimiter, repr(delimiter))
-        notes.append(f"cells are separated by {word}")
-    header = next(csv.reader(_lines_of(lines), delimiter=delimiter, skipinitialspace=True), [])
-    names = [cell.strip() for cell in header]
-    _check_names(names, name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-            frame = pandas.read_csv(
-                file, sep=delimiter, encoding=encoding, header=0, names=_unique(names), index_col=False,
-                na_values=list(missing), dtype={each: str for each in as_text if each in names}, low_memory=False,
-                skipinitialspace=True, skiprows=1 if told else 0,
-            )  # fmt: skip
-    except pandas.errors.ParserWarning as error:
-        raise DataError(compose(name, f"{len(names)} cells in each line, as in the first", "more in some")) from error
-    except pandas.errors.ParserError as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if not found:
-            raise DataError(compose(name, "a CSV file", " ".join(str(error).split()))) from error
-        expected, line, saw = found.groups()
-        mend = f"If a cell holds {delimiter!r}, put it in quotes."
-        raise DataError(compose(f"{name}, line {line}", f"{expected} cells, as above", saw, mend)) from error
-    except UnicodeDecodeError as error:
-        mend = "Save it as UTF-8."
-        got = f"byte {error.object[error.start]:#x} at {error.start:,}"
-        raise DataError(compose(name, f"text in {encoding}", got, mend)) from error
+    names = [column for column, _ in found.columns]
+    day_first = reading.day_first if reading.day_first is not None or learned is None else learned.day_first
+    conventions = replace(found.conventions, day_first=day_first)
+    frame = pandas.DataFrame({place: cells for place, (_, cells) in enumerate(found.columns)}, copy=False)
     frame.columns = names
-    table = Table(frame, name, 3 if told else 2, notes)
+    table = Table(
+        frame, name, found.first_line, found.notes, found.lines, conventions, found.spelled, found.taken, as_text,
+        learned is not None,
+    )  # fmt: skip
     _drop_row_numbers(table)
-    table.may_have_commas = delimiter != ","
-    with_comma = []
-    for place, column in enumerate(table.frame.columns):
-        series = table.frame.iloc[:, place]
-        cells = _cells(series)
-        if is_text(cells) and column not in as_text and table.has_decimal_commas(cells):
-            cells = numbers_of(cells, True)
-            with_comma.append(str(column))
-        if cells is not series:
-            table.frame[column] = cells
-    if with_comma:
-        notes.append(f"numbers have decimal commas in {', '.join(with_comma)}")
-    _check_rows(table)
+    if not len(table.frame):
+        raise DataError(compose(table.name, "rows below the names of columns", "none"))
+    _note_missing(table, missing, learned is not None)
     return table
-
-
-def _real(file: Any) -> bool:
-    with contextlib.suppress(io.UnsupportedOperation, OSError):
-        return file.fileno() >= 0
-    return False
-
-
-def _encoding(head: bytes, name: str, notes: list[str]) -> str:
-    if head.startswith(b"\xef\xbb\xbf"):
-        return "utf-8-sig"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    try:
-        # A character may be cut in two by the end of the head.
-        head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:
-            notes.append("text is not UTF-8: read as Windows-1252 (Latin-1)")
-            return "cp1252"
-    return "utf-8"
-
-
-def _delimiter(lines: list[str]) -> str:
-    """The character that most evenly divides the first lines; a comma where none does."""
-    sample = [line for line in lines[:50] if line.strip()][: max(1, len(lines) - 1)]
-
-    def fields(delimiter: str) -> tuple[float, int]:
-        counts = [len(row) for row in csv.reader(sample, delimiter=delimiter, skipinitialspace=True)]
-        common, times = Counter(counts).most_common(1)[0]
-        return (times / len(counts) if common > 1 and counts[0] == common else 0.0), common
-
-    return max(_DELIMITERS, key=lambda delimiter: (*fields(delimiter), delimiter == ","))
-
-
-def _lines_of(lines: Sequence[str]) -> Iterable[str]:
-    return (line for line in lines if line.strip())
-
-
-def _check_names(names: list[str], name: str) -> None:
-    twice = [column for column, count in Counter(names).items() if count > 1 and column]
-    if twice:
-        raise DataError(compose(name, "each column's name once", f"{twice[0]!r} {names.count(twice[0])} times"))
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Names that are all different, for pandas; those without a name keep their place."""
-    return [column or f"\0{place}" for place, column in enumerate(names)]
 
 
 def _drop_row_numbers(table: Table) -> None:
     """A first column without a name that counts the rows is what pandas writes of its index; others need a name."""
-    import numpy as np
-
     nameless = [place for place, column in enumerate(table.frame.columns) if not str(column).strip()]
     for place in nameless:
         values = table.frame.iloc[:, place]
@@ -267,102 +256,49 @@ def _drop_row_numbers(table: Table) -> None:
         table.notes.append("a column without a name is left out: it numbers the rows or is empty")
 
 
-def _has_decimal_commas(cells: Any) -> bool:
-    known = cells.dropna()
-    return bool(len(known)) and bool(known.str.fullmatch(_NUMBER_WITH_COMMA).all()) and known.str.contains(",").any()
+def _note_missing(table: Table, said_so: tuple[str, ...], predicted: bool) -> None:
+    """Say which words were taken for missing cells, and how they are kept where they may be texts; and which of those
+    that are said to stand for missing cells did not come."""
+    words: dict[str, dict[str, int]] = {}
+    for column, taken in table.taken.items():
+        for word, count in taken.items():
+            words.setdefault(word, {})[column] = count
+    said = []
+    for word, counts in list(words.items())[:4]:
+        some = [f"{column} ({count:,})" for column, count in list(counts.items())[:4]]
+        said.append(f"{show(word)} in {', '.join(some)}" + (", ..." if len(counts) > len(some) else ""))
+    if not predicted and table.first_line:
+        seen = {text for word, counts in words.items() for text in (word, *(f"{c}={word}" for c in counts))}
+        absent = [text for text in said_so if text.strip() and text.strip() not in seen and not _is_number(text)]
+        table.notes += [f"--missing {quoted(text)}: no cell holds it" for text in absent]
+    if not said:
+        return
+    note = f"read as missing: {'; '.join(said)}" + ("; ..." if len(words) > len(said) else "")
+    texts = {name for name in table.frame.columns if is_text(table.frame[name])}
+    usual = set(USUAL_MISSING) - set(said_so)
+    kept = [(column, word) for word, counts in words.items() if word in usual for column in counts if column in texts]
+    if kept and not predicted:
+        column, word = kept[0]
+        note += f". {not_missing(column, word)} keeps such a word as a text"
+    table.notes.append(note)
 
 
-# Parquet.
+def not_missing(column: str, word: str) -> str:
+    """The option that keeps a word as a text of a column."""
+    return f"--not-missing {quoted(f'{column}={word}')}"
 
 
-def _read_parquet(path: str, name: str, missing: Collection[str], as_text: Collection[str]) -> Table:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        mend = "Install it: pip install 'pmlp_np[app]'."
-        raise DataError(compose(name, "pyarrow, to read Parquet", "none installed", mend)) from error
-    try:
-        _check_names([str(column) for column in parquet.read_schema(path).names], name)
-        found = parquet.read_table(path)
-    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError, OSError) as error:
-        got = " ".join(str(error).split())
-        raise DataError(compose(name, "a whole Parquet file", got, "Write it again.")) from error
-    kinds = arrow.types
-    names = [str(column) for column in found.column_names]
-    for place, column in enumerate(names):
-        kind = found.schema.field(place).type
-        if kinds.is_dictionary(kind):
-            kind = kind.value_type
-            found = found.set_column(place, column, found.column(place).cast(kind))
-        if kinds.is_decimal(kind):
-            found = found.set_column(place, column, found.column(place).cast(arrow.float64()))
-        elif kinds.is_date(kind):
-            found = found.set_column(place, column, found.column(place).cast(arrow.timestamp("ms")))
-        elif not (
-            kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind) or kinds.is_null(kind)
-            or kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_timestamp(kind)
-        ):  # fmt: skip
-            mend = "Turn it into one of these, or leave it out of the file."
-            raise DataError(compose(f"{name}, column {column!r}", "numbers, dates, texts or truths", str(kind), mend))
-    frame = found.to_pandas(ignore_metadata=True)
-    frame.columns = names
-    table = Table(frame, name)
-    for column in names:
-        cells = _cells(frame[column])
-        if missing and cells.dtype.kind != "M":
-            # As in CSV, where a text stands for a number too.
-            gone = list(missing) if is_text(cells) else [float(text) for text in missing if _is_number(text)]
-            cells = cells.where(~cells.isin(gone))
-        frame[column] = as_texts(cells) if column in as_text else cells
-    _check_rows(table)
-    return table
+def quoted(text: str) -> str:
+    """A text as a shell takes it for one argument."""
+    return shlex.quote(text)
 
 
 # Cells.
 
 
-def _check_rows(table: Table) -> None:
-    if not len(table.frame):
-        raise DataError(compose(table.name, "rows below the names of columns", "none"))
-
-
-def _cells(series: Any) -> Any:
-    """A column as numbers, dates without a zone, or str."""
-    import pandas
-
-    if series.dtype.kind == "b":
-        return series.map({True: "True", False: "False"}).astype("object")
-    if isinstance(series.dtype, pandas.DatetimeTZDtype):
-        return series.dt.tz_convert("UTC").dt.tz_localize(None)
-    if series.dtype.kind in "iufM":
-        return series
-    known = series.notna()
-    if not known.any():
-        return series.astype("float64")
-    # Truths beside missing cells are objects; what else pandas calls an object holds texts.
-    texts = series.astype("object").where(~known, series[known].map(_text))
-    texts = texts.where(texts != "")
-    return texts if texts.notna().any() else texts.astype("float64")
-
-
-def _text(cell: Any) -> str:
-    text = str(cell).strip()
-    return _TEXT_OF_TRUTH.get(text.lower(), text)
-
-
 def is_text(series: Any) -> bool:
     """Whether a column of a Table holds texts."""
     return series.dtype.kind not in "iufM"
-
-
-def numbers_of(cells: Any, with_commas: bool) -> Any:
-    """Texts as numbers, float64; NaN for what is none."""
-    import pandas
-
-    if with_commas:
-        cells = cells.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-    return pandas.to_numeric(cells, errors="coerce")
 
 
 def as_texts(series: Any) -> Any:

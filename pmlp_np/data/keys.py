@@ -36,13 +36,13 @@ class DataKeys:
         """(len(members),) uint64, never 0, of what each of these members sees, and of whole numbers beside it: one for
         all, or an array (n_members,) int64."""
         columns = [0 if each is None else each for each in (*self._seen, *facts)]
-        table = np.empty((len(members), len(columns)), np.int64)
-        for k, column in enumerate(columns):
-            table[:, k] = column if isinstance(column, int) else column[members]
-        if not len(table) or (table == table[0]).all():
-            distinct, of = table[:1], np.zeros(len(table), np.int64)
-        else:
-            distinct, of = np.unique(table, axis=0, return_inverse=True)
+        columns = [column if isinstance(column, int) else column[members] for column in columns]
+        if not len(members):
+            return np.empty(0, np.uint64)
+        if all(isinstance(column, int) or (column == column[0]).all() for column in columns):
+            return np.full(len(members), self._key(*(int(np.ravel(column)[0]) for column in columns)), np.uint64)
+        table = np.stack([np.broadcast_to(column, len(members)) for column in columns], axis=1)
+        distinct, of = np.unique(table, axis=0, return_inverse=True)
         return np.array([self._key(*line) for line in distinct.tolist()], np.uint64)[of.ravel()]
 
     def _key(self, features: int, rows: int, targets: int, weights: int, mean: int, *facts: int) -> int:

@@ -105,7 +105,7 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
     require_plain(value, name)
     try:
         array = np.array(value)
-    except ValueError:
+    except Exception:  # whatever an object raises that can't become an array
         array = np.zeros((), object)
     if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):
         array = _of_one_kind(array, value, limit, name, expected)

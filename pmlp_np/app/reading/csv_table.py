@@ -1,0 +1,285 @@
+"""A CSV file as columns: read once, chunk by chunk, with what its first cells say; and once more where later ones say
+otherwise. Memory is what the columns take, and one chunk."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.app.reading.columns import Column
+from pmlp_np.app.reading.conventions import Conventions, decided
+from pmlp_np.app.reading.layout import Layout, check_names, layout_of
+from pmlp_np.app.reading.lines import Source, encoding_of, head_of, lines_of
+from pmlp_np.app.reading.options import MissingWords, Reading
+from pmlp_np.app.reading.records import like_a_number, records
+from pmlp_np.errors import DataError, compose, readable_bytes, require_memory, show
+
+_HEAD_BYTES = 1 << 17
+_CHUNK_CELLS, _CHUNK_ROWS = 1 << 19, 1 << 15
+# Bytes that a fit takes for a cell: as it is read, as an input in float64 and its copies, as X in float32.
+_BYTES_PER_CELL = 40
+# A column of numbers with more spellings than this holds no labels.
+MOST_LABELS = 1000
+# Lines below a table that may be notes; with more of them something else is wrong.
+_MOST_BELOW = 20
+# What the last row of a table of sums begins with.
+_SUMS = {"total", "totals", "grand total", "sum", "subtotal", "average", "mean", "gesamt", "summe", "mittelwert",
+         "durchschnitt", "totale", "somme", "suma", "totaal"}  # fmt: skip
+
+
+@dataclass
+class Found:
+    """What a file holds. columns: (name, pandas.Series) in order; names may be "". lines: of each row; or None where
+    they follow each other from first_line. spelled: texts of columns that hold numbers, where asked for. taken: by
+    column, which words were taken for missing cells, and how often."""
+
+    columns: list[tuple[str, Any]]
+    lines: np.ndarray | None
+    first_line: int
+    conventions: Conventions
+    notes: list[str]
+    spelled: dict[str, Any] = field(default_factory=dict)
+    taken: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def read_csv(
+    source: Source, reading: Reading, missing: tuple[str, ...], as_text: Collection[str], spelled: Collection[str],
+    learned: Conventions | None,
+) -> Found:  # fmt: skip
+    """Read a CSV file. missing: words that stand for missing cells, or COLUMN=WORD. as_text: columns whose cells are
+    kept as they are written. spelled: columns whose texts are kept beside their numbers. learned: the conventions of
+    the fit, for a table that is predicted. DataError for what is no table."""
+    notes: list[str] = []
+    head = head_of(source, _HEAD_BYTES)
+    if not head.strip():
+        raise DataError(compose(source.name, "names of columns and rows", "nothing"))
+    encoding = encoding_of(head, reading.encoding, source.name, notes)
+    whole = len(head) < _HEAD_BYTES
+    with source.opened() as file:
+        lines = list(itertools.islice(_up_to(lines_of(file, encoding, source), _HEAD_BYTES), 2000))
+    decimal = reading.decimal or (learned.decimal if learned else None)
+    layout = layout_of(lines, whole, reading, learned.delimiter if learned else None, decimal, source.name)
+    notes += layout.notes
+    check_names(layout.names, source.name)
+    _require_room(source, lines, layout)
+    words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
+    pass_one = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
+    pass_one.run()
+    conventions, marks = _decide(pass_one, reading, learned, notes)
+    if not all(column.fits(marks.get(key)) for key, column in pass_one.columns.items()):
+        pass_one = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
+        pass_one.run()
+    return pass_one.found(replace(conventions, missing=words), notes)
+
+
+def _decide(
+    done: _Pass, reading: Reading, learned: Conventions | None, notes: list[str]
+) -> tuple[Conventions, dict[str, str | None]]:
+    seen = {key: column.evidence for key, column in done.columns.items() if not column.as_text}
+    delimiter = done.layout.dialect.delimiter
+    return decided(seen, reading, delimiter, learned, done.source.name, "line", notes)
+
+
+def _up_to(lines: Iterator[str], characters: int) -> Iterator[str]:
+    taken = 0
+    for line in lines:
+        taken += len(line)
+        yield line
+        if taken > characters:
+            return
+
+
+def _require_room(source: Source, lines: list[str], layout: Layout) -> None:
+    """MemoryNeededError for a file whose columns would not fit, by the length of its first lines."""
+    if source.size is None:
+        return
+    rows = [line for line in lines[layout.lines :] if line.strip()]
+    if not rows:
+        return
+    length = sum(map(len, rows)) / len(rows)
+    n = source.size / length * layout.n
+    hint = "Take a part of its rows, or fewer columns."
+    require_memory(f"{source.name} ({readable_bytes(source.size)})", int(n * _BYTES_PER_CELL), hint)
+
+
+class _Pass:
+    """One reading of all records. marks: the decimal marks of columns, None for texts, once they are decided."""
+
+    def __init__(
+        self, source: Source, encoding: str, layout: Layout, words: MissingWords, as_text: Collection[str],
+        spelled: Collection[str], learned: Conventions | None, marks: dict[str, str | None],
+    ) -> None:  # fmt: skip
+        self.source, self.encoding, self.layout = source, encoding, layout
+        self.columns: dict[str, Column] = {}
+        for key, name in self._keys():
+            style = learned.style(name) if learned else None
+            mark = marks.get(key)
+            texts = name in as_text or (key in marks and mark is None)
+            affix = style.affix if style else None
+            column = Column(
+                name, words.of(name), texts, name in spelled, mark or (style.decimal if style else None), affix,
+                MOST_LABELS if learned is None else None,
+            )  # fmt: skip
+            self.columns[key] = column
+        self.first_line = 0
+        self.lines: list[np.ndarray] = []
+        self.notes: list[str] = []
+        self.wrong: dict[str, tuple[int, int, list[str]]] = {}
+        self.counts = {"few": 0, "many": 0}
+
+    def _keys(self) -> list[tuple[str, str]]:
+        """(a key that no other column has, the name) of each column; names may be empty, more than once."""
+        return [(name or f"\0{place}", name) for place, name in enumerate(self.layout.names)]
+
+    def run(self) -> None:
+        size = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self.layout.n)))
+        with self.source.opened() as file:
+            for lines, rows in _chunks(self._rows(file), size):
+                self._add(lines, rows)
+
+    def _add(self, lines: list[int], rows: list[str | list[str]]) -> None:
+        numbers = np.array(lines, np.int64)
+        self.first_line = self.first_line or lines[0]
+        self.lines.append(numbers)
+        for column, cells in zip(self.columns.values(), _transposed(rows, self.layout), strict=False):
+            column.add(cells, numbers)
+
+    def _rows(self, file: Any) -> Iterator[tuple[int, str | list[str]]]:
+        """Records with as many cells as there are names. DataError for others, when all were counted; notes below the
+        table are left out."""
+        layout, name = self.layout, self.source.name
+        n = layout.n
+        lines = lines_of(file, self.encoding, self.source)
+        for _ in range(layout.lines):
+            next(lines)
+        # What may stand below the table: few cells, and no row after it.
+        below: list[tuple[int, list[str]]] = []
+        blank, rows, apart = 0, False, False
+        last: tuple[int, str | list[str]] = 0, ""
+        delimiter = layout.dialect.delimiter
+        for line, record in records(lines, layout.dialect, name, layout.lines):
+            if isinstance(record, str):
+                # Counted, and split with the others of its chunk.
+                simple = not below and not blank and not layout.trailing and delimiter
+                if simple and record.count(delimiter) == n - 1:
+                    rows, last = True, (line, record)
+                    yield last
+                    continue
+                cells = layout.dialect.split(record)
+            else:
+                cells = record
+            if not cells:
+                if n > 1:
+                    apart = apart or not below
+                    continue
+                # Of one column a blank line is a cell; those at the end are none.
+                blank += 1
+                continue
+            for place in range(blank):
+                yield line - blank + place, [""]
+            blank = 0
+            if len(cells) != n or (layout.trailing and cells[-1].strip()):
+                if len(cells) < n:
+                    below.append((line, cells))
+                else:
+                    self._count("many", line, cells)
+                continue
+            for each in below:
+                self._count("few", *each)
+            below.clear()
+            rows, apart, last = True, False, (line, cells)
+            yield line, cells
+        if blank:
+            said = "1 blank line at the end is" if blank == 1 else f"{blank:,} blank lines at the end are"
+            self.notes.append(f"{said} no cell")
+        self._end(below, rows, apart)
+        self._note_sum(*last)
+
+    def _count(self, what: str, line: int, cells: list[str]) -> None:
+        self.counts[what] += 1
+        self.wrong.setdefault(what, (line, len(cells), cells))
+
+    def _note_sum(self, line: int, record: str | list[str]) -> None:
+        """Say where the last row may be a sum of the others."""
+        cells = self.layout.dialect.split(record) if isinstance(record, str) else record
+        if cells[0].strip(" :").casefold() in _SUMS:
+            self.notes.append(f"line {line:,} begins with {show(cells[0])}: remove it if it is a sum and no row")
+
+    def _end(self, below: list[tuple[int, list[str]]], rows: bool, apart: bool) -> None:
+        notes = len(below) <= _MOST_BELOW and all(_is_note(cells, apart) for _, cells in below)
+        if below and notes and not self.wrong and rows:
+            line, cells = below[0]
+            said = "1 line below the table is" if len(below) == 1 else f"{len(below)} lines below the table are"
+            self.notes.append(f"{said} left out: {show(' '.join(filter(None, cells)))} in line {line:,}")
+            return
+        for each in below:
+            self._count("few", *each)
+        if not self.wrong:
+            return
+        what, (line, n, cells) = min(self.wrong.items(), key=lambda each: each[1][0])
+        total = self.counts[what]
+        more = f" ({show(cells[0])}, ...); {total:,} lines have too {what} cells" if total > 1 else ""
+        if what == "many":
+            hint = f"If a cell holds {self.layout.dialect.delimiter!r}, put it in quotes."
+        else:
+            delimiter = self.layout.dialect.delimiter
+            hint = f"Add what is missing, a {delimiter!r} for each empty cell; remove lines that are no rows."
+        expected = f"{self.layout.n} cells, as above"
+        raise DataError(compose(f"{self.source.name}, line {line:,}", expected, f"{n}{more}", hint))
+
+    def found(self, conventions: Conventions, notes: list[str]) -> Found:
+        lines = np.concatenate(self.lines) if self.lines else np.zeros(0, np.int64)
+        regular = len(lines) == 0 or bool((np.diff(lines) == 1).all())
+        columns = [(column.name, column.cells()) for column in self.columns.values()]
+        spelled = {c.name: c.spelled.series() for c in self.columns.values() if c.spelled and c.spelled.kept}
+        taken = {c.name: dict(c.taken) for c in self.columns.values() if c.taken}
+        return Found(
+            columns, None if regular else lines, self.first_line, conventions, notes + self.notes, spelled, taken
+        )
+
+
+def _is_note(cells: list[str], apart: bool) -> bool:
+    """Whether these are no cells but a sentence; one that stands apart, below a blank line, may have commas."""
+    filled = [cell for cell in cells if cell.strip()]
+    return 1 <= len(filled) <= (len(cells) if apart else 1) and not any(map(like_a_number, filled))
+
+
+def _transposed(rows: list[str | list[str]], layout: Layout) -> list[Any]:
+    """Rows as columns, each an Arrow array of texts."""
+    import pyarrow
+    from pyarrow import csv
+
+    dialect = layout.dialect
+    simple = dialect.delimiter.isascii() and not any(dialect.pads) and layout.n > 1
+    if simple and all(isinstance(row, str) for row in rows):
+        text = "\n".join([*rows, ""]).encode("utf-8", "surrogatepass")  # type: ignore[list-item]
+        names = [str(place) for place in range(layout.n)]
+        found = csv.read_csv(
+            pyarrow.BufferReader(text),
+            csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+            csv.ParseOptions(delimiter=dialect.delimiter, quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(
+                check_utf8=False, column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False
+            ),
+        )  # fmt: skip
+        return [column.combine_chunks() for column in found.columns]
+    split = [dialect.split(row) if isinstance(row, str) else row for row in rows]
+    return [pyarrow.array(cells, pyarrow.string()) for cells in zip(*split, strict=True)]
+
+
+def _chunks(
+    rows: Iterator[tuple[int, str | list[str]]], size: int
+) -> Iterator[tuple[list[int], list[str | list[str]]]]:
+    while True:
+        lines: list[int] = []
+        cells: list[str | list[str]] = []
+        for line, row in itertools.islice(rows, size):
+            lines.append(line)
+            cells.append(row)
+        if not lines:
+            return
+        yield lines, cells

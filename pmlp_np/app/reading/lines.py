@@ -1,0 +1,124 @@
+"""From bytes to lines of text: encodings, and the line on which bytes are no text."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from pmlp_np.errors import DataError, compose, readable_bytes
+
+_BLOCK_BYTES = 1 << 20
+# A line of more characters is none: the file has no lines, or other ends of them.
+_LONGEST_LINE = 1 << 26
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file whose bytes can be read more than once. size: in bytes, packed as it is; None where nobody knows.
+    opened: gives the bytes from the beginning."""
+
+    name: str
+    size: int | None
+    opened: Callable[[], contextlib.AbstractContextManager[BinaryIO]]
+
+
+def encoding_of(head: bytes, said: str | None, name: str, notes: list[str]) -> str:
+    """The encoding of a file by its first bytes; notes gets what is no usual one."""
+    if said is not None:
+        # The mark that begins the file is no part of the first name.
+        utf8 = codecs.lookup(said).name == "utf-8"
+        return "utf-8-sig" if utf8 and head.startswith(b"\xef\xbb\xbf") else said
+    if head.startswith(b"\xef\xbb\xbf"):
+        return "utf-8-sig"
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = head[start::2], head[1 - start :: 2]
+        if len(head) > 3 and zeros.count(0) > 0.9 * len(zeros) and others.count(0) == 0:
+            notes.append(f"text is read as {encoding.upper()}")
+            return encoding
+    try:
+        # A character may be cut in two by the end of the head.
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3 or len(head) < _BLOCK_BYTES // 16:
+            notes.append("text is not UTF-8: read as Windows-1252 (Latin-1); --encoding says another")
+            return "cp1252"
+    return "utf-8"
+
+
+def lines_of(file: BinaryIO, encoding: str, source: Source) -> Iterator[str]:
+    """The lines of a file, with their ends: \\n, \\r\\n or \\r alone. DataError that names the line for bytes that are
+    no text in this encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    rest, n = "", 0
+    while True:
+        block = file.read(_BLOCK_BYTES)
+        try:
+            text = decoder.decode(block, not block)
+        except UnicodeDecodeError as error:
+            before = rest + _decoded(error.object[: error.start], encoding)
+            raise _no_text(source, encoding, error, n + 1 + _ends(before)) from error
+        if "\0" in text:
+            place = n + 1 + _ends(rest + text[: text.index("\0")])
+            size = f" ({readable_bytes(source.size)})" if source.size else ""
+            got = f"bytes that are no text (a zero byte in line {place:,})"
+            raise DataError(compose(f"{source.name}{size}", "a CSV or Parquet file", got))
+        pieces = list(io.StringIO(rest + text, newline=""))
+        rest = ""
+        if block and pieces and not pieces[-1].endswith("\n"):
+            # It goes on, or its \n is yet to come.
+            rest = pieces.pop()
+            if len(rest) > _LONGEST_LINE:
+                got = f"one of more than {_LONGEST_LINE:,} characters"
+                raise DataError(compose(f"{source.name}, line {n + len(pieces) + 1:,}", "lines of text", got))
+        n += len(pieces)
+        yield from pieces
+        if not block:
+            return
+
+
+def _decoded(valid: bytes, encoding: str) -> str:
+    return bytes(valid).decode(encoding, "ignore")
+
+
+def _ends(text: str) -> int:
+    """How many lines end within a text."""
+    return text.count("\n") + text.count("\r") - text.count("\r\n")
+
+
+def _no_text(source: Source, encoding: str, error: UnicodeDecodeError, line: int) -> DataError:
+    byte = error.object[error.start]
+    other = "cp1252"
+    try:
+        bytes([byte]).decode(other)
+    except UnicodeDecodeError:
+        other = "latin-1"
+    hint = f"Save it as UTF-8, or say --encoding {other if encoding != other else 'latin-1'}."
+    name = encoding.removesuffix("-sig").upper() if encoding.startswith("utf") else encoding
+    return DataError(compose(f"{source.name}, line {line:,}", f"text in {name}", f"byte {byte:#x}", hint))
+
+
+def head_of(source: Source, n: int) -> bytes:
+    """The first n bytes."""
+    with source.opened() as file:
+        found = b""
+        while len(found) < n:
+            block = file.read(n - len(found))
+            if not block:
+                break
+            found += block
+        return found
+
+
+@contextlib.contextmanager
+def rewound(file: Any) -> Iterator[Any]:
+    """A file that stays open, from its beginning."""
+    file.seek(0)
+    yield file
