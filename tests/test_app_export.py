@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,3 +157,90 @@ def test_what_cannot_be_run_is_not_called_checked(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("shutil.which", lambda name: None)
     said = run(capsys, "export", folder, "--out", tmp_path / "m.h")
     assert said.code == 0 and "Checked" not in said.out and "note: it was not run to be checked" in said.err
+
+
+def module_of(path):
+    names = {"__name__": "model"}
+    exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), names)
+    return names
+
+
+MISSING_CELLS = ("", "NA", "  ")
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_python_file_takes_the_raw_table_as_it_is_written(tmp_path, capsys, task):
+    """German numbers, a currency, dates with the day first, truths, blanks, missing cells, and words for them."""
+    rng = np.random.default_rng()
+    n = 240
+    amount, rate, share = rng.lognormal(8, 1, n), rng.normal(size=n), rng.integers(0, 100, n)
+    days = np.datetime64("2021-01-01") + rng.integers(0, 1400, n)
+    member, kind = rng.random(n) < 0.5, rng.choice(["a", " b ", "none"], n)
+
+    def german(value, digits):
+        return f"{value:,.{digits}f}".translate(str.maketrans(",.", ".,"))
+
+    def with_missing(cells):
+        return [str(rng.choice(MISSING_CELLS)) if rng.random() < 0.1 else cell for cell in cells]
+
+    columns = {
+        "amount": with_missing([german(a, 2) for a in amount]),
+        "rate": with_missing([german(r, 3) for r in rate]),
+        "cost": [f"{german(a / 3, 2)} €" for a in amount],
+        "share": [f"{s}%" for s in share],
+        "when": with_missing([f"{d.astype(object):%d.%m.%Y}" for d in days]),
+        "member": [str(m).lower() for m in member],
+        "kind": [str(k) for k in kind],
+    }
+    y = np.log(amount) + rate + member + (kind == "a")
+    classes = ["hoch" if v > y.mean() else "tief" for v in y]
+    columns["y"] = [german(v, 3) for v in y] if task == "regression" else classes
+    lines = [";".join(columns), *(";".join(row) for row in zip(*columns.values(), strict=True))]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    folder = fitted(capsys, table, "--task", task)
+    said = run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "model.py")
+    assert said.code == 0 and "note" not in said.err and "Checked on" in said.out, said
+    rows = predicted(capsys, folder, table, tmp_path)
+    found = module_of(tmp_path / "model.py")
+    cells = {name: list(column) for name, column in columns.items()}
+    by_rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+    import pandas
+
+    for given in (cells, by_rows, pandas.DataFrame(cells), found["read"](table)):
+        if task == "regression":
+            expected = [float(row["prediction"]) for row in rows]
+            np.testing.assert_allclose(found["predict"](given), expected, rtol=1e-4, atol=1e-4)
+        else:
+            assert found["predict"](given).tolist() == [row["prediction"] for row in rows]
+            expected = [[float(row["probability of hoch"]), float(row["probability of tief"])] for row in rows]
+            np.testing.assert_allclose(found["predict_proba"](given), expected, atol=1e-4)
+    # Cells as other programs write them: numbers of Python, dates, truths in capitals.
+    (row,) = found["checked"]([by_rows[0] | {"amount": "1.234,50", "rate": "1,5", "share": "7%", "member": "true"}])
+    other = by_rows[0] | {"amount": 1234.5, "rate": 1.5, "share": "7 %", "member": "TRUE"}
+    np.testing.assert_array_equal(found["checked"]([other])[0], row)
+    for name, cell, words in (("amount", "1,234.50", "a number as the fitted table"), ("share", "7", "expected %"),
+                              ("when", "31.31.2021", "31.31.2021"), ("rate", "?", "got '?'")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^column '{name}', row 2: .*{re.escape(words)}"):
+            found["predict"]([by_rows[0], by_rows[0] | {name: cell}])
+    with pytest.raises(ValueError, match="^expected a column 'kind', got none"):
+        found["predict"]([{name: cell for name, cell in by_rows[0].items() if name != "kind"}])
+
+
+def test_the_raw_tables_python_file_runs_by_itself(tmp_path, capsys):
+    """On a machine that has NumPy alone, from the command line."""
+    rng = np.random.default_rng()
+    a = rng.normal(size=60)
+    colors = [str(c) for c in rng.choice(["red", "green"], 60)]
+    table = write_table(tmp_path / "t.csv", {"a": texts(a), "color": colors, "y": texts(a)})
+    folder = fitted(capsys, table)
+    assert run(capsys, "export", folder, "--raw-table", "--out", tmp_path / "model.py", "--ensemble", "2").code == 0
+    command = [sys.executable, "-I", str(tmp_path / "model.py"), str(table)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert run(capsys, "predict", folder, table, "--ensemble", "2", "--out", tmp_path / "p.csv").code == 0
+    expected = [float(line) for line in (tmp_path / "p.csv").read_text().split()[1:]]
+    np.testing.assert_allclose([float(line) for line in done.stdout.split()], expected, atol=1e-5)
+    table.write_text(table.read_text().replace("red", "red,more", 1))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and re.search(r"line \d+: expected 3 cells, got 4", done.stderr)

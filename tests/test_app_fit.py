@@ -306,7 +306,7 @@ def test_onnx_takes_the_raw_table(place, capsys, tmp_path, target):
         expected = [[float(row[name]) for name in names] for row in rows]
         np.testing.assert_allclose(found["probabilities"], expected, atol=1e-4)
         assert np.mean(found["label"] == [row["prediction"] for row in rows]) > 0.99
-    refused(run(capsys, "export", place / target, "--raw-table", "--out", tmp_path / "m.py"), "--raw-table", "onnx")
+    refused(run(capsys, "export", place / target, "--raw-table", "--out", tmp_path / "m.pt2"), "--raw-table", "onnx")
 
 
 def test_an_export_that_predicts_otherwise_is_noticed(place, capsys, tmp_path, monkeypatch):

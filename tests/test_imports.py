@@ -82,7 +82,7 @@ ORDER_INSIDE = {
         ["date_columns"],
         ["columns", "choices"],
         ["preparation", "fairness"],
-        ["folder", "scores", "onnx_table", "parts"],
+        ["folder", "scores", "onnx_table", "python_table", "parts"],
         ["problem"],
         ["run", "screen"],
         ["export_check"],

@@ -267,7 +267,7 @@ def export(
         help="onnx, torch, sklearn, python or c; else by FILE's ending.")] = None,
     member: Member = None,
     ensemble: Ensemble = None,
-    raw_table: Annotated[bool, _flag("--raw-table", help="ONNX alone: take the table's own columns, texts and "
+    raw_table: Annotated[bool, _flag("--raw-table", help="ONNX and Python: take the table's own columns, texts and "
                                             "missing cells included, an input each.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,

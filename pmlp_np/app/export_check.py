@@ -18,7 +18,7 @@ import numpy as np
 
 from pmlp_np.app import folder
 from pmlp_np.app.onnx_table import has_times, output_name
-from pmlp_np.app.preparation import Category, Date, Preparation
+from pmlp_np.app.preparation import Category, Date, Number, Preparation
 from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.tables import Table, read_table
@@ -27,8 +27,6 @@ from pmlp_np.errors import PmlpError
 from pmlp_np.formulas.losses import LOSSES
 
 _EXAMPLES = 200
-
-
 # Of a column's standard deviation: what float32 may round away of its cells before it is said.
 _ROUNDED = 1e-3
 
@@ -54,7 +52,7 @@ def checked(kind: str, path: Path, result: folder.Result, ids: list[int], raw_ta
     exact = preparation.inputs(table, [])
     inputs = exact.astype(np.float32)
     if raw_table:
-        found = _run_on_columns(path, table, preparation)
+        found = _RUNNERS_OF_TABLES[kind](path, table, preparation)
         expected = _expected(result, ids, exact)
     else:
         found = _RUNNERS[kind](path, inputs, classes)
@@ -84,9 +82,12 @@ def example_rows(result: folder.Result) -> tuple[Table, str]:
         try:
             source, texts = result.run["source"], preparation.text_columns()
             reading = typed(Reading, source.get("reading", {}))
-            table = read_table(path, source["missing"], texts, reading, learned=preparation.conventions)
-            some = np.random.default_rng(0).permutation(len(table))[:_EXAMPLES]
-            table.frame = table.frame.iloc[np.sort(some)]
+            # Numbers as they are written, too.
+            numbers = [column.name for column in preparation.columns if isinstance(column, Number)]
+            table = read_table(path, source["missing"], texts, reading, numbers, preparation.conventions)
+            some = np.zeros(len(table), bool)
+            some[np.random.default_rng(0).permutation(len(table))[:_EXAMPLES]] = True
+            table.keep_rows(some)
             preparation.inputs(table, [])
         except (PmlpError, OSError, TypeError):
             pass
@@ -135,6 +136,20 @@ def _run_on_columns(path: Path, table: Table, preparation: Preparation) -> Any:
     return _session_output(path, feeds, output_name(output, feeds))
 
 
+def _run_python_on_columns(path: Path, table: Table, preparation: Preparation) -> Any:
+    cells = {}
+    for column in preparation.columns:
+        known = table.labels(column.name)
+        cells[column.name] = known.astype("object").where(known.notna(), None).tolist()
+    return _python_names(path)["predict_proba" if preparation.target.classes else "predict"](cells)
+
+
+_RUNNERS_OF_TABLES: dict[str, Callable[[Path, Table, Preparation], Any]] = {
+    "onnx": _run_on_columns,
+    "python": _run_python_on_columns,
+}
+
+
 def _run_onnx(path: Path, inputs: np.ndarray, classes: bool) -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         return None
@@ -169,9 +184,14 @@ def _run_sklearn(path: Path, inputs: np.ndarray, classes: bool) -> Any:
 
 
 def _run_python(path: Path, inputs: np.ndarray, classes: bool) -> Any:
+    return _python_names(path)["predict_proba" if classes else "predict"](inputs)
+
+
+def _python_names(path: Path) -> dict[str, Any]:
+    """What a Python file defines."""
     names: dict[str, Any] = {"__name__": "model"}
     exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), names)
-    return names["predict_proba" if classes else "predict"](inputs)
+    return names
 
 
 def _run_c(path: Path, inputs: np.ndarray, classes: bool) -> Any:

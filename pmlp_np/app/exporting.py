@@ -19,19 +19,21 @@ from pmlp_np.app import folder
 from pmlp_np.app.export_check import Check, checked
 from pmlp_np.app.onnx_table import has_times, output_name, with_preparation
 from pmlp_np.app.preparation import Category, Date, Preparation
+from pmlp_np.app.python_table import input_texts
 from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import plain_text
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.export.c_formulas import is_identifier
+from pmlp_np.export.to_python import to_python
 
-_TABLE = "onnx of the raw table"
 _FORMATS = {".onnx": "onnx", ".pt2": "torch", ".skops": "sklearn", ".py": "python", ".h": "c"}
 _HOW_TO_LOAD = {
     "onnx": "onnxruntime.InferenceSession({out!r}).run(None, {{'X': inputs}})",
-    _TABLE: "onnxruntime.InferenceSession({out!r}).run(None, {{name: column of shape (n, 1), ...}})",
+    "onnx of the raw table": "onnxruntime.InferenceSession({out!r}).run(None, {{name: column of shape (n, 1), ...}})",
     "torch": "torch.export.load({out!r}).module()(inputs)",
     "sklearn": "skops.io.load({out!r}).predict(inputs)",
     "python": "from {stem} import predict; predict(inputs)",
+    "python of the raw table": "from {stem} import predict; predict(rows), rows a list of dicts or a data frame",
     "c": '#include "{file}" and {stem}_predict(inputs), compiled with -lm',
 }
 _SKLEARN_ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu")
@@ -46,8 +48,9 @@ def export_model(
 ) -> None:  # fmt: skip
     """Do all of `pmlp export`."""
     kind = format_of(format, out)
-    if raw_table and kind != "onnx":
-        raise DataError(compose("--raw-table", "format onnx, which alone can hold the preparation", kind))
+    if raw_table and kind not in _HOLD_A_PREPARATION:
+        expected = f"format {' or '.join(_HOLD_A_PREPARATION)}, which can hold the preparation"
+        raise DataError(compose("--raw-table", expected, kind))
     folder.check_file(out, overwrite, result.files())
     notes: list[str] = []
     ids, preparation = result.ids(member, ensemble, notes), result.preparation
@@ -61,7 +64,7 @@ def export_model(
             classes = list(preparation.target.classes)  # type: ignore[arg-type]
         with folder.whole_file(out, overwrite) as draft:
             if raw_table:
-                _write_onnx_of_table(model, draft, preparation, classes)
+                _HOLD_A_PREPARATION[kind](model, draft, preparation, classes)
             else:
                 _WRITERS[kind](model, draft, names, classes, out.stem)
             check = checked(kind, draft, result, ids, raw_table)
@@ -73,18 +76,21 @@ def export_model(
         screen.say(f"Checked on {check.rows}: {what} within {check.difference:.1g} of pmlp predict's.")
     if raw_table:
         names = [column.name for column in preparation.columns]
-        said = ", ".join(f"{column.name} ({_input_type(column)})" for column in preparation.columns)
-        screen.say(f'Inputs, each (n, 1): {said}; NaN or "" where missing')
-        screen.say(f"Outputs: {', '.join(_outputs(preparation, names))}")
+        if kind == "onnx":
+            said = ", ".join(f"{column.name} ({_input_type(column)})" for column in preparation.columns)
+            screen.say(f'Inputs, each (n, 1): {said}; NaN or "" where missing')
+            screen.say(f"Outputs: {', '.join(_outputs(preparation, names))}")
+        else:
+            screen.say(f"Columns, as the table writes them: {', '.join(names)}")
         for column in preparation.columns:
             if isinstance(column, Category):
                 screen.say(f"Categories of {column.name}: {_listed(column.categories)}")
     else:
         screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     stem = out.stem if kind != "c" or is_identifier(out.stem) else "model"
-    how = _HOW_TO_LOAD[_TABLE if raw_table else kind].format(out=str(out), stem=stem, file=out.name)
+    how = _HOW_TO_LOAD[f"{kind} of the raw table" if raw_table else kind].format(out=str(out), stem=stem, file=out.name)
     if kind == "python" and not (out.suffix == ".py" and out.stem.isidentifier()):
-        how = "called NAME.py, from NAME import predict; predict(inputs)"
+        how = "called NAME.py, " + how.replace(out.stem, "NAME")
     screen.say(f"Use it: {how}")
     screen.document({
         "out": str(out), "format": kind, "members": ids, "inputs": names, "classes": classes,
@@ -175,6 +181,17 @@ def _write_onnx_of_table(model: Any, path: Path, preparation: Preparation, class
     import onnx
 
     onnx.save(with_preparation(model.to_onnx(class_names=classes), preparation), path)
+
+
+def _write_python_of_table(model: Any, path: Path, preparation: Preparation, classes: Any) -> None:
+    folder.write_text(path, to_python(model, None, None, classes, input_texts(preparation)))
+
+
+# Writers of models that take the raw table's columns.
+_HOLD_A_PREPARATION: dict[str, Callable[[Any, Path, Preparation, Any], None]] = {
+    "onnx": _write_onnx_of_table,
+    "python": _write_python_of_table,
+}
 
 
 def _write_python(model: Any, path: Path, names: list[str], classes: Any, stem: str) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pprint
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,36 @@ from pmlp_np.persistence import whole_file
 _LINE = 100  # of base64
 
 
+@dataclass(frozen=True)
+class InputTexts:
+    """The parts of a file that say what it takes instead of X, and how X is made of it.
+
+    said: what `predict` takes, in words. imports: modules besides those that any file needs. checked: sections with a
+    function `checked`, which makes X (n_samples, n_features) of it. read: with `read`, which reads it from a CSV file.
+    """
+
+    said: str
+    imports: tuple[str, ...]
+    checked: list[str]
+    read: list[str]
+
+
 def to_python(
-    model: MLP | Ensemble, path: str | os.PathLike[str] | None = None, input_names: Any = None, class_names: Any = None
+    model: MLP | Ensemble,
+    path: str | os.PathLike[str] | None = None,
+    input_names: Any = None,
+    class_names: Any = None,
+    inputs: InputTexts | None = None,
 ) -> str:
-    """The file's text; arguments and errors are those of `MLP.to_python`."""
+    """The file's text; arguments and errors are those of `MLP.to_python`. inputs: default, the numbers of X."""
     reading = reading_of(model._loss)
-    names = input_names_of(model, input_names)
+    names = input_names_of(model, input_names) if inputs is None else None
+    if inputs is None:
+        said, has_columns = f"X (n_samples, {model.n_features})", names is not None
+        inputs = InputTexts(said, (), [_checked(model, has_columns)], _read(model.n_features, has_columns))
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     single = model if isinstance(model, MLP) else None
-    writer = _Writer(model, reading, names is not None, classes is not None)
+    writer = _Writer(model, reading, classes is not None)
     # It stands in the docstring as a module's name, which not every file's name can be.
     name = "model" if path is None or not Path(path).stem.isidentifier() else Path(path).stem
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
@@ -46,13 +68,15 @@ def to_python(
     if classes is not None:
         constants.append(_list("CLASSES", classes, "np.array({})"))
     sections = [
-        "\n\n".join([_head(model, writer, name), *(["\n".join(constants)] if constants else [])]),
+        "\n\n".join([_head(model, writer, name, inputs), *(["\n".join(constants)] if constants else [])]),
         *function_texts(formulas, model.dtype),
+        *inputs.checked,
         *(writer.network(single) if single is not None else writer.members()),
         *writer.predictions(),
         _array_text(model.dtype),
         *(_weights(single) if single is not None else _member_weights(model)),
-        *_command_line(model.n_features, names is not None),
+        *inputs.read,
+        _COMMAND_LINE,
     ]
     text = "\n\n\n".join(section.strip("\n") for section in sections) + "\n"
     if path is not None:
@@ -61,23 +85,22 @@ def to_python(
     return text
 
 
-def _head(model: MLP | Ensemble, writer: _Writer, name: str) -> str:
+def _head(model: MLP | Ensemble, writer: _Writer, name: str, inputs: InputTexts) -> str:
     from pmlp_np import __version__
 
     kind = "A neural network" if isinstance(model, MLP) else "The mean of several neural networks"
+    imports = "\n".join(f"import {module}" for module in sorted({"base64", "csv", "sys", *inputs.imports}))
     return f'''"""{kind}, for use with NumPy alone. Written by pmlp_np {__version__}.
 
 {textwrap.fill(repr(model), 110)}
 
     from {name} import predict
-    predict(X)    # {writer.what} {writer.shape}, from X (n_samples, {model.n_features})
+    predict(X)    # {writer.what} {writer.shape}, from {inputs.said}
 
     python {name}.py rows.csv    # prints a prediction for each row
 """
 
-import base64
-import csv
-import sys
+{imports}
 
 import numpy as np'''
 
@@ -85,8 +108,8 @@ import numpy as np'''
 class _Writer:
     """Texts of the functions that predict."""
 
-    def __init__(self, model: MLP | Ensemble, reading: Reading, has_columns: bool, has_names: bool) -> None:
-        self.model, self.reading, self.has_columns, self.has_names = model, reading, has_columns, has_names
+    def __init__(self, model: MLP | Ensemble, reading: Reading, has_names: bool) -> None:
+        self.model, self.reading, self.has_names = model, reading, has_names
         self.single = isinstance(model, MLP)
         self.n_raw, self.n_columns = model.n_raw_outputs, model.n_features
         self.n = self.n_raw // reading.heads
@@ -107,7 +130,7 @@ class _Writer:
             step = z if name == "identity" else f"{NUMPY_FUNCTIONS.get(name, name)}({z})"
             lines.append(f"return {step}" if k == last else f"a = {step}")
         said = f"Raw outputs (n_samples, {self.n_raw}) of X (n_samples, {self.n_columns})."
-        return [_checked(mlp, self.has_columns), _function("forward", said, lines)]
+        return [_function("forward", said, lines)]
 
     def members(self) -> list[str]:
         """Raw outputs of an ensemble's members, and their mean."""
@@ -127,7 +150,6 @@ class _Writer:
         if cast:
             total = total.replace("w * part ", "w * part.astype(np.float64) ") + cast
         texts = [
-            _checked(self.model, self.has_columns),
             _function("members_forward", f"Raw outputs (n_samples, {self.n_raw}) of each member, a list.", lines),
             _function("mean", "The mean of arrays, one for each member.", [f"return {total}"], quiet=False),
         ]
@@ -300,7 +322,18 @@ def _list(name: str, values: list[Any], wrap: str = "{}") -> str:
     return f"{name} = {wrap.format(f'[{text}]')}"
 
 
-def _command_line(n_columns: int, has_names: bool) -> list[str]:
+_COMMAND_LINE = '''if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} rows.csv")
+    try:
+        rows = predict(read(sys.argv[1]))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
+    for row in rows:
+        print(*np.atleast_1d(row), sep=",")'''
+
+
+def _read(n_columns: int, has_names: bool) -> list[str]:
     by_name = '''
         missing = [name for name in COLUMNS if name not in header]
         if missing:
@@ -325,13 +358,4 @@ def _command_line(n_columns: int, has_names: bool) -> list[str]:
         if len(cells) != {n_columns} or not all(map(is_number, cells)):
             raise ValueError(f"line {{number}}: expected {n_columns} numbers, got {{', '.join(cells)}}")
     return np.array([[float(cell) for cell in cells] for _, cells in lines]).reshape(-1, {n_columns})''',
-        '''if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: python {sys.argv[0]} rows.csv")
-    try:
-        rows = predict(read(sys.argv[1]))
-    except (OSError, ValueError) as error:
-        sys.exit(f"{sys.argv[1]}: {error}")
-    for row in rows:
-        print(*np.atleast_1d(row), sep=",")''',
     ]

@@ -11,7 +11,7 @@ from pmlp_np.app.reading.numbers import NO_AFFIX, Affix, Evidence, _arrow, conve
 
 _OTHER = {".": ",", ",": "."}
 # Signs without which a number is another one: 5 may be 500 %.
-_NEEDED = ("%", "‰")
+NEEDED_AFFIXES = ("%", "‰")
 # Whole numbers up to this are told from their neighbors by float64.
 _MOST_EXACT = 2.0**53
 
@@ -89,7 +89,7 @@ class Column:
         if np.isnan(values).all():
             self._keep_missing(len(values))
             return
-        if not self.evidence.known and self.evidence.affix.after not in _NEEDED:
+        if not self.evidence.known and self.evidence.affix.after not in NEEDED_AFFIXES:
             # What the fit read in kilograms may come without "kg".
             self.evidence.affix = NO_AFFIX
         self.evidence.see_plain(cells, lines)
@@ -140,7 +140,7 @@ class Column:
             return
         known = np.asarray(pc.is_valid(bare))
         there = pc.drop_null(bare)
-        if not self.evidence.known and self.evidence.affix and self.evidence.affix.after not in _NEEDED:
+        if not self.evidence.known and self.evidence.affix and self.evidence.affix.after not in NEEDED_AFFIXES:
             plain, odd = converted(there, self.decimal)
             self.evidence.affix = NO_AFFIX if not odd.any() else self.evidence.affix
         self.evidence.see(there, lines[known], self.free)
