@@ -2,6 +2,7 @@
 in the place of a mask) is refused by name and cell at every entrance, and each hint is followed once."""
 
 import datetime
+import warnings
 from decimal import Decimal
 from fractions import Fraction
 
@@ -418,3 +419,29 @@ def test_feature_numbers_that_could_be_a_mask_are_refused():
     assert pair.extract(0).features.tolist() == [1, 0]
     fit(rows=[BITS[:-1]])
     fit(rows=[[0, 1, 0]])
+
+
+def test_tensors_are_taken_without_a_word():
+    """Also where NumPy copies them; the suite takes a warning for an error."""
+    torch = requires("torch")
+    rows, mask, some = np.arange(0, N, 2), np.arange(N) % 2 == 0, [[0, 2]]
+    expected = fit(rows=[rows], features=some).predict(X)
+    for form in (torch.tensor(rows), torch.tensor(mask)):
+        assert np.array_equal(fit(rows=[form], features=torch.tensor(some).numpy()).predict(X), expected)
+        assert np.array_equal(fit(rows=[rows], features=[torch.tensor(some[0])]).predict(X), expected)
+    absent, weight = np.where(mask, Y, np.nan), mask.astype(float)
+    for y in (absent, torch.tensor(absent)):
+        pool = fit(y=y, sample_weight=torch.tensor(weight))
+        assert np.array_equal(pool.predict(X), fit(y=np.where(mask, Y, 0.0), sample_weight=weight).predict(X))
+
+
+@pytest.mark.parametrize("entrance", FEATURES)
+def test_masked_cells_of_lists_are_named_without_a_warning(models, entrance):
+    cells = X.tolist()
+    cells[2][1] = np.ma.masked
+    for call in (lambda: FEATURES[entrance](models, cells), lambda: fit(cells, sample_weight=np.ones(N))):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with pytest.raises(pm.DataError, match=r"\[2\]\[1\]: expected numbers without a mask"):
+                call()
+        assert not said

@@ -581,3 +581,13 @@ def test_what_is_refused(call, message):
 def test_class_weights_beyond_floats_are_refused():
     with pytest.raises(pm.DataError, match=r"^class_weight: .* got 0: 1000"):
         pool_of("cross_entropy", 3).fit(X, draw_y("cross_entropy", 3), class_weight={0: 10**400})
+
+
+def test_class_weights_of_any_number_type():
+    """Also of float32, beside which the largest float64 is infinite: no warning."""
+    y = draw_y("cross_entropy", 3)
+    fitted = [
+        pool_of("cross_entropy", 3).fit(X, y, class_weight={np.int8(1): kind(2)}, progress=False)
+        for kind in (int, float, np.float16, np.float32, np.longdouble, np.uint8)
+    ]
+    assert all(np.array_equal(pool.forward(X), fitted[0].forward(X)) for pool in fitted)

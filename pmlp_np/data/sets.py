@@ -104,7 +104,8 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
     """One member's indices, int64, as a copy: a caller may write to what it gave, also while it is being checked."""
     require_plain(value, name)
     try:
-        array = np.array(value)
+        # Copied by NumPy, not by the object: tensors know no keyword for it.
+        array = np.array(np.asarray(value))
     except Exception:  # whatever an object raises that can't become an array
         array = np.zeros((), object)
     if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):

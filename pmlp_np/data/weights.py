@@ -11,7 +11,6 @@ A row of weight 0 may have any target: it is neither checked nor read.
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,8 +179,7 @@ def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
         raise DataError(compose("class_weight", expected, show(class_weight)))
     for label, weight in pairs:
         good = checks.is_whole(label) and 0 <= label < n_outputs and checks.is_number(weight)
-        # A whole number may be too large for a float.
-        if not good or not 0 <= weight <= sys.float_info.max:
+        if not good or not 0.0 <= float(weight) < math.inf:
             got = f"{show(label)}: {show(weight)}"
             raise DataError(compose("class_weight", f"{expected}; classes are 0 to {n_outputs - 1}", got))
         table[label] = weight
@@ -190,7 +188,10 @@ def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
 
 def first_without_weight(X: Any, sample_weight: Any) -> int | None:
     """The first row of X that is not finite, where only rows of weight 0 are not; else None."""
+    if sample_weight is None:
+        return None
     try:
+        require_plain(X, "X")
         odd = np.logical_not(np.logical_and.reduce(np.isfinite(np.asarray(X)), axis=1))
         counts = (np.asarray(sample_weight, np.float64).reshape(-1, len(odd)) > 0).any(axis=0)
     except Exception:
@@ -211,7 +212,8 @@ def harmless(targets: Any, without: np.ndarray | None) -> Any:
     try:
         if not isinstance(targets, np.ma.MaskedArray):
             require_plain(targets, "targets")
-        found = np.array(targets, subok=True)
+        # Copied by NumPy, not by the object: tensors know no keyword for it.
+        found = np.array(np.asanyarray(targets), subok=True)
         if isinstance(targets, (list, tuple)) and found.dtype.kind in "USMm":
             # NumPy makes strings of numbers beside a string.
             found = np.array(targets, object)
