@@ -33,6 +33,17 @@ def _of_all(name: str) -> Any:
     return method
 
 
+class _Unmade:
+    """What stands for a record that is not made yet. Compiled code that reads a list's memory (orjson, pyarrow) finds
+    it there, and knows no such type: None would pass for a record without a word."""
+
+    def __repr__(self) -> str:
+        return "<a record that is not made yet: hand over list(table)>"
+
+
+_UNMADE = _Unmade()
+
+
 class Table(list[dict[str, Any]]):
     """A list of records (dictionaries with the same keys). Printing shows the first rows; `to_pandas()` takes all.
 
@@ -44,13 +55,13 @@ class Table(list[dict[str, Any]]):
     def __init__(self, records: Iterable[dict[str, Any]], columns: tuple[str, ...] = ()) -> None:
         super().__init__(records)
         self._columns = columns
-        # What makes the record of a place that holds None yet; None where all are made.
+        # What makes the record of a place that holds _UNMADE; None where all are made.
         self._make: Callable[[int], dict[str, Any]] | None = None
 
     @classmethod
     def made_at_need(cls, n: int, make: Callable[[int], dict[str, Any]], columns: tuple[str, ...]) -> Table:
         """The table of the records make(0) ... make(n - 1)."""
-        unmade: list[Any] = [None] * n
+        unmade: list[Any] = [_UNMADE] * n
         table = cls(unmade, columns)
         table._make = make
         return table.filled() if n <= _SHORT else table
@@ -63,8 +74,8 @@ class Table(list[dict[str, Any]]):
         return self
 
     def _record(self, place: int) -> dict[str, Any]:
-        record = list.__getitem__(self, place)
-        if record is None and self._make is not None:
+        record: Any = list.__getitem__(self, place)
+        if record is _UNMADE and self._make is not None:
             record = self._make(place)
             list.__setitem__(self, place, record)
         return record
@@ -76,7 +87,8 @@ class Table(list[dict[str, Any]]):
     def __getitem__(self, index: SupportsIndex | slice) -> dict[str, Any] | Table:
         if isinstance(index, slice):
             return Table([self._record(place) for place in range(*index.indices(len(self)))], self._columns)
-        # Python counts from the end, or raises where there is no such place.
+        # Raises as lists do where there is no such place.
+        list.__getitem__(self, index)
         return self._record(range(len(self))[index])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

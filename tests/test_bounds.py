@@ -338,8 +338,21 @@ def test_records_of_a_long_leaderboard_are_made_at_need(monkeypatch: pytest.Monk
     assert type(part) is report.Table and [record["rank"] for record in part] == [41, 44, 47, 50] and len(asked) == 26
     assert str(part).splitlines()[0].split()[:2] == ["rank", "id"] and part[0] is board[40]
     for wrong in (len(pool), -len(pool) - 1):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match="^list index out of range"):
             board[wrong]
+    for key in ("loss", [0], 1.0):
+        with pytest.raises(TypeError, match="^list indices must be integers or slices"):
+            board[key]
+
+
+def test_code_that_reads_a_list_by_its_memory_finds_no_none(monkeypatch: pytest.MonkeyPatch):
+    """Records that are not made yet are no values: who reads past the methods of a list fails, by a name that helps."""
+    pyarrow = requires("pyarrow")
+    monkeypatch.setattr(report, "_SHORT", 10)
+    board = board_of(30)[1]
+    with pytest.raises(pyarrow.ArrowInvalid, match=r"not made yet: hand over list\(table\)"):
+        pyarrow.array(board)
+    assert pyarrow.array([record["id"] for record in list(board)]).to_pylist() == [record["id"] for record in board]
 
 
 def test_a_long_leaderboard_is_the_short_one(monkeypatch: pytest.MonkeyPatch):
