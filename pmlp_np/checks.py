@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ def is_whole(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is an integer or a float, Python's or NumPy's, and not NaN."""
-    return is_whole(value) or (isinstance(value, (float, np.floating)) and not np.isnan(value))
+    """Whether a value is an integer that a float can hold, or a float, Python's or NumPy's, and not NaN."""
+    if is_whole(value):
+        return abs(int(value)) <= sys.float_info.max
+    return isinstance(value, (float, np.floating)) and not np.isnan(value)
 
 
 def whole(name: str, value: Any, least: int, below: int = 2**31) -> int:
@@ -98,6 +101,8 @@ def out(value: Any, shape: tuple[int, ...], dtype: np.dtype, result: np.ndarray 
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype or not value.flags.writeable:
         got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else show(value)
         raise DataError(compose("out", f"a writable array of shape {shape}, {dtype}", got))
+    if np.ma.is_masked(value):
+        raise DataError(compose("out", "an array without masked entries", "some masked", "Hand over out.data."))
     if _overlaps_itself(value):
         expected = "an array whose elements lie in different places"
         raise DataError(compose("out", expected, f"strides {value.strides}", "Make one with np.empty."))

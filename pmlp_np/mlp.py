@@ -149,7 +149,8 @@ class MLP(Independent, Exportable):
     def _activations(self, X: Any, depth: int) -> np.ndarray:
         """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
         require_names(self._names, X, source="mlp.feature_names_in_")
-        a = np.asarray(as_numbers(X, "X"), self.dtype)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, in sums too
+            a = np.asarray(as_numbers(X, "X"), self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
         if self.features is not None:

@@ -620,9 +620,10 @@ class Pool(Independent):
         ids = checks.whole_array(members)
         ids = None if ids is None else np.atleast_1d(ids)
         if ids is None or ids.ndim != 1 or not len(ids):
-            raise DataError(
-                compose("members", "a list of ids", show(members), "They are whole numbers, as in pool.ids_.")
-            )
+            mend = "They are whole numbers, as in pool.ids_."
+            if getattr(members, "dtype", np.dtype(object)) == np.bool_:
+                mend += " Of a mask: pool.ids_[mask]."
+            raise DataError(compose("members", "a list of ids", show(members), mend))
         # Most pools number their members from 0: then an id is its own place, and nothing need be searched.
         found = np.minimum(np.maximum(ids, 0), len(self) - 1)
         if not np.array_equal(self.ids_[found], ids):

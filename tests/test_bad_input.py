@@ -121,6 +121,8 @@ BAD_ARGUMENTS = [
     ({"min_delta": "0"}, r"^min_delta: expected a number, at least 0, got '0'"),
     ({"time_budget": 0}, r"^time_budget: expected seconds, above 0, or None, got 0"),
     ({"time_budget": np.nan}, r"^time_budget: expected seconds, above 0, or None, got nan"),
+    ({"time_budget": 10**400}, r"^time_budget: expected seconds, above 0, or None, got 1000"),
+    ({"min_delta": 10**400}, r"^min_delta: expected a number, at least 0, got 1000"),
     ({"time_budget": "1 h"}, r"^time_budget: expected seconds, above 0, or None, got '1 h'"),
     ({"early_stopping": "yes"}, r"^early_stopping: expected True or False, got 'yes'"),
     (
@@ -277,6 +279,10 @@ BAD_QUESTIONS = [
     (lambda pool: pool.predict(X, members=["a"]), NOT_IDS.format(r"\['a'\]")),
     (lambda pool: pool.predict(X, members=[5.0]), NOT_IDS.format(r"\[5\.0\]")),
     (lambda pool: pool.predict(X, members=[True, False]), NOT_IDS.format(r"\[True, False\]")),
+    (
+        lambda pool: pool.partial_fit(X, Y, members=pool.ids_ == 5),
+        NOT_IDS.format(r"array\(\[.*\]\)") + r"\. Of a mask: pool\.ids_\[mask\]\.$",
+    ),
     (lambda pool: pool.predict(X, members=[[5]]), NOT_IDS.format(r"\[\[5\]\]")),
     (lambda pool: pool.predict(X, members=[5, [8]]), NOT_IDS.format(r"\[5, \[8\]\]")),
     (lambda pool: pool.predict(X, reduce="median"), r"^reduce: expected 'mean' or None, got 'median'"),

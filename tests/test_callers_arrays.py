@@ -223,6 +223,7 @@ def test_means_may_go_where_x_lies(backend: str):
         (lambda: np.lib.stride_tricks.as_strided(np.zeros(N, np.float32), (3, N), (0, 4)), "different places"),
         (lambda: np.lib.stride_tricks.as_strided(np.zeros(2 * N, np.float32), (3, N), (4, 4)), "different places"),
         (lambda: np.broadcast_to(np.zeros(N, np.float32), (3, N)), "writable"),
+        (lambda: np.ma.masked_all((3, N), np.float32), "without masked entries"),
     ],
 )
 def test_out_that_overlaps_itself_is_refused(make: Callable[[], np.ndarray], expected: str):

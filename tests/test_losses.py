@@ -66,6 +66,8 @@ def test_a_pool_shows_the_parameters(loss, text):
         (lambda: pm.Huber(0), "delta: expected a finite number, above 0, got 0."),
         (lambda: pm.Huber(delta=np.inf), "delta: expected a finite number, above 0, got inf."),
         (lambda: pm.Huber(True), "delta: expected a finite number, above 0, got True."),
+        (lambda: pm.Huber(10**400), "delta: expected a finite number, above 0, got 1000"),
+        (lambda: pm.Huber(output_weight=(1, 10**400)), "output_weight[1]: expected a finite number, "),
         (lambda: pm.Quantile(()), "levels: expected at least one number, got none."),
         (lambda: pm.Quantile((0.5, 1.0)), "levels[1]: expected a finite number, above 0 and below 1, got 1.0."),
         (lambda: pm.Quantile((0.5, 0.5)), "levels: expected numbers that grow, got (0.5, 0.5)."),

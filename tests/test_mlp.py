@@ -169,3 +169,13 @@ def test_data_of_another_shape_are_refused(shape):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_rows_give_no_predictions(loss):
     assert network(loss=loss).predict(np.zeros((0, 3))).shape[0] == 0
+
+
+def test_features_beyond_the_dtype_become_infinite_without_a_warning():
+    mlp = network(dtype=np.float32, activation="tanh")
+    x = np.array([[1e300, 0.0, 0.0], [0.1, -1e39, 0.2], [1.0, 2.0, 3.0]])
+    with np.errstate(over="ignore"):
+        expected = mlp.forward(x.astype(np.float32))
+    assert np.array_equal(mlp.forward(x), expected) and np.isfinite(expected).all()
+    infinite = np.float32([[np.inf, 0, 0], [0.1, -np.inf, 0.2], [1, 2, 3]])
+    assert np.array_equal(mlp.hidden_activations(x), mlp.hidden_activations(infinite))

@@ -11,6 +11,7 @@ output weights and no label smoothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -196,9 +197,13 @@ class ByOutput(Loss):
 
 def number(name: str, value: Any, limits: Range) -> float:
     """The value as a float. DataError unless it is a number within the limits."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or float(value) not in limits:
+    try:
+        found = float(value) if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) else math.nan
+    except OverflowError:  # of a whole number
+        found = math.inf
+    if found not in limits:
         raise DataError(compose(name, f"a finite number, {limits}", show(value)))
-    return float(value)
+    return found
 
 
 def numbers(name: str, values: Any, limits: Range) -> tuple[float, ...]:
