@@ -15,7 +15,15 @@ from pmlp_np.answers import UNWATCHED, out_of_fold, predictions
 from pmlp_np.archive import MISFITS, open_archive, unfit, write_archive
 from pmlp_np.backends.base import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Backend, Plan, Progress, Rows
 from pmlp_np.copying import Independent, attributes
-from pmlp_np.data.labels import Names, agreed_names, as_strings, kept_names, require_equal_names, require_names
+from pmlp_np.data.labels import (
+    Names,
+    agreed_names,
+    as_strings,
+    kept_names,
+    require_equal_names,
+    require_names,
+    require_same_rows_of_each,
+)
 from pmlp_np.data.sets import Sets, sets_of
 from pmlp_np.data.tables import as_features
 from pmlp_np.data.weights import EVALUATED, put_weights
@@ -265,7 +273,8 @@ class Pool(Independent):
 
         rows: the rows that each member trains on: one array of row numbers (repeats count) or one mask (n_samples,) per
             member, the same for as many as you like; or an array (n_members, k) or mask (n_members, n_samples). A
-            member gets the bits of training alone on X[its rows]. Default: all rows for all.
+            member gets the bits of training alone on X[its rows]. Rows are counted as they lie; pandas labels that say
+            otherwise are refused. Default: all rows for all.
         features: the columns of X that each member reads, likewise. Predictions still take all columns. Default: all.
         targets: each member's own targets instead of y (which is None then): (n_members, n_samples) or (n_members,
             n_samples, n_outputs).
@@ -529,6 +538,7 @@ class Pool(Independent):
         data, counted = rows_of(self._plan, ids, X, y, sample_weight)
         if rows is not None:
             found = sets_of(rows, ids, data.n, "rows", "row")
+            require_same_rows_of_each(X, rows, "rows")
             data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
         if counted is not None:
             if counted.of is not None:
@@ -561,6 +571,7 @@ class Pool(Independent):
             raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
         x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
         found = sets_of(rows, self.ids_, len(x), "rows", "row")
+        require_same_rows_of_each(X, rows, "rows")
 
         def ask(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
             return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))

@@ -445,3 +445,53 @@ def test_masked_cells_of_lists_are_named_without_a_warning(models, entrance):
             with pytest.raises(pm.DataError, match=r"\[2\]\[1\]: expected numbers without a mask"):
                 call()
         assert not said
+
+
+def shuffled_frame():
+    """A frame whose rows are labeled in another order than they lie, with a mask and its labels."""
+    pandas = requires("pandas")
+    frame = pandas.DataFrame(X, index=np.random.default_rng().permutation(N), columns=["a", "b", "c"])
+    return frame, frame["a"] > frame["a"].median()
+
+
+@pytest.mark.parametrize("entrance", ["rows", "validation_rows", "evaluate", "score", "out_of_fold"])
+def test_labels_of_rows_are_no_positions(entrance):
+    frame, mask = shuffled_frame()
+    pool = fit(frame, pool=new_pool(2))
+    ask = {
+        "rows": lambda s: fit(frame, pool=new_pool(2), rows=s).forward(X),
+        "validation_rows": lambda s: fit(frame, pool=new_pool(2), validation_rows=s).history_["validation_loss"],
+        "evaluate": lambda s: pool.evaluate(frame, Y, rows=s),
+        "score": lambda s: pool.score(frame, Y, rows=s),
+        "out_of_fold": lambda s: pool.out_of_fold(frame, s, groups=[0, 0]),
+    }[entrance]
+    expected = ask([mask.to_numpy(), ~mask.to_numpy()])
+    name = "validation_rows" if entrance == "validation_rows" else "rows"
+    rows = [mask.sort_index(), ~mask]
+    with pytest.raises(pm.DataError, match=rf"^{name}\[0\]: .* By label: {name}\[0\]\.loc\[X\.index\]"):
+        ask(rows)
+    assert np.array_equal(ask([rows[0].loc[frame.index], ~mask]), expected)
+    rows = [np.flatnonzero(mask), frame.index[~mask]]
+    with pytest.raises(pm.DataError, match=rf"^{name}\[1\]: .* By label: X\.index\.get_indexer\({name}\[1\]\)"):
+        ask(rows)
+    assert np.array_equal(ask([rows[0], frame.index.get_indexer(rows[1])]), expected)
+    assert np.array_equal(ask([mask, ~mask]), expected)
+    plain = frame.reset_index(drop=True)
+    assert np.array_equal(fit(plain, rows=[plain.index[3:9]]).forward(X), fit(plain, rows=[np.arange(3, 9)]).forward(X))
+
+
+@pytest.mark.parametrize("name", ["targets", "sample_weight"])
+def test_what_each_member_has_is_in_the_order_of_x(name):
+    frame, mask = shuffled_frame()
+    own = frame["b"].abs() + 1.0
+    y = None if name == "targets" else Y
+
+    def ask(values):
+        return fit(frame, y, new_pool(2), **{name: values}).forward(X)
+
+    expected = ask([own.to_numpy()] * 2)
+    for values in ([own.sort_index()] * 2, [own, own.sort_index()]):
+        with pytest.raises(pm.DataError, match=rf"^{name}\[[01]\]: .* rows in the order of X, .*\.loc\[X\.index\]"):
+            ask(values)
+    assert np.array_equal(ask([own.sort_index().loc[frame.index]] * 2), expected)
+    assert np.array_equal(ask([own, own]), expected) and np.array_equal(ask([own.tolist(), own]), expected)

@@ -166,11 +166,56 @@ def require_same_rows(X: Any, y: Any, names: tuple[str, str]) -> None:
     raise DataError(compose(names[1], expected, show(b[at]), mend))
 
 
+def require_same_rows_of_each(X: Any, given: Any, name: str) -> None:
+    """`require_same_rows` of what is given for each member in a list: targets, weights, or sets of rows, whose numbers
+    must not be labels of X either."""
+    labels = _index(X)
+    if labels is None or not isinstance(given, (list, tuple)) or not any(map(_is_labeled, set(map(type, given)))):
+        return
+    seen: set[int] = set()
+    for i, one in enumerate(given):
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if _is_index(one):
+            _require_positions(labels, one, f"{name}[{i}]")
+        # Row numbers come in an order of their own; a mask has one value for each row of X.
+        elif len(one) == len(labels) and (name not in _ROW_SETS or getattr(one, "dtype", None) in ("bool", "boolean")):
+            require_same_rows(X, one, ("X", f"{name}[{i}]"))
+
+
+_ROW_SETS = ("rows", "validation_rows")
+
+
+def _require_positions(labels: Any, rows: Any, name: str) -> None:
+    """Raise DataError where pandas labels, an index, stand for row numbers, and would be other rows of X by label."""
+    if rows.dtype.kind not in "iu" or not labels.is_unique or not bool(rows.isin(labels).all()):
+        return
+    found = labels.get_indexer(rows)
+    if not np.array_equal(found, rows):
+        at = int(np.argmax(found != np.asarray(rows)))
+        got = f"labels of X: {show(rows[at])}, which is the label of row {found[at]}"
+        mend = f"By label: X.index.get_indexer({name}). As row numbers: {name}.to_numpy()."
+        raise DataError(compose(name, "row numbers", got, mend))
+
+
+def _is_labeled(kind: type) -> bool:
+    return hasattr(kind, "iloc") or _is_index(kind)
+
+
+def _is_index(values: Any) -> bool:
+    """Whether these, or their type, are pandas labels."""
+    return all(hasattr(values, name) for name in _OF_AN_INDEX) and not hasattr(values, "iloc")
+
+
+# What is asked of labels.
+_OF_AN_INDEX = ("equals", "is_unique", "isin", "get_indexer")
+
+
 def _index(values: Any) -> Any:
     """The labels of a pandas object's rows, or None."""
     index = None if isinstance(values, (np.ndarray, list, tuple)) else getattr(values, "index", None)
-    known = all(hasattr(index, name) for name in ("equals", "is_unique", "isin"))
-    return index if known else None
+    return index if _is_index(index) else None
 
 
 def _chosen(X: Any, name: str, source: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pmlp_np.backends.base import Plan, Rows
 from pmlp_np.data import precision
-from pmlp_np.data.labels import names_of, require_same_rows
+from pmlp_np.data.labels import names_of, require_same_rows, require_same_rows_of_each
 from pmlp_np.data.sets import sets_of
 from pmlp_np.data.tables import Check, as_features, as_target_sets, as_targets, feature_sets
 from pmlp_np.data.weights import (
@@ -96,6 +96,7 @@ def fit_data(
         if validation_data is not None:
             raise DataError(compose("validation_rows", "None where validation_data is given", "both"))
         found = sets_of(own.validation_rows, ids, data.n, "validation_rows", "row")
+        require_same_rows_of_each(X, own.validation_rows, "validation_rows")
         validation = Rows(data.x, data.y, data.n_targets, found, data.targets)
         if weights is not None:
             put_weights(validation, weights, ids, everyone, EVALUATED, " in validation_rows")
@@ -146,6 +147,7 @@ def _training_rows(
         found, weights = _rows_of_each(plan, ids, X, y, own, asked)
     if own.rows is not None:
         found.rows = sets_of(own.rows, ids, found.n, "rows", "row")
+        require_same_rows_of_each(X, own.rows, "rows")
     counted = weights
     if own.class_weight is not None:
         counted = times_class_weights(weights, own.class_weight, found, ids, plan.loss, plan.n_outputs)
@@ -165,6 +167,7 @@ def _rows_of_each(
     each = None if without is None else np.broadcast_to(without, (len(ids), len(x)))
     kind = plan.n_outputs, plan.loss, plan.dtype
     lines = as_target_sets(harmless(own.targets, each), ids, len(x), *kind, asked.targets)
+    require_same_rows_of_each(X, own.targets, "targets")
     return Rows(feature_sets(x, plan.features), lines, len(lines) // len(ids), None, np.arange(len(ids))), weights
 
 
@@ -182,6 +185,7 @@ def _features(
         expected = "finite numbers, also in rows of weight 0"
         raise DataError(compose(names[0], expected, f"others in row {row}", hint)) from None
     require_same_rows(X, sample_weight, (names[0], names[2]))
+    require_same_rows_of_each(X, sample_weight, names[2])
     return x, as_weights(sample_weight, len(x), len(ids), names[2])
 
 
