@@ -97,7 +97,8 @@ def _kind_of(
         return Kind("left out", "no cell holds anything")
     n_values = known.nunique()
     if n_values == 1 and len(known) == len(cells):
-        return Kind("left out", f"constant, {show(known.iloc[0].item() if not is_text(known) else known.iloc[0])}")
+        only = known.iloc[0].item() if not is_text(known) else known.iloc[0]
+        return Kind("left out", f"constant, {show(only)}{digits_lost(only)}")
     if categorical:
         return Kind("category")
     if cells.dtype.kind == "M" and not numeric:
@@ -146,6 +147,12 @@ def _why_no_categories(known: Any, n_values: int) -> str:
     if 2 * sum(_MAYBE_TIME.fullmatch(cell) is not None for cell in sample) > len(sample):
         return f"{some}; if they are dates, write them as 2026-01-31, and times of day as numbers"
     return f"{some}, as ids, names or sentences have"
+
+
+def digits_lost(value: object) -> str:
+    """What is to be said of a number that may be the same as others for want of digits alone."""
+    large = isinstance(value, int | float) and abs(value) >= 2.0**53
+    return ": cells may differ in digits that float64 can't tell" if large else ""
 
 
 def as_numbers(table: Table, name: str) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts
+from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts, digits_lost
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.dates import ISO, day_first_of, formats_of, parsed
 from pmlp_np.app.reading.numbers import affix_of
@@ -483,7 +483,7 @@ def _teaches_nothing(column: Column, values: np.ndarray) -> str:
     if len(set(known)) > 1:
         return "no category comes twice in the training rows"
     only = np.datetime64(0, "D") + np.timedelta64(1, "D") * int(known[0]) if column.kind == "date" else known[0]
-    return f"constant in the training rows, {plain_text(only)}"
+    return f"constant in the training rows, {plain_text(only)}{digits_lost(only)}"
 
 
 def _plain(part: Any) -> dict[str, Any]:
