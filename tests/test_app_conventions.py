@@ -475,3 +475,59 @@ def test_german_tables_from_fit_to_predict(capsys, tmp_path):
     said = run(capsys, "predict", out, tmp_path / "n.csv", "--out", tmp_path / "q.csv")
     assert said.code == 0 and "decimal points, unlike those of the fit" in said.err
     assert (tmp_path / "q.csv").read_text().splitlines()[1:] == [value for _, value in lines]
+
+
+def test_a_column_with_another_decimal_mark_than_its_file_keeps_it(learned, table):
+    """Its file's other columns have points; a cell that reads both ways is read as the column's were at fit."""
+    found = learned("a;z;y\n1.275,50;0.25;1\n2.300,25;0.5;2\n12,5;0.75;4\n")
+    for cell, right in (("1,275", 1.275), ("1.275", 1275.0), ("1.275,5", 1275.5)):
+        new = table(f"a;z\n{cell};0.5\n", learned=found.conventions)
+        assert found.inputs(new, [])[0, :2].tolist() == [right, 0.5], cell
+    # Of a table with points in all its columns this one has none that read as at the fit.
+    new = table("a;z\n1,275.50;0.5\n", learned=found.conventions)
+    assert found.inputs(new, [])[0, 0] == 1275.5
+
+
+def test_thousands_that_the_fit_had_not_are_said(learned, table):
+    found = learned("a;z;y\n1.275;0.25;1\n2.3;0.5;2\n12.5;0.75;4\n")
+    new = table("a;z\n1,275;0.5\n", learned=found.conventions)
+    assert new.frame["a"][0] == 1275 and any("'1,275' in line 2 is 1275" in note for note in new.notes), new.notes
+    new = table("a;z\n1,275;0.5\n", {"decimal": ","}, learned=found.conventions)
+    assert new.frame["a"][0] == 1.275
+
+
+@pytest.mark.parametrize("cell", ["2.5 kg", "2.5 %", "$2.5", "31.12.2020", "2020", "1990-13"])
+def test_no_hint_at_predict_calls_a_number_or_a_date_missing_or_a_date_decimal(learned, table, cell):
+    text = "a;d;y\n" + "".join(f"{i}.5;{i % 28 + 1:02}.{i % 12 + 1:02}.2020 10:{i:02};{i}\n" for i in range(40))
+    found = learned(text)
+    for column in "ad":
+        cells = {"a": "1.5", "d": "01.02.2020 10:00"} | {column: cell}
+        if column == "a" and cell in ("31.12.2020", "2020", "1990-13"):
+            continue
+        new = table(f"a;d\n{cells['a']};{cells['d']}\n", learned=found.conventions)
+        with pytest.raises(DataError) as error:
+            found.inputs(new, [])
+        assert "--missing" not in str(error.value) and "--decimal" not in str(error.value), error.value
+        assert "Write it as the " in str(error.value)
+
+
+def test_dates_that_are_the_same_in_both_orders_say_so(table):
+    found = table("d;y\n" + "".join(f"01/01/{1990 + i};{i}\n" for i in range(20)))
+    with pytest.raises(DataError, match="Say --day-first or --month-first: these are the same dates"):
+        kinds_of(found, "y", (), ())
+    found = table("d;y\n" + "".join(f"01/01/{1990 + i};{i}\n" for i in range(20)), {"day_first": True})
+    assert kinds_of(found, "y", (), ())["d"].kind == "date"
+
+
+@pytest.mark.parametrize(("cells", "words"), [
+    (lambda i: f"{i}.25" + " kg" * (i % 9 > 0), "numbers are written in several ways, such as '0.25' and '1.25 kg'"),
+    (lambda i: f"{'$€'[i % 2]}{i}.25", "its numbers are written in several ways, such as '$0.25' and '€1.25'"),
+    (lambda i: f"{i % 28 + 1:02}.{i % 12 + 1:02}.{1990 + i}" + " 10:00" * (i % 2), "dates are written in several ways"),
+    (lambda i: f"{i // 60:02}:{i % 60:02}", "if they are dates, write them as 2026-01-31, and times of day as numbers"),
+    (lambda i: f"{i + 1} {['Main', 'Oak', 'Elm', 'Fir'][i % 4]} St", "as ids, names or sentences have"),
+    (lambda i: f"10.0.{i}.1", "as ids, names or sentences have"),
+])  # fmt: skip
+def test_columns_of_many_texts_are_left_out_with_the_true_reason(table, cells, words):
+    found = table("a;z;y\n" + "".join(f"{cells(i)};{i}.5;{i}\n" for i in range(90)))
+    kind = kinds_of(found, "y", (), ())["a"]
+    assert kind.kind == "left out" and words in kind.reason, kind

@@ -384,3 +384,48 @@ def test_a_budget_that_leaves_members_out_names_those_it_trained(written, capsys
     # As the note says: by --ids the same members come again, whatever the machine is able to.
     again = json.loads(run(capsys, *fit, tmp_path / "again", "--ids", found["settings"]["ids"]).out)
     assert again["scores"] == found["scores"] and again["settings"]["ids"] == found["settings"]["ids"]
+
+
+def test_test_rows_that_chose_the_member_are_said(written):
+    rng = np.random.default_rng()
+    table, other, third = (written(columns(rng), name) for name in ("t.csv", "v.csv", "w.csv"))
+    problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=other, test=other), 0)
+    assert problem.doubts == [f"{N} of {N} test rows are also among the validation rows, which chose the member"]
+    problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=other, test=third), 0)
+    assert problem.doubts == []
+
+
+def test_groups_that_other_files_have_too_are_said(written):
+    rng = np.random.default_rng()
+    other = columns(rng)
+    table, same = written(columns(rng)), written(other, "same.csv")
+    new = written(other | {"patient": [f"Q{i // 4}" for i in range(N)]}, "new.csv")
+    same, new = (understand(Source(table, "y", drop=("day",), group="patient", test=each), 0) for each in (same, new))
+    assert same.doubts == ["50 groups of the test rows are also in training or validation: --group can't part rows of "
+                           "other files"]  # fmt: skip
+    assert new.doubts == []
+
+
+def test_a_share_beside_a_column_that_names_validation_rows_is_refused(written):
+    named = columns(np.random.default_rng()) | {"part": (["train", "train", "val", "test"] * N)[:N]}
+    with pytest.raises(DataError, match="Leave out --validation-share"):
+        understand(Source(written(named), "y", part="part", validation_share=0.3), 0)
+    named["part"] = [word.replace("val", "train") for word in named["part"]]
+    problem = understand(Source(written(named), "y", part="part", validation_share=0.3), 0)
+    assert len(problem.parts["validation"]) == round(0.3 * 0.75 * N)
+
+
+def test_weights_beyond_float32_are_refused_by_line(written):
+    weights = np.ones(N)
+    weights[::2] = 1e60
+    table = columns(np.random.default_rng()) | {"w": weights}
+    with pytest.raises(DataError, match=r"--weight w, line \d+: .*Set it to 0, or correct the largest weights"):
+        understand(Source(written(table), "y", weight="w"), 0)
+    table["w"] = np.where(weights > 1.0, weights, 0.0)
+    assert len(understand(Source(written(table), "y", weight="w"), 0).weight) == N
+
+
+def test_no_row_with_a_target_is_not_one(written):
+    table = columns(np.random.default_rng()) | {"y": [np.nan] * N}
+    with pytest.raises(DataError, match="at least 10 rows with a target, got none"):
+        understand(Source(written(table), "y", skip_missing_target=True), 0)

@@ -17,6 +17,7 @@ from conftest import requires
 from pmlp_np import DataError
 from pmlp_np.app.columns import alike, task_of
 from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.problem import Source, understand
 from pmlp_np.app.reading.options import Reading
 from pmlp_np.app.tables import read_table
 
@@ -401,3 +402,30 @@ def test_the_command_line_says_how_to_separate_cells(capsys, tmp_path):
     arguments = ("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "r", *SHORT)
     refused(run(capsys, *arguments), "say --delimiter")
     assert run(capsys, *arguments, "--delimiter", "^").code == 0
+
+
+def test_classes_that_are_one_number_written_in_two_ways_are_said(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{i}.5,{['1', '01', '2'][i % 3]}\n" for i in range(60)))
+    problem = understand(Source(str(path), "y"), 0)
+    assert "target 'y': '1' and '01' are the same number, and so one class" in problem.notes
+
+
+def test_words_taken_for_missing_targets_of_numbers_are_said(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{i}.5,{'None' if i % 9 == 4 else i}\n" for i in range(45)))
+    with pytest.raises(DataError, match="5 missing of 45, the first in line 6. 5 are 'None', read as missing"):
+        understand(Source(str(path), "y"), 0)
+
+
+def test_utf_16_that_is_cut_is_not_called_another_encoding(table):
+    with pytest.raises(DataError, match="line 3: expected text in UTF-16.*Write or fetch it again") as error:
+        table("n,v\n1,2\n".encode("utf-16") + b"x")
+    assert "--encoding" not in str(error.value)
+
+
+def test_a_title_with_as_many_cells_as_the_table_names_the_option(table):
+    text = "Report, 2026,\nn,v,c\n1,2,3\n4,5,6\n"
+    with pytest.raises(DataError, match="say --skip-lines with how many"):
+        table(text)
+    assert list(table(text, {"skip_lines": 1}).frame.columns) == ["n", "v", "c"]

@@ -273,3 +273,15 @@ def test_numeric_refuses_the_first_cell_that_is_none(pandas, capsys, tmp_path):
     pandas.DataFrame({"a": ["x", "1"] * 30, "y": np.arange(60) / 7}).to_csv(tmp_path / "t.csv", index=False)
     fit = ("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "r", "--numeric", "a")
     refused(run(capsys, *fit), "--numeric a, line 2", "numbers", "'x'")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_whole_numbers_that_float64_cannot_tell_apart_are_not_called_constant_alone(pandas, tmp_path, suffix):
+    n = 40
+    cells = np.arange(n, dtype=np.uint64) + np.uint64(2**63)
+    frame = pandas.DataFrame({"a": cells, "b": np.arange(n) * 7 % 13, "y": np.arange(n) * 5 % 17 + 0.5})
+    path = tmp_path / f"t{suffix}"
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    problem = understand(Source(str(path), "y"), 0)
+    reason = problem.preparation.left_out["a"]
+    assert "constant" in reason and "digits that float64 can't tell" in reason, reason

@@ -3,6 +3,7 @@ the target sets."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.app.date_columns import date_formats
+from pmlp_np.app.reading.dates import formats_of
+from pmlp_np.app.reading.numbers import affix_of
 from pmlp_np.app.reading.records import like_a_number
 from pmlp_np.app.row_numbers import verdict
 from pmlp_np.app.tables import Table, as_texts, is_text, not_missing, plain_text, quoted
@@ -26,6 +29,10 @@ _MOST_CLASSES = 1000
 # numbers only to say that there is none.
 _LARGEST_NUMBER = 1e100
 _TASKS = ("regression", "classification")
+# Cells that are looked at to say why a column of texts is left out, and ways to write numbers beyond which it holds no
+# numbers but addresses, say.
+_SAMPLE, _MOST_WAYS = 200, 3
+_MAYBE_TIME = re.compile(r"\d{1,4}([:./-])\d{1,2}(\1\d{1,4})?([ T]\S+)?|\d{1,2}\.? [^\W\d]+\.?,? \d{2,4}")
 # The reason for which a column is left out that needs no word.
 AS_ASKED = "as you asked"
 
@@ -90,7 +97,8 @@ def _kind_of(
         return Kind("left out", "no cell holds anything")
     n_values = known.nunique()
     if n_values == 1 and len(known) == len(cells):
-        return Kind("left out", f"constant, {show(known.iloc[0].item() if not is_text(known) else known.iloc[0])}")
+        only = known.iloc[0].item() if not is_text(known) else known.iloc[0]
+        return Kind("left out", f"constant, {show(only)}{digits_lost(only)}")
     if categorical:
         return Kind("category")
     if cells.dtype.kind == "M" and not numeric:
@@ -114,9 +122,37 @@ def _kind_of(
     counts = known.value_counts()
     kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
     if kept.sum() < _LEAST_COVERED * len(known):
-        some = f"{n_values:,} different texts in {len(known):,} rows, such as {show(known.iloc[0])}"
-        return Kind("left out", f"{some}, as ids, names or sentences have")
+        return Kind("left out", _why_no_categories(known, n_values))
     return Kind("category")
+
+
+def _why_no_categories(known: Any, n_values: int) -> str:
+    """Why a column of many different texts is left out: it may hold numbers or dates written in more than one way."""
+    sample = [cell.strip() for cell in known.iloc[:_SAMPLE]]
+    some = f"{n_values:,} different texts in {len(known):,} rows, such as {show(known.iloc[0])}"
+    ways: dict[str, str] = {}
+    for cell in sample:
+        if like_a_number(cell) or affix_of(cell):
+            ways.setdefault(str(affix_of(cell)), cell)
+    n_numbers = sum(like_a_number(cell) or bool(affix_of(cell)) for cell in sample)
+    if 2 <= len(ways) <= _MOST_WAYS and 2 * n_numbers > len(sample):
+        one, other = list(ways.values())[:2]
+        return f"its numbers are written in several ways, such as {show(one)} and {show(other)}: write them in one way"
+    formats = [(cell, tuple(formats_of(cell))) for cell in sample]
+    dates = [(cell, each) for cell, each in formats if each]
+    different = [cell for cell, each in dates if not set(each) & set(dates[0][1])]
+    if different and 2 * len(dates) > len(sample):
+        one, other = show(dates[0][0]), show(different[0])
+        return f"its dates are written in several ways, such as {one} and {other}: write them in one way"
+    if 2 * sum(_MAYBE_TIME.fullmatch(cell) is not None for cell in sample) > len(sample):
+        return f"{some}; if they are dates, write them as 2026-01-31, and times of day as numbers"
+    return f"{some}, as ids, names or sentences have"
+
+
+def digits_lost(value: object) -> str:
+    """What is to be said of a number that may be the same as others for want of digits alone."""
+    large = isinstance(value, int | float) and abs(value) >= 2.0**53
+    return ": cells may differ in digits that float64 can't tell" if large else ""
 
 
 def as_numbers(table: Table, name: str) -> Any:
@@ -196,6 +232,21 @@ def alike(texts: Collection[Any]) -> str:
     return ""
 
 
+def joined_spellings(table: Table, target: str, task: Task) -> str:
+    """What is to be said of classes that are numbers of which one is written in two ways, as 1 and 01; "" where none
+    is."""
+    labels = table.labels(target)
+    numbers = as_numbers(table, target)
+    if not task.classes or numbers is None or not is_text(labels):
+        return ""
+    seen: dict[float, str] = {}
+    for label, number in dict(zip(labels, numbers.tolist(), strict=True)).items():
+        other = seen.setdefault(number, label)
+        if other != label:
+            return f"{show(other)} and {show(label)} are the same number, and so one class"
+    return ""
+
+
 # The target.
 
 
@@ -218,6 +269,9 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         if taken and is_text(cells):
             words = " and ".join(f"{count:,} are {show(word)}" for word, count in list(taken.items())[:3])
             mend = f"{words}, read as missing: {not_missing(target, next(iter(taken)))} keeps that as a class. {mend}"
+        elif taken:
+            words = " and ".join(f"{count:,} are {show(word)}" for word, count in list(taken.items())[:3])
+            mend = f"{words}, read as missing. {mend}"
         got = f"{n:,} missing of {len(cells):,}, the first in {where}"
         raise DataError(compose(name, "a value in every row", got, mend))
     if cells.nunique() == 1:

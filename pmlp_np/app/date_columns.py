@@ -53,6 +53,8 @@ def _chosen(table: Table, name: str, dates: Dated, said: bool | None, by_file: b
     else:
         one, other = (shown(cell, dates.ordered(order)) for order in (True, False))
         hint = f"Say --day-first for {one}, or --month-first for {other}."
+        if one == other:
+            hint = "Say --day-first or --month-first: these are the same dates, those of later tables may not be."
         got = f"{show(cell)} and no day above 12 in the table"
         raise DataError(compose(f"column {name!r} of {table.name}, {where}", "dates that read one way", got, hint))
     option = "--month-first" if day_first_of(date_format) else "--day-first"

@@ -57,18 +57,26 @@ def rows_in_both(X: np.ndarray, y: np.ndarray, some: np.ndarray, others: np.ndar
 
 
 def doubts(
-    parts: dict[str, np.ndarray], X: np.ndarray, y: np.ndarray, suspected: Sequence[str], group: str, date: str
-) -> list[str]:
+    parts: dict[str, np.ndarray], X: np.ndarray, y: np.ndarray, suspected: Sequence[str], group: str, date: str,
+    spread: int = 0,
+) -> list[str]:  # fmt: skip
     """What speaks against the test score, a clause each.
 
     suspected: columns that may number the rows. group: a column whose values lie in several parts, date: one of dates,
-    where rows are drawn at random; "" for none.
+    where rows are drawn at random; "" for none. spread: how many groups of --group other files have in common with the
+    test rows.
     """
     found = []
     n_test = len(parts["test"])
     twice = rows_in_both(X, y, parts["test"], parts["training"])
     if twice:
         found.append(f"{twice:,} of {n_test:,} test rows are also among the training rows, cell by cell")
+    chose = rows_in_both(X, y, parts["test"], parts["validation"])
+    if chose and chose > twice:
+        found.append(f"{chose:,} of {n_test:,} test rows are also among the validation rows, which chose the member")
+    if spread:
+        groups = "1 group of the test rows is" if spread == 1 else f"{spread:,} groups of the test rows are"
+        found.append(f"{groups} also in training or validation: --group can't part rows of other files")
     if group:
         how = f"--group {quoted(group)} keeps them together"
         found.append(f"rows of the same {group!r} are in training and test ({how})")

@@ -19,9 +19,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts
+from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts, digits_lost
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.dates import ISO, day_first_of, formats_of, parsed
+from pmlp_np.app.reading.numbers import affix_of
 from pmlp_np.app.reading.records import like_a_number
 from pmlp_np.app.tables import Table, as_texts, is_text, plain_text, quoted
 from pmlp_np.app.typed import typed
@@ -138,7 +139,8 @@ class Date:
             date_format = self.date_format or ISO
             dates = parsed(as_texts(cells), date_format)
             example = "2026-01-31" if date_format == ISO else datetime.date(2026, 1, 31).strftime(date_format)
-            _refuse_first(table, self.name, dates.isna() & cells.notna(), f"dates such as {example}, as in training")
+            odd = dates.isna() & cells.notna()
+            _refuse_first(table, self.name, odd, f"dates such as {example}, as in training", dates=True)
             cells = dates.dt.tz_localize(None)
         stamps = cells.to_numpy("datetime64[us]")
         return np.where(np.isnat(stamps), np.nan, (stamps - np.datetime64(0, "D")) / _DAY)
@@ -188,7 +190,7 @@ class Category:
 Column = Number | Date | Category
 
 
-def _refuse_first(table: Table, name: str, odd: Any, expected: str) -> None:
+def _refuse_first(table: Table, name: str, odd: Any, expected: str, dates: bool = False) -> None:
     """DataError that names the first cell where `odd`, if there is one."""
     odd = np.asarray(odd)
     if odd.any():
@@ -196,18 +198,23 @@ def _refuse_first(table: Table, name: str, odd: Any, expected: str) -> None:
         where = table.where(int(table.frame.index[row]))
         cell = table.frame[name].iloc[row]
         got = show(cell if isinstance(cell, str) else cell.item())
-        hint = _how_to_read(table, name, cell) if isinstance(cell, str) else ""
+        hint = _how_to_read(table, name, str(cell), dates) if isinstance(cell, str) or dates else ""
         raise DataError(compose(f"column {name!r} of {table.name}, {where}", expected, got, hint))
 
 
-def _how_to_read(table: Table, name: str, cell: str) -> str:
-    """How a cell that can't be read as in the fit may be read, as a hint."""
+def _how_to_read(table: Table, name: str, cell: str, dates: bool) -> str:
+    """How a cell that can't be read as in the fit may be read, as a hint. dates: whether the column holds them."""
     style = table.conventions.style(name)
+    if dates and (formats_of(cell.strip()) or re.search(r"\d", cell)):
+        # To call it missing would lose a date.
+        return "Write it as the dates of the fit are written."
+    if not dates and affix_of(cell.strip()):
+        return f"Write it as the numbers of the fit are written ({table.conventions.described(name)})."
     if not like_a_number(cell) and not formats_of(cell.strip()):
         return f"Correct it, or say --missing {quoted(f'{name}={cell.strip()}')} if it means that nothing is known."
     if re.fullmatch(r"[\d.,+-]+", cell.strip()) and not style.affix:
         return f"If the table is not written as that of the fit, say --decimal {',' if style.decimal == '.' else '.'}."
-    return ""
+    return f"Write it as the numbers of the fit are written ({table.conventions.described(name)})."
 
 
 @dataclass(frozen=True)
@@ -476,7 +483,7 @@ def _teaches_nothing(column: Column, values: np.ndarray) -> str:
     if len(set(known)) > 1:
         return "no category comes twice in the training rows"
     only = np.datetime64(0, "D") + np.timedelta64(1, "D") * int(known[0]) if column.kind == "date" else known[0]
-    return f"constant in the training rows, {plain_text(only)}"
+    return f"constant in the training rows, {plain_text(only)}{digits_lost(only)}"
 
 
 def _plain(part: Any) -> dict[str, Any]:

@@ -11,14 +11,16 @@ import numpy as np
 
 from pmlp_np.app import fairness, scores
 from pmlp_np.app import parts as parts_of_rows
-from pmlp_np.app.columns import Kind, Task, alike, first_row, kinds_of, task_of
+from pmlp_np.app.columns import Kind, Task, alike, first_row, joined_spellings, kinds_of, task_of
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import part
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.reading.options import Reading
-from pmlp_np.app.tables import Table, plain_text, quoted, read_table
+from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
 from pmlp_np.errors import DataError, compose, show
 
+# Weights below so much of their mean are none to float32.
+_LEAST_WEIGHT = 1e-37
 # Fewer rows than this can't be parted into three and teach anything.
 _FEWEST_ROWS = 10
 
@@ -104,6 +106,8 @@ class Problem:
     weight: np.ndarray | None = None
     doubts: list[str] = field(default_factory=list)
     seed: int = 0
+    # How many groups of --group have rows in the test file and in training, or in the validation file and elsewhere.
+    spread: int = 0
 
     def counted(self, part: str) -> np.ndarray:
         """Numbers of a part's rows of weight above 0."""
@@ -130,14 +134,14 @@ def understand(source: Source, seed: int) -> Problem:
     notes: list[str] = []
     table = _table(source, source.path, notes)
     if len(table) < _FEWEST_ROWS:
-        n = f"{len(table):,}" if len(table) > 1 else "one"
+        n = f"{len(table):,}" if len(table) > 1 else ("none", "one")[len(table)]
         with_target = " with a target" if source.skip_missing_target else ""
         mend = "They are parted into training, validation and test rows."
         raise DataError(compose(table.name, f"at least {_FEWEST_ROWS} rows{with_target}", n, mend))
     task = task_of(table, source.target, source.task)
     kinds = kinds_of(table, source.target, source.categorical, source.drop, source.numeric, source.aside())
     notes += note_kinds(kinds, table.frame, source.categorical)
-    if same := alike(task.classes):
+    if same := alike(task.classes) or joined_spellings(table, source.target, task):
         notes.append(f"target {source.target!r}: {same}")
     target = Preparation.learn(table, np.arange(len(table)), {}, source.target, task).target
     own_y = target.read(table)
@@ -151,6 +155,7 @@ def understand(source: Source, seed: int) -> Problem:
         raise DataError(compose(table.name, "columns to predict the target from", why, _other_rows(source)))
     inputs, targets = [preparation.inputs(table, [])], [own_y]
     weights = [parts_of_rows.weights_of(table, source.weight)] if source.weight else []
+    others: dict[str, Table] = {}
     for name, path in (("validation", source.validation), ("test", source.test)):
         if path is not None:
             other = _table(source, path, notes, preparation)
@@ -161,6 +166,7 @@ def understand(source: Source, seed: int) -> Problem:
             weights += [parts_of_rows.weights_of(other, source.weight)] if source.weight else []
             n_rows = sum(map(len, targets))
             parts[name] = np.arange(n_rows - len(other), n_rows)
+            others[name] = other
     X, own_y = preparation.features(np.concatenate(inputs)), np.concatenate(targets)
     if not np.isfinite(X).all():
         names = np.array(preparation.input_names())[~np.isfinite(X).all(axis=0)]
@@ -172,7 +178,9 @@ def understand(source: Source, seed: int) -> Problem:
         # A common factor changes nothing; sums of weights stay finite.
         weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
     problem = Problem(source, table, task, preparation, parts, X, y, own_y, notes, weight, seed=seed)
+    problem.spread = _spread_groups(source, table, parts, others)
     _check_parts(problem)
+    _check_weights(problem)
     problem.doubts = _doubts(problem, kinds)
     return problem
 
@@ -200,6 +208,21 @@ def _table(source: Source, path: str, notes: list[str], preparation: Preparation
             notes.append(f"{prefix}{int((~there).sum()):,} rows without a target are left out")
             table.keep_rows(there)
     return table
+
+
+def _spread_groups(source: Source, table: Table, parts: dict[str, np.ndarray], others: dict[str, Table]) -> int:
+    """How many groups of the test rows are also among those of the training or validation rows; other files are parts
+    as they are, whatever groups they hold."""
+    if source.group is None or not others:
+        return 0
+    found = {}
+    for name in PART_NAMES:
+        one = others.get(name, table)
+        if source.group not in one.frame.columns:
+            return 0
+        cells = as_texts(one.frame[source.group])
+        found[name] = set(cells.dropna() if name in others else cells.iloc[parts[name]].dropna())
+    return len(found["test"] & (found["training"] | found["validation"]))
 
 
 def _known_target(target: Target, table: Table) -> np.ndarray:
@@ -231,6 +254,9 @@ def _parts(
     classes = own_y if task.classes else None
     if source.part is not None:
         parts = parts_of_rows.part_by_column(table, source.part)
+        if len(parts["validation"]) and source.validation_share is not None:
+            got, mend = f"both, and validation rows in column {source.part!r}", "Leave out --validation-share."
+            raise DataError(compose("--part and --validation-share", "one of them", got, mend))
         if not len(parts["validation"]):
             share = parts_of_rows.SHARE if source.validation_share is None else source.validation_share
             parts |= parts_of_rows.draw_validation(parts["training"], classes, share, seed)
@@ -296,6 +322,22 @@ def _check_parts(problem: Problem) -> None:
         raise DataError(compose(f"table {file}" if file else problem.table.name, expected, f"{n}", mend))
 
 
+def _check_weights(problem: Problem) -> None:
+    """DataError for training rows whose weight is so far below the mean that float32 takes it for 0."""
+    if problem.weight is None:
+        return
+    rows = problem.parts["training"]
+    weight = problem.weight[rows]
+    tiny = (weight > 0.0) & (weight < _LEAST_WEIGHT * weight.mean())
+    if tiny.any():
+        row = int(rows[int(tiny.argmax())])
+        option = f"--weight {quoted(problem.source.weight or '')}"
+        where = problem.table.where(int(problem.table.frame.index[row]))
+        expected = f"weights of at least {_LEAST_WEIGHT:g} times the training rows' mean, or 0"
+        mend = "Set it to 0, or correct the largest weights."
+        raise DataError(compose(f"{option}, {where}", expected, f"{weight[tiny][0] / weight.mean():.2g} times", mend))
+
+
 def _larger_share(problem: Problem, name: str, needed: int) -> float | None:
     """A larger --validation-share or --test-share by which a part that is drawn has so many rows, or None."""
     source, n = problem.source, len(problem.table)
@@ -331,7 +373,7 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
     group = fairness.grouped(table, kinds, parts) if one_table and source.group is None else ""
     at_random = source.order_by is None and source.part is None and source.test is None
     dates = [name for name, kind in kinds.items() if kind.kind == "date"] if at_random else []
-    return fairness.doubts(parts, problem.X, problem.y, suspected, group, dates[0] if dates else "")
+    return fairness.doubts(parts, problem.X, problem.y, suspected, group, dates[0] if dates else "", problem.spread)
 
 
 def require_metric(problem: Problem, metric: str) -> None:

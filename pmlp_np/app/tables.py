@@ -249,7 +249,9 @@ def _drop_row_numbers(table: Table) -> None:
         counts = values.dtype.kind in "iu" and len(values) > 0 and (np.diff(values.to_numpy()) == 1).all()
         if values.isna().all() or (place == 0 and counts):
             continue
-        raise DataError(compose(f"{table.name}, column {place + 1}", "a name in the first line", "none"))
+        hint = "Name it; where the names stand in a later line, say --skip-lines with how many lines are above it."
+        expected, hint = ("a name in the line of names", hint) if table.first_line else ("a name", "Name it.")
+        raise DataError(compose(f"{table.name}, column {place + 1}", expected, "none", hint))
     if nameless:
         keep = [place for place in range(table.frame.shape[1]) if place not in nameless]
         table.frame = table.frame.iloc[:, keep].copy()

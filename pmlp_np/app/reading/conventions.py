@@ -135,8 +135,12 @@ def decided(
     decimal = told or ("," if len(alone[","]) > len(alone["."]) else ".")
     marks: dict[str, str | None] = {}
     for column, evidence in seen.items():
+        own = learned.style(column).decimal if learned is not None and reading.decimal is None else decimal
         if not evidence.numbers or column in refused:
             marks[column] = None
+        elif learned is not None and own != learned.decimal and evidence.reads[own]:
+            # A column that the fit's file wrote in another way than its others is still written so.
+            marks[column] = own
         elif evidence.reads[decimal]:
             marks[column] = decimal
         elif learned is not None and learned.style(column).decimal == learned.decimal and reading.decimal is None:
@@ -148,9 +152,13 @@ def decided(
         for column in unsure:
             # What the fit did not have between thousands is not guessed.
             style = learned.style(column)
-            by_file = bool(alone[decimal]) or reading.decimal is not None
-            if not by_file and not seen[column].thousands(decimal) & {".", ","} <= set(style.thousands):
+            mark = marks[column] or decimal
+            by_file = bool(alone[mark]) or reading.decimal is not None
+            new = seen[column].thousands(mark) & {".", ","} - set(style.thousands)
+            if new and not by_file:
                 marks[column] = None
+            elif new and reading.decimal is None:
+                _say_new(column, seen[column], mark, where, notes)
     elif refused:
         column = refused[0]
         raise _undecided(column, seen[column], alone, name, where)
@@ -201,6 +209,15 @@ def _undecided(column: str, evidence: Evidence, alone: dict[str, list[str]], nam
     else:
         got = f"{show(cell)}, and no cell of the table that tells a decimal mark from one between thousands"
     return DataError(compose(f"column {column!r} of {name}, {where} {line:,}", "numbers that read one way", got, hint))
+
+
+def _say_new(column: str, evidence: Evidence, mark: str, where: str, notes: list[str]) -> None:
+    """Note of thousands as the fit had none, which other columns of the file tell from decimals."""
+    other = _OTHER[mark]
+    line, cell = evidence.shown[other]
+    read, instead = (_reading_of(cell, each, evidence.affix) for each in (mark, other))
+    said = f"{show(cell)} in {where} {line:,} is {read} (--decimal {other} reads {instead})"
+    notes.append(f"column {column!r} has {_CALLED[other]} between thousands, unlike in the fit: {said}")
 
 
 def _refuse_other_marks(

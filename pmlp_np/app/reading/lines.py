@@ -101,6 +101,9 @@ def _no_text(source: Source, encoding: str, error: UnicodeDecodeError, line: int
     except UnicodeDecodeError:
         other = "latin-1"
     hint = f"Save it as UTF-8, or say --encoding {other if encoding != other else 'latin-1'}."
+    if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
+        # Its other bytes are no text in any other encoding.
+        hint = "Write or fetch it again, as UTF-8: it is cut, or was joined with another file."
     name = encoding.removesuffix("-sig").upper() if encoding.startswith("utf") else encoding
     return DataError(compose(f"{source.name}, line {line:,}", f"text in {name}", f"byte {byte:#x}", hint))
 
