@@ -230,7 +230,9 @@ def test_masks_are_rows_and_equal_sets_are_kept_once() -> None:
     sets = sets_of(masks, np.arange(len(SPECS)), N, "rows", "row")
     assert len(sets.arrays) == 5 and sets == sets_of(folded(REST), np.arange(len(SPECS)), N, "rows", "row")
     assert sets != sets.take(np.arange(len(SPECS))[::-1])
-    assert Sets.from_columns(sets.columns()) == sets
+    lengths = np.array([len(array) for array in sets.arrays])
+    columns = {"of": sets.of, "lengths": lengths, "indices": np.concatenate(sets.arrays)}
+    assert Sets.from_columns(columns) == sets
     assert Sets.concatenate([sets, sets]).arrays[0] is sets.arrays[0] and len(Sets.concatenate([sets, sets]).of) == 120
 
 
