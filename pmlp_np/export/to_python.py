@@ -327,10 +327,10 @@ _COMMAND_LINE = '''if __name__ == "__main__":
         sys.exit(f"usage: python {sys.argv[0]} rows.csv")
     try:
         rows = predict(read(sys.argv[1]))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
-    for row in rows:
-        print(*np.atleast_1d(row), sep=",")'''
+    # Names of classes may hold commas.
+    csv.writer(sys.stdout, lineterminator="\\n").writerows(map(str, np.atleast_1d(row)) for row in rows)'''
 
 
 def _read(n_columns: int, has_names: bool) -> list[str]:
