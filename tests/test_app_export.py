@@ -359,3 +359,20 @@ def test_a_python_file_reads_files_as_predict_does(tmp_path, capsys):
 
     rows = predicted(capsys, folder, table, tmp_path)
     assert list(csv.reader(done.stdout.splitlines())) == [[row["prediction"]] for row in rows]
+
+
+def test_how_to_use_it_can_be_followed_for_any_file_name(tmp_path, capsys):
+    """class.py and "my model.py" can't be imported; what has no disk gets its text all the same."""
+    x = np.random.default_rng().normal(size=50)
+    table = write_table(tmp_path / "t.csv", {"a": texts(x), "y": texts(2 * x)})
+    folder = fitted(capsys, table)
+    for name, how in (("class.py", "called NAME.py, from NAME import predict"), ("net.py", "from net import predict")):
+        said = run(capsys, "export", folder, "--out", tmp_path / name)
+        assert said.code == 0 and f"Use it: {how}; predict(inputs)" in " ".join(said.out.split()), said
+    for device in ("/dev/null", "/dev/stdout"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pmlp_np", "predict", str(folder), str(table), "--out", device],
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("prediction\n") == (device == "/dev/stdout")
