@@ -606,12 +606,13 @@ class Pool(Independent):
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
         positions, weights = self._positions(members), self._checked_weights(weights)
-        lost = diverged(self._progress, self._records, weights)
         if reduce == "mean":
+            lost = diverged(self._progress, self._records, weights)
             positions = who_counts(positions, self.ids_, lost, members is not None)
         try:
             return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
         except UndefinedLabelError as error:
+            lost = diverged(self._progress, self._records, weights)
             raise of_members(error, self.ids_[positions], lost[positions]) from None
 
     def _positions(self, members: Any) -> np.ndarray:

@@ -28,6 +28,8 @@ from pmlp_np.training import measuring
 from pmlp_np.training.fit_data import rows_of
 from varied_pool import SETTINGS, assert_same_bits, differing_bits, trained
 
+pytestmark = pytest.mark.usefixtures("ctrl_c_as_in_a_terminal")
+
 CORES = max(numba.config.NUMBA_NUM_THREADS, numba.config.NUMBA_DEFAULT_NUM_THREADS)
 
 

@@ -335,13 +335,14 @@ def test_class_weights_are_sample_weights(backend: str) -> None:
 
 @pytest.mark.parametrize("shuffle", ["shared", "member", None])
 def test_rows_without_weight_teach_nothing(backend: str, shuffle: str | None) -> None:
-    """Whatever their targets are: a row's weight goes with it wherever the order takes it."""
+    """Whatever they hold: a row's weight goes with it wherever the order takes it."""
     X, y = table()
     weights = np.where(np.arange(N) % 3 > 0, 1.0, 0.0)
+    counts = weights > 0.0
     found = []
-    for targets in (y, np.where(weights > 0.0, y, 1e3)):
+    for features, targets in ((X, y), (np.where(counts[:, None], X, 2.0 - X), np.where(counts, y, 1e3))):
         pool = pm.Pool(SPECS, F, backend=backend)
-        pool.fit(X, targets, epochs=3, batch_size=16, shuffle=shuffle, sample_weight=weights)
+        pool.fit(features, targets, epochs=3, batch_size=16, shuffle=shuffle, sample_weight=weights)
         found.append(pool.forward(X))
     assert np.array_equal(*found)
 

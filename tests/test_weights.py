@@ -353,6 +353,7 @@ def test_targets_and_weights_of_each_member(backend):
         pool_of().fit(X, shared, **own)
 
 
+@pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 def test_losses_of_rows_without_weight_may_overflow(backend):
     """Infinity times 0 would be no number, and the member lost."""
     x, y, w = X.copy(), draw_y(), np.ones(N)

@@ -42,7 +42,9 @@ def as_features(
     Raises DataError (names, shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (the cast would
     not fit).
     """
-    require_names(names, X, name, source)
+    # An array of NumPy has no names: one row must be predicted in microseconds.
+    if type(X) is not np.ndarray:
+        require_names(names, X, name, source)
     if type(X) is np.ndarray and X.dtype == dtype and X.ndim == 2 and X.shape[1] == n_features and len(X):
         given = x = X
     else:
