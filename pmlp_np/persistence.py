@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from pmlp_np.errors import DataError, compose
+from pmlp_np.errors import DataError, compose, show
 
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -41,7 +41,9 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def require_file(path: str | os.PathLike[str]) -> None:
-    """DataError where something lies at a path that no file can take the place of."""
+    """DataError where something lies at a path that no file can take the place of, and for what is no path."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise DataError(compose("file", "a path to write to", show(path)))
     kind = kind_of(path)
     if kind not in (None, "a file"):
         got = f"{kind} of that name"

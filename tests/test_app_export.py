@@ -244,3 +244,135 @@ def test_the_raw_tables_python_file_runs_by_itself(tmp_path, capsys):
     table.write_text(table.read_text().replace("red", "red,more", 1))
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1 and re.search(r"line \d+: expected 3 cells, got 4", done.stderr)
+
+
+def exported(capsys, path, *more):
+    """(folder, what the Python file of a table's fit defines)."""
+    folder = fitted(capsys, path, *more)
+    said = run(capsys, "export", folder, "--raw-table", "--out", path.with_suffix(".py"), "--overwrite")
+    assert said.code == 0 and "note" not in said.err and "Checked on" in said.out, said
+    return folder, module_of(path.with_suffix(".py"))
+
+
+def predicts_alike(capsys, folder, module, table, tmp_path):
+    rows = predicted(capsys, folder, table, tmp_path)
+    expected = [float(row["prediction"]) for row in rows]
+    np.testing.assert_allclose(module["predict"](module["read"](table)), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("words", [("true", "True", "false"), ("a", " b ", "b"), ("7", "8", "9")])
+def test_categories_of_a_python_file_are_those_of_predict(tmp_path, capsys, words):
+    """As they are written: " b " is not "b", and True is not true where a table has both."""
+    rng = np.random.default_rng()
+    cells = rng.permutation(np.repeat(words, 50))
+    y = [10 * words.index(cell) + rng.normal() for cell in cells]
+    table = write_table(tmp_path / "t.csv", {"kind": list(cells), "a": texts(rng.normal(size=150)), "y": texts(y)})
+    folder, module = exported(capsys, table, "--categorical", "kind")
+    others = [*words, *(f" {word} " for word in words), "007", "7.0", "TRUE", "", "NA"]
+    new = write_table(tmp_path / "new.csv", {"kind": others, "a": ["0.5"] * len(others)})
+    predicts_alike(capsys, folder, module, new, tmp_path)
+    if "7" in words:
+        # A data frame has floats where a cell is missing.
+        for cell in (7, 7.0, np.int64(7), np.float64(7.0)):
+            given = {"kind": [cell, "7"], "a": [0.5, 0.5]}
+            np.testing.assert_array_equal(*module["checked"](given))
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m", "%Y-%m-%dT%H:%M:%SZ"])
+def test_dates_of_a_python_file_are_those_of_predict(tmp_path, capsys, form):
+    """Texts, and dates of Python, NumPy and pandas whatever the texts' form is."""
+    import datetime
+
+    import pandas
+
+    rng = np.random.default_rng()
+    days = [datetime.datetime(2019, 1, 1, 6) + datetime.timedelta(int(d)) for d in rng.integers(0, 900, 150)]
+    y = [np.sin(day.timetuple().tm_yday / 58) for day in days]
+    table = write_table(tmp_path / "t.csv", {"when": [f"{day:{form}}" for day in days], "y": texts(y)})
+    folder, module = exported(capsys, table)
+    if form.startswith("%Y"):
+        cells = ["2020-01-05", "2020-1-5", "2020-01", "20200105", "2020/01/05", "2020-01-05 7:30",
+                 "2020-01-05T07:30:15", "2020-01-05 10:00 +02:00", "2020-01-05T10:00:00-0330", "2020-01-05 10:00Z",
+                 "2020-01-05T10:00:00.25"]  # fmt: skip
+        predicts_alike(capsys, folder, module, write_table(tmp_path / "new.csv", {"when": cells}), tmp_path)
+        for cell in ("2020-W02-1", "2020-13-01", "2020-01-05t10:00", "soon", "2020-01-05T24:00"):
+            with pytest.raises(ValueError, match="column 'when', row 1: .*" + re.escape(cell)):
+                module["predict"]({"when": [cell]})
+    day = datetime.datetime(2020, 3, 5)
+    (row,) = module["checked"]({"when": [f"{day:{form}}"]}) if form != "%Y-%m" else module["checked"]({"when": [day]})
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    alike = [day, day.date(), np.datetime64("2020-03-05"), pandas.Timestamp(day), day.replace(hour=2, tzinfo=zone),
+             pandas.Timestamp(day.replace(hour=2), tz="Etc/GMT-2")]  # fmt: skip
+    for given in alike:
+        np.testing.assert_array_equal(module["checked"]({"when": [given]})[0], row, repr(given))
+    (row,) = module["checked"]({"when": [""]})
+    for given in (None, float("nan"), np.datetime64("NaT"), pandas.NaT, pandas.NA):
+        np.testing.assert_array_equal(module["checked"]({"when": [given]})[0], row, repr(given))
+
+
+def test_numbers_for_missing_cells_are_found_by_their_value(tmp_path, capsys):
+    """-999.0 is missing where -999 is; what is not finite is refused, as by predict."""
+    rng = np.random.default_rng()
+    a = rng.normal(size=100)
+    cells = ["-999" if rng.random() < 0.2 else text for text in texts(a)]
+    columns = {"a": cells, "b": texts(rng.normal(size=100)), "y": texts(a)}
+    folder, module = exported(capsys, write_table(tmp_path / "t.csv", columns), "--missing", "a=-999")
+    odd = ["-999", "-999.0", "-9.99e2", " -999", "1", ""]
+    new = write_table(tmp_path / "new.csv", {"a": odd, "b": ["-999", "-999.0", *["1"] * 4]})
+    predicts_alike(capsys, folder, module, new, tmp_path)
+    (row,) = module["checked"]({"a": [""], "b": ["1"]})
+    np.testing.assert_array_equal(module["checked"]({"a": [-999.0], "b": [1]})[0], row)
+    for cell in ("inf", "1e400", np.inf):
+        with pytest.raises(ValueError, match="column 'a', row 1: expected a finite number, got"):
+            module["predict"]({"a": [cell], "b": ["1"]})
+    with pytest.raises(ValueError, match="row 1: expected numbers that float32 can hold"):
+        module["predict"]({"a": ["1e300"], "b": ["1"]})
+
+
+def test_a_python_file_reads_files_as_predict_does(tmp_path, capsys):
+    """Other delimiters and encodings, blanks around cells, names of classes with commas."""
+    rng = np.random.default_rng()
+    a, kind = rng.normal(size=100), rng.choice(["ä", "b"], 100)
+    table = write_table(tmp_path / "t.csv", {"a": texts(a), "kind": list(kind), "y": texts(a + 3 * (kind == "b"))})
+    folder, module = exported(capsys, table)
+    new = tmp_path / "new.csv"
+    files = ["a,kind\n0.5,ä\n1,b\n", "a;kind\n0.5;ä\n1;b\n", "kind\ta\nä\t0.5\nb\t1\n", "a, kind\n0.5, ä\n1, b\n",
+             'a, kind\n0.5, "ä"\n1, b\n', "a , kind\n0.5 , ä\n1 , b\n",
+             "a,kind,\n0.5,ä,\n1,b,\n", "a,kind\n0.5,ä,\n1,b,\n"]  # fmt: skip
+    expected = module["predict"]({"a": [0.5, 1], "kind": ["ä", "b"]})
+    for text in files:
+        for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
+            new.write_bytes(text.encode(encoding))
+            predicts_alike(capsys, folder, module, new, tmp_path)
+            np.testing.assert_array_equal(module["predict"](module["read"](new)), expected, text)
+    for text, words in (("a,kind,kind\n1,b,b\n", "each column's name once"), ("a\n1\n", "missing: kind"),
+                        ('a,kind\n1,"b\n', "cells in whole quotes"), ("", "missing: a, kind")):  # fmt: skip
+        new.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            module["read"](new)
+    classes = {"a": texts(a), "y": ['"high, or so"' if each > 0 else '"lo""w"' for each in a]}
+    table = write_table(tmp_path / "c.csv", classes)
+    folder, module = exported(capsys, table)
+    command = [sys.executable, "-I", str(table.with_suffix(".py")), str(table)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    import csv
+
+    rows = predicted(capsys, folder, table, tmp_path)
+    assert list(csv.reader(done.stdout.splitlines())) == [[row["prediction"]] for row in rows]
+
+
+def test_how_to_use_it_can_be_followed_for_any_file_name(tmp_path, capsys):
+    """class.py and "my model.py" can't be imported; what has no disk gets its text all the same."""
+    x = np.random.default_rng().normal(size=50)
+    table = write_table(tmp_path / "t.csv", {"a": texts(x), "y": texts(2 * x)})
+    folder = fitted(capsys, table)
+    for name, how in (("class.py", "called NAME.py, from NAME import predict"), ("net.py", "from net import predict")):
+        said = run(capsys, "export", folder, "--out", tmp_path / name)
+        assert said.code == 0 and f"Use it: {how}; predict(inputs)" in " ".join(said.out.split()), said
+    for device in ("/dev/null", "/dev/stdout"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pmlp_np", "predict", str(folder), str(table), "--out", device],
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("prediction\n") == (device == "/dev/stdout")

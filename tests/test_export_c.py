@@ -58,6 +58,9 @@ int main(void) { int i;
         assert said == [*names, "a", "ü\t", '"', ""]
     numbered = model.to_c(class_names=[-7, 2**40, 0])
     assert "static const long long model_class_names[3] = {\n    -7LL, 1099511627776LL, 0LL\n};" in numbered
+    smallest = model.to_c(class_names=[-(2**63), 2**63 - 1, 0])
+    assert "(-9223372036854775807LL - 1), 9223372036854775807LL, 0LL" in smallest
+    c_header.compiled(smallest, "model")
 
 
 @pytest.mark.parametrize(("file", "prefix"), [

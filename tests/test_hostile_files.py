@@ -139,11 +139,11 @@ def test_ensembles_that_lack_a_network(tmp_path: Path) -> None:
             pm.Ensemble.load(tmp_path / "e.pmlp")
 
 
-@pytest.mark.parametrize("name", ['w""" + str(undefined) + """.py', "back\\slash.py", "1 model.py"])
+@pytest.mark.parametrize("name", ['w""" + str(undefined) + """.py', "back\\slash.py", "1 model.py", "class.py"])
 def test_python_files_of_any_name(tmp_path: Path, name: str) -> None:
     """The name stands in the text, and is no part of what is run."""
     mlp = network()
-    mlp.to_python(tmp_path / name)
+    assert "from model import predict" in mlp.to_python(tmp_path / name)
     found: dict[str, Any] = {"__name__": "model"}
     exec(compile((tmp_path / name).read_text(encoding="utf-8"), name, "exec"), found)
     x = np.zeros((2, mlp.n_features), np.float32)

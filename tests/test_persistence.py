@@ -17,6 +17,7 @@ import pmlp_np as pm
 from crafted import craft, npy, parts
 from pmlp_np import archive
 from pmlp_np.archive import read_archive, write_archive
+from pmlp_np.persistence import whole_file
 
 ARRAYS = hypothesis_numpy.arrays(
     st.sampled_from(["f4", "f8", "i8", "u8", "?", "<U7"]), hypothesis_numpy.array_shapes(min_dims=0, min_side=0)
@@ -72,6 +73,15 @@ def test_an_older_file_stays_whole_where_writing_fails(tmp_path):
         write_archive(path, "test", {}, {"x": np.arange(5), "y": np.array([{}], object)})
     assert read_archive(path, "test")[1]["x"].tolist() == [0, 1, 2]
     assert os.listdir(tmp_path) == ["a.pmlp"]
+
+
+@pytest.mark.parametrize("path", ["", b"file", 3, None])
+def test_what_is_no_path_is_refused(tmp_path, monkeypatch, path):
+    (tmp_path / "place").mkdir()
+    monkeypatch.chdir(tmp_path / "place")
+    with pytest.raises(pm.DataError, match="^file: expected a path to write to, got "), whole_file(path):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "place"]
 
 
 def test_an_interrupted_writer_leaves_no_draft(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import plain_text
 from pmlp_np.errors import DataError, compose, show, unknown_name
 from pmlp_np.export.c_formulas import is_identifier
-from pmlp_np.export.to_python import to_python
+from pmlp_np.export.to_python import is_module_name, to_python
 
 _FORMATS = {".onnx": "onnx", ".pt2": "torch", ".skops": "sklearn", ".py": "python", ".h": "c"}
 _HOW_TO_LOAD = {
@@ -89,7 +89,7 @@ def export_model(
         screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     stem = out.stem if kind != "c" or is_identifier(out.stem) else "model"
     how = _HOW_TO_LOAD[f"{kind} of the raw table" if raw_table else kind].format(out=str(out), stem=stem, file=out.name)
-    if kind == "python" and not (out.suffix == ".py" and out.stem.isidentifier()):
+    if kind == "python" and not (out.suffix == ".py" and is_module_name(out.stem)):
         how = "called NAME.py, " + how.replace(out.stem, "NAME")
     screen.say(f"Use it: {how}")
     screen.document({

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -297,11 +298,12 @@ def check_file(path: Path, overwrite: bool, kept: Sequence[Path] = ()) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file and have it on the disk."""
+    """Write a file and have it on the disk; a pipe or a device has none."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fsync(file.fileno())
 
 
 def as_json(value: Any) -> str:

@@ -11,29 +11,58 @@ import pprint
 from typing import Any
 
 from pmlp_np.app.preparation import CYCLES, Category, Date, Number, Preparation
-from pmlp_np.app.reading.columns import NEEDED_AFFIXES
+from pmlp_np.app.reading.columns import NEEDED_AFFIXES, as_numbers
 from pmlp_np.app.reading.dates import ISO
 from pmlp_np.app.reading.numbers import PATTERNS
 from pmlp_np.export.to_python import InputTexts
 
 _WIDTH = 110
-_DATE = '''def date(cell, name, form):
-    """A cell as days since 1970, NaN where it is missing."""
-    if isinstance(cell, np.datetime64) or hasattr(cell, "isoformat"):
-        cell = str(np.datetime64(cell, "us"))
+_DATE = '''# A date, and a time of day with its zone, as ISO 8601 has them.
+ISO = (
+    r"(?P<year>\\d{4})(?:(?P<mark>[-/.])(?P<month>\\d\\d?)(?:(?P=mark)(?P<day>\\d\\d?)"
+    r"(?:[T ](?P<hour>\\d\\d|\\d(?=:))(?::?(?P<minute>\\d\\d)(?::?(?P<second>\\d\\d)(?:\\.(?P<fraction>\\d+))?)?)?"
+    r"\\s*(?:Z|(?P<sign>[+-])(?P<hours>\\d\\d):?(?P<minutes>\\d\\d)?)?)?)?)?"
+)
+
+
+def date(cell, name, form):
+    """A cell as days since 1970 (UTC where it has a zone), NaN where it is missing."""
     if is_missing(cell, name):
         return np.nan
-    text = str(cell).strip()
-    found = datetime.datetime.strptime(text, form) if form else datetime.datetime.fromisoformat(text)
-    if found.tzinfo is not None:
-        found = found.astimezone(datetime.timezone.utc).replace(tzinfo=None)
-    return (found - datetime.datetime(1970, 1, 1)) / datetime.timedelta(days=1)'''
+    if isinstance(cell, np.datetime64):
+        found = cell.astype("datetime64[us]").item()
+    elif hasattr(cell, "isoformat"):
+        found = iso_date(cell.isoformat())
+    else:
+        found = datetime.datetime.strptime(cell.strip(), form) if form else iso_date(cell.strip())
+    return (found - datetime.datetime(1970, 1, 1)) / datetime.timedelta(days=1)
+
+
+def iso_date(text):
+    """A date as 2026-01-31, with or without a time and a zone; the day may be left out. ValueError for others."""
+    parts = re.fullmatch(ISO, re.sub(r"^(\\d{4})(\\d\\d)(\\d\\d)(?!\\d)", r"\\1-\\2-\\3", text), re.ASCII)
+    if not parts:
+        raise ValueError("expected a date such as 2026-01-31")
+    numbers = [int(parts[each] or 1) for each in ("year", "month", "day")]
+    numbers += [int(parts[each] or 0) for each in ("hour", "minute", "second")]
+    microseconds = int((parts["fraction"] or "").ljust(6, "0")[:6])
+    found = datetime.datetime(*numbers, microseconds)
+    if parts["sign"]:
+        ahead = datetime.timedelta(hours=int(parts["hours"]), minutes=int(parts["minutes"] or 0))
+        found += ahead if parts["sign"] == "-" else -ahead
+    return found'''
 _NUMBER = '''def number(cell, name, decimal=DECIMAL, thousands=THOUSANDS, before="", after=""):
     """A cell as a number, NaN where it is missing. ValueError for what the fitted table did not write so."""
     if is_missing(cell, name):
         return np.nan
-    if not isinstance(cell, str):
-        return float(cell)
+    value = parsed(cell, decimal, thousands, before, after) if isinstance(cell, str) else float(cell)
+    if np.isinf(value):
+        raise ValueError("expected a finite number")
+    return np.nan if value in MISSING_NUMBERS.get(name, ()) else value
+
+
+def parsed(cell, decimal, thousands, before, after):
+    """The number that a text is."""
     text = re.sub(r"(\\d)[.,][-–—]{1,2}(\\s|$)", r"\\1\\2", cell.strip().replace("−", "-"))
     if before or after:
         # A sign, what stands before, the number, what stands behind.
@@ -52,17 +81,20 @@ _NUMBER = '''def number(cell, name, decimal=DECIMAL, thousands=THOUSANDS, before
     return float(re.sub(rf"[{other}'’ \\u00a0\\u2009\\u202f]", "", text).replace(",", "."))'''
 _IS_MISSING = '''def is_missing(cell, name):
     if not isinstance(cell, str):
-        return cell is None or cell != cell
+        return cell is None or str(cell) in ("nan", "NaN", "NaT", "<NA>")
     return not cell.strip() or cell.strip() in MISSING.get(name, USUAL_MISSING)'''
 _TEXT = '''def text(cell, name, categories):
-    """A cell as a text, "" where it is missing; truths in any case, blanks around only where they tell categories."""
+    """A cell as a text, "" where it is missing: as it is written, but truths in any case, and whole numbers of Python
+    without a point."""
+    if not isinstance(cell, str) and not is_missing(cell, name):
+        whole = isinstance(cell, (float, np.floating)) and float(cell).is_integer()
+        cell = str(int(cell) if whole else cell)
     if is_missing(cell, name):
         return ""
-    cell = str(cell)
     truths = {each.lower(): each for each in categories}
-    if set(truths) <= {"true", "false"}:
+    if len(truths) == len(categories) and set(truths) <= {"true", "false"}:
         return truths.get(cell.strip().lower(), cell)
-    return cell if cell in categories else cell.strip()'''
+    return cell'''
 _COLUMN = '''def column(table, name):
     """A column's cells, of a table as a list of rows (dicts), or as columns by name (a dict, a data frame)."""
     try:
@@ -94,7 +126,7 @@ def input_texts(preparation: Preparation) -> InputTexts:
     sections = [_constants(preparation, kinds), _IS_MISSING]
     sections += [_NUMBER] * ("number" in kinds) + [_DATE] * ("date" in kinds) + [_TEXT] * ("category" in kinds)
     sections += [_COLUMN, _checked(preparation)]
-    imports = ["io"] + ["re"] * ("number" in kinds) + ["datetime"] * ("date" in kinds)
+    imports = ["io", "re"] + ["datetime"] * ("date" in kinds)
     said = "a table: a list of rows (dicts), or columns by name (a dict, a data frame)"
     return InputTexts(said, tuple(imports), sections, [_read(preparation)])
 
@@ -113,7 +145,11 @@ def _constants(preparation: Preparation, kinds: set[str]) -> str:
         _plain("MISSING", {name: words for name, words in own.items() if words != usual}),
     ]
     if "number" in kinds:
+        numbers = {column.name: as_numbers(conventions.missing.of(column.name)) for column in preparation.columns
+                   if isinstance(column, Number)}  # fmt: skip
         lines += [
+            "# Numbers among them, however they are written: -999 is -999.0 too.",
+            _plain("MISSING_NUMBERS", {name: found for name, found in numbers.items() if found}),
             "# How numbers are written: what stands before decimals, and between thousands.",
             _plain("DECIMAL", conventions.decimal), _plain("THOUSANDS", list(conventions.thousands)),
             "# Without these a number would be another one.",
@@ -134,7 +170,12 @@ def _checked(preparation: Preparation) -> str:
         f"    shift = np.array({_numbers(shift)})",
         f"    scale = np.array({_numbers(scale)})",
         "    X = (np.column_stack(inputs) - shift) / scale",
-        "    return X.astype(np.float32)",
+        '    with np.errstate(over="ignore"):',
+        "        X = X.astype(np.float32)",
+        "    if not np.isfinite(X).all():",
+        "        row = np.argwhere(~np.isfinite(X))[0, 0] + 1",
+        '        raise ValueError(f"row {row}: expected numbers that float32 can hold, standardized as in training")',
+        "    return X",
     ]
     return "\n".join(lines)
 
@@ -177,20 +218,59 @@ def _style(column: Number, preparation: Preparation) -> str:
 
 def _read(preparation: Preparation) -> str:
     delimiter = preparation.conventions.delimiter or ","
-    return f'''def read(path):
+    delimiters = list(dict.fromkeys([delimiter, *",;\t|"]))
+    return f'''# What separates cells in the fitted table; then what may in others.
+DELIMITERS = {delimiters!r}
+COLUMNS = {_indented([column.name for column in preparation.columns], 10)}
+
+
+def read(path):
     """Rows of a CSV file as dicts. ValueError that names a line of another number of cells than the header."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        text = file.read()
-    # Blanks before quotes belong to no cell.
-    blanks = {delimiter + ' "'!r} in text
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter={delimiter!r}, skipinitialspace=blanks, strict=True)
+    with open(path, "rb") as file:
+        content = file.read()
+    encoding = "utf-16" if content[:2] in (b"\\xff\\xfe", b"\\xfe\\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = content.decode("cp1252")
+    for delimiter in DELIMITERS:
+        try:
+            header, rows = records(text, delimiter)
+        except csv.Error as error:
+            raise ValueError(f"expected cells in whole quotes, or without them: {{error}}") from None
+        if set(COLUMNS) <= set(header):
+            return rows
+    header, rows = records(text, DELIMITERS[0])
+    missing = [name for name in COLUMNS if name not in header]
+    raise ValueError(f"expected columns {{', '.join(COLUMNS)}}; missing: {{', '.join(missing)}}")
+
+
+def records(text, delimiter):
+    """(names of columns, rows as dicts) of a CSV file's text."""
+    d = re.escape(delimiter)
+    lines = [line for line in text.splitlines()[:100] if delimiter in line]
+    # Blanks that follow each delimiter, or precede each, belong to no cell; nor do those before a quote.
+    after = bool(lines) and delimiter != "\\t" and not any(re.search(rf"{{d}}(?! |$)", line) for line in lines)
+    after = after or any(re.search(rf'{{d}} +"[^"]*"\\s*(?:{{d}}|$)', line) for line in lines)
+    before = bool(lines) and delimiter != "\\t" and not any(re.search(rf"(?<! ){{d}}", line) for line in lines)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=after, strict=True)
     header = [name.strip() for name in next(reader, [])]
+    if not set(COLUMNS) <= set(header):
+        return header, []
+    if len(set(header)) != len(header):
+        raise ValueError("expected each column's name once")
     rows = []
     for cells in reader:
         if not cells and len(header) > 1:
             continue
-        cells = cells or [""]
+        cells = [cell.rstrip(" ") for cell in cells] if before else cells or [""]
+        if len(cells) == len(header) + 1 and not cells[-1].strip():
+            cells.pop()
         if len(cells) != len(header):
             raise ValueError(f"line {{reader.line_num}}: expected {{len(header)}} cells, got {{len(cells)}}")
         rows.append(dict(zip(header, cells)))
-    return rows'''
+    return header, rows'''
+
+
+def _indented(values: list[str], indent: int) -> str:
+    return pprint.pformat(values, width=_WIDTH - indent, compact=True).replace("\n", "\n" + " " * indent)

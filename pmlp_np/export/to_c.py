@@ -153,7 +153,9 @@ class _Writer:
             found.append(_array(kind, f"{self.prefix}_feature_names", shown))
         if classes is not None:
             texts = isinstance(classes[0], str)
-            shown = [string(str(name)) if texts else f"{name}LL" for name in classes]
+            # C has no literal of the smallest whole number: a minus acts on what is one too large.
+            shown = [string(str(name)) if texts else f"{name}LL" if name != -(2**63) else f"({name + 1}LL - 1)"
+                     for name in classes]  # fmt: skip
             found.append(_array("char *const" if texts else "long long", f"{self.prefix}_class_names", shown))
         for i, (_, mlp) in enumerate(self.members):
             scope = self.scope(i)

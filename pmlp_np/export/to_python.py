@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import keyword
 import os
 import pprint
 import textwrap
@@ -37,6 +38,11 @@ class InputTexts:
     read: list[str]
 
 
+def is_module_name(stem: str) -> bool:
+    """Whether a file of this name can be imported: class.py can't."""
+    return stem.isidentifier() and not keyword.iskeyword(stem)
+
+
 def to_python(
     model: MLP | Ensemble,
     path: str | os.PathLike[str] | None = None,
@@ -54,7 +60,7 @@ def to_python(
     single = model if isinstance(model, MLP) else None
     writer = _Writer(model, reading, classes is not None)
     # It stands in the docstring as a module's name, which not every file's name can be.
-    name = "model" if path is None or not Path(path).stem.isidentifier() else Path(path).stem
+    name = "model" if path is None or not is_module_name(Path(path).stem) else Path(path).stem
     formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
     if single is None:
         formulas.append("identity")
@@ -327,10 +333,10 @@ _COMMAND_LINE = '''if __name__ == "__main__":
         sys.exit(f"usage: python {sys.argv[0]} rows.csv")
     try:
         rows = predict(read(sys.argv[1]))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
-    for row in rows:
-        print(*np.atleast_1d(row), sep=",")'''
+    # Names of classes may hold commas.
+    csv.writer(sys.stdout, lineterminator="\\n").writerows(map(str, np.atleast_1d(row)) for row in rows)'''
 
 
 def _read(n_columns: int, has_names: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Column:
         # Marks under which cells were read that another one reads otherwise, and whether texts came after numbers.
         self.used: set[str] = set()
         self.lost = False
-        self._numbers = [float(word) for word in words if _is_plain(word)]
+        self._numbers = as_numbers(words)
 
     def add(self, cells: Any, lines: np.ndarray) -> None:
         """Add an Arrow array of texts as they are written, and the lines on which they stand."""
@@ -210,6 +211,11 @@ def whole_numbers(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         exact = (np.abs(values) < _MOST_EXACT) & (values == np.floor(values))
     return values.astype(np.int64) if len(values) and exact.all() else values
+
+
+def as_numbers(words: Collection[str]) -> list[float]:
+    """The words for missing cells that are numbers: cells that are equal to one are missing, however written."""
+    return sorted(float(word) for word in words if _is_plain(word))
 
 
 def _is_plain(word: str) -> bool:
