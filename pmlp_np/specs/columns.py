@@ -125,7 +125,7 @@ def require_sound(columns: Mapping[str, np.ndarray]) -> None:
     offsets = columns["width_offsets"]
     if offsets[0] != 0 or offsets[-1] != n_layers or (np.diff(offsets) < 0).any():
         refuse("width_offsets", f"offsets that grow from 0 to {n_layers}", "others")
-    ranges = {"widths": (1, MAX_WIDTH), "batch_size": (0, 2**62)}
+    ranges = {"widths": (1, MAX_WIDTH), "batch_size": (0, 2**63 - 1)}
     ranges |= {name: (0, len(table) - 1) for name, (_, table) in _NAMED.items()}
     for name, (low, high) in ranges.items():
         column = columns[name]
