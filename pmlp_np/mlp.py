@@ -228,7 +228,8 @@ class MLP(Independent, Exportable):
         if header.keys() != names:
             raise DataError(compose("header", f"{', '.join(sorted(names))}", ", ".join(map(show, sorted(header)))))
         layers, bias = header["layers"], header["bias"]
-        if not is_whole(layers) or not 1 <= layers <= len(arrays) or not isinstance(bias, bool):
+        # Of layers without biases one array may be missing: that is said below. More of them make no list.
+        if not is_whole(layers) or not 1 <= layers <= len(arrays) + 1 or not isinstance(bias, bool):
             raise DataError(compose("header", "a number of layers, and whether they have biases", show(header)))
         kinds = ["weights", "biases"] if bias else ["weights"]
         expected = [f"{kind}_{k}" for kind in kinds for k in range(layers)] + ["features"] * reads

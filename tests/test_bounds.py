@@ -281,11 +281,12 @@ def test_going_on_without_validation_data(backend: str, monkeypatch: pytest.Monk
     assert np.isfinite(pool.history_["validation_loss"]).any()
 
 
-def test_an_evaluation_is_left_between_blocks_of_rows():
+def test_an_evaluation_is_left_between_blocks_of_rows(monkeypatch: pytest.MonkeyPatch):
     """One member and many rows: the flag is heard before the last row."""
+    monkeypatch.setattr(threads, "_POLL_SECONDS", 1e-4)
     pool = pm.Pool(pm.Member(hidden=(64, 64)), 4)
     X, y = data(400_000)
-    backend, rows = pool._ready(), rows_of(pool._plan, X, y)
+    backend, (rows, _) = pool._ready(), rows_of(pool._plan, pool.ids_, X, y)
     loss, score = backend.evaluate(np.arange(1), rows, "last", Control(lambda share: True))
     assert np.isnan(loss).all() and np.isnan(score).all()
     assert np.isfinite(backend.evaluate(np.arange(1), rows, "last", Control())[0]).all()
@@ -295,7 +296,7 @@ def test_metrics_are_left_between_their_pieces(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measuring, "PIECE_BYTES", 1)
     pool = validated_pool("numba")
     shares: list[float] = []
-    rows = rows_of(pool._plan, *data())
+    rows, _ = rows_of(pool._plan, pool.ids_, *data())
     measuring.measured(
         ["mae"], pool._plan.loss, pool._ready(), np.arange(4), rows, "last",
         Control(lambda share: bool(shares.append(share))), (np.zeros(4), np.zeros(4)),

@@ -291,6 +291,8 @@ def test_other_things_of_users():
                 assert copied == thing or isinstance(thing, pm.Pool), kind
 
 
+# Whether so few rows are learned in time is not what is asked here.
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_scikit_learn_estimators_of_members():
     clone = requires("sklearn.base").clone
     estimator = fitted("numba").extract(12).to_sklearn()

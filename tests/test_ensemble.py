@@ -218,7 +218,7 @@ def test_what_it_says_about_itself():
         ([1.0], r"^weights: expected a number for each of 2 networks, got \[1.0\]"),
         ([[1.0, 2.0]], "^weights: expected a number for each of 2 networks"),
         (5, "^weights: expected a number for each of 2 networks, got 5"),
-        (["a", "b"], "^weights: expected real numbers, got dtype <U1"),
+        (["a", "b"], "^weights: expected an array of real numbers, got one of <U1"),
         ([1.0, -0.5], r"^weights\[1\]: expected a finite number, at least 0, got -0.5"),
         ([np.nan, 1.0], r"^weights\[0\]: expected a finite number, at least 0, got nan"),
         ([np.inf, 1.0], r"^weights\[0\]: expected a finite number, at least 0, got inf"),

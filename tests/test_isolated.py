@@ -219,8 +219,9 @@ def test_poisoned_memory_changes_no_bit_and_padding_ends_zero(
     outputs = expected.forward(X), expected.evaluate(X, y)
     handed_out = poison(monkeypatch)
     pool = setting.fit(setting.pool(), 1, n_threads=2)
-    # Parameters, slots, averages, the scratch of two threads, and of the forward from which metrics are taken.
-    assert len(handed_out) == 5 + setting.early_stopping
+    # Parameters, slots, averages, the scratch of two threads; the best ones, and the scratch of the forward from which
+    # metrics are taken.
+    assert len(handed_out) == 5 + 2 * setting.early_stopping
     setting.go_on(pool, 2, n_threads=3)
     assert_same_bits(pool, expected)
     assert_padding_is_zero(pool)
