@@ -175,7 +175,7 @@ FULLY_DOCUMENTED = {
     "register_loss": pm.register_loss,
 }
 # What a finished object has, beside what it was made from.
-ATTRIBUTES = {"Pool": {"ids_", "history_", "ended_"}}
+ATTRIBUTES = {"Pool": {"ids_", "history_", "ended_", "feature_names_in_"}, "MLP": {"feature_names_in_"}}
 
 
 @pytest.mark.parametrize("name", FULLY_DOCUMENTED)
@@ -202,7 +202,10 @@ def test_every_argument_is_spoken_of_and_no_other(name):
     if name in SHARED:
         other = SHARED[name].removeprefix("Pool.")
         assert re.search(rf"[Aa]rguments (are those of|as for|as) `{other}`", re.sub(r"\s+", " ", text))
-        assert list(parameters(CALLABLES[name]).values()) == list(parameters(CALLABLES[SHARED[name]]).values())
+        # Those that have an entry here are its own.
+        shared = [value for argument, value in parameters(CALLABLES[name]).items() if argument not in entries(text)]
+        assert shared == list(parameters(CALLABLES[SHARED[name]]).values())
+        assert set(entries(text)) <= set(parameters(CALLABLES[name]))
         return
     assert set(entries(text)) <= set(parameters(CALLABLES[name])), "an entry for an argument that does not exist"
     for argument in parameters(CALLABLES[name]):
@@ -235,13 +238,15 @@ def test_the_public_face_is_the_documented_one():
     ]  # fmt: skip
     assert list(signature(pm.Pool.fit).parameters) == [
         "self", "X", "y", "epochs", "batch_size", "shuffle", "validation_data", "early_stopping", "patience",
-        "min_delta", "time_budget", "progress", "n_threads", "metrics", "monitor", "callbacks", *OWN_DATA,
+        "min_delta", "time_budget", "progress", "n_threads", "metrics", "monitor", "callbacks", "on_interrupt",
+        *OWN_DATA,
     ]  # fmt: skip
     defaults = {name: p.default for name, p in signature(pm.Pool.fit).parameters.items() if p.default is not p.empty}
     assert defaults == {
         "epochs": 1, "batch_size": 32, "shuffle": "shared", "validation_data": None, "early_stopping": False,
         "patience": 10, "min_delta": 0.0, "time_budget": None, "progress": "auto", "n_threads": None,
-        "metrics": (), "monitor": None, "callbacks": (), "y": None, **dict.fromkeys(OWN_DATA),
+        "metrics": (), "monitor": None, "callbacks": (), "on_interrupt": "keep", "y": None,
+        **dict.fromkeys(OWN_DATA),
     }  # fmt: skip
     assert len(pm.PAPER_ACTIVATIONS) == 10
     for name, cls in OPTIMIZERS.items():
