@@ -122,14 +122,17 @@ def _locked(target: Path, ending: str, make: Callable[[Path], None]) -> Iterator
         except OSError as error:
             error.filename = str(target)
             raise
-        handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # someone took it for a stale one before it was locked, as below
+            continue
         # Not every file system has locks: there a draft that is left is not found again.
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         with contextlib.suppress(OSError):
             if os.path.samestat(os.stat(draft), os.fstat(handle)):
                 break
-        os.close(handle)  # someone took it for a stale one before it was locked
+        os.close(handle)
     try:
         yield draft
     finally:

@@ -122,6 +122,7 @@ def test_files_name_it_and_need_it(tmp_path):
         message = "^file .*loss: expected one of squared_error, .* got 'own_squares'.*pm.register_loss"
         with pytest.raises(pm.FileFormatError, match=message):
             load()
+    pm.register_loss("own_squares", copy_of_squared_error)
     del ACTIVATIONS["own_softsign"]
     message = "activations: expected one of identity, .* got 'own_softsign'.*pm.register_act"
     with pytest.raises(pm.FileFormatError, match=message):

@@ -186,6 +186,22 @@ def test_many_threads_may_write_one_file(tmp_path: Path) -> None:
     assert not failed and os.listdir(tmp_path) == ["a"]
 
 
+def test_a_draft_that_is_taken_for_a_stale_one_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another save to the same path, before the draft is locked."""
+    made: list[str] = []
+    new_file = persistence._new_file
+
+    def taken_once(draft: Path) -> None:
+        new_file(draft)
+        made.append(draft.name)
+        if len(made) == 1:
+            persistence.remove_stale_drafts(tmp_path / "a")
+
+    monkeypatch.setattr(persistence, "_new_file", taken_once)
+    network(2.0).save(tmp_path / "a")
+    assert len(made) == 2 and value(tmp_path / "a") == 2.0 and os.listdir(tmp_path) == ["a"]
+
+
 def test_errors_name_the_file_and_not_its_draft(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none/a.pmlp'"):
         network().save(tmp_path / "none" / "a.pmlp")
