@@ -1,8 +1,7 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
 from pmlp_np import plots as plots
-from pmlp_np.ensemble import Ensemble
-from pmlp_np.errors import DataError, DivergedWarning, FileFormatError, MemoryNeededError, PmlpError, SpecError
+from pmlp_np.base.errors import DataError, DivergedWarning, FileFormatError, MemoryNeededError, PmlpError, SpecError
 from pmlp_np.formulas.losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -15,11 +14,14 @@ from pmlp_np.formulas.losses import (
 )
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
-from pmlp_np.mlp import MLP
-from pmlp_np.pool import Pool, concat, load
+from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.models.mlp import MLP
+from pmlp_np.pool.files import load
+from pmlp_np.pool.joining import concat
+from pmlp_np.pool.pool import Pool
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.specs.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
-from pmlp_np.training.monitoring import EpochEnd
+from pmlp_np.training.callbacks import EpochEnd
 
 __version__ = "0.1.0"
 

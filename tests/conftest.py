@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 import pmlp_np as pm
-from pmlp_np import interrupts
+from pmlp_np.base import interrupts
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
 

@@ -4,9 +4,9 @@ import ctypes
 
 import numpy as np
 
-from pmlp_np.arrays import allocate
 from pmlp_np.backends.numba.compiling import pass_address
 from pmlp_np.backends.numba.passes import argument_names
+from pmlp_np.base.arrays import allocate
 
 LANES = {"float32": 16, "float64": 8}
 _VOID_OF_ADDRESS = ctypes.CFUNCTYPE(None, ctypes.c_int64)

@@ -12,10 +12,10 @@ import pytest
 from command_line import SHORT, refused, run
 from conftest import requires
 from pmlp_np import DataError, FileFormatError
-from pmlp_np.app.columns import kinds_of, task_of
+from pmlp_np.app.column_kinds import kinds_of, task_of
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.reading.conventions import Conventions
-from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import read_table
 
 

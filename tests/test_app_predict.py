@@ -10,7 +10,7 @@ import pmlp_np as pm
 from command_line import SHORT, refused, run
 from conftest import requires
 from following_hints import followed
-from pmlp_np.app import fitting, folder, predicting, scores
+from pmlp_np.app import fitting, folder, predicting, target_scores
 
 N = 60
 
@@ -132,7 +132,7 @@ def test_a_failure_leaves_nothing_in_the_way(place, capsys, tmp_path, monkeypatc
     def fails(*arguments, **options):
         raise pm.DataError("no")
 
-    for module, name in ((scores, "judged"), (predicting, "_frame"), (folder, "write_text")):
+    for module, name in ((target_scores, "judged"), (predicting, "_frame"), (folder, "write_text")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fails)
             refused(run(capsys, *command), "no")

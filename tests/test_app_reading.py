@@ -15,10 +15,10 @@ import pytest
 from command_line import SHORT, refused, run
 from conftest import requires
 from pmlp_np import DataError
-from pmlp_np.app.columns import alike, task_of
+from pmlp_np.app.column_kinds import alike, task_of
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.problem import Source, understand
-from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import read_table
 
 

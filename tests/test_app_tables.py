@@ -11,7 +11,7 @@ import pytest
 from command_line import CONCRETE, PENGUINS, mixed_table
 from conftest import requires
 from pmlp_np import DataError
-from pmlp_np.app.columns import kinds_of, task_of
+from pmlp_np.app.column_kinds import kinds_of, task_of
 from pmlp_np.app.parts import part
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.tables import read_table

@@ -376,8 +376,8 @@ def test_memory_errors_come_before_anything_is_allocated(monkeypatch):
         pm.Pool([pm.Member(hidden=(2**24, 2**24))], 1)
     pool = pool_for("squared_error").fit(X, Y)
     before = state(pool)
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 39)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 39)
     with pytest.raises(pm.MemoryNeededError, match=r"^epochs: .* got a need of 40 bytes\. The history"):
         pool.fit(X.astype(np.float32), Y, epochs=5)
     with pytest.raises(

@@ -19,15 +19,15 @@ import pmlp_np as pm
 from conftest import BACKENDS, run_python
 from loss_variants import VARIANTS, library_loss
 from member_state import member_states
-from pmlp_np import interrupts
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.backends.numba import compiling, threads, views
+from pmlp_np.base import interrupts
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.options import SCHEDULE_NAMES
-from pmlp_np.training import epochs as training
+from pmlp_np.training import loop as training
 from strategies import Case, cases, random_data
 from varied_pool import (
     DTYPES,

@@ -19,11 +19,12 @@ import pytest
 import pmlp_np as pm
 from conftest import requires
 from member_state import member_states
-from pmlp_np import backends, interrupts, report
-from pmlp_np.backends.base import Control
+from pmlp_np import backends
+from pmlp_np.backends.contract import Control
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.backends.numba import threads
-from pmlp_np.specs.columns import COLUMNS
+from pmlp_np.base import interrupts, table
+from pmlp_np.specs.storage import COLUMNS
 from pmlp_np.training import measuring
 from pmlp_np.training.fit_data import rows_of
 from varied_pool import SETTINGS, assert_same_bits, differing_bits, trained
@@ -321,14 +322,14 @@ def test_blocks_of_neighbors_are_one_slice():
     assert numba_backend._runs(np.zeros(0, np.int64), np.zeros(0, np.int64)) == []
 
 
-def board_of(n: int) -> tuple[pm.Pool, report.Table]:
+def board_of(n: int) -> tuple[pm.Pool, table.Table]:
     pool = pm.Pool(pm.grid(hidden=[(1,), (2, 1), ()], activation=["tanh", "relu"], repeats=-(-n // 6)), 4)
     pool.fit(*data(), epochs=2, progress=False, validation_data=data(9, 1), metrics="r2")
     return pool, pool.leaderboard()
 
 
 def test_records_of_a_long_leaderboard_are_made_at_need(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report, "_SHORT", 10)
+    monkeypatch.setattr(table, "_SHORT", 10)
     pool, board = board_of(300)
     asked: list[int] = []
     make = board._make
@@ -338,7 +339,7 @@ def test_records_of_a_long_leaderboard_are_made_at_need(monkeypatch: pytest.Monk
     assert "more rows" in str(board) and sorted(asked) == list(range(20))
     assert board[-1]["rank"] == len(pool) and board[25] is board[25] and len(asked) == 22
     part = board[40:50:3]
-    assert type(part) is report.Table and [record["rank"] for record in part] == [41, 44, 47, 50] and len(asked) == 26
+    assert type(part) is table.Table and [record["rank"] for record in part] == [41, 44, 47, 50] and len(asked) == 26
     assert str(part).splitlines()[0].split()[:2] == ["rank", "id"] and part[0] is board[40]
     for wrong in (len(pool), -len(pool) - 1):
         with pytest.raises(IndexError, match="^list index out of range"):
@@ -351,7 +352,7 @@ def test_records_of_a_long_leaderboard_are_made_at_need(monkeypatch: pytest.Monk
 def test_code_that_reads_a_list_by_its_memory_finds_no_none(monkeypatch: pytest.MonkeyPatch):
     """Records that are not made yet are no values: who reads past the methods of a list fails, by a name that helps."""
     pyarrow = requires("pyarrow")
-    monkeypatch.setattr(report, "_SHORT", 10)
+    monkeypatch.setattr(table, "_SHORT", 10)
     board = board_of(30)[1]
     with pytest.raises(pyarrow.ArrowInvalid, match=r"not made yet: hand over list\(table\)"):
         pyarrow.array(board)
@@ -361,7 +362,7 @@ def test_code_that_reads_a_list_by_its_memory_finds_no_none(monkeypatch: pytest.
 def test_a_long_leaderboard_is_the_short_one(monkeypatch: pytest.MonkeyPatch):
     """However it is read; what it shows is of when it was asked for."""
     pool, short = board_of(200)
-    monkeypatch.setattr(report, "_SHORT", 0)
+    monkeypatch.setattr(table, "_SHORT", 0)
     boards = iter([pool.leaderboard() for _ in range(40)])
     pool.partial_fit(*data(), epochs=1, progress=False, validation_data=data(9, 1))
     plain = list(short)
@@ -385,7 +386,7 @@ def test_a_long_leaderboard_is_the_short_one(monkeypatch: pytest.MonkeyPatch):
     assert changed[0] == {"id": 7} and len(changed) == len(plain) and changed.pop() == {}
     for make in (copy.copy, copy.deepcopy, lambda board: pickle.loads(pickle.dumps(board))):
         again = make(next(boards))
-        assert again == plain and type(again) is report.Table and str(again) == str(short)
+        assert again == plain and type(again) is table.Table and str(again) == str(short)
     assert str(next(boards)) == str(short) and next(boards)._repr_html_() == short._repr_html_()
     frame = next(boards).to_pandas()
     requires("pandas").testing.assert_frame_equal(frame, short.to_pandas())

@@ -15,9 +15,9 @@ import pytest
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np import console
-from pmlp_np.training import progress
-from pmlp_np.training.progress import ProgressBar
+from pmlp_np.base import console
+from pmlp_np.training import progress_bar
+from pmlp_np.training.progress_bar import ProgressBar
 
 X = np.random.default_rng().normal(size=(40, 2))
 Y = X[:, 0]
@@ -71,8 +71,8 @@ STREAMS = {
 @pytest.fixture
 def at_once(monkeypatch):
     """Progress is shown from the start, however soon training ends."""
-    monkeypatch.setattr(progress, "_QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "_PLAIN_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress_bar, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress_bar, "_PLAIN_EVERY_SECONDS", 0.0)
 
 
 def press(end):
@@ -107,8 +107,8 @@ def test_processes_without_stderr(how):
     """A service has none, and a shell may close it."""
     code = """
 import numpy as np, pmlp_np as pm
-from pmlp_np.training import progress
-progress._QUIET_SECONDS = 0.0
+from pmlp_np.training import progress_bar
+progress_bar._QUIET_SECONDS = 0.0
 X = np.zeros((40, 2))
 for shown in (True, "auto"):
     pool = pm.Pool(pm.Member(hidden=3), 2).fit(X, X[:, 0], epochs=3, progress=shown)

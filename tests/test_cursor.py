@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from pmlp_np.data.keys import row_keys
+from pmlp_np.training.data_keys import row_keys
 
 F, N = 3, 40
 SPECS = [pm.Member(hidden=4), pm.Member(hidden=5, batch_size=7), pm.Member(hidden=(3, 2), activation="tanh")]
@@ -25,7 +25,7 @@ def cut_short(monkeypatch):
         # Looked at when it begins and before the first epoch.
         looks = itertools.chain([0.0] * (2 + at - 1), itertools.repeat(1e9))
         with monkeypatch.context() as patch:
-            patch.setattr("pmlp_np.training.epochs.time", SimpleNamespace(monotonic=lambda: next(looks)))
+            patch.setattr("pmlp_np.training.loop.time", SimpleNamespace(monotonic=lambda: next(looks)))
             getattr(pool, call)(*data, time_budget=5.0, **{**HOW, **how})
         assert pool.ended_ == "time budget" and pool._progress.minibatch.any(), "it was not cut short"
         return pool
@@ -182,7 +182,7 @@ def test_of_the_numba_backend(monkeypatch):
     pool = pm.Pool(pm.grid(hidden=[24, 17], activation=["tanh", "gelu"]), F)
     looks = iter([0.0, 0.0])
     with monkeypatch.context() as patch:
-        patch.setattr("pmlp_np.training.epochs.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
+        patch.setattr("pmlp_np.training.loop.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
         pool.fit(X, y, time_budget=5.0, n_threads=1, **how)
     (first, *_), steps = np.flatnonzero(pool._progress.minibatch), pool._progress.step.copy()
     other = pool.subset([first])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np.data.tables import as_features, as_targets
-from pmlp_np.errors import DataError, MemoryNeededError
+from pmlp_np.base.errors import DataError, MemoryNeededError
+from pmlp_np.data.inputs import as_features, as_targets
 from pmlp_np.formulas.losses import LOSSES
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -306,14 +306,14 @@ def test_targets_refused(y, n_outputs, loss, text):
 
 
 def test_a_cast_that_would_not_fit_says_how_much_it_needs(monkeypatch, x):
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 4 * x.size - 1)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 4 * x.size - 1)
     with pytest.raises(
         MemoryNeededError, match=r"^X: expected no more than the 479 bytes .* need of 480 bytes\. .*float32"
     ):
         as_features(x.astype(np.float64), F, FLOAT32)
     assert as_features(x, F, FLOAT32) is x
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 4 * x.size)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 4 * x.size)
     assert np.array_equal(as_features(x.astype(np.float64), F, FLOAT32), x)
 
 

@@ -156,8 +156,8 @@ def test_no_label_is_made_of_nan(label, monkeypatch):
         pool.extract(10).predict(X)
     assert np.isnan(pool.forward(X)[[1, 3]]).all()
     # In pieces the members are still named.
-    monkeypatch.setattr("pmlp_np.answers._CHUNK_BYTES", 1)
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.pool.prediction._CHUNK_BYTES", 1)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
     with pytest.raises(pm.DataError, match=r"got id 30, diverged"):
         pool.predict(X)
     # What counts labels knows of none.

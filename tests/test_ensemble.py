@@ -176,7 +176,7 @@ def test_other_files_are_refused(tmp_path):
         pm.Ensemble.load(tmp_path / "one.pmlp")
     with pytest.raises(pm.FileFormatError, match="of kind 'mlp', got 'ensemble'. Open it with pm.Ensemble.load"):
         pm.MLP.load(tmp_path / "mean.pmlp")
-    from pmlp_np.archive import read_archive, write_archive
+    from pmlp_np.base.archive import read_archive, write_archive
 
     header, arrays = read_archive(tmp_path / "mean.pmlp", "ensemble")
     del arrays["1/weights_0"]

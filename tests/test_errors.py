@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from pmlp_np import errors
-from pmlp_np.errors import (
+from pmlp_np.base import errors
+from pmlp_np.base.errors import (
     SMALL_NEED,
     DataError,
     FileFormatError,
@@ -90,7 +90,7 @@ def test_too_much_memory_is_refused_with_both_sizes():
 
 
 def test_small_needs_are_not_measured(monkeypatch):
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 0)
     require_memory("forward", SMALL_NEED, "Give fewer rows.")
     with pytest.raises(MemoryNeededError, match="0 bytes of memory that are free"):
         require_memory("forward", SMALL_NEED + 1, "Give fewer rows.")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import pmlp_np as pm
 from exported import METHODS, N_FEATURES, RUNNERS, assert_alike, close, needs, own, random_mlp, rows
 from loss_variants import VARIANTS
-from pmlp_np.export import python_formulas
 from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.models.export import python_formulas
 
 TARGETS = pytest.mark.parametrize("target", RUNNERS)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -38,7 +38,7 @@ def test_an_activation_that_a_target_has_no_word_for_goes_by_its_steps(monkeypat
     """As one does that is new in activations.py: nothing else needs to change."""
     needs(target)
     if target == "torch":
-        monkeypatch.setattr("pmlp_np.export.torch_module.ACTIVATIONS", {})
+        monkeypatch.setattr("pmlp_np.models.export.torch_module.ACTIVATIONS", {})
     else:
         monkeypatch.setattr(python_formulas, "_TEXTS", {"sigmoid": python_formulas._TEXTS["sigmoid"]})
         monkeypatch.setattr(python_formulas, "NUMPY_FUNCTIONS", {})

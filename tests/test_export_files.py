@@ -277,7 +277,7 @@ torch.save(said.detach(), sys.argv[1] + "/said.pt")
 def test_torch_loads_where_pmlp_np_is_not(tmp_path):
     """The file with the class, copied beside a saved state, needs PyTorch alone."""
     torch = requires("torch")
-    from pmlp_np.export import torch_module
+    from pmlp_np.models.export import torch_module
 
     shutil.copy(torch_module.__file__, tmp_path)
     _, model = models("gaussian_nll", 2)

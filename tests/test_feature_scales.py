@@ -9,7 +9,7 @@ import pytest
 
 import pmlp_np as pm
 from conftest import BACKENDS
-from pmlp_np.backends.layout import PoolLayout
+from pmlp_np.state.layout import PoolLayout
 from running_passes import LANES, padded, run_pass, sentinel
 from strategies import random_data
 

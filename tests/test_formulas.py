@@ -13,7 +13,7 @@ import pmlp_np as pm
 from conftest import requires
 from formula_samples import DTYPES, RULE_SETTINGS, apply, assert_within, hyperparameters, loss_problem, wide
 from loss_variants import VARIANTS, library_loss, named
-from pmlp_np.backends.numba import drawing
+from pmlp_np.backends.numba import random_draws
 from pmlp_np.formulas import random as random_formulas
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZER_ALIASES, INITIALIZERS
@@ -384,7 +384,7 @@ def test_philox_gives_the_published_vectors(counter, key, expected):
     whole_key = np.uint64(key[0] | key[1] << 32)
     arrays = random_formulas.philox(*(np.array([c, 0], np.uint64) for c in counter), whole_key)
     assert tuple(int(w[0]) for w in arrays) == expected
-    compiled = drawing._philox(*(np.uint64(c) for c in counter), whole_key)
+    compiled = random_draws._philox(*(np.uint64(c) for c in counter), whole_key)
     assert tuple(int(w) for w in compiled) == expected
 
 
@@ -398,7 +398,7 @@ def test_shuffled_order_is_a_permutation_and_the_oracles(key, epoch, n):
     assert np.array_equal(np.sort(order), np.arange(n))
     assert np.array_equal(order, oracle.shuffled_order(key, epoch, n))
     compiled = np.full(n + 1, -7)
-    drawing.shuffle(np.uint64(key).view(np.int64), epoch, compiled.ctypes.data, n)
+    random_draws.shuffle(np.uint64(key).view(np.int64), epoch, compiled.ctypes.data, n)
     assert np.array_equal(compiled[:n], order) and compiled[n] == -7
 
 

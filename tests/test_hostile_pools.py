@@ -17,9 +17,9 @@ import pytest
 
 import pmlp_np as pm
 from crafted import craft, flip, parts
-from pmlp_np import pool_file
-from pmlp_np.backends.base import Progress
-from pmlp_np.training import monitoring
+from pmlp_np.pool import file_format
+from pmlp_np.state.progress import Progress
+from pmlp_np.training import history
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,7 +63,7 @@ def everything(pool: pm.Pool) -> dict[str, bytes]:
     found |= vars(pool._progress) | pool.history_ | pool.specs.columns()
     found |= {f"given {m} {k}": a for m, pair in pool._given.items() for k, a in enumerate(sum(pair, []))}
     found |= {"ids": pool.ids_, "keys": pool._plan.stream_key, "orders": pool._plan.order_key}
-    found |= {name: getattr(pool._records, name) for name in monitoring.COLUMNS} | pool._records.shown
+    found |= {name: getattr(pool._records, name) for name in history.COLUMNS} | pool._records.shown
     found |= {f"features {i}": array for i, array in enumerate(pool._plan.features.arrays)}  # type: ignore[union-attr]
     found |= {"of": pool._plan.features.of}  # type: ignore[union-attr]
     texts = repr(pool), pool.loss, pool.ended_, str(pool._kept_best), pool._records.monitor
@@ -396,5 +396,5 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_every_column_is_in_the_table() -> None:
-    assert set(pool_file._PROGRESS) == {each.name for each in dataclasses.fields(Progress)}
-    assert set(pool_file._RECORDS) == set(monitoring.COLUMNS)
+    assert set(file_format._PROGRESS) == {each.name for each in dataclasses.fields(Progress)}
+    assert set(file_format._RECORDS) == set(history.COLUMNS)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from pmlp_np import interrupts
 from pmlp_np.backends.numba import threads
 from pmlp_np.backends.numba.code_cache import cache_folder
-from pmlp_np.errors import DataError
+from pmlp_np.base import interrupts
+from pmlp_np.base.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_as_in_a_terminal")
 

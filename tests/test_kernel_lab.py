@@ -6,8 +6,8 @@ import pytest
 
 import pmlp_np as pm
 from benchmarks.kernels import instructions, lab, pictures
-from pmlp_np.backends.layout import PoolLayout
 from pmlp_np.backends.numba.passes import PASSES
+from pmlp_np.state.layout import PoolLayout
 
 SHAPE = lab.Shape("float32", n_features=5, width=20, rows=32)
 

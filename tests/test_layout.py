@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pmlp_np as pm
-from pmlp_np.backends.layout import PoolLayout, spread
 from pmlp_np.specs.members import Specs
+from pmlp_np.state.layout import PoolLayout, spread
 
 LANES = st.sampled_from([1, 8, 16])
 MEMBERS = st.lists(

@@ -8,7 +8,7 @@ import pytest
 import pmlp_np as pm
 from loss_variants import VARIANTS, heads, library_loss, random_targets
 from pmlp_np.backends.numba.passes import PASSES
-from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.formulas.losses import LOSSES, as_loss, from_plain, to_plain
 
 N, F = 60, 4

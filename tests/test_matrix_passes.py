@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formula_samples import DTYPES, hyperparameters
-from pmlp_np.arrays import allocate
 from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES
+from pmlp_np.base.arrays import allocate
 from pmlp_np.formulas.optimizers import RULES
 from running_passes import LANES, padded, run_pass, sentinel
 

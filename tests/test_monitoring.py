@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from pmlp_np.errors import free_memory
+from pmlp_np.base.errors import free_memory
 from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.training.history import History
 from pmlp_np.training.metrics import METRICS, judge
-from pmlp_np.training.monitoring import Records
 from small_pool import F, X, bits, draw_x, draw_y, pool_of, same_history
 
 VALIDATION_X = draw_x(30, 2)
@@ -526,7 +526,7 @@ def test_an_epoch_that_is_cut_short_is_told_of_when_it_is_finished(monkeypatch):
     settings = {"batch_size": 1, "shuffle": None, "callbacks": [watcher]}
     with monkeypatch.context() as patch:
         looks = iter([0.0, 0.0])
-        patch.setattr("pmlp_np.training.epochs.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
+        patch.setattr("pmlp_np.training.loop.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
         pool.fit(rows, rows[:, 0], epochs=1, time_budget=5.0, n_threads=1, **settings)
     assert pool.ended_ == "time budget" and pool._progress.minibatch.any(), "it ended between epochs, nothing tested"
     assert not watcher.ends
@@ -606,8 +606,8 @@ def test_metrics_that_do_not_fit_memory_are_refused(monkeypatch):
     pool, data = pool_of(), validation()
     pool.fit(X, draw_y().astype("float32"), validation_data=data)
     before = bits(pool)
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 11_519)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 11_519)
     for ask in (
         lambda: pool.partial_fit(X, draw_y(), validation_data=data, metrics=["r2", "mae"]),
         lambda: pool.score(*data, metric="mae"),
@@ -636,11 +636,11 @@ def test_files_that_monitor_something_unknown_are_refused(tmp_path):
         pm.load(tmp_path / "pool.pmlp")
 
 
-# Records.
+# History.
 
 
 def test_curves_grow_by_doubling_and_show_the_epochs_there_are():
-    records, members = Records(3), np.arange(3)
+    records, members = History(3), np.arange(3)
     rooms = set()
     for epoch in range(100):
         before = records.curves
@@ -654,7 +654,7 @@ def test_curves_grow_by_doubling_and_show_the_epochs_there_are():
     assert sorted(rooms) == [1, 2, 4, 8, 16, 32, 64, 128]
     assert np.array_equal(records.curves["loss"], np.arange(3)[:, None] + np.arange(100))
     # One fit takes no more than it needs; a curve that comes late is as long as the others.
-    exact = Records(3)
+    exact = History(3)
     exact.make_room(["loss"], 100)
     assert len(exact._rooms["loss"]) == 100
     records.make_room(["late"], 50)
@@ -737,8 +737,8 @@ def test_a_standalone_network_refuses_them_as_well():
 
 
 def test_hidden_activations_that_do_not_fit_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 3999)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 3999)
     assert free_memory() > 3999
     with pytest.raises(pm.MemoryNeededError, match=r"^result: .* got a need of 4\.0 kB"):
         pool_of().subset([30]).hidden(X, 30)

@@ -19,12 +19,12 @@ from loss_variants import library_loss
 from member_state import member_states
 from oracle import OracleMLP
 from pmlp_np.backends.numba import views
-from pmlp_np.data.sets import Sets, sets_of
+from pmlp_np.data.index_sets import Sets, sets_of
 from strategies import Case, cases
 from test_faithful import BOUNDED, NUDGE, NUDGED, close, lone_network
 
 # Members that are drawn may diverge; the oracle's do, too.
-pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.errors.DivergedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.base.errors.DivergedWarning")
 
 DTYPES = ("float32", "float64")
 WAYS = ("rows", "features", "targets", "weights", "member weights")
@@ -241,7 +241,7 @@ def test_neighboring_columns_are_not_copied(backend: str) -> None:
     blocks = [np.arange(0, 3), np.arange(2, 6), np.array([0, 5])]
     features = [blocks[i % 3] for i in range(len(SPECS))]
     pool = pm.Pool(SPECS, F, backend=backend).fit(X, y, epochs=2, features=features)
-    from pmlp_np.data.tables import feature_sets
+    from pmlp_np.data.inputs import feature_sets
 
     found = feature_sets(X, pool._plan.features)
     assert [np.shares_memory(part, X) for part in found] == [True, True, False]

@@ -11,8 +11,8 @@ import pytest
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np.export.methods import Exportable
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS
+from pmlp_np.models.export.methods import Exportable
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

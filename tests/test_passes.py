@@ -8,7 +8,7 @@ import pytest
 from formula_samples import DTYPES, apply, assert_within, hyperparameters, loss_problem, wide
 from loss_variants import VARIANTS, library_loss
 from pmlp_np.backends.numba.passes import PASSES
-from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.formulas import vocabulary
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS

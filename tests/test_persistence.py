@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as hypothesis_numpy
 
 import pmlp_np as pm
 from crafted import craft, npy, parts
-from pmlp_np import archive
-from pmlp_np.archive import read_archive, write_archive
-from pmlp_np.persistence import whole_file
+from pmlp_np.base import archive
+from pmlp_np.base.archive import read_archive, write_archive
+from pmlp_np.base.persistence import whole_file
 
 ARRAYS = hypothesis_numpy.arrays(
     st.sampled_from(["f4", "f8", "i8", "u8", "?", "<U7"]), hypothesis_numpy.array_shapes(min_dims=0, min_side=0)

@@ -173,7 +173,7 @@ def test_results_made_in_pieces_are_the_same(loss, outputs, monkeypatch):
     methods = [pool.forward, pool.predict] + [pool.predict_proba] * (loss != "squared_error")
     expected = [method(X, reduce=reduce) for method in methods for reduce in (None, "mean")]
     for size in (1, 2 * N * outputs * 4):
-        monkeypatch.setattr("pmlp_np.answers._CHUNK_BYTES", size)
+        monkeypatch.setattr("pmlp_np.pool.prediction._CHUNK_BYTES", size)
         found = [method(X, reduce=reduce) for method in methods for reduce in (None, "mean")]
         for a, b in zip(found, expected, strict=True):
             assert np.array_equal(a, b)

@@ -244,8 +244,8 @@ def test_the_leaderboard_shows_figures_of_the_best_epoch():
 
 
 def test_a_pool_that_would_not_fit_says_how_much_it_needs(monkeypatch):
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: 100)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 100)
     # 31 weights and biases, and for Adam two numbers more with each.
     for dtype, size in (("float32", 372), ("float64", 744)):
         expected = (
@@ -262,8 +262,8 @@ def test_a_pool_that_would_not_fit_says_how_much_it_needs(monkeypatch):
 def test_a_result_that_would_not_fit_says_how_much_it_needs(method, monkeypatch):
     pool = trained("binary_cross_entropy", 3)
     before = getattr(pool, method)(X)
-    monkeypatch.setattr("pmlp_np.errors.SMALL_NEED", 0)
-    monkeypatch.setattr("pmlp_np.errors.free_memory", lambda: before.nbytes - 1)
+    monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: before.nbytes - 1)
     need = pm.errors.readable_bytes(before.nbytes)
     with pytest.raises(
         pm.MemoryNeededError, match=rf"^result: .* got a need of {need}\. Ask for fewer members= or rows"

@@ -17,14 +17,17 @@ from hypothesis import strategies as st
 import oracle
 from loss_variants import VARIANTS, heads, library_loss, named, random_targets
 from member_state import restore, state_of
-from pmlp_np.backends.base import DIVERGED, READY, SHUFFLES, Control, Plan, Progress, Rows
-from pmlp_np.backends.reference import MEMORY_CAP, ReferenceBackend
-from pmlp_np.errors import DataError
+from pmlp_np.backends.contract import SHUFFLES, Control
+from pmlp_np.backends.reference.backend import MEMORY_CAP, ReferenceBackend
+from pmlp_np.base.errors import DataError
+from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
 from pmlp_np.specs.members import Member, Specs
+from pmlp_np.state.plan import Plan
+from pmlp_np.state.progress import DIVERGED, READY, Progress
 
 # Float64 errs by 1e-16 per operation; Adam divides by gradients, of which small ones carry larger relative errors.
 SAME = {"rtol": 1e-8, "atol": 1e-9}
@@ -75,10 +78,10 @@ class Case:
     def n_raw_outputs(self) -> int:
         return self.n_outputs * heads(self.loss)
 
-    def rows(self) -> Rows:
+    def rows(self) -> Dataset:
         X, y = self.data()
         lines = np.ascontiguousarray(y.reshape(len(y), -1).T.astype(self.dtype))
-        return Rows([X], lines, len(lines))
+        return Dataset([X], lines, len(lines))
 
     def batch_sizes(self) -> np.ndarray:
         return np.array([m.batch_size or self.batch_size for m in self.members], np.int64)

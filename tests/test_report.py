@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import requires
-from pmlp_np.report import Table
+from pmlp_np.base.table import Table
 
 RECORDS = [
     {"rank": 1, "architecture": "64-32 tanh", "loss": 0.123456, "best": None, "count": 12345, "flag": True},

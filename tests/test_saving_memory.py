@@ -12,8 +12,8 @@ import pytest
 import pmlp_np as pm
 from member_state import restore, state_of
 from pmlp_np import backends
-from pmlp_np.backends import layout
-from pmlp_np.backends.reference import ReferenceBackend
+from pmlp_np.backends.reference.backend import ReferenceBackend
+from pmlp_np.state import layout
 
 LIMIT = 64 * 10**6
 

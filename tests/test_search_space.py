@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import requires
-from pmlp_np.errors import MemoryNeededError, SpecError
+from pmlp_np.base.errors import MemoryNeededError, SpecError
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, SGD, Adam, AdamW

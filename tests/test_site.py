@@ -122,8 +122,8 @@ def test_formulas_are_drawn(pages: dict[str, str]) -> None:
 
 def test_links_to_the_repository_lead_to_its_files(pages: dict[str, str]) -> None:
     idea = pages["idea.html"]
-    assert 'href="source/pmlp_np/backends/m3.py.html"' in idea
-    assert "segment_sum" in pages["source/pmlp_np/backends/m3.py.html"]
+    assert 'href="source/pmlp_np/backends/reference/m3.py.html"' in idea
+    assert "segment_sum" in pages["source/pmlp_np/backends/reference/m3.py.html"]
     assert 'href="overview.html"' in pages["index.html"]
     headings = re.findall(r"^## ([\w ]+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(headings) > 3

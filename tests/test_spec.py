@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pmlp_np.errors import SpecError
+from pmlp_np.base.errors import SpecError
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZER_ALIASES, INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, SGD, Adam, AdamW, NAdam, RMSprop, rule_name
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.specs.columns import COLUMNS
 from pmlp_np.specs.members import Member, Specs, as_specs
+from pmlp_np.specs.storage import COLUMNS
 
 ACTIVATION = st.sampled_from(list(ACTIVATIONS))
 POSITIVE = st.floats(1e-12, 1e6)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pmlp_np.errors import FileFormatError
+from pmlp_np.base.errors import FileFormatError
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, SGD, AdamW

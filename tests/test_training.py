@@ -14,7 +14,7 @@ import pytest
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np.training.progress import ProgressBar
+from pmlp_np.training.progress_bar import ProgressBar
 
 F = 3
 DRAW = np.random.default_rng(0)
@@ -218,7 +218,7 @@ LONG_SETTINGS = {"batch_size": 1, "shuffle": None}
 def stopped_clock(monkeypatch):
     """A clock for budgets that stands still until training runs, and at the first look says that it is over."""
     looks = iter([0.0, 0.0])
-    monkeypatch.setattr("pmlp_np.training.epochs.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
+    monkeypatch.setattr("pmlp_np.training.loop.time", SimpleNamespace(monotonic=lambda: next(looks, 1e9)))
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +426,7 @@ def test_progress_without_tqdm(pool, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     pool.fit(X, Y, epochs=3, progress=True, **SETTINGS)
     assert capsys.readouterr().err == "", "a short training prints no line"
-    monkeypatch.setattr("pmlp_np.training.progress._PLAIN_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("pmlp_np.training.progress_bar._PLAIN_EVERY_SECONDS", 0.0)
     pool.fit(X, Y, epochs=3, progress=True, **SETTINGS)
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"100\.0%, 0 s left, epoch 3/3, 0 members, validation score \S+ to \S+", lines[-1])
@@ -444,7 +444,7 @@ def test_progress_on_a_terminal_when_it_takes_longer_than_a_moment(pool, capsys,
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     pool.fit(X, Y, epochs=3, **SETTINGS)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("pmlp_np.training.progress._QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("pmlp_np.training.progress_bar._QUIET_SECONDS", 0.0)
     pool.fit(X, Y, epochs=3, **SETTINGS)
     assert "epoch 3/3" in capsys.readouterr().err
     pool.fit(X, Y, epochs=3, progress=False, **SETTINGS)
@@ -453,7 +453,7 @@ def test_progress_on_a_terminal_when_it_takes_longer_than_a_moment(pool, capsys,
 
 def test_time_left_follows_from_what_is_left(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("pmlp_np.training.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("pmlp_np.training.progress_bar.time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setitem(sys.modules, "tqdm", None)
     bar = ProgressBar(True)
     for seconds, share in [(5, 0.05), (20, 0.1), (25, 0.101), (30, 0.75)]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pmlp_np as pm
 from conftest import requires
 from loss_variants import VARIANTS, library_loss, random_targets
-from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.data.weights import harmless
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.training.metrics import METRICS

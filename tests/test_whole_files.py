@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from pmlp_np import persistence
+from pmlp_np.base import persistence
 
 
 def network(value: float = 1.0) -> pm.MLP:
@@ -103,7 +103,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str, linked: bool
 
 WRITER = """
 import sys, time
-from pmlp_np.persistence import whole_file
+from pmlp_np.base.persistence import whole_file
 with whole_file(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()

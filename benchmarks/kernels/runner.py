@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from pmlp_np.arrays import allocate
 from pmlp_np.backends.numba.compiling import FLUSH_DENORMALS, pass_address, set_float_mode
 from pmlp_np.backends.numba.passes import argument_names
+from pmlp_np.base.arrays import allocate
 
 _I64 = ir.IntType(64)
 # Long enough for a clock, short enough that some rounds go by between two interruptions of a shared machine.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
-from pmlp_np.app.machine import available_threads
+from pmlp_np.app.environment import available_threads
 from pmlp_np.app.screen import Screen, table
 
 _ROWS, _FEATURES, _BATCH, _RATE = 1000, 10, 32, 0.01

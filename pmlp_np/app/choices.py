@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
-from pmlp_np.app.machine import available_threads
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.app.environment import available_threads
+from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 
 # What is tried where nothing is said: tables mostly want one or two layers of some width; which activation and
@@ -166,7 +166,7 @@ def numbers(option: str, texts: Sequence[str], kind: Callable[[str], Any], low: 
 
 def names(option: str, texts: Sequence[str]) -> list[str]:
     """Names of activations; "paper" for the paper's ten, "all" for all. DataError for unknown ones."""
-    from pmlp_np.errors import unknown_name
+    from pmlp_np.base.errors import unknown_name
 
     found: list[str] = []
     for text in _split(texts):

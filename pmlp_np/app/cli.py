@@ -176,7 +176,7 @@ def fit(
     """
     from pmlp_np.app.fitting import fit_table
     from pmlp_np.app.problem import Source
-    from pmlp_np.app.reading.options import Reading
+    from pmlp_np.app.reading.reading_options import Reading
 
     activations = choosing.names("--activation", activation or [])
     wanted = choosing.Choices(
@@ -247,7 +247,7 @@ def predict(
     Where the table has the target too, the score on it is said.
     """
     from pmlp_np.app.predicting import predict_table
-    from pmlp_np.app.reading.options import Reading
+    from pmlp_np.app.reading.reading_options import Reading
 
     reading = Reading.of(encoding, delimiter, decimal, thousands, None, skip_lines, tuple(not_missing or ()))
     predict_table(folder.Result(result), table, out, member, ensemble, keep or [], missing or [], overwrite,
@@ -300,7 +300,7 @@ def plot(
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Draw a result: loss curves, scores by size or activation, a map of two hyperparameters."""
-    from pmlp_np.app.drawing import draw_one
+    from pmlp_np.app.plotting import draw_one
 
     draw_one(folder.Result(result), kind, out, x, y, overwrite, Screen(json))
 

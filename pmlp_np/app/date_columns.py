@@ -7,7 +7,7 @@ from typing import Any
 
 from pmlp_np.app.reading.dates import Dated, dated, day_first_of, formats_of, parsed, shown
 from pmlp_np.app.tables import Table, is_text, quoted
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, compose, show
 
 
 def date_formats(table: Table, names: Collection[str]) -> dict[str, tuple[str, str]]:

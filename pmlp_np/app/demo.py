@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pmlp_np.app import folder, scores
+from pmlp_np.app import folder, target_scores
 from pmlp_np.app.choices import Choices
 from pmlp_np.app.fitting import fit_table
 from pmlp_np.app.problem import Source
@@ -42,7 +42,7 @@ def run_demo(out: Path, overwrite: bool, screen: Screen) -> str:
     for record in folder.Result(out).records:
         best[record["activation"]] = max(best.get(record["activation"], 0.0), record["validation_r2"])
     rows = sorted(best.items(), key=lambda item: -item[1])
-    shown = [scores.shown("r2", value) for _, value in rows]
+    shown = [target_scores.shown("r2", value) for _, value in rows]
     screen.say("", bars("Validation R², the best member of each activation", rows, shown, min(screen.out.width, 80)))
     screen.say("", f"Pictures: {', '.join(str(path) for path in sorted((out / folder.PLOTS).glob('*.png')))}")
     return ended

@@ -10,10 +10,10 @@ import time
 from typing import Any
 
 import pmlp_np as pm
-from pmlp_np.app.machine import available_threads, version_of
+from pmlp_np.app.environment import available_threads, version_of
 from pmlp_np.app.screen import Screen
 from pmlp_np.backends import machine_facts
-from pmlp_np.errors import free_memory, readable_bytes
+from pmlp_np.base.errors import free_memory, readable_bytes
 
 # Packages by the extra that brings them.
 _PACKAGES = {

@@ -19,11 +19,11 @@ import numpy as np
 from pmlp_np.app import folder
 from pmlp_np.app.onnx_table import has_times, output_name
 from pmlp_np.app.preparation import Category, Date, Number, Preparation
-from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.tables import Table, read_table
 from pmlp_np.app.typed import typed
-from pmlp_np.errors import PmlpError
+from pmlp_np.base.errors import PmlpError
 from pmlp_np.formulas.losses import LOSSES
 
 _EXAMPLES = 200

@@ -22,9 +22,9 @@ from pmlp_np.app.preparation import Category, Date, Preparation
 from pmlp_np.app.python_table import input_texts
 from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import plain_text
-from pmlp_np.errors import DataError, compose, show, unknown_name
-from pmlp_np.export.c_formulas import is_identifier
-from pmlp_np.export.to_python import is_module_name, to_python
+from pmlp_np.base.errors import DataError, compose, show, unknown_name
+from pmlp_np.models.export.c_formulas import is_identifier
+from pmlp_np.models.export.to_python import is_module_name, to_python
 
 _FORMATS = {".onnx": "onnx", ".pt2": "torch", ".skops": "sklearn", ".py": "python", ".h": "c"}
 _HOW_TO_LOAD = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pmlp_np.app.columns import Kind, as_numbers
+from pmlp_np.app.column_kinds import Kind, as_numbers
 from pmlp_np.app.row_numbers import called_identifier, predicts_alone
 from pmlp_np.app.tables import Table, quoted
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pmlp_np.app import fairness, folder, run, scores
+from pmlp_np.app import fairness, folder, run, target_scores
 from pmlp_np.app.choices import Choices
-from pmlp_np.app.drawing import draw_all
+from pmlp_np.app.plotting import draw_all
 from pmlp_np.app.problem import Problem, Source, understand
 from pmlp_np.app.screen import Screen, Watching, leaderboard, table
-from pmlp_np.console import Tolerant
-from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.base.console import Tolerant
+from pmlp_np.base.errors import DataError, compose, unknown_name
 from pmlp_np.training.metrics import METRICS
 
 _TOP_AFTER_FIT, _TOP = 8, 20
@@ -47,7 +47,7 @@ def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, scr
         run.warm_up(pool, problem, choices)
     target = problem.preparation.target
     metric = run.metric_of(target.task, choices)
-    scale = scores.in_own_units(metric, 1.0, target)
+    scale = target_scores.in_own_units(metric, 1.0, target)
     epochs, _ = choices.epochs_and_patience()
     before = len(problem.notes)
     with Watching(screen, pool, epochs, choices.seconds(), metric, scale, METRICS[metric].grows) as watching:
@@ -105,9 +105,12 @@ def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
     if trained.n_ensemble > 1:
         who.append(("ensemble", f"mean of {trained.n_ensemble} best"))
     who.append(("guess", "most frequent class" if classes else "mean of target"))
-    names = list(dict.fromkeys((metric, *scores.USUAL[trained.problem.task.name])))
+    names = list(dict.fromkeys((metric, *target_scores.USUAL[trained.problem.task.name])))
     lines = [
-        [f"{scores.LABELS[name]}, {part}", *(scores.shown(name, found[key][part][name]) for key, _ in who)]
+        [
+            f"{target_scores.LABELS[name]}, {part}",
+            *(target_scores.shown(name, found[key][part][name]) for key, _ in who),
+        ]
         for part, name in [("validation", metric), *(("test", name) for name in names)]
     ]
     screen.say(table([("", "left"), *((text, "right") for _, text in who)], lines))

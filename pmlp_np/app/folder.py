@@ -30,9 +30,9 @@ from typing import Any
 
 import pmlp_np as pm
 from pmlp_np.app.preparation import Preparation
-from pmlp_np.archive import seal_of
-from pmlp_np.errors import DataError, FileFormatError, compose, nearest, readable_bytes, show
-from pmlp_np.persistence import ASIDE, draft_folder, kind_of, remove_stale_drafts, whole_path
+from pmlp_np.base.archive import seal_of
+from pmlp_np.base.errors import DataError, FileFormatError, compose, nearest, readable_bytes, show
+from pmlp_np.base.persistence import ASIDE, draft_folder, kind_of, remove_stale_drafts, whole_path
 
 POOL, BEST, LEADERBOARD, PLOTS, TABLE, RUN = (
     "pool.pmlp", "best.pmlp", "leaderboard.csv", "plots", "table.json", "run.json",

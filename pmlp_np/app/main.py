@@ -86,7 +86,7 @@ _MENDS = {
 
 
 def _failed(error: BaseException, arguments: Sequence[str], text: str) -> int:
-    from pmlp_np.errors import PmlpError
+    from pmlp_np.base.errors import PmlpError
 
     if "--debug" in arguments:
         raise error

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.app.columns import as_numbers, first_row
+from pmlp_np.app.column_kinds import as_numbers, first_row
 from pmlp_np.app.date_columns import date_formats
 from pmlp_np.app.preparation import Date, Number
 from pmlp_np.app.tables import Table, as_texts, quoted
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, compose, show
 
 NAMES = ("training", "validation", "test")
 # The share of the rows that validate, and that test, where nothing is said.

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.app import folder, scores
-from pmlp_np.app.columns import first_row
+from pmlp_np.app import folder, target_scores
+from pmlp_np.app.column_kinds import first_row
 from pmlp_np.app.preparation import Preparation
-from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.run import raw_mean
 from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import Table, plain_text, read_table
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.formulas.losses import LOSSES
 
 
@@ -135,7 +135,8 @@ def _score(preparation: Preparation, truth: np.ndarray | None, raw: np.ndarray) 
     known = truth >= 0 if target.classes else ~np.isnan(truth)
     if not known.any():
         return None
-    return {"rows": int(known.sum())} | scores.judged(target, raw[known], truth[known], scores.USUAL[target.task])
+    usual = target_scores.USUAL[target.task]
+    return {"rows": int(known.sum())} | target_scores.judged(target, raw[known], truth[known], usual)
 
 
 def _say(
@@ -151,7 +152,8 @@ def _say(
     who = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
     screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {who}.")
     if found:
-        told = ", ".join(f"{scores.LABELS[name]} {scores.shown(name, found[name])}" for name in found if name != "rows")
+        labels, shown = target_scores.LABELS, target_scores.shown
+        told = ", ".join(f"{labels[name]} {shown(name, found[name])}" for name in found if name != "rows")
         screen.say(f"The table has the target: {told} on {found['rows']:,} rows.")
 
 

@@ -19,14 +19,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.columns import AS_ASKED, Kind, Task, alike, category_texts, digits_lost
+from pmlp_np.app.column_kinds import AS_ASKED, Kind, Task, alike, category_texts, digits_lost
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.dates import ISO, day_first_of, formats_of, parsed
 from pmlp_np.app.reading.numbers import affix_of
 from pmlp_np.app.reading.records import like_a_number
 from pmlp_np.app.tables import Table, as_texts, is_text, plain_text, quoted
 from pmlp_np.app.typed import typed
-from pmlp_np.errors import DataError, FileFormatError, compose, nearest, show
+from pmlp_np.base.errors import DataError, FileFormatError, compose, nearest, show
 
 _FORMAT, _VERSION = "pmlp_np table", 1
 _DAY = np.timedelta64(1, "D")

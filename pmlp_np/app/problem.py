@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pmlp_np.app import fairness, scores
+from pmlp_np.app import fairness, target_scores
 from pmlp_np.app import parts as parts_of_rows
-from pmlp_np.app.columns import Kind, Task, alike, first_row, joined_spellings, kinds_of, task_of
+from pmlp_np.app.column_kinds import Kind, Task, alike, first_row, joined_spellings, kinds_of, task_of
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import part
 from pmlp_np.app.preparation import Preparation, Target, note_kinds
-from pmlp_np.app.reading.options import Reading
+from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, compose, show
 
 # Weights below so much of their mean are none to float32.
 _LEAST_WEIGHT = 1e-37
@@ -381,13 +381,13 @@ def require_metric(problem: Problem, metric: str) -> None:
     classes = problem.task.classes
     there = np.bincount(problem.y[problem.counted("validation")], minlength=len(classes)) if classes else np.zeros(0)
     absent = [plain_text(classes[i]) for i in np.flatnonzero(there == 0)] if classes else []
-    if metric not in scores.OF_EVERY_CLASS or not absent:
+    if metric not in target_scores.OF_EVERY_CLASS or not absent:
         return
     source = problem.source
     named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
     n = len(problem.parts["validation"])
     expected, got = "validation rows of every class", f"{n:,} rows, and none of {named}"
-    other = f"rank by --metric {scores.USUAL['classification'][1]}."
+    other = f"rank by --metric {target_scores.USUAL['classification'][1]}."
     larger = _share_with_every_class(problem) if source.validation is None and source.part is None else None
     mend = f"Say --validation-share {larger:g}, or {other}" if larger else f"Add rows of it, or {other}"
     raise DataError(compose(f"--metric {metric}", expected, got, mend))

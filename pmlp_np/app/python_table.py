@@ -11,10 +11,10 @@ import pprint
 from typing import Any
 
 from pmlp_np.app.preparation import CYCLES, Category, Date, Number, Preparation
-from pmlp_np.app.reading.columns import NEEDED_AFFIXES, as_numbers
+from pmlp_np.app.reading.column_builders import NEEDED_AFFIXES, as_numbers
 from pmlp_np.app.reading.dates import ISO
 from pmlp_np.app.reading.numbers import PATTERNS
-from pmlp_np.export.to_python import InputTexts
+from pmlp_np.models.export.to_python import InputTexts
 
 _WIDTH = 110
 _DATE = '''# A date, and a time of day with its zone, as ISO 8601 has them.

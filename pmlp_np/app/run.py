@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
-from pmlp_np import interrupts
-from pmlp_np.app import folder, scores
+from pmlp_np.app import folder, target_scores
 from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, as_list, fitting
-from pmlp_np.app.machine import available_threads, version_of
+from pmlp_np.app.environment import available_threads, version_of
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import SHARE
 from pmlp_np.app.preparation import Target
 from pmlp_np.app.problem import Problem, require_metric
-from pmlp_np.errors import DataError, compose
+from pmlp_np.base import interrupts
+from pmlp_np.base.errors import DataError, compose
 
 # The best members whose mean is judged beside the best one.
 ENSEMBLE = 10
@@ -99,12 +99,12 @@ def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
 
 def metric_of(task: str, choices: Choices) -> str:
     """What ranks members. DataError for what does not suit the task."""
-    from pmlp_np.errors import unknown_name
+    from pmlp_np.base.errors import unknown_name
 
-    fitting_ones = scores.CHOICES[task]
+    fitting_ones = target_scores.CHOICES[task]
     if choices.metric is not None and choices.metric not in fitting_ones:
         raise DataError(unknown_name(f"--metric, for {task}", choices.metric, fitting_ones))
-    return choices.metric or scores.USUAL[task][0]
+    return choices.metric or target_scores.USUAL[task][0]
 
 
 def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
@@ -135,7 +135,7 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
     target = problem.preparation.target
     metric = metric_of(target.task, choices)
     epochs, patience = choices.epochs_and_patience()
-    usual = scores.USUAL[target.task]
+    usual = target_scores.USUAL[target.task]
     own = choices.metric in (None, "rmse", "accuracy")
     # The loss's own score, RMSE or accuracy, is measured in any case where it ranks.
     more = [name for name in dict.fromkeys((*usual, metric)) if not (own and name in ("rmse", "accuracy"))]
@@ -181,7 +181,7 @@ def _record(record: dict[str, Any], target: Any) -> dict[str, Any]:
     found |= {name: value for name, value in record.items() if name.startswith("validation_") and name not in found}
     del found["validation_score"]
     for name in [name for name in found if name.startswith("validation_")]:
-        found[name] = scores.in_own_units(name.removeprefix("validation_"), found[name], target)
+        found[name] = target_scores.in_own_units(name.removeprefix("validation_"), found[name], target)
     return found
 
 
@@ -209,7 +209,7 @@ def judge(
         X, own_y = problem.X[problem.parts[name]], problem.own_y[problem.parts[name]]
         weight_here = problem.weight_of(name)
         for who, members in (("best", ids), ("ensemble", mean_of)):
-            found[who][name] = scores.judged(target, raw_mean(pool, X, members), own_y, names, weight_here)
+            found[who][name] = target_scores.judged(target, raw_mean(pool, X, members), own_y, names, weight_here)
         # What one could say without looking: the training rows' mean, or their shares of classes.
         if target.classes:
             with np.errstate(divide="ignore"):
@@ -217,7 +217,7 @@ def judge(
                 line = np.log(counts / counts.sum())
         else:
             line = target.prepared(np.average(training, weights=weight))[None]
-        found["guess"][name] = scores.judged(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
+        found["guess"][name] = target_scores.judged(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
     return found
 
 

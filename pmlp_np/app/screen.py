@@ -21,9 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 import pmlp_np as pm
-from pmlp_np.app import scores
+from pmlp_np.app import target_scores
 from pmlp_np.app.folder import as_json
-from pmlp_np.console import Tolerant, is_terminal
+from pmlp_np.base.console import Tolerant, is_terminal
 
 # Columns of what is written to a pipe or a file, where nothing says how wide it may be.
 _PIPE_WIDTH = 120
@@ -129,8 +129,8 @@ def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
 
 def _heading(name: str) -> str:
     metric = name.removeprefix("validation_")
-    if metric in scores.LABELS and metric != name:
-        return scores.LABELS[metric]
+    if metric in target_scores.LABELS and metric != name:
+        return target_scores.LABELS[metric]
     return _HEADINGS.get(name, name.replace("_", " "))
 
 
@@ -138,8 +138,8 @@ def _cell(name: str, value: Any) -> str:
     metric = name.removeprefix("validation_")
     if value is None or (isinstance(value, float) and value != value):
         return "-"
-    if metric in scores.LABELS:
-        return scores.shown(metric, value)
+    if metric in target_scores.LABELS:
+        return target_scores.shown(metric, value)
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and name != "id" else str(value)
@@ -215,9 +215,9 @@ class Watching:
 
     def _words(self) -> list[str]:
         _, left = self._share_and_left()
-        best = scores.shown(self._metric, self._best)
+        best = target_scores.shown(self._metric, self._best)
         words = [f"epoch {self._epoch}/{self._epochs}", f"{self._in:,} of {self._n:,} members"]
-        words.append(f"best {scores.LABELS[self._metric]} {best}")
+        words.append(f"best {target_scores.LABELS[self._metric]} {best}")
         if left is not None:
             seconds = math.ceil(left)
             words.append(f"<{seconds // 60}:{seconds % 60:02d} left")

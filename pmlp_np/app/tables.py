@@ -21,14 +21,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pmlp_np.app.reading.columns import whole_numbers
+from pmlp_np.app.reading.column_builders import whole_numbers
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.csv_table import Found, read_csv
 from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted, wrapped
-from pmlp_np.app.reading.options import USUAL_MISSING, Reading
 from pmlp_np.app.reading.parquet import read_parquet
-from pmlp_np.errors import DataError, compose, nearest, readable_bytes, require_memory, show
+from pmlp_np.app.reading.reading_options import USUAL_MISSING, Reading
+from pmlp_np.base.errors import DataError, compose, nearest, readable_bytes, require_memory, show
 
 # Memory that a fit takes for each byte of a packed table: cells as read, as numbers, and as members read them. Measured
 # on tables of numbers and of texts, rounded up. What is not packed is measured by its first lines.

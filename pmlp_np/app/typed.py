@@ -8,7 +8,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pmlp_np.errors import show
+from pmlp_np.base.errors import show
 
 T = TypeVar("T")
 _hints = cache(get_type_hints)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pmlp_np import interrupts
-from pmlp_np.backends.base import Backend, Plan
-from pmlp_np.errors import DataError, compose, show, unknown_name
+from pmlp_np.backends.contract import Backend
+from pmlp_np.base import interrupts
+from pmlp_np.base.errors import DataError, compose, show, unknown_name
+from pmlp_np.state.plan import Plan
 
 # Name -> what "auto" and users may choose. "auto" is the fastest that is there.
 BACKENDS = ("numba", "reference", "auto")
@@ -25,7 +26,7 @@ def check(name: Any, device: Any) -> str:
 def create(name: str, device: str, plan: Plan) -> Backend:
     """A backend that holds the members of a plan, not yet initialized."""
     if name == "reference":
-        from pmlp_np.backends.reference import ReferenceBackend
+        from pmlp_np.backends.reference.backend import ReferenceBackend
 
         return ReferenceBackend(plan, device)
     # Half an import would leave a Numba in sys.modules that fails from then on.

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.data.labels import at_cell, columns_of
-from pmlp_np.errors import DataError, compose, show
 
 # Cells that hold nothing to be looked into.
 _SCALARS = frozenset({float, int, bool, complex, str, bytes, type(None), np.float64, np.float32, np.int64, np.bool_})

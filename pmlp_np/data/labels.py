@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.checks import is_whole
-from pmlp_np.errors import DataError, compose, nearest, show
+from pmlp_np.base.checks import is_whole
+from pmlp_np.base.errors import DataError, compose, nearest, show
 
 Names = tuple[str | int, ...]
 # More characters of column numbers than this make no hint.

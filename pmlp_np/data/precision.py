@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base.errors import DataError, compose
 from pmlp_np.data.labels import Names, column_code, column_text
-from pmlp_np.errors import DataError, compose
 
 # Rounding of more than this share of a column's spread is refused.
 _MOST_ROUNDING = 1e-3

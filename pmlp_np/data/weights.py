@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np import checks
-from pmlp_np.backends.base import Rows
+from pmlp_np.base import checks
+from pmlp_np.base.errors import DataError, compose, require_memory, show
 from pmlp_np.data.containers import as_numbers, require_plain
-from pmlp_np.errors import DataError, compose, require_memory, show
+from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.losses import Loss
 
 # What weighted means of an evaluation are computed in, whatever the pool's dtype is.
@@ -87,7 +87,7 @@ def _scaled(lines: np.ndarray) -> np.ndarray:
 
 
 def put_weights(
-    rows: Rows, weights: Weights, ids: np.ndarray, members: np.ndarray, dtype: np.dtype, source: str = ""
+    rows: Dataset, weights: Weights, ids: np.ndarray, members: np.ndarray, dtype: np.dtype, source: str = ""
 ) -> None:
     """Put weights into `rows`, with their means over the rows of these members (places in `ids`). source: which rows
     these are, for errors, if not those that members train on.
@@ -134,7 +134,7 @@ def _mean(weights: Weights, line: int, rows: np.ndarray | None, name: str, dtype
 
 
 def times_class_weights(
-    weights: Weights | None, class_weight: Any, rows: Rows, ids: np.ndarray, loss: Loss, n_outputs: int
+    weights: Weights | None, class_weight: Any, rows: Dataset, ids: np.ndarray, loss: Loss, n_outputs: int
 ) -> Weights:
     """Weights (None: all 1) times those of the rows' classes.
 

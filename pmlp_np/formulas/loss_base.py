@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pmlp_np.errors import DataError, UndefinedLabelError, compose, listed, show
+from pmlp_np.base.errors import DataError, UndefinedLabelError, compose, listed, show
 from pmlp_np.formulas import vocabulary as v
 from pmlp_np.formulas.options import Range
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose, show, unknown_name
+from pmlp_np.base.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas import vocabulary as v
 from pmlp_np.formulas.loss_base import ByOutput, number, numbers, parameters
 from pmlp_np.formulas.loss_base import Loss as Loss

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose
+from pmlp_np.base.errors import DataError, compose
 from pmlp_np.formulas.loss_base import Loss
 from pmlp_np.formulas.losses import GaussianNLL, Quantile
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose, show, unknown_name
+from pmlp_np.base.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas import vocabulary as v
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS, Activation
 from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES, Loss

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.arrays import namespace
+from pmlp_np.base.arrays import namespace
 
 # exp(x²) erfc(x) on x >= 0 as t (c0 + c1 t + ...), t = K / (K + x): Chebyshev interpolation at 40 digits.
 # Relative error below 6e-8 (float32, x <= 9.5) and 2e-16 (float64, x <= 27.5): beyond, exp(-x²) is zero.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose, show, unknown_name
+from pmlp_np.base.errors import DataError, compose, show, unknown_name
 from pmlp_np.plots.looks import (
     GRAY,
     Look,
@@ -20,12 +20,12 @@ from pmlp_np.plots.looks import (
     set_scale,
     wrapped,
 )
-from pmlp_np.plots.members import Column, Members, capital, counted, loss_words, words
+from pmlp_np.plots.member_table import Column, Members, capital, counted, loss_words, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pmlp_np.pool import Pool
+    from pmlp_np.pool.pool import Pool
 
 _MOST_GROUPS = 10
 # With more groups than this, training curves beside validation curves would be a tangle; one can ask for them.

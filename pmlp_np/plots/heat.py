@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.base.errors import DataError, compose, unknown_name
 from pmlp_np.plots.looks import (
     INK,
     PALE,
@@ -22,12 +22,12 @@ from pmlp_np.plots.looks import (
     share_of_odds,
     short,
 )
-from pmlp_np.plots.members import Column, Members, Score, brief, capital, counted, number
+from pmlp_np.plots.member_table import Column, Members, Score, brief, capital, counted, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pmlp_np.pool import Pool
+    from pmlp_np.pool.pool import Pool
 
 _REDUCES = ("median", "best")
 _MOST_NAMES = 30

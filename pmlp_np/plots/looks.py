@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pmlp_np.errors import compose
-from pmlp_np.plots.members import Column, Score, number
+from pmlp_np.base.errors import compose
+from pmlp_np.plots.member_table import Column, Score, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

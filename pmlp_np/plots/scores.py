@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, unknown_name
+from pmlp_np.base.errors import DataError, unknown_name
 from pmlp_np.plots.looks import (
     GRAY,
     INK,
@@ -23,12 +23,12 @@ from pmlp_np.plots.looks import (
     size_scale,
     tick_sizes,
 )
-from pmlp_np.plots.members import Column, Members, Score, capital, counted
+from pmlp_np.plots.member_table import Column, Members, Score, capital, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pmlp_np.pool import Pool
+    from pmlp_np.pool.pool import Pool
 
 _SIZES = ("parameters", "width")
 _MOST_COLORS = 18

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pmlp_np.errors import SpecError, compose, nearest, show, unknown_name
+from pmlp_np.base.errors import SpecError, compose, nearest, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZER_ALIASES, INITIALIZERS
 from pmlp_np.formulas.optimizers import (
@@ -25,7 +25,7 @@ from pmlp_np.formulas.optimizers import (
     hyperparameter_range,
 )
 from pmlp_np.formulas.options import OPTIONS, Option, Range, default_row
-from pmlp_np.specs.columns import MAX_WIDTH, gather, inside, is_switch
+from pmlp_np.specs.storage import MAX_WIDTH, gather, inside, is_switch
 
 MAX_SEED = 2**64 - 1
 MAX_BATCH_SIZE = 2**63 - 1

@@ -14,16 +14,16 @@ from typing import Any, overload
 
 import numpy as np
 
-from pmlp_np.copying import own
-from pmlp_np.errors import SpecError, compose, show, unknown_name
+from pmlp_np.base.copying import own
+from pmlp_np.base.errors import SpecError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, RULES, Optimizer, rule_name
 from pmlp_np.formulas.options import OPTIONS, default_row
-from pmlp_np.specs import columns as spec_columns
 from pmlp_np.specs import fields as spec_fields
-from pmlp_np.specs.columns import COLUMNS, PER_LAYER, gather
+from pmlp_np.specs import storage as spec_columns
 from pmlp_np.specs.fields import FIELDS, Choices
+from pmlp_np.specs.storage import COLUMNS, PER_LAYER, gather
 
 # A sum of more would not be counted right in 64 bits.
 _MOST_PARAMETERS = 2.0**60

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.errors import SpecError, compose, require_memory, show
+from pmlp_np.base.errors import SpecError, compose, require_memory, show
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS
 from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.formulas.vocabulary import polynomial

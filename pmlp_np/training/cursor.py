@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.backends.base import READY, Progress
-from pmlp_np.data.keys import DataKeys
+from pmlp_np.state.progress import READY, Progress
+from pmlp_np.training.data_keys import DataKeys
 
 
 def _under_way(progress: Progress, asked: np.ndarray) -> np.ndarray:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmlp_np.backends.base import Plan, Rows
+from pmlp_np.base.errors import DataError, compose, require_memory, show
 from pmlp_np.data import precision
+from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.index_sets import sets_of
+from pmlp_np.data.inputs import Check, as_features, as_target_sets, as_targets, feature_sets
 from pmlp_np.data.labels import names_of, require_same_rows, require_same_rows_of_each
-from pmlp_np.data.sets import sets_of
-from pmlp_np.data.tables import Check, as_features, as_target_sets, as_targets, feature_sets
 from pmlp_np.data.weights import (
     EVALUATED,
     Weights,
@@ -21,10 +22,10 @@ from pmlp_np.data.weights import (
     put_weights,
     times_class_weights,
 )
-from pmlp_np.errors import DataError, compose, require_memory, show
-from pmlp_np.training.epochs import Settings
+from pmlp_np.state.plan import Plan
 from pmlp_np.training.measuring import require_measurable
 from pmlp_np.training.monitoring import Watch
+from pmlp_np.training.settings import Settings
 
 
 class OwnData(NamedTuple):
@@ -62,7 +63,7 @@ def rows_of(
     sample_weight: Any = None,
     names: tuple[str, str, str] = _NAMES,
     asked: _Checks = _NO_CHECKS,
-) -> tuple[Rows, Weights | None]:
+) -> tuple[Dataset, Weights | None]:
     """X and y, the same for the members `ids`, as a backend takes them, and the weights of rows, which are yet to be
     put into them; errors call them by these names."""
     x, weights = _features(plan, ids, X, sample_weight, names, asked)
@@ -70,7 +71,7 @@ def rows_of(
     kind = plan.n_outputs, plan.loss, plan.dtype
     lines = as_targets(harmless(y, without), len(x), *kind, names[1], asked.targets)
     require_same_rows(X, y, names[:2])
-    return Rows(feature_sets(x, plan.features), lines, len(lines)), weights
+    return Dataset(feature_sets(x, plan.features), lines, len(lines)), weights
 
 
 def fit_data(
@@ -82,7 +83,7 @@ def fit_data(
     own: OwnData,
     settings: Settings,
     first: bool = True,
-) -> tuple[Rows, Rows | None]:
+) -> tuple[Dataset, Dataset | None]:
     """Training and, where there is any, validation data of a fit of the members `ids` with these settings.
 
     first: whether this is all data that the members have seen. Only then do its columns show how far their values lie
@@ -97,7 +98,7 @@ def fit_data(
             raise DataError(compose("validation_rows", "None where validation_data is given", "both"))
         found = sets_of(own.validation_rows, ids, data.n, "validation_rows", "row")
         require_same_rows_of_each(X, own.validation_rows, "validation_rows")
-        validation = Rows(data.x, data.y, data.n_targets, found, data.targets)
+        validation = Dataset(data.x, data.y, data.n_targets, found, data.targets)
         if weights is not None:
             put_weights(validation, weights, ids, everyone, EVALUATED, " in validation_rows")
     elif validation_data is not None:
@@ -134,7 +135,7 @@ def watch_of(plan: Plan, settings: Settings) -> Watch:
 
 def _training_rows(
     plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, first: bool
-) -> tuple[Rows, Weights | None]:
+) -> tuple[Dataset, Weights | None]:
     """What members train on: all the same, or what `own` says; and the weights of rows without those of classes."""
 
     def require_features(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
@@ -158,7 +159,7 @@ def _training_rows(
 
 def _rows_of_each(
     plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, asked: _Checks
-) -> tuple[Rows, Weights | None]:
+) -> tuple[Dataset, Weights | None]:
     """As `rows_of`, with targets of each member."""
     x, weights = _features(plan, ids, X, own.sample_weight, _NAMES, asked)
     if y is not None:
@@ -168,7 +169,7 @@ def _rows_of_each(
     kind = plan.n_outputs, plan.loss, plan.dtype
     lines = as_target_sets(harmless(own.targets, each), ids, len(x), *kind, asked.targets)
     require_same_rows_of_each(X, own.targets, "targets")
-    return Rows(feature_sets(x, plan.features), lines, len(lines) // len(ids), None, np.arange(len(ids))), weights
+    return Dataset(feature_sets(x, plan.features), lines, len(lines) // len(ids), None, np.arange(len(ids))), weights
 
 
 def _features(

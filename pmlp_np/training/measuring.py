@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pmlp_np.backends.base import Backend, Control, Plan, Rows
-from pmlp_np.errors import require_memory
+from pmlp_np.backends.contract import Backend, Control
+from pmlp_np.base.errors import require_memory
+from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.losses import Loss
+from pmlp_np.state.plan import Plan
 from pmlp_np.training.metrics import (
     JUDGING,
     METRICS,
@@ -27,7 +29,7 @@ def require_measurable(
     names: Iterable[str],
     plan: Plan,
     members: np.ndarray,
-    data: Rows,
+    data: Dataset,
     argument: str,
     source: str,
     ids: np.ndarray,
@@ -68,7 +70,7 @@ def measured(
     loss: Loss,
     backend: Backend,
     members: np.ndarray,
-    data: Rows,
+    data: Dataset,
     weights: str,
     control: Control,
     means: tuple[np.ndarray, np.ndarray],
@@ -102,7 +104,7 @@ def _raw_outputs(
     backend: Backend,
     members: np.ndarray,
     places: np.ndarray,
-    data: Rows,
+    data: Dataset,
     rows: np.ndarray | None,
     weights: str,
     control: Control,
@@ -120,7 +122,7 @@ def _raw_outputs(
         yield part, raw
 
 
-def _row_sets(data: Rows) -> np.ndarray | None:
+def _row_sets(data: Dataset) -> np.ndarray | None:
     return None if data.rows is None else data.rows.of
 
 
@@ -135,7 +137,7 @@ def _alike(members: np.ndarray, *sets: np.ndarray | None) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1)
 
 
-def _counted(data: Rows, member: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _counted(data: Dataset, member: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The rows of a member that count (None: all), and their weights, of mean 1 over all its rows (None: all 1)."""
     rows = None if data.rows is None else data.rows.arrays[data.rows.of[member]]
     if data.weights is None or data.weight_mean is None:
@@ -148,7 +150,7 @@ def _counted(data: Rows, member: int) -> tuple[np.ndarray | None, np.ndarray | N
     return np.flatnonzero(counts) if rows is None else rows[counts], weight[counts]
 
 
-def _targets_of(data: Rows, member: int, rows: np.ndarray | None) -> np.ndarray:
+def _targets_of(data: Dataset, member: int, rows: np.ndarray | None) -> np.ndarray:
     """A member's targets (n_targets, rows) in these rows (None: all)."""
     assert data.y is not None
     first = 0 if data.targets is None else int(data.targets[member]) * data.n_targets

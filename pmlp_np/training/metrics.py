@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.errors import DataError, compose, unknown_name
+from pmlp_np.base.errors import DataError, compose, unknown_name
 from pmlp_np.formulas.losses import LOSSES, Loss
 
 # Raw outputs of this many bytes are judged at a time, or one member's. With all that is made of them they take up to 24

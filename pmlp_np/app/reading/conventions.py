@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pmlp_np.app.reading.numbers import NO_AFFIX, Affix, Evidence
-from pmlp_np.app.reading.options import THOUSANDS, MissingWords, Reading
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.app.reading.reading_options import THOUSANDS, MissingWords, Reading
+from pmlp_np.base.errors import DataError, compose, show
 
 _CALLED = {".": "points", ",": "commas", "'": "apostrophes", " ": "blanks"}
 _OTHER = {".": ",", ",": "."}

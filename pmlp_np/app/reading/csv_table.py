@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.app.reading.columns import Column
+from pmlp_np.app.reading.column_builders import Column
 from pmlp_np.app.reading.conventions import Conventions, decided
-from pmlp_np.app.reading.layout import Layout, check_names, layout_of
+from pmlp_np.app.reading.csv_layout import Layout, check_names, layout_of
 from pmlp_np.app.reading.lines import Source, encoding_of, head_of, lines_of
-from pmlp_np.app.reading.options import MissingWords, Reading
+from pmlp_np.app.reading.reading_options import MissingWords, Reading
 from pmlp_np.app.reading.records import like_a_number, records
-from pmlp_np.errors import DataError, compose, readable_bytes, require_memory, show
+from pmlp_np.base.errors import DataError, compose, readable_bytes, require_memory, show
 
 _HEAD_BYTES = 1 << 17
 _CHUNK_CELLS, _CHUNK_ROWS = 1 << 19, 1 << 15

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pmlp_np.errors import DataError, compose, readable_bytes
+from pmlp_np.base.errors import DataError, compose, readable_bytes
 
 _BLOCK_BYTES = 1 << 20
 # A line of more characters is none: the file has no lines, or other ends of them.

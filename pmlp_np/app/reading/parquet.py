@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.app.reading.columns import Column
+from pmlp_np.app.reading.column_builders import Column
 from pmlp_np.app.reading.conventions import Conventions, decided, with_missing
+from pmlp_np.app.reading.csv_layout import check_names
 from pmlp_np.app.reading.csv_table import MOST_LABELS, Found
-from pmlp_np.app.reading.layout import check_names
-from pmlp_np.app.reading.options import USUAL_MISSING, MissingWords, Reading
-from pmlp_np.errors import DataError, compose
+from pmlp_np.app.reading.reading_options import USUAL_MISSING, MissingWords, Reading
+from pmlp_np.base.errors import DataError, compose
 
 
 def read_parquet(

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pmlp_np.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, compose, show
 
 _LONGEST_CELL = 1 << 24
 # A cell that looks like a number to a glance, whatever marks it has.

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.arrays import allocate
-from pmlp_np.backends.base import MEMBER_ORDER, READY, Control, Plan, Progress, Rows
-from pmlp_np.backends.layout import PoolLayout, block_parts, spread
+from pmlp_np.backends.contract import MEMBER_ORDER, Control
 from pmlp_np.backends.numba import driver, threads, views
 from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled, pass_address
 from pmlp_np.backends.numba.job import (
@@ -27,16 +25,21 @@ from pmlp_np.backends.numba.job import (
     scratch_bytes,
 )
 from pmlp_np.backends.numba.passes.layers import layer_pass
-from pmlp_np.backends.numba.passes.losses import loss_pass
+from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.backends.numba.question import Question
 from pmlp_np.backends.numba.simd import KINDS
-from pmlp_np.backends.step_inputs import StepInputs
-from pmlp_np.copying import attributes, versioned
-from pmlp_np.errors import require_memory
+from pmlp_np.base.arrays import allocate
+from pmlp_np.base.copying import attributes, versioned
+from pmlp_np.base.errors import require_memory
+from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
+from pmlp_np.state.layout import PoolLayout, block_parts, spread
+from pmlp_np.state.plan import Plan
+from pmlp_np.state.progress import READY, Progress
+from pmlp_np.state.step_inputs import StepInputs
 
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helpers would still be waking up.
 # One member keeps no more than one thread busy, so that it is worth it up to what a user does not notice: some
@@ -147,7 +150,7 @@ class NumbaBackend:
         self,
         members: np.ndarray,
         progress: Progress,
-        data: Rows,
+        data: Dataset,
         batch_size: np.ndarray,
         shuffle: int,
         loss: np.ndarray,
@@ -163,7 +166,7 @@ class NumbaBackend:
             self._execute(TRAIN, part, control, seen, **fields)
 
     def evaluate(
-        self, members: np.ndarray, data: Rows, weights: str, control: Control
+        self, members: np.ndarray, data: Dataset, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
         loss, score = np.full(self.plan.n_members, np.nan), np.full(self.plan.n_members, np.nan)
         seen = views.as_they_lie(self.plan, data, members)
@@ -174,7 +177,7 @@ class NumbaBackend:
         self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control
     ) -> None:
         if len(x) > 1:
-            seen = views.as_they_lie(self.plan, Rows(x), members)
+            seen = views.as_they_lie(self.plan, Dataset(x), members)
             self._execute(FORWARD, members, control, seen, weights, out=out)
             return
         buffer = self._weights(weights)
@@ -182,7 +185,7 @@ class NumbaBackend:
         if question is None or not question.serves(members, buffer):
             self._question = question = Question(self, members, buffer)
         if question.parameters * len(x[0]) >= _SMALL_WORK or not question.answer(x[0], out):
-            seen = views.as_they_lie(self.plan, Rows(x), members)
+            seen = views.as_they_lie(self.plan, Dataset(x), members)
             self._execute(FORWARD, members, control, seen, weights, out=out)
 
     def keep_best(self, members: np.ndarray) -> None:

@@ -31,8 +31,8 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from pmlp_np import interrupts
-from pmlp_np.console import say
+from pmlp_np.base import interrupts
+from pmlp_np.base.console import say
 
 _PACKAGE = Path(__file__).parents[2]
 # Folders whose sources no kernel depends on.

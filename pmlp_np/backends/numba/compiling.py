@@ -21,11 +21,11 @@ from numba.core import cgutils
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
-from pmlp_np import interrupts
 from pmlp_np.backends.numba.code_cache import CodeCache, cache_folder, can_write
 from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES, argument_names
 from pmlp_np.backends.numba.simd import I64, KINDS, POINTER, Emitter
-from pmlp_np.console import say
+from pmlp_np.base import interrupts
+from pmlp_np.base.console import say
 
 # Denormals-are-zero and flush-to-zero of x86's MXCSR: an optimizer's slots decay into denormals, which are slow.
 _FLUSH_BITS = 0x8040

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.backends.base import DIVERGED, MEMBER_ORDER
+from pmlp_np.backends.contract import MEMBER_ORDER
 from pmlp_np.backends.numba.compiling import (
     FLUSH_DENORMALS,
     call,
@@ -24,7 +24,6 @@ from pmlp_np.backends.numba.compiling import (
     set_float_mode,
     set_item,
 )
-from pmlp_np.backends.numba.drawing import initialize, shuffle
 from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN, VECTOR_BYTES
 from pmlp_np.backends.numba.minibatch import (
     block_of,
@@ -37,6 +36,8 @@ from pmlp_np.backends.numba.minibatch import (
     source_of,
 )
 from pmlp_np.backends.numba.program import EVALUATED_WEIGHTS_AT, PATCHED_AT, Team, write_program
+from pmlp_np.backends.numba.random_draws import initialize, shuffle
+from pmlp_np.state.progress import DIVERGED
 
 # As much of a member's parameters is fetched ahead: the processor itself goes on with what follows.
 _FETCH_BYTES = 16 * 1024

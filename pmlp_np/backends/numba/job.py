@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmlp_np.arrays import address
 from pmlp_np.backends.numba.compiling import call, item, kernel
 from pmlp_np.backends.numba.passes.rules import scalar_names
+from pmlp_np.base.arrays import address
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
 INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)

@@ -13,11 +13,11 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from pmlp_np.arrays import allocate
 from pmlp_np.backends.numba import compiling
 from pmlp_np.backends.numba.code_cache import cache_folder
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
+from pmlp_np.base.arrays import allocate
 
 # Independent sums, so that a multiply-add never waits for the one before: as many as the registers hold (32 of a
 # whole vector each under AVX-512, 16 of half a vector each under AVX2).

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.arrays import address
 from pmlp_np.backends.numba import driver
 from pmlp_np.backends.numba.job import DONE_STRIDE, FORWARD, VIEW_WORDS, JobBuilder, place_of
+from pmlp_np.base.arrays import address
 
 _OUT = place_of("out")
 

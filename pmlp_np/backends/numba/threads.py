@@ -15,9 +15,9 @@ import numba
 import numpy as np
 from numba import types
 
-from pmlp_np import interrupts
-from pmlp_np.backends.base import Control
+from pmlp_np.backends.contract import Control
 from pmlp_np.backends.numba import driver
+from pmlp_np.base import interrupts
 
 _POLL_SECONDS = 0.05
 # Training that others wait for hands over the helpers after so long, and goes on when its turn has come again.

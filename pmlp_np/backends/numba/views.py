@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.arrays import address
-from pmlp_np.backends.base import MEMBER_ORDER, SHARED_ORDER, Plan, Progress, Rows
-from pmlp_np.backends.numba.drawing import shuffle as shuffle_rows
+from pmlp_np.backends.contract import MEMBER_ORDER, SHARED_ORDER
 from pmlp_np.backends.numba.job import VIEW_WORDS
+from pmlp_np.backends.numba.random_draws import shuffle as shuffle_rows
+from pmlp_np.base.arrays import address
+from pmlp_np.data.dataset import Dataset
+from pmlp_np.state.plan import Plan
+from pmlp_np.state.progress import Progress
 
 # A reordered copy is made up to this size; larger tables are read through the order.
 _REORDER_BYTES = 1 << 30
@@ -35,7 +38,7 @@ class Seen:
     The arrays whose addresses stand in `views` are kept alive by `held`.
     """
 
-    data: Rows
+    data: Dataset
     views: np.ndarray
     view_of: np.ndarray | None
     y: np.ndarray | None
@@ -92,20 +95,20 @@ class _Table:
         self.rows.append(row + [0] * (VIEW_WORDS - len(row)))
         self.held += [x, order, rows]
 
-    def seen(self, data: Rows, view_of: np.ndarray | None, y: Any = None, weights: Any = None) -> Seen:
+    def seen(self, data: Dataset, view_of: np.ndarray | None, y: Any = None, weights: Any = None) -> Seen:
         views = np.array(self.rows, np.int64)
         return Seen(data, views, view_of, data.y if y is None else y,
                     data.weights if weights is None else weights, self.held)  # fmt: skip
 
 
-def _set_columns(plan: Plan, data: Rows, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _set_columns(plan: Plan, data: Dataset, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The feature set and the row set of each of these members."""
     none = np.zeros(len(members), np.int64)
     features = none if plan.features is None else plan.features.of[members]
     return features, none if data.rows is None else data.rows.of[members]
 
 
-def as_they_lie(plan: Plan, data: Rows, members: np.ndarray) -> Seen:
+def as_they_lie(plan: Plan, data: Dataset, members: np.ndarray) -> Seen:
     """What members see, unshuffled: for evaluation and forward passes."""
     features, rows = _set_columns(plan, data, members)
     first, group = groups_of([features, rows])
@@ -126,7 +129,7 @@ def _spread(plan: Plan, members: np.ndarray, group: np.ndarray) -> np.ndarray | 
 
 
 def of_an_epoch(
-    plan: Plan, data: Rows, members: np.ndarray, progress: Progress, shuffle: int, n_threads: int
+    plan: Plan, data: Dataset, members: np.ndarray, progress: Progress, shuffle: int, n_threads: int
 ) -> Iterator[tuple[np.ndarray, Seen]]:
     """Members, and what they see in their current epoch, piece by piece."""
     features, rows = _set_columns(plan, data, members)

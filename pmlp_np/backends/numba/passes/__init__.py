@@ -4,9 +4,9 @@ from pmlp_np.backends.numba.passes import (  # noqa: F401
     distributions,
     feature_scales,
     layers,
-    losses,
+    loss_passes,
     matrices,
-    regularizers,
+    regularizer_passes,
     rows,
     rules,
 )

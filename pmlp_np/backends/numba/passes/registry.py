@@ -22,7 +22,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from pmlp_np.backends.numba.simd import I64, KINDS, Emitter
-from pmlp_np.errors import DataError, compose
+from pmlp_np.base.errors import DataError, compose
 
 
 class Cover(NamedTuple):

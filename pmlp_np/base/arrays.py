@@ -1,0 +1,84 @@
+"""The array layer: which namespace (NumPy or CuPy) an array belongs to, moving between them, and aligned allocation."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.errors import DataError, compose
+
+ALIGNMENT = 64
+
+
+def namespace(*values: Any) -> Any:
+    """The module (numpy or cupy) whose arrays these are; plain numbers count as NumPy's."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and any(isinstance(value, cupy.ndarray) for value in values):
+        return cupy
+    return np
+
+
+def device_namespace(device: str) -> Any:
+    """The module whose arrays lie on a device: numpy for "cpu", cupy for "gpu". DataError where there is no GPU to
+    use."""
+    if device == "cpu":
+        return np
+    try:
+        import cupy
+    except ImportError:
+        mend = "Install the package that fits your CUDA version (cupy-cuda12x or cupy-cuda13x), or take device='cpu'."
+        raise DataError(compose("device", "an installed CuPy for 'gpu'", "none", mend)) from None
+    if not cupy.cuda.is_available():
+        raise DataError(compose("device", "a GPU that CuPy can use", "none", "Check nvidia-smi, or take device='cpu'."))
+    return cupy
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """The array in main memory."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def address(array: np.ndarray) -> int:
+    """Where a NumPy array's first element lies. The usual `array.ctypes.data` takes three times as long."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only, in pieces, or empty
+        return int(array.__array_interface__["data"][0])
+
+
+def allocate(n: int, dtype: np.dtype) -> np.ndarray:
+    """n uninitialized elements, aligned to a cache line; all memory that kernels write comes from here."""
+    dtype = np.dtype(dtype)
+    spare = ALIGNMENT // dtype.itemsize
+    block = np.empty(n + spare, dtype)
+    start = (-block.ctypes.data % ALIGNMENT) // dtype.itemsize
+    return block[start : start + n]
+
+
+def segment_sum(values: Any, starts: Any) -> Any:
+    """Sums over neighboring columns: (rows, columns) -> (rows, segments), in values' dtype.
+
+    Segment i is the columns starts[i] ... starts[i + 1] - 1, the last one goes to the end; none is empty. A NaN stays
+    in its segment.
+    """
+    xp = namespace(values)
+    if xp is np:
+        return np.add.reduceat(values, starts, axis=1)
+    # CuPy's own add.reduceat subtracts running sums, so that a NaN would reach all segments behind it.
+    n_rows, n_columns = values.shape
+    stops = xp.append(starts[1:], n_columns)
+    return _segment_sum_kernel(xp)(values, xp.arange(n_rows).reshape(-1, 1) * n_columns, starts, stops)
+
+
+@cache
+def _segment_sum_kernel(cupy: Any) -> Any:
+    return cupy.ElementwiseKernel(
+        "raw T values, int64 row, int64 start, int64 stop",
+        "T total",
+        "total = 0; for (long long i = start; i < stop; ++i) total += values[row + i];",
+        "pmlp_np_segment_sum",
+    )

@@ -1,0 +1,83 @@
+"""What all exports need: the networks of a model, checked names, and packages that may be missing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.formulas.reading import Reading
+from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.models.mlp import MLP, require_finite
+
+_UNUSABLE = "Export another member."
+_TO_INSTALL = {"torch": "pip install torch"}
+
+
+def needed(package: str) -> ModuleType:
+    """The imported package. ImportError, which says how to install it, where it is missing."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        install = _TO_INSTALL.get(package, "pip install 'pmlp_np[export]'")
+        raise ImportError(compose(f"package {package}", "one that is installed", "none", f"Run: {install}")) from error
+
+
+def members_of(model: MLP | Ensemble) -> list[tuple[float, MLP]]:
+    """(weight, network) of all networks whose mean the model is. DataError where one has weights that are not finite:
+    other systems make labels of NaN."""
+    members = model.members() if isinstance(model, Ensemble) else [(1.0, model)]
+    for i, (_, mlp) in enumerate(members):
+        require_finite(f"network {i}" if isinstance(model, Ensemble) else "the network", mlp, _UNUSABLE)
+    return members
+
+
+def checked_input_names(names: Any, n_features: int) -> list[str] | None:
+    """Names of the columns as a list, or None. DataError unless there is a string for each, no two the same."""
+    if names is None:
+        return None
+    found = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else None
+    if found is None or len(found) != n_features:
+        got = show(names) if found is None else f"{len(found)}"
+        raise DataError(compose("input_names", f"a name for each of {n_features} columns", got))
+    for i, name in enumerate(found):
+        if not isinstance(name, str):
+            raise DataError(compose(f"input_names[{i}]", "a string", show(name)))
+        if name in found[:i]:
+            raise DataError(compose(f"input_names[{i}]", "a name that no other column has", show(name)))
+    return [str(name) for name in found]
+
+
+def input_names_of(model: MLP | Ensemble, names: Any) -> list[str] | None:
+    """The names given for the columns, else those that the model has of the frame that it was trained on, else None."""
+    return checked_input_names(model.feature_names_in_ if names is None else names, model.n_features)
+
+
+def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] | list[int] | None:
+    """What labels are called, all strings or all whole numbers, or None. DataError where they don't fit the model."""
+    if names is None:
+        return None
+    if not reading.has_probabilities:
+        raise DataError(compose("class_names", "None for a model that predicts values", show(names)))
+    if reading.link == "sigmoid" and n_raw > 1:
+        mend = "Each output is a label by itself, 0 or 1."
+        raise DataError(compose("class_names", f"None for a model of {n_raw} labels at once", show(names), mend))
+    n = 2 if reading.link == "sigmoid" else n_raw
+    iterable = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
+    found = [name.item() if isinstance(name, np.generic) else name for name in names] if iterable else None
+    if found is None or len(found) != n:
+        got = show(names) if found is None else f"{len(found)}"
+        raise DataError(compose("class_names", f"a name for each of {n} classes", got))
+    kind = str if isinstance(found[0], str) else int
+    for i, name in enumerate(found):
+        if not isinstance(name, kind) or isinstance(name, bool):
+            raise DataError(compose(f"class_names[{i}]", "all strings, or all whole numbers", show(name)))
+        if name in found[:i]:
+            raise DataError(compose(f"class_names[{i}]", "a name that no other class has", show(name)))
+    return found

@@ -1,0 +1,324 @@
+"""Networks as one C99 header that needs <math.h> alone: constants, buffers of fixed size, no allocation.
+
+Sums run from the bias over inputs in their order. A compiler may fuse or reorder nothing else, so that what `predict`
+of the library says is met up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from pmlp_np.base.errors import DataError, compose, readable_bytes, show
+from pmlp_np.base.persistence import whole_file
+from pmlp_np.formulas.reading import Reading, reading_of
+from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.models.export.c_formulas import function_texts, is_identifier, literal, math_function, number_type
+from pmlp_np.models.export.common import checked_class_names, input_names_of, members_of
+from pmlp_np.models.mlp import MLP
+
+_WIDTH = 110
+
+
+def to_c(
+    model: MLP | Ensemble,
+    path: str | os.PathLike[str] | None = None,
+    input_names: Any = None,
+    class_names: Any = None,
+    prefix: Any = None,
+) -> str:
+    """The header's text; arguments and errors are those of `MLP.to_c`."""
+    reading = reading_of(model._loss)
+    names = input_names_of(model, input_names)
+    classes = checked_class_names(class_names, reading, model.n_raw_outputs)
+    writer = _Writer(model, reading, _prefix(prefix, path))
+    formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
+    if reading.link == "sigmoid":
+        formulas.append("sigmoid")
+    networks, predicting = writer.networks(), writer.predictions()
+    sections = [
+        writer.head([*networks, *predicting]),
+        *writer.constants(names, classes),
+        *function_texts(formulas, writer.prefix, model.dtype),
+        *networks,
+        *predicting,
+        f"#endif /* {writer.macro}_H */",
+    ]
+    text = "\n\n".join(section.strip("\n") for section in sections) + "\n"
+    if path is not None:
+        with whole_file(path) as file:
+            file.write(text.encode())
+    return text
+
+
+def _prefix(given: Any, path: str | os.PathLike[str] | None) -> str:
+    """What all names begin with: what is given, or the file's name where it is an identifier of C."""
+    if given is None:
+        stem = "" if path is None else Path(path).stem
+        return stem if is_identifier(stem) else "model"
+    if not isinstance(given, str) or not is_identifier(given):
+        expected = "ASCII letters, digits and underscores, a letter first"
+        raise DataError(compose("prefix", expected, show(given)))
+    return given
+
+
+def string(text: str) -> str:
+    """A C string of UTF-8 bytes."""
+    safe = set(b" !#$%&'()*+,-./0123456789:;<=>@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~")
+    return '"' + "".join(chr(byte) if byte in safe else f"\\{byte:03o}" for byte in text.encode()) + '"'
+
+
+def _array(kind: str, name: str, values: list[str]) -> str:
+    # A line ends between values alone: a text may hold blanks.
+    lines = ["   "]
+    for place, value in enumerate(values):
+        word = f" {value}{',' * (place < len(values) - 1)}"
+        if len(lines[-1]) + len(word) > _WIDTH and lines[-1].strip():
+            lines.append("   ")
+        lines[-1] += word
+    body = "\n".join(lines)
+    return f"static const {kind} {name}[{len(values)}] = {{\n{body}\n}};"
+
+
+class _Writer:
+    """Texts of constants and functions, whose names begin with a prefix."""
+
+    def __init__(self, model: MLP | Ensemble, reading: Reading, prefix: str) -> None:
+        self.model, self.reading, self.prefix, self.macro = model, reading, prefix, prefix.upper()
+        self.members = members_of(model)
+        self.single = len(self.members) == 1
+        self.dtype = model.dtype
+        self.kind = number_type(model.dtype)
+        self.n_raw = model.n_raw_outputs
+        self.n = self.n_raw // reading.heads
+        widest = [max((*mlp.hidden, len(mlp.weights[0]))) for _, mlp in self.members]
+        self.buffer = max(widest)
+
+    def number(self, value: float) -> str:
+        return literal(value, self.dtype)
+
+    def call(self, name: str, argument: str) -> str:
+        """A function of <math.h>."""
+        return f"{math_function(name, self.dtype)}({argument})"
+
+    def function(self, said: str, returns: str, name: str, arguments: str, lines: list[str]) -> str:
+        return "\n".join([f"/* {said} */", f"static inline {returns} {self.prefix}_{name}({arguments})", "{",
+                          *(f"    {line}" for line in lines), "}"])  # fmt: skip
+
+    def head(self, functions: list[str]) -> str:
+        from pmlp_np import __version__
+
+        macro, model = self.macro, self.model
+        itemsize = model.dtype.itemsize
+        n_constants = sum(mlp.n_parameters() for _, mlp in self.members)
+        buffers = itemsize * (2 * self.buffer + (0 if self.single else 2 * self.n_raw))
+        kind = "A neural network" if isinstance(model, MLP) else "The mean of several neural networks"
+        said = f"{kind} as C99 (and C++11), written by pmlp_np {__version__}."
+        facts = textwrap.fill(repr(model).replace("*/", "* /"), _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
+        private = [f"{self.prefix}_{name}(" for name in ("dense", "softmax")] + [f"{self.prefix}_member_"]
+        declared = "\n".join(
+            f" *     {line.removeprefix('static inline ')};"
+            for text in functions for line in text.splitlines()
+            if line.startswith("static inline ") and not any(name in line for name in private)
+        )  # fmt: skip
+        return f"""/* {said}
+ *
+{facts}
+ *
+{declared}
+ *
+ * x: {model.n_features} features, {self.kind}. Needs <math.h> alone (link with -lm), and allocates nothing:
+ * {readable_bytes(itemsize * n_constants)} of constants, {readable_bytes(buffers)} of buffers.
+ * Buffers are static: one call at a time. Define {macro}_BUFFER as nothing to have them on the stack instead.
+ */
+#ifndef {macro}_H
+#define {macro}_H
+
+#include <math.h>
+
+#ifndef {macro}_BUFFER
+#define {macro}_BUFFER static
+#endif
+
+#define {macro}_N_FEATURES {model.n_features}
+#define {macro}_N_OUTPUTS {self.n}
+#define {macro}_N_RAW_OUTPUTS {self.n_raw}"""
+
+    def constants(self, names: list[str] | None, classes: list[str] | list[int] | None) -> list[str]:
+        found = []
+        if names is not None:
+            kind, shown = "char *const", [string(name) for name in names]
+            found.append(_array(kind, f"{self.prefix}_feature_names", shown))
+        if classes is not None:
+            texts = isinstance(classes[0], str)
+            # C has no literal of the smallest whole number: a minus acts on what is one too large.
+            shown = [string(str(name)) if texts else f"{name}LL" if name != -(2**63) else f"({name + 1}LL - 1)"
+                     for name in classes]  # fmt: skip
+            found.append(_array("char *const" if texts else "long long", f"{self.prefix}_class_names", shown))
+        for i, (_, mlp) in enumerate(self.members):
+            scope = self.scope(i)
+            if mlp.features is not None:
+                found.append(_array("int", f"{scope}_columns", [str(column) for column in mlp.features.tolist()]))
+            for k, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
+                # A row for each unit, whose products are summed.
+                found.append(_array(self.kind, f"{scope}_w{k}", [self.number(value) for value in w.T.ravel()]))
+                if mlp.bias:
+                    found.append(_array(self.kind, f"{scope}_b{k}", [self.number(value) for value in b]))
+        return found
+
+    def scope(self, i: int) -> str:
+        return self.prefix if self.single else f"{self.prefix}_member_{i}"
+
+    def networks(self) -> list[str]:
+        """Raw outputs of each member."""
+        kind = self.kind
+        dense = [
+            "int i, j;",
+            "for (j = 0; j < n_out; ++j) {",
+            f"    {kind} sum = b ? b[j] : {self.number(0.0)};",
+            "    for (i = 0; i < n_in; ++i) sum += x[i] * w[(long)j * n_in + i];",
+            "    y[j] = sum;",
+            "}",
+        ]
+        arguments = f"const {kind} *w, const {kind} *b, const {kind} *x, int n_in, int n_out, {kind} *y"
+        texts = [self.function("y = W x + b, W (n_out, n_in); b may be 0.", "void", "dense", arguments, dense)]
+        for i, (_, mlp) in enumerate(self.members):
+            name = "forward" if self.single else f"member_{i}_forward"
+            said = f"{self.n_raw} raw outputs" + ("." if self.single else f" of member {i}.")
+            texts.append(self.function(said, "void", name, f"const {kind} *x, {kind} *raw", self.forward(mlp, i)))
+        return texts
+
+    def forward(self, mlp: MLP, i: int) -> list[str]:
+        scope, p = self.scope(i), self.prefix
+        lines, source, last = [], "x", len(mlp.weights) - 1
+        n_buffers = min(2, last + (mlp.features is not None))
+        lines += [f"{self.macro}_BUFFER {self.kind} {each}[{self.buffer}];" for each in ("one", "two")[:n_buffers]]
+        if mlp.features is not None or any(name != "identity" for name in mlp.activation):
+            lines.append("int i;")
+        if mlp.features is not None:
+            lines.append(f"for (i = 0; i < {len(mlp.weights[0])}; ++i) one[i] = x[{scope}_columns[i]];")
+            source = "one"
+        for k, w in enumerate(mlp.weights):
+            target = "raw" if k == last else "two" if source == "one" else "one"
+            bias = f"{scope}_b{k}" if mlp.bias else "0"
+            lines.append(f"{p}_dense({scope}_w{k}, {bias}, {source}, {w.shape[0]}, {w.shape[1]}, {target});")
+            if k < last and mlp.activation[k] != "identity":
+                step = f"{target}[i] = {p}_activation_{mlp.activation[k]}({target}[i]);"
+                lines.append(f"for (i = 0; i < {w.shape[1]}; ++i) {step}")
+            source = target
+        return lines
+
+    def predictions(self) -> list[str]:
+        """predict, and predict_proba, predict_std, predict_quantiles where they are defined."""
+        if self.reading.has_probabilities:
+            return self.of_classes()
+        return self.of_values()
+
+    def mean(self, n: int, value: str, more: list[str] | None = None) -> list[str]:
+        """Lines that add up, into out[0 ... n - 1], what `value` makes of each member's `raw`, by shares; o counts."""
+        lines = [f"for (o = 0; o < {n}; ++o) out[o] = {self.number(0.0)};"]
+        for i, (share, _) in enumerate(self.members):
+            lines.append(f"{self.prefix}_member_{i}_forward(x, raw);")
+            lines += more or []
+            lines.append(f"for (o = 0; o < {n}; ++o) out[o] += {self.number(share)} * {value};")
+        return lines
+
+    def raw(self) -> str:
+        return f"{self.macro}_BUFFER {self.kind} raw[{self.n_raw}];"
+
+    def head_of(self, h: int) -> str:
+        heads = self.reading.heads
+        return "raw[o]" if heads == 1 else f"raw[o * {heads} + {h}]"
+
+    def of_values(self) -> list[str]:
+        reading, kind, n = self.reading, self.kind, self.n
+        value = self.head_of(reading.value_head)
+        if reading.link == "exp":
+            value = self.call("exp", value)
+        arguments = f"const {kind} *x, {kind} *out"
+        lines = [self.raw(), "int o;"]
+        if self.single:
+            lines += [f"{self.prefix}_forward(x, raw);", f"for (o = 0; o < {n}; ++o) out[o] = {value};"]
+        else:
+            lines += self.mean(n, value)
+        texts = [self.function(f"{n} values.", "void", "predict_values", arguments, lines)]
+        if n == 1:
+            short = [f"{kind} value;", f"{self.prefix}_predict_values(x, &value);", "return value;"]
+            texts.append(self.function("The value.", kind, "predict", f"const {kind} *x", short))
+        if reading.has_std:
+            lines = [self.raw(), "int o;"]
+            if self.single:
+                half = f"{self.number(0.5)} * {self.head_of(1)}"
+                lines += [f"{self.prefix}_forward(x, raw);",
+                          f"for (o = 0; o < {n}; ++o) out[o] = {self.call('exp', half)};"]  # fmt: skip
+            else:
+                # The law of total variance: the mean of variances plus the variance of means.
+                lines[0] += f" {self.macro}_BUFFER {kind} center[{n}];"
+                offset = f"({self.head_of(0)} - center[o])"
+                value = f"({self.call('exp', self.head_of(1))} + {offset} * {offset})"
+                lines += [f"{self.prefix}_predict_values(x, center);", *self.mean(n, value),
+                          f"for (o = 0; o < {n}; ++o) out[o] = {self.call('sqrt', 'out[o]')};"]  # fmt: skip
+            texts.append(self.function(f"{n} standard deviations.", "void", "predict_std", arguments, lines))
+        if reading.levels:
+            levels = ", ".join(map(repr, reading.levels))
+            said = f"{self.n_raw} quantiles, of levels {levels} of each output."
+            if self.single:
+                lines = [f"{self.prefix}_forward(x, out);"]
+            else:
+                lines = [self.raw(), "int o;", *self.mean(self.n_raw, "raw[o]")]
+            texts.append(self.function(said, "void", "predict_quantiles", arguments, lines))
+        return texts
+
+    def of_classes(self) -> list[str]:
+        kind, n, p = self.kind, self.n_raw, self.prefix
+        softmax = self.reading.link == "softmax"
+        arguments = f"const {kind} *x, {kind} *out"
+        texts = []
+        if softmax:
+            largest = f"for (o = 1; o < {n}; ++o) if (raw[o] > most) most = raw[o];"
+            lines = [
+                f"{kind} most = raw[0], sum = {self.number(0.0)};",
+                "int o;",
+                largest,
+                f"for (o = 0; o < {n}; ++o) {{ raw[o] = {self.call('exp', 'raw[o] - most')}; sum += raw[o]; }}",
+                f"for (o = 0; o < {n}; ++o) raw[o] /= sum;",
+            ]
+            texts.append(self.function("Raw outputs to probabilities, in place.", "void", "softmax",
+                                       f"{kind} *raw", lines))  # fmt: skip
+        link = [f"{p}_softmax(raw);"] if softmax else []
+        value = "raw[o]" if softmax else f"{p}_activation_sigmoid(raw[o])"
+        lines = ["int o;"]
+        if self.single and softmax:
+            lines = [f"{p}_forward(x, out);", f"{p}_softmax(out);"]
+        elif self.single:
+            lines += [f"{p}_forward(x, out);", f"for (o = 0; o < {n}; ++o) out[o] = {p}_activation_sigmoid(out[o]);"]
+        else:
+            lines = [self.raw(), *lines, *self.mean(n, value, link)]
+        of = "of the classes" if softmax else "of label 1" if n == 1 else "of each label being 1"
+        texts.append(self.function(f"{n} probabilities {of}.", "void", "predict_proba", arguments, lines))
+        score, threshold = ("forward", 0.0) if self.single else ("predict_proba", 0.5)
+        lines = [self.raw(), f"{p}_{score}(x, raw);"]
+        undefined = "-1 where it is not a number"
+        if softmax:
+            lines[0] += " int o, label = 0;"
+            lines += [
+                f"for (o = 0; o < {n}; ++o) {{",
+                "    if (raw[o] != raw[o]) return -1;",
+                "    if (raw[o] > raw[label]) label = o;",
+                "}",
+                "return raw[label] - raw[label] == 0 ? label : -1;",
+            ]
+            said = f"The class, 0 to {n - 1}; {undefined}."
+            texts.append(self.function(said, "int", "predict", f"const {kind} *x", lines))
+            return texts
+        label = f"raw[o] != raw[o] ? -1 : raw[o] > {self.number(threshold)}"
+        lines[0] += " int o;"
+        lines.append(f"for (o = 0; o < {n}; ++o) labels[o] = {label};")
+        said = f"{n} labels, each 0 or 1; {undefined}."
+        texts.append(self.function(said, "void", "predict_labels", f"const {kind} *x, int *labels", lines))
+        if n == 1:
+            short = ["int label;", f"{p}_predict_labels(x, &label);", "return label;"]
+            texts.append(self.function(f"The label, 0 or 1; {undefined}.", "int", "predict", f"const {kind} *x", short))
+        return texts

@@ -1,0 +1,294 @@
+"""The standalone member: a multi-layer perceptron of NumPy arrays, for use wherever NumPy is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.archive import MISFITS, read_archive, unfit, write_archive
+from pmlp_np.base.checks import all_finite, is_whole, numbers, whole_array
+from pmlp_np.base.copying import Independent
+from pmlp_np.base.errors import DataError, compose, show, unknown_name
+from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.labels import as_strings, checked_names, require_names
+from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
+from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
+from pmlp_np.models.export.methods import Exportable
+
+
+class MLP(Independent, Exportable):
+    """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
+
+    weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
+    biases: list of (fan_out,) arrays, or None for a network without biases (`biases` then holds zeros).
+    activation: a name, or one name per hidden layer.
+    loss: the loss it was trained with, as Pool takes it, which decides what `predict` and its like make of raw outputs.
+        As an attribute its name, with parameters where they are not the defaults.
+    features: the columns of X that it reads, in this order, (fan_in,) whole numbers; None (default) for all.
+    n_columns: columns that X then has, at least those that are read.
+    feature_names: names of the columns of X, in order, or None (default). A data frame must then have these names, in
+        this order; arrays have none, and are taken by position.
+
+    feature_names_in_: these names, (n_features,) strings as objects, or None.
+
+    Raises DataError where shapes don't fit each other or a name is unknown.
+
+        mlp = pool.extract(17);  mlp.predict(X);  mlp.weights[0].shape
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[np.ndarray],
+        biases: Sequence[np.ndarray] | None = None,
+        activation: str | Sequence[str] = "relu",
+        loss: str | Loss = "squared_error",
+        features: Any = None,
+        n_columns: int | None = None,
+        feature_names: Sequence[str | int] | None = None,
+    ) -> None:
+        given = [_matrices("weights", weights), None if biases is None else _matrices("biases", biases)]
+        matrices, vectors = given
+        dtype = np.result_type(*matrices) if matrices else np.dtype(np.float64)
+        if dtype not in (np.float32, np.float64):
+            dtype = np.dtype(np.float64)
+        copies = [None if each is None else [np.array(a, dtype) for a in each] for each in given]
+        self._set(copies[0] or [], copies[1], activation, loss, features, n_columns, feature_names)
+
+    def _set(self, weights: list[np.ndarray], biases: list[np.ndarray] | None, activation: Any, loss: Any,
+             features: Any, n_columns: Any, feature_names: Any) -> None:  # fmt: skip
+        """Take over arrays, which are all of one dtype, and what else a network is; all of it is checked."""
+        if not weights:
+            raise DataError(compose("weights", "at least one matrix", "none"))
+        self.weights = weights
+        self.bias = biases is not None
+        self.biases = [np.zeros(w.shape[-1:], w.dtype) for w in weights] if biases is None else biases
+        hidden = len(self.weights) - 1
+        alone = isinstance(activation, str) or not isinstance(activation, Iterable)
+        names = [activation] * hidden if alone else list(activation)
+        self.activation = tuple(_known("activation", name, ACTIVATIONS, ACTIVATION_ALIASES) for name in names)
+        self._loss = as_loss(loss)
+        self.loss = str(self._loss)
+        if len(self.activation) != hidden:
+            raise DataError(compose("activation", f"one name per hidden layer ({hidden})", show(activation)))
+        if len(self.biases) != len(self.weights):
+            raise DataError(compose("biases", f"one vector per layer ({len(self.weights)})", f"{len(self.biases)}"))
+        for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if w.ndim != 2 or (k and w.shape[0] != self.weights[k - 1].shape[1]):
+                rows = "fan_in" if k == 0 else self.weights[k - 1].shape[1]
+                raise DataError(compose(f"weights[{k}]", f"shape ({rows}, fan_out)", str(w.shape)))
+            if b.shape != (w.shape[1],):
+                raise DataError(compose(f"biases[{k}]", f"shape ({w.shape[1]},)", str(b.shape)))
+
+        fan_in = len(self.weights[0])
+        self.features, self._n_columns = None, fan_in
+        if features is not None:
+            expected = f"{fan_in} column numbers below n_columns ({show(n_columns)})"
+            found = whole_array(features)
+            if found is None or found.shape != (fan_in,) or not is_whole(n_columns):
+                raise DataError(compose("features", expected, show(features)))
+            if not ((found >= 0) & (found < n_columns)).all():
+                raise DataError(compose("features", expected, show(features)))
+            self.features, self._n_columns = found, int(n_columns)
+        self._names = checked_names("feature_names", feature_names, self._n_columns)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        for name in self.activation:
+            if name not in ACTIVATIONS:
+                mend = "Enter it first: pm.register_activation."
+                raise DataError(compose("activation", "one that this process knows", show(name), mend))
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return tuple(w.shape[1] for w in self.weights[:-1])
+
+    @property
+    def n_features(self) -> int:
+        """Columns that X must have."""
+        return self._n_columns
+
+    @property
+    def feature_names_in_(self) -> np.ndarray | None:
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None where it has none."""
+        return as_strings(self._names)
+
+    @property
+    def n_raw_outputs(self) -> int:
+        """Columns that `forward` returns."""
+        return int(self.weights[-1].shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64: what it computes in."""
+        return self.weights[0].dtype
+
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(w.size for w in self.weights) + self.bias * sum(b.size for b in self.biases)
+
+    def forward(self, X: Any) -> np.ndarray:
+        """Raw outputs, before any link: (n_samples, n_raw_outputs) of the network's dtype. X: (n_samples,
+        n_features)."""
+        a = self._activations(X, len(self.hidden))
+        with np.errstate(all="ignore"):
+            return a @ self.weights[-1] + self.biases[-1]
+
+    def hidden_activations(self, X: Any, layer: int = -1) -> np.ndarray:
+        """Activations of a hidden layer: (n_samples, width) of the network's dtype. X: (n_samples, n_features).
+
+        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
+
+        Raises DataError where there is no such layer.
+        """
+        return self._activations(X, hidden_layer(self.hidden, layer, "layer") + 1)
+
+    def _activations(self, X: Any, depth: int) -> np.ndarray:
+        """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
+        require_names(self._names, X, source="mlp.feature_names_in_")
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, in sums too
+            a = np.asarray(as_numbers(X, "X"), self.dtype)
+        if a.ndim != 2 or a.shape[1] != self.n_features:
+            raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
+        if self.features is not None:
+            a = a[:, self.features]
+        with np.errstate(all="ignore"):
+            for w, b, name in zip(self.weights[:depth], self.biases[:depth], self.activation[:depth], strict=True):
+                a, _ = ACTIVATIONS[name].function(a @ w + b)
+        return a
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions in the target's own space.
+
+        Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
+        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. DataError where outputs are NaN, of which
+        no label can be made.
+        """
+        return self._loss.predictions(self.forward(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, (n_samples, n_outputs): of the classes, or of each label being 1. DataError for regression
+        losses."""
+        return self._loss.probabilities(self.forward(X))
+
+    def predict_std(self, X: Any) -> np.ndarray:
+        """Predicted standard deviations, shaped as `predict` returns values. DataError for losses without a
+        variance."""
+        return self._loss.standard_deviations(self.forward(X))
+
+    def predict_quantiles(self, X: Any) -> np.ndarray:
+        """All predicted quantiles, (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels).
+        DataError for losses without."""
+        return self._loss.quantiles(self.forward(X))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle). DataError for weights that
+        are not finite, as those of a member that has diverged."""
+        header, arrays = self._parts()
+        write_archive(path, "mlp", header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLP:
+        """Read a network that `save` wrote. Raises FileFormatError for any other file."""
+        header, arrays = read_archive(path, "mlp")
+        try:
+            return cls._from_parts(header, arrays)
+        except MISFITS as error:
+            raise unfit(path, "a network", error) from error
+
+    def _parts(self, name: str = "the network") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What files hold of it: plain values, and arrays by name. DataError, which speaks of `name`, where weights are
+        not finite."""
+        require_finite(name, self, "Networks that have diverged are kept in no file but their pool's.")
+        header: dict[str, Any] = {
+            "activation": list(self.activation),
+            "loss": to_plain(self._loss),
+            "bias": self.bias,
+            "layers": len(self.weights),
+        }
+        arrays = {f"weights_{k}": w for k, w in enumerate(self.weights)}
+        if self.bias:
+            arrays |= {f"biases_{k}": b for k, b in enumerate(self.biases)}
+        if self.features is not None:
+            header["n_columns"] = self.n_features
+            arrays["features"] = self.features
+        header["feature_names"] = None if self._names is None else list(self._names)
+        return header, arrays
+
+    @classmethod
+    def _from_parts(cls, header: Any, arrays: dict[str, np.ndarray]) -> MLP:
+        """The inverse of `_parts`, which takes over the arrays. DataError where a part is missing or doesn't fit."""
+        if not isinstance(header, dict):
+            raise DataError(compose("header", "the parts of a network", show(header)))
+        reads = "features" in arrays
+        names = {"activation", "loss", "bias", "layers", "feature_names", *(["n_columns"] if reads else [])}
+        if header.keys() != names:
+            raise DataError(compose("header", f"{', '.join(sorted(names))}", ", ".join(map(show, sorted(header)))))
+        layers, bias = header["layers"], header["bias"]
+        # Of layers without biases one array may be missing: that is said below. More of them make no list.
+        if not is_whole(layers) or not 1 <= layers <= len(arrays) + 1 or not isinstance(bias, bool):
+            raise DataError(compose("header", "a number of layers, and whether they have biases", show(header)))
+        kinds = ["weights", "biases"] if bias else ["weights"]
+        expected = [f"{kind}_{k}" for kind in kinds for k in range(layers)] + ["features"] * reads
+        if arrays.keys() != set(expected):
+            odd = arrays.keys() ^ set(expected)
+            raise DataError(compose("arrays", f"those of {layers} layers", f"{show(min(odd))} missing or too many"))
+        for name, array in arrays.items():
+            dtypes = (np.int64,) if name == "features" else (np.float32, np.float64)
+            if array.dtype not in dtypes or (name != "features" and array.dtype != arrays["weights_0"].dtype):
+                raise DataError(compose(name, " or ".join(np.dtype(d).name for d in dtypes), str(array.dtype)))
+            if not array.size:
+                raise DataError(compose(name, "at least one number", "none"))
+        mlp = object.__new__(cls)
+        parts = [[arrays[f"{kind}_{k}"] for k in range(layers)] for kind in kinds]
+        mlp._set(parts[0], parts[1] if bias else None, header["activation"], from_plain(header["loss"]),
+                 arrays.get("features"), header.get("n_columns"), header["feature_names"])  # fmt: skip
+        require_finite("the network", mlp, "")
+        heads = mlp._loss.heads
+        mlp._loss.check_outputs(mlp.n_raw_outputs // heads)
+        if mlp.n_raw_outputs % heads or not isinstance(header["activation"], list):
+            raise DataError(compose("header", f"what fits {mlp.n_raw_outputs} outputs", show(header)))
+        return mlp
+
+    def __repr__(self) -> str:
+        widths = "-".join(str(w) for w in (len(self.weights[0]), *self.hidden, self.n_raw_outputs))
+        names = sorted(set(self.activation), key=self.activation.index)
+        shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
+        return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
+
+
+def require_finite(name: str, mlp: MLP, mend: str) -> None:
+    """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
+    for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
+        for k, array in enumerate(arrays):
+            if not all_finite(array):
+                got = "NaN or infinity, as of a member that diverged"
+                raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
+
+
+def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
+    """The number, from 0, of a hidden layer that is counted from the first or from -1 backward. DataError, which speaks
+    of `name`, where a network with these hidden layers has none such."""
+    depth = len(hidden)
+    if not depth:
+        raise DataError(compose(name, "a network with hidden layers", "one without"))
+    if not is_whole(layer) or not -depth <= layer < depth:
+        raise DataError(compose(name, f"a whole number from {-depth} to {depth - 1}", show(layer)))
+    return int(layer) % depth
+
+
+def _matrices(name: str, values: Any) -> list[np.ndarray]:
+    """A list of arrays of real numbers. DataError, which names the culprit, for anything else."""
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, dict)):
+        raise DataError(compose(name, "a list of arrays", show(values)))
+    return [numbers(f"{name}[{k}]", value) for k, value in enumerate(values)]
+
+
+def _known(argument: str, name: Any, table: dict[str, Any], aliases: dict[str, str]) -> str:
+    known = aliases.get(name, name) if isinstance(name, str) else None
+    if known not in table:
+        raise DataError(unknown_name(argument, name, table, aliases))
+    return known

@@ -1,0 +1,269 @@
+"""What pictures show: a pool's members as columns in pool order, and the score with its name and direction in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.errors import DataError, compose, nearest, show
+from pmlp_np.formulas.initializers import INITIALIZERS
+from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names
+from pmlp_np.formulas.options import OPTIONS
+from pmlp_np.pool.pool import Pool
+from pmlp_np.training.metrics import METRICS
+
+_VALIDATION = "validation_"
+_WORDS = {
+    "f1": "F1 score",
+    "l1": "L1",
+    "log_loss": "log loss",
+    "mae": "mean absolute error",
+    "nll": "negative log likelihood",
+    "pinball": "pinball loss",
+    "r2": "R²",
+    "rmse": "root-mean-square error",
+    "roc_auc": "ROC AUC",
+    "units": "hidden units in all layers",
+}
+# In titles, where room is short.
+_SHORTER = {"root-mean-square error": "RMSE", "mean absolute error": "MAE", "hidden units in all layers": "units"}
+_SHARES = ("accuracy", "balanced_accuracy")
+# What tells members apart beside their architecture; the seed does not: who differs in it alone is a repeat.
+_DISTINGUISHING = ("architecture", "optimizer", *HYPERPARAMETERS, "batch_size", "initializer", *OPTIONS)
+_MADE = ("width", "depth", "units", *HYPERPARAMETERS, "batch_size", "initializer", "bias", "seed", *OPTIONS)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One thing that is known of every member.
+
+    label: its name in words. values: (n,) float64 with NaN where a member has none, or (n,) str.
+    """
+
+    name: str
+    label: str
+    values: np.ndarray
+
+    @property
+    def numeric(self) -> bool:
+        return bool(self.values.dtype.kind == "f")
+
+    def text(self, value: Any) -> str:
+        """One of its values as people read it."""
+        return number(float(value)) if self.numeric else str(value)
+
+    def distinct(self, among: np.ndarray) -> list[Any]:
+        """Its values among these members: numbers from small to large, names in the order in which they come up."""
+        values = self.values[among]
+        if self.numeric:
+            return [float(value) for value in np.unique(values[~np.isnan(values)])]
+        return list(dict.fromkeys(values.tolist()))
+
+
+@dataclass(frozen=True)
+class Score:
+    """What members are judged by.
+
+    label: in words. grows: whether larger is better, None where there is no better. share: whether it is read in
+    percent. values: (n,) float64, NaN for members without: diverged, untrained, not a number.
+    """
+
+    label: str
+    grows: bool | None
+    share: bool
+    values: np.ndarray
+
+    @property
+    def axis(self) -> str:
+        """The label with its direction."""
+        better = {True: " (larger is better)", False: " (smaller is better)", None: ""}
+        return self.label + better[self.grows]
+
+    @property
+    def short(self) -> str:
+        """The label as titles say it."""
+        return brief(self.label)
+
+    @property
+    def known(self) -> np.ndarray:
+        return np.isfinite(self.values)
+
+    def worth(self, value: float) -> float:
+        """For sorting: smaller is better, NaN is last."""
+        return np.inf if np.isnan(value) else -value if self.grows else value
+
+    def text(self, value: float) -> str:
+        """A score in the same number of digits as others."""
+        if self.share:
+            return f"{value:.1%}"
+        known = self.values[self.known]
+        if (known == known.round()).all():
+            return number(value)
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}"
+
+
+class Members:
+    """The members of a trained pool, in pool order.
+
+    usable: (n,) bool, who has trained and has not diverged. A diverged member whose best weights were kept is usable.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        if not isinstance(pool, Pool):
+            raise DataError(compose("pool", "a pm.Pool", show(pool), "Open a pool's file with pm.load."))
+        self.pool = pool
+        records = {record["id"]: record for record in pool.leaderboard()}
+        self.records = [records[id] for id in pool.ids_.tolist()]
+        status = np.array([record["status"] for record in self.records])
+        best = np.array([record["best_epoch"] or 0 for record in self.records])
+        self.trained = status != "untrained"
+        self.diverged = (status == "diverged") & (best < 1)
+        self.usable = self.trained & ~self.diverged
+        self.everyone = np.ones(len(self), bool)
+        if not self.trained.any():
+            raise DataError(compose("pool", "one that has trained", "one that has not", "Call fit first."))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def column(self, argument: str, name: Any) -> Column:
+        """A column by name: a key of the leaderboard's records, or what a spec says.
+
+        argument: that of the caller, for the error. Raises DataError for unknown names, and for what is not known of
+        this pool's members.
+        """
+        known = {*self.records[0], *_MADE}
+        if not isinstance(name, str) or name not in known:
+            suggestion = nearest(name, sorted(known))
+            mend = f"Did you mean {suggestion!r}?" if suggestion else ""
+            different = ", ".join(self.varying(("activation", "width", "depth", *_DISTINGUISHING))) or "activation"
+            expected = f"a leaderboard's column or a hyperparameter, of which these differ here: {different}"
+            raise DataError(compose(argument, expected, show(name), mend))
+        values = self._values(name)
+        # All may have diverged before they had a figure of what was watched.
+        if all(value is None or value != value for value in values) and name not in self.pool.history_:
+            mend = "Validation figures come with validation data, best epochs with early stopping."
+            raise DataError(compose(argument, "a column that is known of these members", show(name), mend))
+        if any(isinstance(value, (str, tuple, bool)) for value in values):
+            return Column(name, words(name), np.array([_as_text(value) for value in values]))
+        return Column(name, words(name), np.array([np.nan if v is None else v for v in values], np.float64))
+
+    def varying(self, names: Iterable[str]) -> list[str]:
+        """Those of the columns that are not the same for all."""
+        return [name for name in names if len(set(map(str, self._values(name)))) > 1]
+
+    def alike(self) -> Column:
+        """What kind each member is of: all of a kind differ in nothing but their seed and the rows they saw."""
+        texts = []
+        for name in self.varying(_DISTINGUISHING):
+            column = self.column("by", name)
+            # What only some optimizers have, and those all alike, the optimizer's name says.
+            if name in HYPERPARAMETERS and column.numeric and len(column.distinct(self.everyone)) < 2:
+                continue
+            lead = "" if name in ("architecture", "optimizer") else f"{column.label} "
+            texts.append(["" if value != value else lead + column.text(value) for value in column.values.tolist()])
+        kinds = [", ".join(filter(None, parts)) for parts in zip(*texts, strict=True)] or ["all"] * len(self)
+        return Column("kind", "kind", np.array(kinds))
+
+    def score(self, value: Any) -> Score:
+        """The score by a column's name; None is what ranks the leaderboard. Raises DataError as `column` does."""
+        name = self._ranking() if value is None else value
+        column = self.column("value", name)
+        if not column.numeric:
+            raise DataError(compose("value", "a column of numbers", show(name), "For example 'validation_loss'."))
+        values = np.where(self.usable & np.isfinite(column.values), column.values, np.nan)
+        label, grows, share = self._meaning(name)
+        return Score(label, grows, share, values)
+
+    def _ranking(self) -> str:
+        for name in ("validation_score", "loss"):
+            if any(np.isfinite(record[name]) for record in self.records):
+                return name
+        return "validation_score" if "validation_score" in self.pool.history_ else "loss"
+
+    def _meaning(self, name: str) -> tuple[str, bool | None, bool]:
+        """(label, whether it grows, whether it is a share) of a score."""
+        loss = LOSSES[self.pool.loss.partition("(")[0]]
+        if name == "loss":
+            return f"training loss ({loss_words(self.pool)})", False, False
+        metric = self.records[0]["metric"] if name == "validation_score" else name.removeprefix(_VALIDATION)
+        if name == "validation_loss" or (name == "validation_score" and metric == "loss"):
+            return f"validation loss ({loss_words(self.pool)})", False, False
+        if name == "validation_score" and metric == loss.score_name:
+            return f"validation {words(metric)}", bool(loss.score_grows), metric in _SHARES
+        if name.startswith(_VALIDATION) and metric in METRICS or name == "validation_score":
+            return f"validation {words(metric)}", METRICS[metric].grows, metric in _SHARES
+        return words(name), None, False
+
+    def _values(self, name: str) -> list[Any]:
+        specs = self.pool.specs
+        if name in self.records[0]:
+            return [record[name] for record in self.records]
+        if name in ("width", "depth", "units"):
+            measure = {"width": lambda hidden: max(hidden, default=0), "depth": len, "units": sum}[name]
+            return [measure(record["hidden"]) for record in self.records]
+        if name in HYPERPARAMETERS:
+            has = np.array([name in hyperparameter_names(cls) for cls in OPTIMIZERS.values()])
+            return list(np.where(has[specs.optimizer], specs.hyperparameter(name), np.nan).tolist())
+        if name in OPTIONS:
+            return [OPTIONS[name].decoded(code) for code in specs.option(name).tolist()]
+        if name == "initializer":
+            return [list(INITIALIZERS)[code] for code in specs.initializer.tolist()]
+        if name == "bias":
+            return list(specs.bias.tolist())
+        values, has_one = (specs.seed, specs.has_seed) if name == "seed" else (specs.batch_size, specs.batch_size > 0)
+        return [value if known else None for value, known in zip(values.tolist(), has_one.tolist(), strict=True)]
+
+    def left_out(self, score: Score) -> str:
+        """A sentence on members that have no score, or nothing."""
+        diverged, untrained = int(self.diverged.sum()), int((~self.trained).sum())
+        others = int((self.usable & ~score.known).sum())
+        counts = [(diverged, "diverged"), (untrained, "untrained"), (others, "without a number")]
+        said = [f"{count:,} {what}" for count, what in counts if count]
+        return f"Not drawn: {', '.join(said)}." if said else ""
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def words(name: str) -> str:
+    """A column's or metric's name in words."""
+    if name.startswith(_VALIDATION):
+        return f"validation {words(name.removeprefix(_VALIDATION))}"
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def loss_words(pool: Pool) -> str:
+    """The pool's loss in words, as "huber(delta=1.35)"."""
+    name, bracket, parameters = pool.loss.partition("(")
+    return words(name) + bracket + parameters
+
+
+def brief(text: str) -> str:
+    """A label with the long words for what has a well-known short one replaced."""
+    for long, abbreviation in _SHORTER.items():
+        text = text.replace(long, abbreviation)
+    return text
+
+
+def capital(text: str) -> str:
+    """The text as it starts a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def number(value: float) -> str:
+    """A number in few characters: 12,000 and 0.0123 and 1e-05; a missing one is "none"."""
+    if np.isnan(value):
+        return "none"
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.3g}"
+
+
+def counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"

@@ -1,0 +1,60 @@
+"""The plan: what the members of a pool are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmlp_np.base.copying import Independent
+from pmlp_np.data.index_sets import Sets
+from pmlp_np.data.labels import Names
+from pmlp_np.formulas.losses import Loss
+from pmlp_np.specs.members import Specs
+
+
+@dataclass
+class Plan(Independent):
+    """What the members are: fixed when the pool is made. Keys are uint64.
+
+    n_features: columns of X. features: the columns that each member reads, None where all read all. names: what the
+    columns are called, None where fit was given none.
+    """
+
+    specs: Specs
+    n_features: int
+    n_outputs: int
+    loss: Loss
+    dtype: np.dtype
+    stream_key: np.ndarray
+    order_key: np.ndarray
+    features: Sets | None = None
+    names: Names | None = None
+
+    @property
+    def n_raw_outputs(self) -> int:
+        return self.n_outputs * self.loss.heads
+
+    @property
+    def fan_in(self) -> int | np.ndarray:
+        """How many features members read: one number, or (n_members,) int64."""
+        return self.n_features if self.features is None else self.features.lengths
+
+    def take(self, positions: np.ndarray) -> Plan:
+        """The plan of some members."""
+        features = None if self.features is None else self.features.take(positions)
+        return Plan(self.specs[positions], self.n_features, self.n_outputs, self.loss, self.dtype,
+                    self.stream_key[positions], self.order_key[positions], features, self.names)  # fmt: skip
+
+    @property
+    def n_members(self) -> int:
+        return len(self.specs)
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether any member averages its weights."""
+        return bool(self.specs.option("average").any())
+
+    def parameter_counts(self) -> np.ndarray:
+        """Weights and biases of each member, int64."""
+        return self.specs.parameter_counts(self.fan_in, self.n_raw_outputs)

@@ -1,0 +1,60 @@
+"""Settings: the arguments of fit that say how to train, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmlp_np.backends.contract import SHUFFLES
+from pmlp_np.base import checks, interrupts
+from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.training.callbacks import Callback
+from pmlp_np.training.monitoring import metric_names, monitor_name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `fit` and `partial_fit` that say how to train, checked. See Pool.fit for their meaning."""
+
+    epochs: int
+    batch_size: int
+    shuffle: str | None
+    early_stopping: bool
+    patience: int
+    min_delta: float
+    time_budget: float | None
+    progress: bool | str
+    n_threads: int | None
+    # Given as `fit` takes them; kept as tuples, with the metrics' own names, and "" for no monitor.
+    metrics: str | Sequence[str] = ()
+    monitor: str | None = None
+    callbacks: Sequence[Callback] = ()
+    on_interrupt: str = "keep"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "n_threads"):
+            value = getattr(self, name)
+            if not (name == "n_threads" and value is None) and not (checks.is_whole(value) and value >= 1):
+                raise DataError(compose(name, "a whole number, at least 1", show(value)))
+        if isinstance(self.shuffle, (list, dict, set)) or self.shuffle not in SHUFFLES:
+            raise DataError(compose("shuffle", "'shared', 'member' or None", show(self.shuffle)))
+        if not checks.is_number(self.min_delta) or not 0 <= self.min_delta < float("inf"):
+            raise DataError(compose("min_delta", "a number, at least 0", show(self.min_delta)))
+        if self.time_budget is not None and (not checks.is_number(self.time_budget) or not self.time_budget > 0):
+            raise DataError(compose("time_budget", "seconds, above 0, or None", show(self.time_budget)))
+        if not isinstance(self.early_stopping, (bool, np.bool_)):
+            raise DataError(compose("early_stopping", "True or False", show(self.early_stopping)))
+        if self.progress not in (True, False, "auto"):
+            raise DataError(compose("progress", "True, False or 'auto'", show(self.progress)))
+        if not isinstance(self.on_interrupt, str) or self.on_interrupt not in interrupts.CHOICES:
+            raise DataError(compose("on_interrupt", "'keep' or 'raise'", show(self.on_interrupt)))
+        metrics = metric_names(self.metrics)
+        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "monitor", monitor_name(self.monitor, metrics))
+        callbacks = () if self.callbacks is None else self.callbacks
+        if not isinstance(callbacks, (tuple, list)) or not all(callable(each) for each in callbacks):
+            mend = "Each is called with a pm.EpochEnd."
+            raise DataError(compose("callbacks", "a list of functions", show(callbacks), mend))
+        object.__setattr__(self, "callbacks", tuple(callbacks))
