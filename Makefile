@@ -1,7 +1,8 @@
 # Everything runs in .venv, which each target makes and fills by itself. PYTHON chooses the interpreter (3.11 or newer):
-#   make test PYTHON=python3.12 PYTEST_ARGS="-x -k philox"
+#   make test PYTHON=python3.12 PYTEST_ARGS="-x -k philox" PYTEST_WORKERS=0
 PYTHON ?= python3
 PYTEST_ARGS ?=
+PYTEST_WORKERS ?= auto
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 DEMO_ARGS ?=
@@ -34,7 +35,7 @@ demo: $(INSTALLED)-demo
 	$(VENV_PYTHON) examples/digits_demo.py $(DEMO_ARGS)
 
 test: $(INSTALLED)-test
-	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest --numprocesses $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m ruff check .

@@ -1,5 +1,6 @@
 """What every test file shares: Hypothesis profiles, the backends to test, and the rule for optional packages."""
 
+import gc
 import importlib
 import os
 import signal
@@ -22,6 +23,13 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 BACKENDS = tuple(name for name in os.environ.get("PMLP_TEST_BACKENDS", "numba,reference").split(",") if name)
+
+
+def pytest_collection_finish() -> None:
+    """Have Python's collector of garbage leave alone what lives as long as the session: each full collection walked
+    through 7,000 tests, for half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 # For the whole session, so that Hypothesis may run many examples under one.

@@ -426,12 +426,17 @@ def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, dict.fromkeys(REGULARIZERS, 0.5), {"feature_scale": True}],
-    ids=["plain", "regularized", "scaled"],
+    ("options", "shuffle", "dtype"),
+    [
+        ({}, "shared", "float32"),
+        ({}, "member", "float64"),
+        (dict.fromkeys(REGULARIZERS, 0.5), "member", "float32"),
+        (dict.fromkeys(REGULARIZERS, 0.5), "shared", "float64"),
+        ({"feature_scale": True}, "shared", "float32"),
+        ({"feature_scale": True}, "member", "float64"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value) or "plain",
 )
-@pytest.mark.parametrize("shuffle", ["shared", "member"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("n_members", "hidden", "n_features", "n_outputs", "n_rows"),
     [
@@ -449,9 +454,9 @@ def test_memory_stays_under_the_cap(
     n_features: int,
     n_outputs: int,
     n_rows: int,
-    dtype: str,
-    shuffle: str,
     options: dict[str, float],
+    shuffle: str,
+    dtype: str,
 ) -> None:
     cap = 4_000_000
     member = Member(hidden, "mish" if hidden else "identity", optimizer=Adam(), **options)

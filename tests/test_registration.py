@@ -1,12 +1,14 @@
 """A user's own activations and losses: what is refused, and that the rest trains like the built-in ones."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 import pmlp_np as pm
 from conftest import run_python
+from pmlp_np.backends.numba.code_cache import cache_folder
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
 
@@ -290,5 +292,8 @@ np.testing.assert_allclose(pools[0].evaluate(X, X[:, 0]), pools[1].evaluate(X, X
 
 def test_a_name_with_another_formula_finds_no_old_code(tmp_path):
     """Compiled code is kept from one process to the next: here two processes give the name another meaning."""
+    # What others compiled is taken over; theirs is not.
+    kept = cache_folder()
+    shutil.copytree(kept, tmp_path / kept.name)
     for scale in ("1.0", "2.5", "1.0"):
         run_python(SCALED, scale, PMLP_CACHE_DIR=str(tmp_path))

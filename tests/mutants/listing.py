@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).parent / "mutants.toml"
 RESULTS = Path(__file__).parent / "results.json"
 # How long a sample may take, going by the seconds that its mutants took when all of them ran.
-SAMPLE_SECONDS = 20.0
+SAMPLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
