@@ -182,6 +182,14 @@ def test_swallowed_lines_of_texts(table):
         table(text)
 
 
+@pytest.mark.parametrize("spaces", ["", "  ", "\t"])
+def test_blanks_behind_a_closing_quote_belong_to_no_cell(table, spaces):
+    """And those within quotes do."""
+    text = "a,b,y\n" + "".join(f'" u{i % 2} "{spaces},{i}.5,{i % 3}\n' for i in range(30))
+    assert set(table(text).frame["a"]) == {" u0 ", " u1 "}
+
+
+
 def test_a_quote_that_nothing_closes_and_text_behind_one(table):
     for cell, words in (('"p', "runs over 55 lines, to line 61, the end of the file"), ('"p"x', r"text behind .*'x")):
         with pytest.raises(DataError, match=f"line 7: .*{words}"):

@@ -54,12 +54,18 @@ class Dialect:
             cells = [cell.rstrip(" ") for cell in cells]
         return cells
 
-    def parsed(self, lines: Iterator[str]) -> list[str]:
-        """The cells of the next record, with quotes. csv.Error for what can't be one."""
+    def take_record(self, lines: Iterator[str]) -> None:
+        """Take the lines of the next record, with quotes. csv.Error for what can't be one."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         # A delimiter that can't occur: lines have no \r but at their ends.
-        row = next(csv.reader(lines, delimiter=self.delimiter or "\x1f", skipinitialspace=self.pads[0]))
-        return self._bare(row)
+        next(csv.reader(lines, delimiter=self.delimiter or "\x1f", skipinitialspace=self.pads[0]))
+
+    def content(self, cell: str) -> str:
+        """What a cell holds that was found by the pattern: without its quotes, and what stands around them."""
+        quoted = cell.strip(" \t")
+        if not quoted.startswith('"') or (cell[0] != '"' and not self.pads[0]):
+            return self._bare([cell])[0]
+        return quoted[1:-1].replace('""', '"')
 
 
 def records(
@@ -81,13 +87,13 @@ def records(
         taken: list[str] = []
         begins = number
         try:
-            cells = dialect.parsed(_taking(line, iterator, taken))
+            dialect.take_record(_taking(line, iterator, taken))
         except csv.Error as error:
             mend = "Remove the quote that opens it."
             got = f"one of more than {_LONGEST_CELL:,} characters ({error})"
             raise DataError(compose(f"{name}, line {begins:,}", "a cell of a table", got, mend)) from error
         number += len(taken) - 1
-        _check_quotes(taken, dialect, name, begins)
+        cells = _quoted_cells(taken, dialect, name, begins)
         if len(taken) > 1:
             _check_swallowed(taken, dialect, name, begins)
         yield begins, cells
@@ -102,21 +108,22 @@ def _taking(line: str, rest: Iterator[str], taken: list[str]) -> Iterator[str]:
         yield more
 
 
-def _check_quotes(taken: list[str], dialect: Dialect, name: str, begins: int) -> None:
-    """DataError where a record is not cells in whole quotes, or without them, between delimiters."""
+def _quoted_cells(taken: list[str], dialect: Dialect, name: str, begins: int) -> list[str]:
+    """The cells of a record. DataError where it is not cells in whole quotes, or without them, between delimiters."""
     text = "".join(taken).rstrip("\r\n")
-    place = 0
+    place, cells = 0, []
     while True:
         found = dialect.cell.match(text, place)
         if found is None or (found.end() < len(text) and not text.startswith(dialect.delimiter or "\0", found.end())):
             raise _odd_quotes(text, place, name, begins)
+        cells.append(dialect.content(found[0]))
         place = found.end()
         if place >= len(text):
-            return
+            return cells
         place += 1
-        # A record that ends with a delimiter ends with an empty cell.
         if place == len(text):
-            return
+            # A record that ends with a delimiter ends with an empty cell.
+            return [*cells, ""]
 
 
 def _odd_quotes(text: str, place: int, name: str, begins: int) -> DataError:
