@@ -9,7 +9,7 @@ DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench mutants package clean
+.PHONY: help demo test test-core lint docs bench mutants package clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -24,6 +24,7 @@ INSTALLED := $(VENV)/installed-$(firstword $(shell cksum < pyproject.toml))
 help:
 	@echo "make demo    train 10,000 networks on handwritten digits; saves demo/digits.png"
 	@echo "make test    run the tests"
+	@echo "make test-core  run some that need NumPy and Numba alone, say on another Python: PYTHON=python3.13"
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make docs    build the documentation's site into build/site; a warning fails it"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
@@ -36,6 +37,16 @@ demo: $(INSTALLED)-demo
 
 test: $(INSTALLED)-test
 	$(VENV_PYTHON) -m pytest --numprocesses $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# Tests that need NumPy and Numba alone, for Pythons beside the one that runs all: make test-core PYTHON=python3.13
+CORE_TESTS := tests/test_trained_bits.py tests/test_imports.py tests/test_copies.py tests/test_persistence.py
+CORE_VENV = $(VENV)-core-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+test-core:
+	@$(PYTHON) -m venv $(CORE_VENV)
+	@$(CORE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: \
+		--editable . "pytest>=8.4" "hypothesis>=6.100"
+	$(CORE_VENV)/bin/python -m pytest -q -p no:cacheprovider $(CORE_TESTS)
 
 lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m ruff check .
@@ -59,7 +70,7 @@ package: $(INSTALLED)-package
 	$(VENV_PYTHON) tests/check_package.py
 
 clean:
-	rm -rf $(VENV) build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-core-* build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ENVIRONMENT):
