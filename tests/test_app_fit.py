@@ -435,12 +435,15 @@ def on_a_terminal(*arguments, columns=80, interrupt_at=None, **variables):
     import termios
 
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    # What runs the tests may say how wide its own terminal is.
+    variables = environment(TERM="xterm-256color", **variables)
+    variables = {name: value for name, value in variables.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-m", "pmlp_np", *map(str, arguments)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env=environment(TERM="xterm-256color", **variables),
+        env=variables,
         preexec_fn=as_on_a_terminal,
     )
     os.close(slave)
