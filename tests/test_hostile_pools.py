@@ -58,8 +58,8 @@ def path(pool: pm.Pool, tmp_path: Path) -> Path:
 
 
 def everything(pool: pm.Pool) -> dict[str, bytes]:
-    backend = pool._ready()
-    found = {name: np.concatenate(list(backend.stream(name))) for name in backend.buffers()}
+    store = pool._ready().store
+    found = {name: np.concatenate(list(store.stream(name))) for name in store.buffers()}
     found |= vars(pool._progress) | pool.history_ | pool.specs.columns()
     found |= {f"given {m} {k}": a for m, pair in pool._given.items() for k, a in enumerate(sum(pair, []))}
     found |= {"ids": pool.ids_, "keys": pool._plan.stream_key, "orders": pool._plan.order_key}

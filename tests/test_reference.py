@@ -135,7 +135,7 @@ def train(
 
 
 def assert_parameters(backend: ReferenceBackend, i: int, mlp: oracle.OracleMLP, tolerance: dict[str, float]) -> None:
-    weights, biases = backend.read(i, "last")
+    weights, biases = backend.store.read(i, "last")
     for k, expected in enumerate(mlp.effective_weights):
         np.testing.assert_allclose(weights[k], expected, **tolerance, err_msg=f"member {i}, weights of layer {k}")
     assert len(biases) == (len(weights) if mlp.bias else 0)
@@ -259,9 +259,9 @@ def test_members_train_as_if_alone(case: Case, epochs: int, memory_cap: int) -> 
 def test_one_step_in_float32(case: Case) -> None:
     case = replace(case, dtype="float32", members=[replace_batch(m, None) for m in case.members], batch_size=99)
     backend = case.backend()
-    initial = [backend.read(i, "last") for i in range(len(case.members))]
+    initial = [backend.store.read(i, "last") for i in range(len(case.members))]
     _, history = train(case, backend, 1)
-    assert backend.parameters.dtype == backend.slots.dtype == np.float32
+    assert backend.store.parameters.dtype == backend.store.slots.dtype == np.float32
     X, y = case.data()
     for i, (weights, biases) in enumerate(initial):
         mlp = case.network(i)
@@ -365,8 +365,8 @@ def test_a_diverging_neighbor_touches_nobody(shuffle: str | None, loss: str) -> 
 def test_nan_stays_in_its_member(shuffle: str | None) -> None:
     case = replace(MIXED, members=[MIXED.members[0]] * 3, shuffle=shuffle)
     backend, neighbor = case.backend(), case.backend()
-    weights, biases = backend.read(1, "last")
-    backend.write(1, [np.full_like(w, np.nan) for w in weights], biases)
+    weights, biases = backend.store.read(1, "last")
+    backend.store.write(1, [np.full_like(w, np.nan) for w in weights], biases)
     out, expected = outputs(case, backend), outputs(case, neighbor)
     np.testing.assert_array_equal(out[[0, 2]], expected[[0, 2]])
     assert np.isnan(out[1]).all()
@@ -376,7 +376,7 @@ def test_nan_stays_in_its_member(shuffle: str | None) -> None:
     assert np.isnan(history[1]).all()
     assert (progress.epoch[1], progress.minibatch[1], progress.step[1]) == (0, 1, 1)
     for i in (0, 2):
-        for tensors in zip(backend.read(i, "last"), neighbor.read(i, "last"), strict=True):
+        for tensors in zip(backend.store.read(i, "last"), neighbor.store.read(i, "last"), strict=True):
             for found, wanted in zip(*tensors, strict=True):
                 np.testing.assert_allclose(found, wanted, **REORDERED)
 
@@ -474,17 +474,17 @@ def test_memory_stays_under_the_cap(
 def test_state_and_restore_go_on_with_the_same_bits() -> None:
     backend, other = MIXED.backend(), MIXED.backend()
     progress, _ = train(MIXED, backend, 2)
-    backend.keep_best(np.arange(len(MIXED.members)))
+    backend.store.keep(np.arange(len(MIXED.members)))
     train(MIXED, backend, 1, progress)
     state = state_of(backend)
     assert state.keys() == {"parameters", "slots", "best"}
     expected = []
     for i, member in enumerate(MIXED.members):
-        for w, *b in zip(*(tensors for tensors in backend.read(i, "last") if tensors), strict=True):
+        for w, *b in zip(*(tensors for tensors in backend.store.read(i, "last") if tensors), strict=True):
             expected += [w.ravel(), *b]
-        assert len(backend.read(i, "last")[1]) == (len(member.hidden) + 1) * member.bias
+        assert len(backend.store.read(i, "last")[1]) == (len(member.hidden) + 1) * member.bias
     np.testing.assert_array_equal(state["parameters"], np.concatenate(expected))
-    assert {name: len(buffer) for name, buffer in state.items()} == backend.buffers()
+    assert {name: len(buffer) for name, buffer in state.items()} == backend.store.buffers()
     restore(other, state)
     assert_same_state(backend, other, rtol=0)
     resumed = progress.take(np.arange(len(MIXED.members)))
@@ -501,14 +501,14 @@ def test_best_is_kept_apart_from_training() -> None:
     backend = MIXED.backend()
     np.testing.assert_array_equal(outputs(MIXED, backend, "best"), outputs(MIXED, backend))
     progress, _ = train(MIXED, backend, 1)
-    backend.keep_best(np.array([0, 3]))
+    backend.store.keep(np.array([0, 3]))
     first = outputs(MIXED, backend)
     train(MIXED, backend, 1, progress)
-    backend.keep_best(np.array([3]))
-    second, kept = outputs(MIXED, backend), backend.read(3, "last")
+    backend.store.keep(np.array([3]))
+    second, kept = outputs(MIXED, backend), backend.store.read(3, "last")
     train(MIXED, backend, 1, progress)
     np.testing.assert_array_equal(outputs(MIXED, backend, "best")[[0, 3]], [first[0], second[3]])
-    for found, wanted in zip(sum(backend.read(3, "best"), []), sum(kept, []), strict=True):
+    for found, wanted in zip(sum(backend.store.read(3, "best"), []), sum(kept, []), strict=True):
         np.testing.assert_array_equal(found, wanted)
     best, last = (backend.evaluate(np.arange(5), MIXED.rows(), weights, Control())[0] for weights in ("best", "last"))
     assert (best != last).all()
@@ -517,7 +517,7 @@ def test_best_is_kept_apart_from_training() -> None:
 def test_take_copies_members_with_all_they_have() -> None:
     backend = MIXED.backend(memory_cap=123_456)
     progress, _ = train(MIXED, backend, 1)
-    backend.keep_best(np.arange(5))
+    backend.store.keep(np.arange(5))
     train(MIXED, backend, 1, progress)
     chosen = np.array([3, 0, 2])
     part_case = replace(MIXED, members=[MIXED.members[i] for i in chosen])
@@ -536,16 +536,16 @@ def test_take_copies_members_with_all_they_have() -> None:
 
 def test_write_replaces_parameters_and_clears_slots() -> None:
     backend, fresh = MIXED.backend(), MIXED.backend()
-    initial = [fresh.read(i, "last") for i in range(5)]
+    initial = [fresh.store.read(i, "last") for i in range(5)]
     train(MIXED, backend, 1)
     for i, (weights, biases) in enumerate(initial):
-        found = backend.read(i, "last")
+        found = backend.store.read(i, "last")
         for tensor in found[0] + found[1]:
             tensor[...] = np.nan
-        backend.write(i, weights, biases)
+        backend.store.write(i, weights, biases)
     assert_same_state(backend, fresh, rtol=0)
     with pytest.raises(ValueError):
-        backend.write(0, initial[1][0], initial[1][1])
+        backend.store.write(0, initial[1][0], initial[1][1])
 
 
 def test_nothing_is_done_for_no_members() -> None:
@@ -666,9 +666,9 @@ def test_on_a_device_nothing_is_converted_or_mixed(case: Case, dtype: str, stric
         np.testing.assert_allclose(*histories, **tolerance)
         everybody = np.arange(len(case.members))
         for backend in (host, device):
-            backend.keep_best(everybody)
-            backend.write(0, *backend.read(0, "best"))
-            backend.keep_best(everybody[:1])
+            backend.store.keep(everybody)
+            backend.store.write(0, *backend.store.read(0, "best"))
+            backend.store.keep(everybody[:1])
         assert_same_state(host, device, **tolerance)
         device = device.take(case.plan(), everybody)
         restore(device, state_of(device))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import Backend
+from pmlp_np.backends.store import Store
 from pmlp_np.base import checks
 from pmlp_np.base.archive import Archive, Stream
 from pmlp_np.base.errors import FileFormatError, show
@@ -113,7 +113,7 @@ def header_of(plan: Plan, backend: str, device: str, kept_best: bool, ended: str
 
 
 def arrays_of(
-    plan: Plan, ids: np.ndarray, progress: Progress, records: History, given: Given, backend: Backend
+    plan: Plan, ids: np.ndarray, progress: Progress, records: History, given: Given, store: Store
 ) -> dict[str, np.ndarray | Stream]:
     """All arrays by name, in the types of the table above. Large ones are not made, but streamed."""
     specs: dict[str, Any] = plan.specs.columns()
@@ -135,8 +135,8 @@ def arrays_of(
     found["given/members"] = members
     sizes = plan.parameter_counts()[members]
     found["given/values"] = Stream(plan.dtype, (int(sizes.sum()),), lambda: _tensors(given, members))
-    for name, size in backend.buffers().items():
-        found[f"state/{name}"] = Stream(plan.dtype, (size,), lambda name=name: backend.stream(name))  # type: ignore[misc]
+    for name, size in store.buffers().items():
+        found[f"state/{name}"] = Stream(plan.dtype, (size,), lambda name=name: store.stream(name))  # type: ignore[misc]
     return found
 
 
@@ -271,8 +271,8 @@ class PoolFile:
                     self.archive.refuse("given/values that are finite", "others")
         return found
 
-    def restore(self, backend: Backend, plan: Plan, progress: Progress) -> None:
-        """Fill a backend's buffers."""
+    def restore(self, store: Store, plan: Plan, progress: Progress) -> None:
+        """Fill the buffers."""
         counts = plan.parameter_counts() + np.where(plan.specs.option("feature_scale") != 0.0, plan.fan_in, 0)
         # An epoch ends with a look at a member's parameters: who has one that is no number has diverged.
         whole = (progress.status != DIVERGED) & (progress.minibatch == 0)
@@ -280,7 +280,7 @@ class PoolFile:
             if name in self.archive.listed:
                 with self.archive.elements(name) as take:
                     found = self._finite(take, np.cumsum(counts), whole) if name == "state/parameters" else take
-                    backend.restore(name.removeprefix("state/"), found)
+                    store.restore(name.removeprefix("state/"), found)
 
     def _finite(self, take: Callable[[int], np.ndarray], ends: np.ndarray, whole: np.ndarray) -> Any:
         """`take`, which refuses what is no number in the parameters of members that are whole."""

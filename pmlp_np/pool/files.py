@@ -37,6 +37,6 @@ def _read(file: PoolFile) -> Pool:
     pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
     require_memory("specs", pool._buffer_bytes(), "Load it where there is more.")
     backend = backends.create(pool.backend, pool.device, plan)
-    file.restore(backend, plan, pool._progress)
+    file.restore(backend.store, plan, pool._progress)
     pool._backend = backend
     return pool

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import Backend
+from pmlp_np.backends.store import Store
 from pmlp_np.base.errors import (
     DataError,
     compose,
@@ -70,19 +70,17 @@ def concat(pools: Sequence[Pool]) -> Pool:
     whole._records = joined([pool._records for pool in pools])
     for name in vars(first._progress):
         setattr(whole._progress, name, np.concatenate([getattr(pool._progress, name) for pool in pools]))
-    backend, parts = backends.create(whole.backend, whole.device, whole._plan), [pool._ready() for pool in pools]
+    backend, parts = backends.create(whole.backend, whole.device, whole._plan), [pool._ready().store for pool in pools]
     kept = {"parameters": True, "slots": True, "best": whole._kept_best, "average": whole._plan.keeps_average}
     for name in (name for name, is_kept in kept.items() if is_kept):
-        backend.restore(name, _taker(parts, name))
+        backend.store.restore(name, _taker(parts, name))
     whole._backend = backend
     return whole
 
 
-def _taker(parts: Sequence[Backend], name: str) -> Callable[[int], np.ndarray]:
-    """A function that returns so many next numbers of a buffer of all backends, one behind the other; parameters where
-    one has no such buffer."""
-    streams = (part.stream(name if name in part.buffers() else "parameters") for part in parts)
-    rest = itertools.chain.from_iterable(streams)
+def _taker(parts: Sequence[Store], name: str) -> Callable[[int], np.ndarray]:
+    """A function that returns so many next numbers of a buffer of all stores, one behind the other."""
+    rest = itertools.chain.from_iterable(part.stream(name) for part in parts)
     left = np.zeros(0)
 
     def take(n: int) -> np.ndarray:

@@ -442,7 +442,7 @@ class Pool(Independent):
         backend = backends.create(self.backend, self.device, plan)
         backend.initialize(np.arange(len(self)))
         for position, (weights, biases) in self._given.items():
-            backend.write(position, weights, biases)
+            backend.store.write(position, weights, biases)
         with first_come:
             # Two threads may ask at once: all go on with the same one.
             if self._plan is plan:
@@ -688,7 +688,7 @@ class Pool(Independent):
     def extract(self, id: int, weights: str | None = None) -> MLP:
         """The member with this id as a standalone network that needs NumPy alone. weights: as for `forward`."""
         (position,) = self._positions([id])
-        matrices, biases = self._ready().read(int(position), self._checked_weights(weights))
+        matrices, biases = self._ready().store.read(int(position), self._checked_weights(weights))
         member, features = self.specs[position], self._plan.features
         own = None if features is None else features.arrays[features.of[position]]
         return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
@@ -749,9 +749,9 @@ class Pool(Independent):
             if not self._progress.step.any():
                 self._plan = replace(self._plan, names=columns)
         self._given[int(position)] = given
-        self._ready().write(int(position), *given)
+        self._ready().store.write(int(position), *given)
         if self._kept_best:
-            self._ready().keep_best(np.array([position]))
+            self._ready().store.keep(np.array([position]))
         self._progress.restart(int(position))
         self._records.forget(int(position))
 
@@ -777,7 +777,7 @@ class Pool(Independent):
         require_whole("save", self._trainer)
         backend = self._ready()
         header = header_of(self._plan, self.backend, self.device, self._kept_best, self.ended_, self._records.monitor)
-        if self._kept_best and "best" not in backend.buffers():
-            backend.keep_best(self._everyone)
-        arrays = arrays_of(self._plan, self.ids_, self._progress, self._records, self._given, backend)
+        if self._kept_best and backend.store.best is None:
+            backend.store.keep(self._everyone)
+        arrays = arrays_of(self._plan, self.ids_, self._progress, self._records, self._given, backend.store)
         write_archive(path, "pool", header, arrays)
