@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import tracemalloc
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, Progress
+from strict_cupy import DeviceArray, device_module
 
 # Float64 errs by 1e-16 per operation; Adam divides by gradients, of which small ones carry larger relative errors.
 SAME = {"rtol": 1e-8, "atol": 1e-9}
@@ -557,98 +557,11 @@ def test_nothing_is_done_for_no_members() -> None:
     assert_same_state(backend, MIXED.backend(), rtol=0)
 
 
-# A stand-in for CuPy: the names that the backend uses, on arrays that refuse to be converted or to mix with NumPy's
-
-
-def unwrapped(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(unwrapped(part) for part in value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        raise TypeError(f"a value from main memory on the device: {value!r}")
-    return value.values if isinstance(value, DeviceArray) else value
-
-
-def on_device(name: str, function: Any) -> Any:
-    """The function for device arrays; it fails where a dtype is promoted without saying so."""
-
-    def call(*arguments: Any, **options: Any) -> DeviceArray:
-        floats = {a.dtype for a in arguments if isinstance(a, DeviceArray) and a.dtype.kind == "f"}
-        result = function(*map(unwrapped, arguments), **options)
-        if "dtype" not in options and name != "astype" and floats and result.dtype.kind == "f":
-            assert {result.dtype} == floats, f"{name} makes {result.dtype} of {floats}"
-        return DeviceArray(result)
-
-    return call
-
-
-class DeviceArray:
-    """An array on a device."""
-
-    __array_ufunc__ = None
-    __iter__ = None
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, values: Any) -> None:
-        self.values = np.asarray(values)
-        self.shape, self.dtype, self.ndim = self.values.shape, self.values.dtype, self.values.ndim
-
-    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
-        raise TypeError("implicit conversion to a NumPy array")
-
-    def __bool__(self) -> bool:
-        raise TypeError("implicit transfer of a truth value")
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: Any) -> DeviceArray:
-        return DeviceArray(self.values[unwrapped(index)])
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        assert not isinstance(value, DeviceArray) or value.dtype == self.dtype
-        self.values[unwrapped(index)] = unwrapped(value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("take", "sum", "max", "argmax", "astype", "reshape", "transpose", "copy"):
-            raise AttributeError(name)
-        return functools.partial(on_device(name, getattr(np.ndarray, name)), self)
-
-    @property
-    def T(self) -> DeviceArray:
-        return DeviceArray(self.values.T)
-
-    def get(self) -> np.ndarray:
-        return self.values.copy()
-
-
-OPERATORS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "neg", "invert")
-for operator in (*OPERATORS, "lt", "le", "gt", "ge", "eq"):
-    function = on_device(operator, getattr(np.ndarray, f"__{operator}__"))
-    setattr(DeviceArray, f"__{operator}__", functools.partialmethod(function))
-
-
-def segment_sum_kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
-    def run(*arguments: DeviceArray) -> DeviceArray:
-        values, row, start, stop = (argument.values for argument in arguments)
-        sums = [[values.ravel()[r + i : r + j].sum() for i, j in zip(start, stop, strict=True)] for r in row[:, 0]]
-        return DeviceArray(np.array(sums, values.dtype))
-
-    assert inputs == "raw T values, int64 row, int64 start, int64 stop"
-    return run
 
 
 @pytest.fixture(scope="module")
 def strict_cupy() -> ModuleType:
-    cupy = ModuleType("cupy")
-    names = (
-        "exp expm1 log log1p sin cos tanh sqrt absolute where ones_like zeros_like empty_like isfinite append zeros "
-        "arange"
-    )
-    functions = {name: on_device(name, getattr(np, name)) for name in names.split()}
-    vars(cupy).update(functions, ndarray=DeviceArray, ElementwiseKernel=segment_sum_kernel)
-    vars(cupy).update(asarray=lambda values: values if isinstance(values, DeviceArray) else DeviceArray(values.copy()))
-    vars(cupy).update(cuda=SimpleNamespace(is_available=lambda: True))
-    return cupy
+    return device_module()
 
 
 @given(case=cases(), dtype=st.sampled_from(["float32", "float64"]))
@@ -659,7 +572,7 @@ def test_on_a_device_nothing_is_converted_or_mixed(case: Case, dtype: str, stric
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", strict_cupy)
         device = case.backend(device="gpu")
-        assert isinstance(device.parameters, DeviceArray)
+        assert isinstance(device.store.parameters, DeviceArray)
         assert_same_state(host, device, rtol=0)
         histories = [train(case, backend, 2)[1] for backend in (host, device)]
         assume(np.abs(histories).max() < DIVERGING)

@@ -23,6 +23,7 @@ from pmlp_np.data.index_sets import Sets
 from pmlp_np.data.labels import checked_names
 from pmlp_np.formulas.losses import from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.pool.contents import Contents, Given
 from pmlp_np.specs.members import Specs
 from pmlp_np.specs.storage import COLUMNS, name_tables
 from pmlp_np.state.plan import Plan
@@ -34,8 +35,6 @@ from pmlp_np.training.monitoring import MONITORS
 # Numbers of rows of a table that are read at a time.
 _ROWS = 1 << 15
 _LONGEST_ENDING = 40
-
-Given = dict[int, tuple[list[np.ndarray], list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -104,24 +103,24 @@ _HEADER = (
 # Writing.
 
 
-def header_of(plan: Plan, backend: str, device: str, kept_best: bool, ended: str, monitor: str) -> dict[str, Any]:
+def header_of(contents: Contents) -> dict[str, Any]:
     """The header's plain values."""
+    plan = contents.plan
     names = None if plan.names is None else list(plan.names)
-    values = (plan.n_features, plan.n_outputs, backend, device, to_plain(plan.loss), plan.dtype.name, kept_best, ended,
-              monitor, names)  # fmt: skip
+    values = (plan.n_features, plan.n_outputs, contents.backend_name, contents.device, to_plain(plan.loss),
+              plan.dtype.name, contents.kept_best, contents.ended, contents.records.monitor, names)  # fmt: skip
     return dict(zip(_HEADER, values, strict=True))
 
 
-def arrays_of(
-    plan: Plan, ids: np.ndarray, progress: Progress, records: History, given: Given, store: Store
-) -> dict[str, np.ndarray | Stream]:
+def arrays_of(contents: Contents, store: Store) -> dict[str, np.ndarray | Stream]:
     """All arrays by name, in the types of the table above. Large ones are not made, but streamed."""
+    plan, progress, records, given = contents.plan, contents.progress, contents.records, contents.given
     specs: dict[str, Any] = plan.specs.columns()
     if not specs["options"].strides[0]:
         # Where all members have the same options, one row stands for all.
         specs["options"] = specs["options"][:1]
     found: dict[str, Any] = {f"specs/{name}": column for name, column in specs.items()}
-    found |= {"ids": ids, "stream_key": plan.stream_key, "order_key": plan.order_key}
+    found |= {"ids": contents.ids, "stream_key": plan.stream_key, "order_key": plan.order_key}
     if plan.features is not None:
         arrays = plan.features.arrays
         lengths = np.array([len(array) for array in arrays], np.int64)
