@@ -44,8 +44,8 @@ class Store:
         self.slot_offset = np.cumsum(self.slot_size) - self.slot_size
         self._sizes = dict.fromkeys(BUFFERS, layout.size) | {"slots": int(self.slot_size.sum())}
         needed = (1 + plan.keeps_average) * layout.size + self._sizes["slots"]
-        mend = "Train fewer or smaller members, or float32."
-        require_memory("specs", needed * plan.dtype.itemsize, mend, free_memory(xp))
+        hint = "Train fewer or smaller members, or float32."
+        require_memory("specs", needed * plan.dtype.itemsize, hint, free_memory(xp))
         self.parameters: Any = self._allocated("parameters")
         self.slots: Any = self._allocated("slots", zero=True)
         self.best: Any = None

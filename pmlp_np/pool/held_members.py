@@ -1,5 +1,5 @@
-"""HeldMembers: the members that a pool holds, asked for by id: what they are, how far they have come, and the backend
-that has their parameters."""
+"""HeldMembers: the members that a pool holds, by id: what they are, how far they have come, and the backend that has
+their parameters."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class HeldMembers(Independent):
         kept = attributes("Pool", state)
         missing = {field.name for field in fields(Contents)} - kept.keys()
         if missing:
-            mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
+            hint = "A pickle is for one version; what is to be kept goes into a file: save and load."
             got = f"one without {', '.join(sorted(missing))}"
-            raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, mend))
+            raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, hint))
         self._hold(Contents(**own(kept)))
 
     # What it is.
@@ -124,7 +124,7 @@ class HeldMembers(Independent):
         data = f"{features}, {outputs}, {self.loss}"
         return f"Pool({self.specs!r}; {data}, {self.dtype}, backend {self.backend!r}, {span} epochs)"
 
-    # Who is asked for.
+    # By id.
 
     def _positions(self, members: Any) -> np.ndarray:
         if members is None:
@@ -132,10 +132,10 @@ class HeldMembers(Independent):
         ids = checks.whole_array(members)
         ids = None if ids is None else np.atleast_1d(ids)
         if ids is None or ids.ndim != 1 or not len(ids):
-            mend = "They are whole numbers, as in pool.ids_."
+            hint = "They are whole numbers, as in pool.ids_."
             if getattr(members, "dtype", np.dtype(object)) == np.bool_:
-                mend += " Of a mask: pool.ids_[mask]."
-            raise DataError(compose("members", "a list of ids", show(members), mend))
+                hint += " Of a mask: pool.ids_[mask]."
+            raise DataError(compose("members", "a list of ids", show(members), hint))
         # Most pools number their members from 0: then an id is its own place, and nothing need be searched.
         found = np.minimum(np.maximum(ids, 0), len(self) - 1)
         if not np.array_equal(self.ids_[found], ids):
@@ -157,8 +157,8 @@ class HeldMembers(Independent):
         if weights == "best" and not self._kept_best:
             raise DataError(compose("weights", "'last'", "'best'", "Best weights are kept where early_stopping=True."))
         if weights == "average" and not self._plan.keeps_average:
-            mend = "Averaged weights are kept of members that say so: pm.Member(average=0.999)."
-            raise DataError(compose("weights", "'last' or 'best'", "'average'", mend))
+            hint = "Averaged weights are kept of members that say so: pm.Member(average=0.999)."
+            raise DataError(compose("weights", "'last' or 'best'", "'average'", hint))
         return weights
 
     # Their parameters.
@@ -187,8 +187,8 @@ class HeldMembers(Independent):
         return backend
 
 
-def require_room(plan: Plan, mend: str = "Train fewer or smaller members, or float32.") -> None:
+def require_room(plan: Plan, hint: str = "Train fewer or smaller members, or float32.") -> None:
     """Raise MemoryNeededError where the buffers of a plan would not fit."""
     slots = np.array([rule.slots for rule in RULES.values()])[plan.specs.rule]
     count = int((plan.parameter_counts() * (1 + slots + plan.keeps_average)).sum())
-    require_memory("specs", count * plan.dtype.itemsize, mend)
+    require_memory("specs", count * plan.dtype.itemsize, hint)

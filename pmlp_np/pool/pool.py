@@ -1,4 +1,4 @@
-"""Pool: thousands of members trained, asked and kept as one object."""
+"""Pool: thousands of members as one object, which trains, predicts and is saved."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ class Pool(Predicting):
             validation_data.
 
         Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
-        A validation that it cuts short is done when training goes on. While a pool is trained it can be asked and, in
-        callbacks, saved and copied; calls that would change it raise DataError.
+        A validation that it cuts short is done when training goes on. While a pool is trained it can predict and, in
+        callbacks, be saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
         X, settings = arguments.X, arguments.settings()
@@ -192,17 +192,17 @@ class Pool(Predicting):
         """
         X, members, settings = arguments.X, arguments.members, arguments.settings()
         if arguments.features is not None and self._feature_sets(arguments.features) != self._plan.features:
-            mend = "A member reads the features that it began with; fit starts afresh."
-            raise DataError(compose("features", "those that fit was given, or None", "others", mend))
+            hint = "A member reads the features that it began with; fit starts afresh."
+            raise DataError(compose("features", "those that fit was given, or None", "others", hint))
         plan, first = self._plan, not self._progress.step.any()
         if first and plan.names is None:
             plan = replace(plan, names=kept_names(X))
         asked, status = np.ones(len(self), bool), self._progress.status
         if members is not None:
             positions = self._positions(members)
-            mend = "set_weights gives a member new weights, and fit begins anew with all."
+            hint = "set_weights gives a member new weights, and fit begins anew with all."
             refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
-                            "members that have not diverged, to train on", mend)  # fmt: skip
+                            "members that have not diverged, to train on", hint)  # fmt: skip
             asked = np.isin(self._everyone, positions)
         own = arguments.own_data()
         data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, own, settings, first)
@@ -297,8 +297,8 @@ class Pool(Predicting):
         """
         (position,) = self._positions([id])
         if not isinstance(mlp, MLP):
-            mend = "Make one with pm.MLP(weights, biases)."
-            raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+            hint = "Make one with pm.MLP(weights, biases)."
+            raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), hint))
         # Names of a table of other columns, of which the member reads some, say nothing here.
         theirs = mlp._names if mlp.n_features == self.n_features else None
         # Made anew, and so checked and copied: its arrays may have been changed since it was made.

@@ -105,17 +105,16 @@ class Predicting(HeldMembers):
                  sample_weight: Any = None) -> np.ndarray:  # fmt: skip
         """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
 
-        rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
+        rows: the rows of X that each of these members is evaluated on, as for `fit`. Default: all.
         sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
             members; as for `fit`. Default: all count the same.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
-        data = self._asked_rows(X, y, positions, rows, sample_weight)
+        data = self._evaluation_data(X, y, positions, rows, sample_weight)
         return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
 
-    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
-        """X and y, of which each of these members is asked about its own rows, and by its own weights, if any are
-        given."""
+    def _evaluation_data(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
+        """X and y, and the rows and the weights that these members are evaluated on, where any are given."""
         ids = self.ids_[positions]
         data, counted = rows_of(self._plan, ids, X, y, sample_weight)
         if rows is not None:
@@ -155,10 +154,10 @@ class Predicting(HeldMembers):
         found = sets_of(rows, self.ids_, len(x), "rows", "row")
         require_same_rows_of_each(X, rows, "rows")
 
-        def ask(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        def predict(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
             return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))
 
-        return _out_of_fold(ask, x, found, groups)
+        return _out_of_fold(predict, x, found, groups)
 
     def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
               weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
@@ -171,7 +170,7 @@ class Predicting(HeldMembers):
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
-        data = self._asked_rows(X, y, positions, rows, sample_weight)
+        data = self._evaluation_data(X, y, positions, rows, sample_weight)
         source = "y" if rows is None else "rows"
         require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
@@ -290,27 +289,27 @@ def _raw_pieces(
 
 
 def _out_of_fold(
-    ask: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, rows: Sets, groups: Any
+    predict: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, rows: Sets, groups: Any
 ) -> np.ndarray:
-    """For each group and row of x the answer of the group's one member that has the row in its row set; see
-    Pool.out_of_fold. ask(x, positions): answers of these members, on axis 0."""
+    """For each group and row of x the prediction of the group's one member that has the row in its row set; see
+    Pool.out_of_fold. predict(x, positions): predictions of these members, on axis 0."""
     n_members = len(rows.of)
     of = checks.whole_array(np.zeros(n_members, np.int64) if groups is None else groups)
     if of is None or of.shape != (n_members,) or (of < 0).any():
         raise DataError(compose("groups", f"{n_members} whole numbers, at least 0", show(groups)))
-    asked = np.zeros((int(of.max()) + 1, len(x)), np.int64)
+    covered = np.zeros((int(of.max()) + 1, len(x)), np.int64)
     for position, group in enumerate(of.tolist()):
-        np.add.at(asked[group], rows.arrays[rows.of[position]], 1)
-    if (asked != 1).any():
-        group, row = np.argwhere(asked != 1)[0].tolist()
-        got = f"{asked[group, row]} for row {row} of group {group}"
+        np.add.at(covered[group], rows.arrays[rows.of[position]], 1)
+    if (covered != 1).any():
+        group, row = np.argwhere(covered != 1)[0].tolist()
+        got = f"{covered[group, row]} for row {row} of group {group}"
         raise DataError(compose("rows", "every row with one member of each group", got))
     result: np.ndarray | None = None
     for i, own in enumerate(rows.arrays):
         positions = np.flatnonzero(rows.of == i)
-        part = ask(x[own], positions)
+        part = predict(x[own], positions)
         if result is None:
-            result = np.empty((len(asked), len(x), *part.shape[2:]), part.dtype)
+            result = np.empty((len(covered), len(x), *part.shape[2:]), part.dtype)
         result[of[positions][:, None], own] = part
     assert result is not None
     return result
