@@ -1,6 +1,7 @@
 """The store: buffers of members in any layout, on a stand-in for CuPy that refuses whatever CuPy refuses."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -150,6 +151,14 @@ def test_a_best_is_made_of_all_members_at_first_need():
     assert store.weights("best") is store.parameters
     store.keep(np.array([3]))
     assert np.array_equal(streamed(store)["best"], first)
+
+
+def test_free_memory_is_the_device_s(backend, monkeypatch):
+    plan = drawn_plan(np.random.default_rng())
+    monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: 12345)
+    assert backends.create(backend, "cpu", plan).free_memory() == 12345
+    monkeypatch.setitem(sys.modules, "cupy", device_module(free=1 << 33))
+    assert backends.create("reference", "gpu", plan).free_memory() == 1 << 33
 
 
 def test_a_store_that_has_no_room_is_refused_before_it_is_made():

@@ -79,3 +79,6 @@ class Backend(Protocol):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         """An independent backend; as with pickles, of the plan and the buffers alone."""
+
+    def free_memory(self) -> int:
+        """Bytes that are free on the backend's device."""

@@ -45,7 +45,8 @@ class Store:
         self._sizes = dict.fromkeys(BUFFERS, layout.size) | {"slots": int(self.slot_size.sum())}
         needed = (1 + plan.keeps_average) * layout.size + self._sizes["slots"]
         hint = "Train fewer or smaller members, or float32."
-        require_memory("specs", needed * plan.dtype.itemsize, hint, free_memory(xp))
+        free = None if xp is np else free_memory(xp)
+        require_memory("specs", needed * plan.dtype.itemsize, hint, free)
         self.parameters: Any = self._allocated("parameters")
         self.slots: Any = self._allocated("slots", zero=True)
         self.best: Any = None
@@ -216,6 +217,10 @@ class StoredBackend:
         part = type(self)(plan, *self._arguments())  # type: ignore[call-arg]
         part.store.fill(self.store, positions)
         return part
+
+    def free_memory(self) -> int:
+        """See the contract."""
+        return free_memory(self.store.xp)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.take(copy.deepcopy(self.plan, memo), np.arange(self.plan.n_members))

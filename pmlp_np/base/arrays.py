@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base import errors
 from pmlp_np.base.errors import DataError, compose
 
 ALIGNMENT = 64
@@ -50,10 +51,10 @@ def address(array: np.ndarray) -> int:
         return int(array.__array_interface__["data"][0])
 
 
-def free_memory(xp: Any) -> int | None:
-    """Bytes that are free on the device of this module's arrays; None for main memory, which is measured at need."""
+def free_memory(xp: Any) -> int:
+    """Bytes that are free where this module's arrays lie: in main memory, or on the GPU."""
     if xp is np:
-        return None
+        return errors.free_memory()
     return int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
 
 
