@@ -9,6 +9,7 @@ import numpy as np
 
 from pmlp_np import backends
 from pmlp_np.backends.store import Store
+from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.base.exclusion import require_whole
 from pmlp_np.data.labels import Names, agreed_names
@@ -45,7 +46,7 @@ def concat(pools: Sequence[Pool]) -> Pool:
         start = max(ids.max(), own.max()) + 1
         own[clash] = np.arange(start, start + clash.sum())
         ids = np.concatenate([ids, own])
-    return Pool._of(_joined([pool._contents() for pool in pools], ids, names))
+    return Pool._of(_joined([pool._contents() for pool in pools], checks.ids(ids, len(ids)), names))
 
 
 def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> Contents:
