@@ -60,7 +60,7 @@ def promised_bytes(pool: pm.Pool, settings: dict[str, Any], n_threads: int) -> d
     return {
         "callers_data": n_tables * table * np.dtype(settings["data"]).itemsize // size,
         "parameters": layout.size * size,
-        "slots": len(backend.slots) * size,
+        "slots": len(backend.store.slots) * size,
         "best_weights": layout.size * size if settings["early_stopping"] else 0,
         "curves": 4 * len(pool) * curves * settings["epochs"],
         "cast": 0 if settings["data"] == pool.dtype.name else n_tables * table,

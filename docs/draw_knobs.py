@@ -23,7 +23,7 @@ from pmlp_np.formulas.options import OPTIONS, Option
 
 PAGE = Path(__file__).resolve().parent / "knobs.md"
 # "auto" is one of the others.
-BACKEND_NAMES = ", ".join(f"`{name}`" for name in BACKENDS if name != "auto")
+BACKEND_NAMES = ", ".join(f"`{name}`" for name in BACKENDS)
 _ENTRY = re.compile(r"^(\w+): (.*)$")
 
 

@@ -53,7 +53,7 @@ class MemberState:
 def state_of(backend: Any) -> dict[str, np.ndarray]:
     """All buffers of a backend in canonical order."""
     empty = np.zeros(0, backend.plan.dtype)
-    return {name: np.concatenate([empty, *backend.stream(name)]) for name in backend.buffers()}
+    return {name: np.concatenate([empty, *backend.store.stream(name)]) for name in backend.store.buffers()}
 
 
 def restore(backend: Any, state: dict[str, np.ndarray]) -> None:
@@ -65,7 +65,7 @@ def restore(backend: Any, state: dict[str, np.ndarray]) -> None:
             found, rest[0] = rest[0][:n], rest[0][n:]
             return found
 
-        backend.restore(name, take)
+        backend.store.restore(name, take)
         assert not len(rest[0])
 
 

@@ -31,8 +31,8 @@ def good_y(loss):
 
 def state(pool):
     """All that training could have changed."""
-    backend = pool._ready()
-    arrays = {"last": backend.parameters, "best": backend._weights("best"), "slots": backend.slots}
+    store = pool._ready().store
+    arrays = {"last": store.parameters, "best": store.weights("best"), "slots": store.slots}
     arrays |= vars(pool._progress) | pool.history_
     return {name: array.tobytes() for name, array in arrays.items()} | {"ended": pool.ended_, "kept": pool._kept_best}
 

@@ -25,6 +25,7 @@ from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.backends.numba import threads
 from pmlp_np.base import interrupts, table
 from pmlp_np.specs.storage import COLUMNS
+from pmlp_np.state import layout
 from pmlp_np.training import measuring
 from pmlp_np.training.fit_data import rows_of
 from varied_pool import SETTINGS, assert_same_bits, differing_bits, trained
@@ -308,18 +309,18 @@ def test_metrics_are_left_between_their_pieces(monkeypatch: pytest.MonkeyPatch):
 # Very many members.
 
 
-def test_blocks_of_neighbors_are_one_slice():
+def test_blocks_of_neighbors_are_one_range():
     draw = np.random.default_rng(5)
     for _ in range(50):
         sizes = draw.integers(0, 4, 12)
         starts = np.cumsum(sizes) - sizes
         members = np.flatnonzero(draw.random(12) < draw.random())
         members = draw.permutation(members) if draw.random() < 0.3 else members
-        slices = numba_backend._runs(starts[members], sizes[members])
+        found = zip(*layout.merged(starts[members], sizes[members]), strict=True)
         expected = [place for m in members for place in range(starts[m], starts[m] + sizes[m])]
-        assert [place for each in slices for place in range(each.start, each.stop)] == expected
-    assert len(numba_backend._runs(np.arange(9) * 3, np.full(9, 3))) == 1
-    assert numba_backend._runs(np.zeros(0, np.int64), np.zeros(0, np.int64)) == []
+        assert [place for start, size in found for place in range(start, start + size)] == expected
+    assert [len(each) for each in layout.merged(np.arange(9) * 3, np.full(9, 3))] == [1, 1]
+    assert [len(each) for each in layout.merged(np.zeros(0, np.int64), np.zeros(0, np.int64))] == [0, 0]
 
 
 def board_of(n: int) -> tuple[pm.Pool, table.Table]:
@@ -442,7 +443,7 @@ def test_backends_are_made_of_what_they_hold(backend: str):
     held, again = pool._backend, copy.deepcopy(pool)._backend
     assert type(again) is type(held) is type(backends.create(backend, "cpu", pool._plan))
     for name in ("parameters", "slots", "best", "average"):
-        mine, theirs = getattr(held, name), getattr(again, name)
+        mine, theirs = getattr(held.store, name), getattr(again.store, name)
         assert not np.shares_memory(mine, theirs)
         if backend == "numba":
             assert theirs.ctypes.data % 64 == 0 and len(theirs) == len(mine)

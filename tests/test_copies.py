@@ -378,8 +378,8 @@ def test_pickles_of_other_versions_are_refused(make: Callable[[], Any], monkeypa
 def test_pickles_that_lack_a_part_are_refused():
     pool = fitted("numba")
     state = pool.__getstate__()
-    del state["attributes"]["_progress"]
-    with pytest.raises(pm.FileFormatError, match="one without _progress"):
+    del state["attributes"]["progress"]
+    with pytest.raises(pm.FileFormatError, match="one without progress"):
         object.__new__(pm.Pool).__setstate__(state)
 
 

@@ -40,7 +40,7 @@ def scales(pool: pm.Pool, place: int) -> np.ndarray:
     """Of a member, from the backend's buffers."""
     backend = pool._ready()
     layout: PoolLayout = backend.layout
-    found = layout.scales(backend.parameters, place)
+    found = layout.scales(backend.store.parameters, place)
     assert found is not None
     return found.copy()
 

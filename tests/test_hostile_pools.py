@@ -20,30 +20,9 @@ from crafted import craft, flip, parts
 from pmlp_np.pool import file_format
 from pmlp_np.state.progress import Progress
 from pmlp_np.training import history
+from whole_pool import everything, pool_with_everything
 
 Arrays = dict[str, np.ndarray]
-
-
-def pool_with_everything() -> pm.Pool:
-    """Features, given weights, best and averaged ones, scales, members of every depth. By the reference backend, which
-    compiles nothing."""
-    rng = np.random.default_rng()
-    X, y = rng.normal(size=(40, 3)), rng.normal(size=40)
-    specs = [
-        pm.Member(hidden=(3, 2), activation=("tanh", "relu"), average=0.9),
-        pm.Member(hidden=(), optimizer=pm.SGD(0.01)),
-        pm.Member(hidden=4, feature_scale=True, bias=False, optimizer=pm.SGD(0.01, momentum=0.9)),
-        pm.Member(hidden=2, optimizer=pm.SGD(1e30)),
-    ]
-    pool = pm.Pool(specs, 3, seed=int(rng.integers(2**60)), ids=[5, 2, 9, 7], loss=pm.Huber(delta=2.0),
-                   backend="reference")  # fmt: skip
-    features = [[0, 1], [2], [0, 1], [1, 0, 2]]
-    with pytest.warns(pm.DivergedWarning):
-        pool.fit(X, y, features=features, progress=False)
-    pool.set_weights(9, pool.extract(9))
-    with pytest.warns(pm.DivergedWarning):
-        pool.fit(X, y, epochs=3, features=features, validation_data=(X, y), early_stopping=True, progress=False)
-    return pool
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +34,6 @@ def pool() -> pm.Pool:
 def path(pool: pm.Pool, tmp_path: Path) -> Path:
     pool.save(tmp_path / "crafted.pmlp")
     return tmp_path / "crafted.pmlp"
-
-
-def everything(pool: pm.Pool) -> dict[str, bytes]:
-    backend = pool._ready()
-    found = {name: np.concatenate(list(backend.stream(name))) for name in backend.buffers()}
-    found |= vars(pool._progress) | pool.history_ | pool.specs.columns()
-    found |= {f"given {m} {k}": a for m, pair in pool._given.items() for k, a in enumerate(sum(pair, []))}
-    found |= {"ids": pool.ids_, "keys": pool._plan.stream_key, "orders": pool._plan.order_key}
-    found |= {name: getattr(pool._records, name) for name in history.COLUMNS} | pool._records.shown
-    found |= {f"features {i}": array for i, array in enumerate(pool._plan.features.arrays)}  # type: ignore[union-attr]
-    found |= {"of": pool._plan.features.of}  # type: ignore[union-attr]
-    texts = repr(pool), pool.loss, pool.ended_, str(pool._kept_best), pool._records.monitor
-    return {name: array.tobytes() for name, array in found.items()} | {"": repr(texts).encode()}
 
 
 def test_a_pool_comes_back_with_all_it_has(pool: pm.Pool, path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import pmlp_np as pm
 from pmlp_np.backends.numba import threads
 from pmlp_np.backends.numba.code_cache import cache_folder
+from pmlp_np.backends.store import Store
 from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError
 
@@ -213,15 +214,15 @@ def test_presses_during_validation(backend, monkeypatch, times):
 def test_a_second_press_while_best_weights_are_kept(monkeypatch):
     """Nothing breaks into the end of a fit."""
     pool = pool_of()
-    kind, settings = type(pool._ready()), {"validation_data": VALIDATION, "early_stopping": True}
-    keep, kept = kind.keep_best, []
+    settings = {"validation_data": VALIDATION, "early_stopping": True}
+    keep, kept = Store.keep, []
 
     def pressed(self, members):
         press(2)
         keep(self, members)
         kept.append(len(members))
 
-    monkeypatch.setattr(kind, "keep_best", pressed)
+    monkeypatch.setattr(Store, "keep", pressed)
     with pytest.raises(KeyboardInterrupt):
         pool.fit(X, Y, epochs=3, **settings)
     monkeypatch.undo()

@@ -16,6 +16,7 @@ import pmlp_np as pm
 from conftest import BACKENDS, run_python
 from loss_variants import library_loss
 from member_state import MemberState, member_states
+from pmlp_np.backends import store
 from pmlp_np.backends.numba import backend as numba_backend
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
@@ -146,10 +147,10 @@ def test_a_member_of_bad_parameters_touches_nobody(backend: str, dtype: str, val
     for activation in ACTIVATIONS:
         pool = with_neighbor(pm.Member(hidden=(9, 17), activation=activation), dtype, backend).fit(X, Y, **FIT)
         position = pool.ids_.tolist().index(0)
-        weights, biases = pool._backend.read(position, "last")
+        weights, biases = pool._backend.store.read(position, "last")
         for tensor in weights + biases:
             tensor[...] = value
-        pool._backend.write(position, weights, biases)
+        pool._backend.store.write(position, weights, biases)
 
         raw = pool.forward(X)
         pool.partial_fit(X, Y, epochs=2, **FIT)
@@ -169,10 +170,10 @@ def test_a_member_of_bad_parameters_touches_nobody(backend: str, dtype: str, val
 def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """Fill with NaN all memory that kernels will write. Returns a list of what is handed out."""
     handed_out: list[np.ndarray] = []
-    clean = numba_backend.allocate
+    clean = store.allocate
 
-    def allocate(n: int, dtype: np.dtype) -> np.ndarray:
-        block = clean(n, dtype)
+    def allocate(n: int, dtype: np.dtype, xp: Any) -> np.ndarray:
+        block = clean(n, dtype, xp)
         block[...] = np.nan
         handed_out.append(block)
         return block
@@ -184,30 +185,30 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
         block[...] = np.nan
         return block
 
-    monkeypatch.setattr(numba_backend, "allocate", allocate)
+    monkeypatch.setattr(store, "allocate", allocate)
     monkeypatch.setattr(numba_backend.NumbaBackend, "_new_scratch", new_scratch)
     return handed_out
 
 
 def assert_padding_is_zero(pool: pm.Pool) -> None:
     """That of parameters, slots and best weights, and what lies behind the last block."""
-    backend = pool._backend
-    layout = backend.layout
+    held = pool._backend.store
+    layout = held.layout
     unused = layout.padding()
     assert unused.any()
-    assert not backend.parameters[: layout.size][unused].any()
-    assert not backend.parameters[layout.size :].any()
-    for snapshot in (backend.best, backend.average):
+    assert not held.parameters[: layout.size][unused].any()
+    assert not held.parameters[layout.size :].any()
+    for snapshot in (held.best, held.average):
         if snapshot is not None:
             assert not snapshot[: layout.size][unused].any()
     used_slots = 0
     for member in range(len(pool)):
-        start, size = int(backend._slot_offset[member]), int(layout.block_size[member])
+        start, size = int(held.slot_offset[member]), int(layout.block_size[member])
         block = unused[int(layout.block_offset[member]) :][:size]
-        for offset in range(start, start + int(backend._slot_size[member]), size):
-            assert not backend.slots[offset : offset + size][block].any()
+        for offset in range(start, start + int(held.slot_size[member]), size):
+            assert not held.slots[offset : offset + size][block].any()
             used_slots += size
-    assert not backend.slots[used_slots:].any()
+    assert not held.slots[used_slots:].any()
 
 
 @numba_only
@@ -267,7 +268,7 @@ def test_poisoned_memory_in_drawn_pools(dtype: str, case: Case) -> None:
         assert np.array_equal(pool.evaluate(X, y), expected.evaluate(X, y), equal_nan=True)
     layout = pool._backend.layout
     unused = layout.padding()
-    assert not pool._backend.parameters[: layout.size][unused].any()
+    assert not pool._backend.store.parameters[: layout.size][unused].any()
 
 
 @numba_only

@@ -181,7 +181,7 @@ def test_buffers_and_rows_are_aligned_to_a_cache_line(dtype, lanes):
     backend = pool._ready()
     assert backend.layout.lanes == lanes
     assert backend.layout.lanes * np.dtype(dtype).itemsize == 64
-    for buffer in (backend.parameters, backend.slots):
+    for buffer in (backend.store.parameters, backend.store.slots):
         assert buffer.ctypes.data % 64 == 0
     for name in ("block_offset", "weight_offset", "row_stride"):
         assert not (getattr(backend.layout, name) * np.dtype(dtype).itemsize % 64).any(), name

@@ -13,6 +13,7 @@ import pmlp_np as pm
 from conftest import requires
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS
 from pmlp_np.models.export.methods import Exportable
+from pmlp_np.pool.held_members import HeldMembers
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -101,8 +102,9 @@ def test_public_names_are_documented_and_no_others_are_visible():
 
 
 def members_of(cls):
-    """Public methods and properties that a class defines itself, or shares with others that can be exported."""
-    for name, value in ((dict(vars(Exportable)) if issubclass(cls, Exportable) else {}) | dict(vars(cls))).items():
+    """Public methods and properties that a class defines itself, or has from a part of it that is no class of users."""
+    parts = [part for part in reversed(cls.__mro__) if issubclass(part, (Exportable, HeldMembers))]
+    for name, value in {name: value for part in (*parts, cls) for name, value in vars(part).items()}.items():
         if not name.startswith("_") and (inspect.isroutine(value) or isinstance(value, (property, classmethod))):
             yield f"{cls.__name__}.{name}", getattr(cls, name) if not isinstance(value, property) else value
 
@@ -224,6 +226,23 @@ def test_documented_defaults_are_the_signatures(name):
             assert ast.literal_eval(said[1]) == parameters(FULLY_DOCUMENTED[name])[argument].default, argument
             checked += 1
     assert checked > 1 or name.partition(".")[0] in ("MLP", "Ensemble") or name == "Pool.ensemble"
+
+
+def test_fit_and_partial_fit_share_their_arguments():
+    """One definition, which both signatures show; what is no argument is refused in the name of the method."""
+    of_fit, of_partial = (list(parameters(method).values()) for method in (pm.Pool.fit, pm.Pool.partial_fit))
+    assert of_partial[:-1] == of_fit and of_partial[-1].name == "members" and len(of_fit) == 22
+    assert pm.Pool.fit.__doc__ and "epochs: passes over the rows" in pm.Pool.fit.__doc__
+    assert (pm.Pool.fit.__name__, pm.Pool.partial_fit.__qualname__) == ("fit", "Pool.partial_fit")
+    pool = pm.Pool(pm.Member(hidden=1), 1)
+    for wrong, said in [
+        (lambda: pool.fit([[0.0]], [0.0], epoch=3), r"^Pool\.fit\(\) got an unexpected keyword argument 'epoch'"),
+        (lambda: pool.fit(), r"^Pool\.fit\(\) missing 1 required positional argument: 'X'"),
+        (lambda: pool.fit([[0.0]], [0.0], members=[0]), r"^Pool\.fit\(\) got an unexpected keyword argument 'members'"),
+        (lambda: pool.partial_fit(*range(13)), r"^Pool\.partial_fit\(\) takes from 2 to 13 positional arguments"),
+    ]:
+        with pytest.raises(TypeError, match=said):
+            wrong()
 
 
 # What gives members data of their own; y is None where targets are given.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
+from pmlp_np.base.errors import readable_bytes
 from small_pool import MEMBERS, VALIDATION, F, X, Y, bits, pool_of, same_history, trained
 
 # Members in and out.
@@ -264,7 +265,7 @@ def test_a_result_that_would_not_fit_says_how_much_it_needs(method, monkeypatch)
     before = getattr(pool, method)(X)
     monkeypatch.setattr("pmlp_np.base.errors.SMALL_NEED", 0)
     monkeypatch.setattr("pmlp_np.base.errors.free_memory", lambda: before.nbytes - 1)
-    need = pm.errors.readable_bytes(before.nbytes)
+    need = readable_bytes(before.nbytes)
     with pytest.raises(
         pm.MemoryNeededError, match=rf"^result: .* got a need of {need}\. Ask for fewer members= or rows"
     ):

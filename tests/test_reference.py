@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import tracemalloc
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, Progress
+from strict_cupy import DeviceArray, device_module
 
 # Float64 errs by 1e-16 per operation; Adam divides by gradients, of which small ones carry larger relative errors.
 SAME = {"rtol": 1e-8, "atol": 1e-9}
@@ -135,7 +135,7 @@ def train(
 
 
 def assert_parameters(backend: ReferenceBackend, i: int, mlp: oracle.OracleMLP, tolerance: dict[str, float]) -> None:
-    weights, biases = backend.read(i, "last")
+    weights, biases = backend.store.read(i, "last")
     for k, expected in enumerate(mlp.effective_weights):
         np.testing.assert_allclose(weights[k], expected, **tolerance, err_msg=f"member {i}, weights of layer {k}")
     assert len(biases) == (len(weights) if mlp.bias else 0)
@@ -259,9 +259,9 @@ def test_members_train_as_if_alone(case: Case, epochs: int, memory_cap: int) -> 
 def test_one_step_in_float32(case: Case) -> None:
     case = replace(case, dtype="float32", members=[replace_batch(m, None) for m in case.members], batch_size=99)
     backend = case.backend()
-    initial = [backend.read(i, "last") for i in range(len(case.members))]
+    initial = [backend.store.read(i, "last") for i in range(len(case.members))]
     _, history = train(case, backend, 1)
-    assert backend.parameters.dtype == backend.slots.dtype == np.float32
+    assert backend.store.parameters.dtype == backend.store.slots.dtype == np.float32
     X, y = case.data()
     for i, (weights, biases) in enumerate(initial):
         mlp = case.network(i)
@@ -365,8 +365,8 @@ def test_a_diverging_neighbor_touches_nobody(shuffle: str | None, loss: str) -> 
 def test_nan_stays_in_its_member(shuffle: str | None) -> None:
     case = replace(MIXED, members=[MIXED.members[0]] * 3, shuffle=shuffle)
     backend, neighbor = case.backend(), case.backend()
-    weights, biases = backend.read(1, "last")
-    backend.write(1, [np.full_like(w, np.nan) for w in weights], biases)
+    weights, biases = backend.store.read(1, "last")
+    backend.store.write(1, [np.full_like(w, np.nan) for w in weights], biases)
     out, expected = outputs(case, backend), outputs(case, neighbor)
     np.testing.assert_array_equal(out[[0, 2]], expected[[0, 2]])
     assert np.isnan(out[1]).all()
@@ -376,7 +376,7 @@ def test_nan_stays_in_its_member(shuffle: str | None) -> None:
     assert np.isnan(history[1]).all()
     assert (progress.epoch[1], progress.minibatch[1], progress.step[1]) == (0, 1, 1)
     for i in (0, 2):
-        for tensors in zip(backend.read(i, "last"), neighbor.read(i, "last"), strict=True):
+        for tensors in zip(backend.store.read(i, "last"), neighbor.store.read(i, "last"), strict=True):
             for found, wanted in zip(*tensors, strict=True):
                 np.testing.assert_allclose(found, wanted, **REORDERED)
 
@@ -479,17 +479,17 @@ def test_memory_stays_under_the_cap(
 def test_state_and_restore_go_on_with_the_same_bits() -> None:
     backend, other = MIXED.backend(), MIXED.backend()
     progress, _ = train(MIXED, backend, 2)
-    backend.keep_best(np.arange(len(MIXED.members)))
+    backend.store.keep(np.arange(len(MIXED.members)))
     train(MIXED, backend, 1, progress)
     state = state_of(backend)
     assert state.keys() == {"parameters", "slots", "best"}
     expected = []
     for i, member in enumerate(MIXED.members):
-        for w, *b in zip(*(tensors for tensors in backend.read(i, "last") if tensors), strict=True):
+        for w, *b in zip(*(tensors for tensors in backend.store.read(i, "last") if tensors), strict=True):
             expected += [w.ravel(), *b]
-        assert len(backend.read(i, "last")[1]) == (len(member.hidden) + 1) * member.bias
+        assert len(backend.store.read(i, "last")[1]) == (len(member.hidden) + 1) * member.bias
     np.testing.assert_array_equal(state["parameters"], np.concatenate(expected))
-    assert {name: len(buffer) for name, buffer in state.items()} == backend.buffers()
+    assert {name: len(buffer) for name, buffer in state.items()} == backend.store.buffers()
     restore(other, state)
     assert_same_state(backend, other, rtol=0)
     resumed = progress.take(np.arange(len(MIXED.members)))
@@ -506,14 +506,14 @@ def test_best_is_kept_apart_from_training() -> None:
     backend = MIXED.backend()
     np.testing.assert_array_equal(outputs(MIXED, backend, "best"), outputs(MIXED, backend))
     progress, _ = train(MIXED, backend, 1)
-    backend.keep_best(np.array([0, 3]))
+    backend.store.keep(np.array([0, 3]))
     first = outputs(MIXED, backend)
     train(MIXED, backend, 1, progress)
-    backend.keep_best(np.array([3]))
-    second, kept = outputs(MIXED, backend), backend.read(3, "last")
+    backend.store.keep(np.array([3]))
+    second, kept = outputs(MIXED, backend), backend.store.read(3, "last")
     train(MIXED, backend, 1, progress)
     np.testing.assert_array_equal(outputs(MIXED, backend, "best")[[0, 3]], [first[0], second[3]])
-    for found, wanted in zip(sum(backend.read(3, "best"), []), sum(kept, []), strict=True):
+    for found, wanted in zip(sum(backend.store.read(3, "best"), []), sum(kept, []), strict=True):
         np.testing.assert_array_equal(found, wanted)
     best, last = (backend.evaluate(np.arange(5), MIXED.rows(), weights, Control())[0] for weights in ("best", "last"))
     assert (best != last).all()
@@ -522,7 +522,7 @@ def test_best_is_kept_apart_from_training() -> None:
 def test_take_copies_members_with_all_they_have() -> None:
     backend = MIXED.backend(memory_cap=123_456)
     progress, _ = train(MIXED, backend, 1)
-    backend.keep_best(np.arange(5))
+    backend.store.keep(np.arange(5))
     train(MIXED, backend, 1, progress)
     chosen = np.array([3, 0, 2])
     part_case = replace(MIXED, members=[MIXED.members[i] for i in chosen])
@@ -541,16 +541,16 @@ def test_take_copies_members_with_all_they_have() -> None:
 
 def test_write_replaces_parameters_and_clears_slots() -> None:
     backend, fresh = MIXED.backend(), MIXED.backend()
-    initial = [fresh.read(i, "last") for i in range(5)]
+    initial = [fresh.store.read(i, "last") for i in range(5)]
     train(MIXED, backend, 1)
     for i, (weights, biases) in enumerate(initial):
-        found = backend.read(i, "last")
+        found = backend.store.read(i, "last")
         for tensor in found[0] + found[1]:
             tensor[...] = np.nan
-        backend.write(i, weights, biases)
+        backend.store.write(i, weights, biases)
     assert_same_state(backend, fresh, rtol=0)
     with pytest.raises(ValueError):
-        backend.write(0, initial[1][0], initial[1][1])
+        backend.store.write(0, initial[1][0], initial[1][1])
 
 
 def test_nothing_is_done_for_no_members() -> None:
@@ -562,98 +562,11 @@ def test_nothing_is_done_for_no_members() -> None:
     assert_same_state(backend, MIXED.backend(), rtol=0)
 
 
-# A stand-in for CuPy: the names that the backend uses, on arrays that refuse to be converted or to mix with NumPy's
-
-
-def unwrapped(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(unwrapped(part) for part in value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        raise TypeError(f"a value from main memory on the device: {value!r}")
-    return value.values if isinstance(value, DeviceArray) else value
-
-
-def on_device(name: str, function: Any) -> Any:
-    """The function for device arrays; it fails where a dtype is promoted without saying so."""
-
-    def call(*arguments: Any, **options: Any) -> DeviceArray:
-        floats = {a.dtype for a in arguments if isinstance(a, DeviceArray) and a.dtype.kind == "f"}
-        result = function(*map(unwrapped, arguments), **options)
-        if "dtype" not in options and name != "astype" and floats and result.dtype.kind == "f":
-            assert {result.dtype} == floats, f"{name} makes {result.dtype} of {floats}"
-        return DeviceArray(result)
-
-    return call
-
-
-class DeviceArray:
-    """An array on a device."""
-
-    __array_ufunc__ = None
-    __iter__ = None
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, values: Any) -> None:
-        self.values = np.asarray(values)
-        self.shape, self.dtype, self.ndim = self.values.shape, self.values.dtype, self.values.ndim
-
-    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
-        raise TypeError("implicit conversion to a NumPy array")
-
-    def __bool__(self) -> bool:
-        raise TypeError("implicit transfer of a truth value")
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: Any) -> DeviceArray:
-        return DeviceArray(self.values[unwrapped(index)])
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        assert not isinstance(value, DeviceArray) or value.dtype == self.dtype
-        self.values[unwrapped(index)] = unwrapped(value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("take", "sum", "max", "argmax", "astype", "reshape", "transpose", "copy"):
-            raise AttributeError(name)
-        return functools.partial(on_device(name, getattr(np.ndarray, name)), self)
-
-    @property
-    def T(self) -> DeviceArray:
-        return DeviceArray(self.values.T)
-
-    def get(self) -> np.ndarray:
-        return self.values.copy()
-
-
-OPERATORS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "neg", "invert")
-for operator in (*OPERATORS, "lt", "le", "gt", "ge", "eq"):
-    function = on_device(operator, getattr(np.ndarray, f"__{operator}__"))
-    setattr(DeviceArray, f"__{operator}__", functools.partialmethod(function))
-
-
-def segment_sum_kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
-    def run(*arguments: DeviceArray) -> DeviceArray:
-        values, row, start, stop = (argument.values for argument in arguments)
-        sums = [[values.ravel()[r + i : r + j].sum() for i, j in zip(start, stop, strict=True)] for r in row[:, 0]]
-        return DeviceArray(np.array(sums, values.dtype))
-
-    assert inputs == "raw T values, int64 row, int64 start, int64 stop"
-    return run
 
 
 @pytest.fixture(scope="module")
 def strict_cupy() -> ModuleType:
-    cupy = ModuleType("cupy")
-    names = (
-        "exp expm1 log log1p sin cos tanh sqrt absolute where ones_like zeros_like empty_like isfinite append zeros "
-        "arange"
-    )
-    functions = {name: on_device(name, getattr(np, name)) for name in names.split()}
-    vars(cupy).update(functions, ndarray=DeviceArray, ElementwiseKernel=segment_sum_kernel)
-    vars(cupy).update(asarray=lambda values: values if isinstance(values, DeviceArray) else DeviceArray(values.copy()))
-    vars(cupy).update(cuda=SimpleNamespace(is_available=lambda: True))
-    return cupy
+    return device_module()
 
 
 @given(case=cases(), dtype=st.sampled_from(["float32", "float64"]))
@@ -664,16 +577,16 @@ def test_on_a_device_nothing_is_converted_or_mixed(case: Case, dtype: str, stric
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", strict_cupy)
         device = case.backend(device="gpu")
-        assert isinstance(device.parameters, DeviceArray)
+        assert isinstance(device.store.parameters, DeviceArray)
         assert_same_state(host, device, rtol=0)
         histories = [train(case, backend, 2)[1] for backend in (host, device)]
         assume(np.abs(histories).max() < DIVERGING)
         np.testing.assert_allclose(*histories, **tolerance)
         everybody = np.arange(len(case.members))
         for backend in (host, device):
-            backend.keep_best(everybody)
-            backend.write(0, *backend.read(0, "best"))
-            backend.keep_best(everybody[:1])
+            backend.store.keep(everybody)
+            backend.store.write(0, *backend.store.read(0, "best"))
+            backend.store.keep(everybody[:1])
         assert_same_state(host, device, **tolerance)
         device = device.take(case.plan(), everybody)
         restore(device, state_of(device))

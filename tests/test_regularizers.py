@@ -140,9 +140,9 @@ def test_dropout_passes_agree_with_arrays(dtype: str, rows: int, place: int) -> 
 def test_a_dropped_nan_is_not_hidden(backend: str, dtype: str) -> None:
     """Zero times NaN is NaN, as in PyTorch."""
     pool = pool_of([pm.Member(hidden=(40,), activation="tanh", dropout=0.9)], dtype, backend)
-    weights, biases = pool._ready().read(0, "last")
+    weights, biases = pool._ready().store.read(0, "last")
     weights[0][:, 3] = np.nan
-    pool._backend.write(0, weights, biases)
+    pool._backend.store.write(0, weights, biases)
     pool.partial_fit(X[:4], Y[:4], **FIT)
     assert pool.status_ == ["diverged"]
 
@@ -399,7 +399,7 @@ def test_members_without_need_no_passes_and_no_memory() -> None:
         assert set(backend._feature_scales(scaled, task)) == {"scale_offset"} | passes
     found = [backend._stepping_by_rows(some) for some in (nobody, clipped, scaled)]
     assert found == [set(), {adam}, {sgd}]
-    assert pool_of([pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0)])._ready().average is None
+    assert pool_of([pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0)])._ready().store.average is None
 
 
 @numba_only

@@ -47,7 +47,7 @@ def no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing millions of initial weights in NumPy takes long, and is not what is measured."""
 
     def initialize(backend: ReferenceBackend, members: np.ndarray) -> None:
-        for buffer in (backend.parameters, backend.slots, backend.average):
+        for buffer in (backend.store.parameters, backend.store.slots, backend.store.average):
             if buffer is not None:
                 buffer[:] = np.arange(len(buffer), dtype=np.float32)
 
@@ -57,7 +57,7 @@ def no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("make", [one_large, many_small])
 def test_files_and_parts_stream(tmp_path: Path, make: Callable[[], pm.Pool]) -> None:
     pool = make()
-    size = sum(pool._ready().buffers().values()) * 4
+    size = sum(pool._ready().store.buffers().values()) * 4
     assert size > 5_000_000 * 4
     _, more = extra(lambda: pool.save(tmp_path / "a"))
     assert more < LIMIT
@@ -90,12 +90,12 @@ def test_parts_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch, backen
     ]
     plan = pm.Pool(specs, 4, n_outputs=2)._plan
     whole, again = (backends.create(backend, "cpu", plan) for _ in range(2))
-    restore(whole, {name: rng.normal(size=size).astype(np.float32) for name, size in whole.buffers().items()})
+    restore(whole, {name: rng.normal(size=size).astype(np.float32) for name, size in whole.store.buffers().items()})
     expected = state_of(whole)
     monkeypatch.setattr(layout, "PART", most)
     for name, values in state_of(whole).items():
         assert values.tobytes() == expected[name].tobytes()
-        assert all(0 < len(part) <= most for part in whole.stream(name))
+        assert all(0 < len(part) <= most for part in whole.store.stream(name))
     restore(again, expected)
     monkeypatch.undo()
     assert {name: values.tobytes() for name, values in state_of(again).items()} == {

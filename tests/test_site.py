@@ -1,6 +1,7 @@
 """The documentation's site: it builds without a warning, needs nothing from elsewhere, and holds all public names."""
 
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -96,8 +97,8 @@ def test_the_reference_has_every_public_name(pages: dict[str, str]) -> None:
     identifiers = set(re.findall(r'id="([^"]+)"', reference))
     assert {f"pmlp_np.{name}" for name in pm.__all__} <= identifiers
     classes = (pm.Pool, pm.MLP, pm.Ensemble)
-    methods = {f"pmlp_np.{c.__name__}.{m}" for c in classes for m in vars(c) if not m.startswith("_")}
-    assert "pmlp_np.Pool.fit" in methods
+    methods = {f"pmlp_np.{c.__name__}.{m}" for c in classes for m in dir(c) if not m.startswith("_")}
+    assert {"pmlp_np.Pool.fit", "pmlp_np.Pool.predict", "pmlp_np.Pool.specs"} <= methods
     methods |= {"pmlp_np.MLP.to_onnx", "pmlp_np.plots.heat_map"}
     assert methods <= identifiers
     # How a loss does its work is not what its users look for.
@@ -109,6 +110,19 @@ def test_docstrings_become_lists(pages: dict[str, str]) -> None:
     fit = pages["reference/pools.html"].partition('id="pmlp_np.Pool.fit"')[2].partition('id="pmlp_np.Pool.')[0]
     terms = set(re.findall(r"<dt><code>(\w+)</code></dt>", fit))
     assert {"X", "y", "epochs", "validation_data", "callbacks", "class_weight"} <= terms
+
+
+@pytest.mark.parametrize("name", ["fit", "partial_fit"])
+def test_signatures_are_those_that_help_shows(pages: dict[str, str], name: str) -> None:
+    """Arguments that `fit` and `partial_fit` take by way of a dataclass, in their order, with types and defaults."""
+    part = pages["reference/pools.html"].partition(f'id="pmlp_np.Pool.{name}"')[2].partition("</pre>")[0]
+    shown = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", part)))
+    at = -1
+    for argument in list(inspect.signature(getattr(pm.Pool, name)).parameters.values())[1:]:
+        default = "" if argument.default is argument.empty else f" = {argument.default!r}"
+        found = re.search(rf"\b{argument.name}: [^=]*{re.escape(default)}", shown.replace('"', "'"))
+        assert found and found.start() > at, argument
+        at = found.start()
 
 
 def test_formulas_are_drawn(pages: dict[str, str]) -> None:

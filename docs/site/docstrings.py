@@ -1,4 +1,4 @@
-"""Griffe extension: the package's docstrings as Markdown.
+"""Griffe extension: the package's docstrings as Markdown, and signatures of methods that take a dataclass's arguments.
 
 A docstring is sentences, entries (`x: what it is`, or `x, y: what they are`; further lines indented), formulas, a line
 that names the source, and examples, indented by four. Entries become a list of definitions, formulas and examples
@@ -92,6 +92,28 @@ def _escaped(text: str, public: frozenset[str]) -> str:
     return "".join(parts)
 
 
+def _show_taken(method: griffe.Function) -> None:
+    """Under the decorator `takes(SomeDataclass)` a method's parameters are, behind self, the dataclass's fields."""
+    taken = [match[1] for each in method.decorators if (match := re.fullmatch(r"takes\((\w+)\)", str(each.value)))]
+    if taken and method.parent:
+        arguments = method.module[taken[0]].final_target
+        method.parameters = griffe.Parameters(method.parameters[0], *_fields_of(arguments))
+
+
+def _fields_of(dataclass: griffe.Class) -> list[griffe.Parameter]:
+    """Those of the classes that it stands on first, but all keyword-only ones at the end."""
+    found: list[griffe.Parameter] = []
+    for part in (*reversed(dataclass.mro()), dataclass):
+        kind = griffe.ParameterKind.positional_or_keyword
+        for name, field in part.members.items():
+            if name == "_":
+                kind = griffe.ParameterKind.keyword_only
+            elif isinstance(field, griffe.Attribute):
+                value = None if field.value is None else str(field.value)
+                found.append(griffe.Parameter(name, annotation=field.annotation, kind=kind, default=value))
+    return sorted(found, key=lambda p: p.kind is griffe.ParameterKind.keyword_only)
+
+
 class Docstrings(griffe.Extension):
     """Replaces docstrings when the package has been read."""
 
@@ -103,6 +125,8 @@ class Docstrings(griffe.Extension):
         for member in owner.members.values():
             if isinstance(member, griffe.Alias):
                 continue
+            if isinstance(member, griffe.Function):
+                _show_taken(member)
             if member.docstring is not None:
                 member.docstring.value = markdown(member.docstring.value, public)
             self._replace(member, public)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pmlp_np.backends.contract import Backend
@@ -9,31 +11,49 @@ from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError, compose, show, unknown_name
 from pmlp_np.state.plan import Plan
 
-# Name -> what "auto" and users may choose. "auto" is the fastest that is there.
-BACKENDS = ("numba", "reference", "auto")
+
+def _numba() -> type[Backend]:
+    from pmlp_np.backends.numba.backend import NumbaBackend
+
+    return NumbaBackend
+
+
+def _reference() -> type[Backend]:
+    from pmlp_np.backends.reference.backend import ReferenceBackend
+
+    return ReferenceBackend
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A backend: what imports its class, and the devices it runs on, the default first."""
+
+    load: Callable[[], type[Backend]]
+    devices: tuple[str, ...] = ("cpu",)
+
+
+BACKENDS = {"numba": Entry(_numba), "reference": Entry(_reference, ("cpu", "gpu"))}
+# What users may write in place of a name: the fastest backend that is there.
+AUTO = "auto"
 
 
 def check(name: Any, device: Any) -> str:
     """The backend that a name stands for. DataError for an unknown name or device."""
-    if name not in BACKENDS:
-        raise DataError(unknown_name("backend", name, BACKENDS))
-    devices = ("cpu", "gpu") if name == "reference" else ("cpu",)
+    if not isinstance(name, str) or name not in (*BACKENDS, AUTO):
+        raise DataError(unknown_name("backend", name, (*BACKENDS, AUTO)))
+    chosen = next(iter(BACKENDS)) if name == AUTO else name
+    devices = BACKENDS[chosen].devices
     if device not in devices:
         raise DataError(compose("device", " or ".join(map(repr, devices)) + f" for backend {name!r}", show(device)))
-    return "numba" if name == "auto" else name
+    return chosen
 
 
 def create(name: str, device: str, plan: Plan) -> Backend:
     """A backend that holds the members of a plan, not yet initialized."""
-    if name == "reference":
-        from pmlp_np.backends.reference.backend import ReferenceBackend
-
-        return ReferenceBackend(plan, device)
     # Half an import would leave a Numba in sys.modules that fails from then on.
     with interrupts.held():
-        from pmlp_np.backends.numba.backend import NumbaBackend
-
-    return NumbaBackend(plan)
+        backend = BACKENDS[name].load()
+    return backend(plan, device)
 
 
 def machine_facts() -> dict[str, Any]:

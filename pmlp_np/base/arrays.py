@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base import errors
 from pmlp_np.base.errors import DataError, compose
 
 ALIGNMENT = 64
@@ -50,8 +51,18 @@ def address(array: np.ndarray) -> int:
         return int(array.__array_interface__["data"][0])
 
 
-def allocate(n: int, dtype: np.dtype) -> np.ndarray:
-    """n uninitialized elements, aligned to a cache line; all memory that kernels write comes from here."""
+def free_memory(xp: Any) -> int:
+    """Bytes that are free where this module's arrays lie: in main memory, or on the GPU."""
+    if xp is np:
+        return errors.free_memory()
+    return int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
+
+
+def allocate(n: int, dtype: np.dtype, xp: Any = np) -> Any:
+    """n uninitialized elements, aligned to a cache line (CuPy's own alignment is wider); all memory that kernels write
+    comes from here."""
+    if xp is not np:
+        return xp.empty(n, dtype)
     dtype = np.dtype(dtype)
     spare = ALIGNMENT // dtype.itemsize
     block = np.empty(n + spare, dtype)

@@ -19,10 +19,10 @@ def diverged(progress: Progress, records: History, weights: str) -> np.ndarray:
     return lost & (records.best_epoch < 0) if weights == "best" else lost
 
 
-def refuse_diverged(name: str, ids: np.ndarray, expected: str, mend: str) -> None:
+def refuse_diverged(name: str, ids: np.ndarray, expected: str, hint: str) -> None:
     """DataError, which speaks of the argument `name`, where there are ids of diverged members."""
     if len(ids):
-        raise DataError(compose(name, expected, f"{_members(ids)}, diverged", mend))
+        raise DataError(compose(name, expected, f"{_members(ids)}, diverged", hint))
 
 
 def who_counts(positions: np.ndarray, ids: np.ndarray, lost: np.ndarray, by_id: bool) -> np.ndarray:
@@ -34,11 +34,11 @@ def who_counts(positions: np.ndarray, ids: np.ndarray, lost: np.ndarray, by_id: 
     if not out.any():
         return positions
     if by_id:
-        mend = f"Those that did not: {OTHERS}."
-        refuse_diverged("members", ids[positions[out]], "members that have not diverged, to take a mean of", mend)
+        hint = f"Those that did not: {OTHERS}."
+        refuse_diverged("members", ids[positions[out]], "members that have not diverged, to take a mean of", hint)
     if out.all():
-        mend = "Train with smaller learning rates, clip_norm=1.0, or scaled features."
-        raise DataError(compose("members", "one that has not diverged, to take a mean of", "none", mend))
+        hint = "Train with smaller learning rates, clip_norm=1.0, or scaled features."
+        raise DataError(compose("members", "one that has not diverged, to take a mean of", "none", hint))
     warn(
         f"{int(out.sum()):,} of {len(out):,} members diverged and are left out of the mean: "
         f"{_members(ids[positions[out]])}. Name those that count to say so: members={OTHERS}.",
@@ -63,12 +63,12 @@ def of_members(error: UndefinedLabelError, ids: np.ndarray, lost: np.ndarray) ->
     odd = np.unique(error.places[:, 0])
     if not lost[odd].any():
         row = int(error.places[0, -1])
-        mend = "No label can be made of them: see forward and predict_proba, and scale X as in training."
+        hint = "No label can be made of them: see forward and predict_proba, and scale X as in training."
         got = f"NaN or infinity of {_members(ids[odd])}, first in row {row}"
-        return DataError(compose("X", "rows of which members' outputs are numbers", got, mend))
-    mend = f"NaN makes no label: ask the others, members={OTHERS}, or predict_proba, which returns NaN."
+        return DataError(compose("X", "rows of which members' outputs are numbers", got, hint))
+    hint = f"NaN makes no label: ask the others, members={OTHERS}, or predict_proba, which returns NaN."
     got = f"{_members(ids[odd[lost[odd]]])}, diverged"
-    return DataError(compose("members", "members that have not diverged, to predict labels", got, mend))
+    return DataError(compose("members", "members that have not diverged, to predict labels", got, hint))
 
 
 def _members(ids: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import Backend
+from pmlp_np.backends.store import Store
 from pmlp_np.base import checks
 from pmlp_np.base.archive import Archive, Stream
 from pmlp_np.base.errors import FileFormatError, show
@@ -23,6 +23,7 @@ from pmlp_np.data.index_sets import Sets
 from pmlp_np.data.labels import checked_names
 from pmlp_np.formulas.losses import from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.pool.contents import Contents, Given
 from pmlp_np.specs.members import Specs
 from pmlp_np.specs.storage import COLUMNS, name_tables
 from pmlp_np.state.plan import Plan
@@ -34,8 +35,6 @@ from pmlp_np.training.monitoring import MONITORS
 # Numbers of rows of a table that are read at a time.
 _ROWS = 1 << 15
 _LONGEST_ENDING = 40
-
-Given = dict[int, tuple[list[np.ndarray], list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -104,24 +103,24 @@ _HEADER = (
 # Writing.
 
 
-def header_of(plan: Plan, backend: str, device: str, kept_best: bool, ended: str, monitor: str) -> dict[str, Any]:
+def header_of(contents: Contents) -> dict[str, Any]:
     """The header's plain values."""
+    plan = contents.plan
     names = None if plan.names is None else list(plan.names)
-    values = (plan.n_features, plan.n_outputs, backend, device, to_plain(plan.loss), plan.dtype.name, kept_best, ended,
-              monitor, names)  # fmt: skip
+    values = (plan.n_features, plan.n_outputs, contents.backend_name, contents.device, to_plain(plan.loss),
+              plan.dtype.name, contents.kept_best, contents.ended, contents.records.monitor, names)  # fmt: skip
     return dict(zip(_HEADER, values, strict=True))
 
 
-def arrays_of(
-    plan: Plan, ids: np.ndarray, progress: Progress, records: History, given: Given, backend: Backend
-) -> dict[str, np.ndarray | Stream]:
+def arrays_of(contents: Contents, store: Store) -> dict[str, np.ndarray | Stream]:
     """All arrays by name, in the types of the table above. Large ones are not made, but streamed."""
+    plan, progress, records, given = contents.plan, contents.progress, contents.records, contents.given
     specs: dict[str, Any] = plan.specs.columns()
     if not specs["options"].strides[0]:
         # Where all members have the same options, one row stands for all.
         specs["options"] = specs["options"][:1]
     found: dict[str, Any] = {f"specs/{name}": column for name, column in specs.items()}
-    found |= {"ids": ids, "stream_key": plan.stream_key, "order_key": plan.order_key}
+    found |= {"ids": contents.ids, "stream_key": plan.stream_key, "order_key": plan.order_key}
     if plan.features is not None:
         arrays = plan.features.arrays
         lengths = np.array([len(array) for array in arrays], np.int64)
@@ -135,8 +134,8 @@ def arrays_of(
     found["given/members"] = members
     sizes = plan.parameter_counts()[members]
     found["given/values"] = Stream(plan.dtype, (int(sizes.sum()),), lambda: _tensors(given, members))
-    for name, size in backend.buffers().items():
-        found[f"state/{name}"] = Stream(plan.dtype, (size,), lambda name=name: backend.stream(name))  # type: ignore[misc]
+    for name, size in store.buffers().items():
+        found[f"state/{name}"] = Stream(plan.dtype, (size,), lambda name=name: store.stream(name))  # type: ignore[misc]
     return found
 
 
@@ -271,8 +270,8 @@ class PoolFile:
                     self.archive.refuse("given/values that are finite", "others")
         return found
 
-    def restore(self, backend: Backend, plan: Plan, progress: Progress) -> None:
-        """Fill a backend's buffers."""
+    def restore(self, store: Store, plan: Plan, progress: Progress) -> None:
+        """Fill the buffers."""
         counts = plan.parameter_counts() + np.where(plan.specs.option("feature_scale") != 0.0, plan.fan_in, 0)
         # An epoch ends with a look at a member's parameters: who has one that is no number has diverged.
         whole = (progress.status != DIVERGED) & (progress.minibatch == 0)
@@ -280,7 +279,7 @@ class PoolFile:
             if name in self.archive.listed:
                 with self.archive.elements(name) as take:
                     found = self._finite(take, np.cumsum(counts), whole) if name == "state/parameters" else take
-                    backend.restore(name.removeprefix("state/"), found)
+                    store.restore(name.removeprefix("state/"), found)
 
     def _finite(self, take: Callable[[int], np.ndarray], ends: np.ndarray, whole: np.ndarray) -> Any:
         """`take`, which refuses what is no number in the parameters of members that are whole."""

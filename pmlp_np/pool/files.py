@@ -6,11 +6,10 @@ import os
 
 from pmlp_np import backends
 from pmlp_np.base.archive import MISFITS, open_archive, unfit
-from pmlp_np.base.errors import (
-    FileFormatError,
-    require_memory,
-)
+from pmlp_np.base.errors import FileFormatError
+from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.file_format import PoolFile
+from pmlp_np.pool.held_members import require_room
 from pmlp_np.pool.pool import Pool
 from pmlp_np.state.plan import Plan
 
@@ -19,24 +18,22 @@ def load(path: str | os.PathLike[str]) -> Pool:
     """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
     with open_archive(path, "pool") as archive:
         try:
-            return _read(PoolFile(archive))
+            return Pool._of(_contents(PoolFile(archive)))
         except FileFormatError:
             raise
         except MISFITS as error:
             raise unfit(path, "a pool", error) from error
 
 
-def _read(file: PoolFile) -> Pool:
+def _contents(file: PoolFile) -> Contents:
     head = file.header
     specs, (ids, stream_key, order_key) = file.specs(), file.keys()
     plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
                 file.features(), file.names)  # fmt: skip
     file.check_plan(plan)
-    pool = Pool._of(plan, ids, file.backend, head["device"])
-    pool._progress, pool._records, pool._given = file.progress(), file.records(), file.given(plan)
-    pool._kept_best, pool.ended_ = head["kept_best"], head["ended"]
-    require_memory("specs", pool._buffer_bytes(), "Load it where there is more.")
-    backend = backends.create(pool.backend, pool.device, plan)
-    file.restore(backend, plan, pool._progress)
-    pool._backend = backend
-    return pool
+    contents = Contents(plan, ids, file.backend, head["device"], file.progress(), file.records(),
+                        given=file.given(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
+    require_room(plan, "Load it where there is more.")
+    contents.backend = backends.create(file.backend, head["device"], plan)
+    file.restore(contents.backend.store, plan, contents.progress)
+    return contents

@@ -8,19 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import Backend
-from pmlp_np.base.errors import (
-    DataError,
-    compose,
-    show,
-)
+from pmlp_np.backends.store import Store
+from pmlp_np.base import checks
+from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.base.exclusion import require_whole
-from pmlp_np.data.index_sets import Sets
-from pmlp_np.data.labels import (
-    agreed_names,
-)
+from pmlp_np.data.labels import Names, agreed_names
+from pmlp_np.pool.contents import Contents
+from pmlp_np.pool.held_members import require_room
 from pmlp_np.pool.pool import Pool
-from pmlp_np.specs.members import Specs
+from pmlp_np.state.plan import Plan
+from pmlp_np.state.progress import Progress
 from pmlp_np.training.history import joined
 
 
@@ -49,40 +46,35 @@ def concat(pools: Sequence[Pool]) -> Pool:
         start = max(ids.max(), own.max()) + 1
         own[clash] = np.arange(start, start + clash.sum())
         ids = np.concatenate([ids, own])
-    whole = Pool(Specs.concatenate([pool.specs for pool in pools]), first.n_features, first.n_outputs, first._plan.loss,
-                 backend=first.backend, dtype=first.dtype, ids=ids, device=first.device)  # fmt: skip
-    for name in ("stream_key", "order_key"):
-        setattr(whole._plan, name, np.concatenate([getattr(pool._plan, name) for pool in pools]))
-    if any(pool._plan.features is not None for pool in pools):
-        everything = [np.arange(first.n_features)]
-        whole._plan.features = Sets.concatenate(
-            [pool._plan.features or Sets(everything, np.zeros(len(pool), np.int64)) for pool in pools]
-        )
-    whole._plan.names = names
-    whole._given_names = next((pool._given_names for pool in pools if pool._given_names is not None), None)
-    starts = np.cumsum([0, *(len(pool) for pool in pools)])
-    whole._given = {
-        int(start) + i: given for start, pool in zip(starts, pools, strict=False) for i, given in pool._given.items()
-    }
-    whole._kept_best = any(pool._kept_best for pool in pools)
-    if all(pool._backend is None for pool in pools):
+    return Pool._of(_joined([pool._contents() for pool in pools], checks.ids(ids, len(ids)), names))
+
+
+def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> Contents:
+    """The contents of all members, one part behind the other, with these ids and names of columns."""
+    first = parts[0]
+    plan = Plan.concatenate([part.plan for part in parts], names)
+    require_room(plan)
+    starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+    whole = Contents(
+        plan, ids, first.backend_name, first.device, Progress.concatenate([part.progress for part in parts]),
+        joined([part.records for part in parts]),
+        given={start + i: given for start, part in zip(starts, parts, strict=False) for i, given in part.given.items()},
+        given_names=next((part.given_names for part in parts if part.given_names is not None), None),
+        kept_best=any(part.kept_best for part in parts),
+    )  # fmt: skip
+    if all(part.backend is None for part in parts):
         return whole
-    whole._records = joined([pool._records for pool in pools])
-    for name in vars(first._progress):
-        setattr(whole._progress, name, np.concatenate([getattr(pool._progress, name) for pool in pools]))
-    backend, parts = backends.create(whole.backend, whole.device, whole._plan), [pool._ready() for pool in pools]
-    kept = {"parameters": True, "slots": True, "best": whole._kept_best, "average": whole._plan.keeps_average}
+    stores = [(part.backend or part.create_backend()).store for part in parts]
+    whole.backend = backends.create(whole.backend_name, whole.device, plan)
+    kept = {"parameters": True, "slots": True, "best": whole.kept_best, "average": plan.keeps_average}
     for name in (name for name, is_kept in kept.items() if is_kept):
-        backend.restore(name, _taker(parts, name))
-    whole._backend = backend
+        whole.backend.store.restore(name, _taker(stores, name))
     return whole
 
 
-def _taker(parts: Sequence[Backend], name: str) -> Callable[[int], np.ndarray]:
-    """A function that returns so many next numbers of a buffer of all backends, one behind the other; parameters where
-    one has no such buffer."""
-    streams = (part.stream(name if name in part.buffers() else "parameters") for part in parts)
-    rest = itertools.chain.from_iterable(streams)
+def _taker(stores: Sequence[Store], name: str) -> Callable[[int], np.ndarray]:
+    """A function that returns so many next numbers of a buffer of all stores, one behind the other."""
+    rest = itertools.chain.from_iterable(store.stream(name) for store in stores)
     left = np.zeros(0)
 
     def take(n: int) -> np.ndarray:

@@ -38,20 +38,20 @@ def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarra
     parameters = plan.parameter_counts()
     optimizers, metric = list(OPTIMIZERS), plan.loss.score_name if ranks == "score" else ranks
     rates = plan.specs.hyperparameter("learning_rate")
-    # As they are now: training may go on before a record is asked for.
+    # As they are now: training may go on before a record is read.
     epochs, minibatch, best_epoch = progress.epoch.copy(), progress.minibatch.copy(), records.best_epoch + 1
     status = np.where(progress.step == 0, -1, progress.status)
-    looks: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    described: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     def record_of(place: int) -> dict[str, Any]:
         i = int(order[place])
         layers = slice(plan.specs.width_offsets[i], plan.specs.width_offsets[i + 1])
         columns = plan.specs.widths[layers], plan.specs.activations[layers], plan.specs.bias[i]
         key = tuple(column.tobytes() for column in columns)
-        if key not in looks:
+        if key not in described:
             member = plan.specs[i]
-            looks[key] = plan.specs.describe(i), member.hidden, member.activation
-        architecture, hidden, activation = looks[key]
+            described[key] = plan.specs.describe(i), member.hidden, member.activation
+        architecture, hidden, activation = described[key]
         record = {
             "rank": place + 1,
             "id": int(ids[i]),

@@ -1,67 +1,44 @@
-"""Pool: thousands of members trained, asked and kept as one object."""
+"""Pool: thousands of members as one object, which trains, predicts and is saved."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import Backend
 from pmlp_np.base import checks, interrupts
 from pmlp_np.base.archive import write_archive
-from pmlp_np.base.copying import Independent, attributes
-from pmlp_np.base.errors import (
-    DataError,
-    FileFormatError,
-    UndefinedLabelError,
-    compose,
-    require_memory,
-    show,
-    unknown_name,
-)
-from pmlp_np.base.exclusion import Trainer, alone, first_come, require_whole
+from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.base.exclusion import alone, require_whole
 from pmlp_np.base.table import Table
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.index_sets import Sets, sets_of
-from pmlp_np.data.inputs import as_features
-from pmlp_np.data.labels import (
-    Names,
-    as_strings,
-    kept_names,
-    require_equal_names,
-    require_names,
-    require_same_rows_of_each,
-)
-from pmlp_np.data.weights import EVALUATED, put_weights
+from pmlp_np.data.labels import kept_names, require_equal_names, require_names
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss
-from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.models.ensemble import Ensemble
-from pmlp_np.models.mlp import MLP, hidden_layer
-from pmlp_np.pool.divergence import OTHERS, diverged, of_members, refuse_diverged, say_diverged, who_counts
+from pmlp_np.models.mlp import MLP
+from pmlp_np.pool.contents import Contents
+from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, say_diverged
 from pmlp_np.pool.file_format import arrays_of, header_of
+from pmlp_np.pool.fit_arguments import FitArguments, PartialFitArguments, takes
+from pmlp_np.pool.held_members import require_room
 from pmlp_np.pool.leaderboard import leaderboard
-from pmlp_np.pool.prediction import UNWATCHED, out_of_fold, predictions
+from pmlp_np.pool.prediction import Predicting
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.specs.storage import COLUMNS, require_sound
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Progress
-from pmlp_np.training.callbacks import Callback
-from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
-from pmlp_np.training.history import History, frozen
+from pmlp_np.state.progress import DIVERGED, READY, STOPPED, STOPPED_EARLY
+from pmlp_np.training.fit_data import fit_data, watch_of
 from pmlp_np.training.loop import train
-from pmlp_np.training.measuring import finished_score, measured, require_measurable
-from pmlp_np.training.metrics import canonical
 from pmlp_np.training.settings import Settings
 
-_WEIGHTS = ("last", "best", "average")
 
-
-class Pool(Independent):
+class Pool(Predicting):
     """Many MLPs that train side by side, each as if it were alone.
 
     specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
@@ -93,9 +70,6 @@ class Pool(Independent):
         any.
     """
 
-    # Who is training it, if anybody is.
-    _trainer: Trainer | None = None
-
     def __init__(
         self,
         specs: Specs | Member | Sequence[Member],
@@ -115,134 +89,19 @@ class Pool(Independent):
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
         chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
-        self.backend = backends.check(backend, device)
-        self.device = device
-        self.ids_ = checks.ids(ids, len(specs))
-        self.ids_.setflags(write=False)
-        keys = random.stream_keys(int(seed), self.ids_)
+        name, ids = backends.check(backend, device), checks.ids(ids, len(specs))
+        keys = random.stream_keys(int(seed), ids)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
-        self._plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
-        self._start()
-        require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
-
-    @classmethod
-    def _of(cls, plan: Plan, ids: np.ndarray, backend: str, device: str) -> Pool:
-        """A pool that has not trained, of parts that were checked."""
-        pool = object.__new__(cls)
-        pool.backend, pool.device, pool.ids_, pool._plan = backend, device, ids, plan
-        pool.ids_.setflags(write=False)
-        pool._start()
-        return pool
-
-    def _start(self) -> None:
-        """A pool that has not trained."""
-        self._backend: Backend | None = None
-        self._everyone = np.arange(len(self))
-        self._progress = Progress.start(len(self))
-        self._records = History(len(self))
-        self._given: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
-        self._given_names: Names | None = None
-        self._kept_best = False
-        self.ended_ = ""
-
-    def _attributes(self) -> dict[str, Any]:
-        require_whole("copy or pickle", self._trainer)
-        return {name: value for name, value in vars(self).items() if name != "_trainer"}
-
-    def __setstate__(self, state: Any) -> None:
-        kept = attributes("Pool", state)
-        missing = vars(Pool(Member(hidden=()), 1)).keys() - kept
-        if missing:
-            mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
-            got = f"one without {', '.join(sorted(missing))}"
-            raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, mend))
-        super().__setstate__(state)
-        self.ids_.setflags(write=False)
-
-    # What the pool is.
-
-    def __len__(self) -> int:
-        return len(self.ids_)
-
-    @property
-    def specs(self) -> Specs:
-        """The members' specs, in pool order."""
-        return self._plan.specs
-
-    @property
-    def n_features(self) -> int:
-        """Columns that X must have."""
-        return self._plan.n_features
-
-    @property
-    def feature_names_in_(self) -> np.ndarray | None:
-        """Names of the columns of X, (n_features,) strings as objects, a copy; None where fit was given none."""
-        return as_strings(self._plan.names)
-
-    @property
-    def n_outputs(self) -> int:
-        """Values or classes that are predicted."""
-        return self._plan.n_outputs
-
-    @property
-    def loss(self) -> str:
-        """The loss's name, with those parameters that are not at their default: "huber(delta=1.35)"."""
-        return str(self._plan.loss)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """float32 or float64."""
-        return self._plan.dtype
-
-    @property
-    def history_(self) -> dict[str, np.ndarray]:
-        """Curves of training, (n_members, n_epochs) float32 by name; read-only."""
-        return {name: frozen(curve) for name, curve in self._records.curves.items()}
-
-    @property
-    def status_(self) -> list[str]:
-        """Each member's status: "ok", "diverged", "stopped early" or "stopped" (by a callback)."""
-        return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
-
-    def __repr__(self) -> str:
-        epochs = self._progress.epoch
-        span = f"{epochs.min()}" if epochs.min() == epochs.max() else f"{epochs.min()}-{epochs.max()}"
-        features, outputs = (
-            f"{n:,} {name}{'s' * (n != 1)}" for n, name in ((self.n_features, "feature"), (self.n_outputs, "output"))
-        )
-        data = f"{features}, {outputs}, {self.loss}"
-        return f"Pool({self.specs!r}; {data}, {self.dtype}, backend {self.backend!r}, {span} epochs)"
+        plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
+        require_room(plan)
+        self._hold(Contents.untrained(plan, ids, name, device))
 
     # Training.
 
     @alone
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        epochs: int = 1,
-        batch_size: int = 32,
-        shuffle: str | None = "shared",
-        validation_data: tuple[Any, ...] | None = None,
-        early_stopping: bool = False,
-        patience: int = 10,
-        min_delta: float = 0.0,
-        time_budget: float | None = None,
-        progress: bool | str = "auto",
-        n_threads: int | None = None,
-        *,
-        metrics: str | Sequence[str] = (),
-        monitor: str | None = None,
-        callbacks: Sequence[Callback] = (),
-        on_interrupt: str = "keep",
-        rows: Any = None,
-        features: Any = None,
-        targets: Any = None,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        validation_rows: Any = None,
-    ) -> Pool:
+    @takes(FitArguments)
+    def fit(self, arguments: FitArguments) -> Pool:
         """Train all members from their initial weights. Returns self.
 
         X: (n_samples, n_features), anything NumPy understands; used in place where rows are contiguous and of the
@@ -292,59 +151,24 @@ class Pool(Independent):
             validation_data.
 
         Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
-        A validation that it cuts short is done when training goes on. While a pool is trained it can be asked and, in
-        callbacks, saved and copied; calls that would change it raise DataError.
+        A validation that it cuts short is done when training goes on. While a pool is trained it can predict and, in
+        callbacks, be saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
-        settings = Settings(
-            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks, on_interrupt,
-        )  # fmt: skip
-        own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
-        plan = replace(self._plan, features=self._feature_sets(features), names=kept_names(X))
+        X, settings = arguments.X, arguments.settings()
+        plan = replace(self._plan, features=self._feature_sets(arguments.features), names=kept_names(X))
         self._refuse_given_that_do_not_fit(plan)
         if plan.names is not None and self._given_names is not None:
             require_names(self._given_names, X, source="mlp.feature_names_in_")
-        data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings)
-        given, given_names, before = self._given, self._given_names, self._plan
+        own = arguments.own_data()
+        data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, own, settings)
         with interrupts.fitting(settings.on_interrupt):
-            self._plan = plan
-            if plan.features != before.features or (
-                self._backend is not None and (self._progress.step.any() or self._kept_best)
-            ):
-                self._start()
-                self._given, self._given_names = given, given_names
-            self._progress, self._records = Progress.start(len(self)), History(len(self))
+            self._hold(self._contents().started_afresh(plan))
             return self._train(data, validation, settings, np.ones(len(self), bool))
 
     @alone
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any = None,
-        epochs: int = 1,
-        batch_size: int = 32,
-        shuffle: str | None = "shared",
-        validation_data: tuple[Any, ...] | None = None,
-        early_stopping: bool = False,
-        patience: int = 10,
-        min_delta: float = 0.0,
-        time_budget: float | None = None,
-        progress: bool | str = "auto",
-        n_threads: int | None = None,
-        *,
-        metrics: str | Sequence[str] = (),
-        monitor: str | None = None,
-        callbacks: Sequence[Callback] = (),
-        on_interrupt: str = "keep",
-        rows: Any = None,
-        features: Any = None,
-        targets: Any = None,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        validation_rows: Any = None,
-        members: Any = None,
-    ) -> Pool:
+    @takes(PartialFitArguments)
+    def partial_fit(self, arguments: PartialFitArguments) -> Pool:
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
 
         members: ids of those to train, which go on even where they had stopped; all others rest. Data and weights are
@@ -366,25 +190,22 @@ class Pool(Independent):
 
         Raises DataError also for ids in `members` that are not here, or have diverged.
         """
-        settings = Settings(
-            epochs, batch_size, shuffle, early_stopping, patience, min_delta, time_budget, progress, n_threads,
-            metrics, monitor, callbacks, on_interrupt,
-        )  # fmt: skip
-        own = OwnData(rows, features, targets, sample_weight, class_weight, validation_rows)
-        if features is not None and self._feature_sets(features) != self._plan.features:
-            mend = "A member reads the features that it began with; fit starts afresh."
-            raise DataError(compose("features", "those that fit was given, or None", "others", mend))
+        X, members, settings = arguments.X, arguments.members, arguments.settings()
+        if arguments.features is not None and self._feature_sets(arguments.features) != self._plan.features:
+            hint = "A member reads the features that it began with; fit starts afresh."
+            raise DataError(compose("features", "those that fit was given, or None", "others", hint))
         plan, first = self._plan, not self._progress.step.any()
         if first and plan.names is None:
             plan = replace(plan, names=kept_names(X))
         asked, status = np.ones(len(self), bool), self._progress.status
         if members is not None:
             positions = self._positions(members)
-            mend = "set_weights gives a member new weights, and fit begins anew with all."
+            hint = "set_weights gives a member new weights, and fit begins anew with all."
             refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
-                            "members that have not diverged, to train on", mend)  # fmt: skip
+                            "members that have not diverged, to train on", hint)  # fmt: skip
             asked = np.isin(self._everyone, positions)
-        data, validation = fit_data(plan, self.ids_, X, y, validation_data, own, settings, first)
+        own = arguments.own_data()
+        data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, own, settings, first)
         with interrupts.fitting(settings.on_interrupt):
             self._plan = plan
             if members is not None:
@@ -433,239 +254,6 @@ class Pool(Independent):
         say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
 
-    def _ready(self) -> Backend:
-        """The backend, made and initialized at first need."""
-        if self._backend is not None:
-            return self._backend
-        require_memory("specs", self._buffer_bytes(), "Train fewer or smaller members, or float32.")
-        plan = self._plan
-        backend = backends.create(self.backend, self.device, plan)
-        backend.initialize(np.arange(len(self)))
-        for position, (weights, biases) in self._given.items():
-            backend.write(position, weights, biases)
-        with first_come:
-            # Two threads may ask at once: all go on with the same one.
-            if self._plan is plan:
-                self._backend = self._backend or backend
-                return self._backend
-        return backend
-
-    def _buffer_bytes(self) -> int:
-        counts = self._plan.parameter_counts()
-        slots = np.array([rule.slots for rule in RULES.values()])[self.specs.rule]
-        return int((counts * (1 + slots + self._plan.keeps_average)).sum()) * self.dtype.itemsize
-
-    # Predicting.
-
-    def forward(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
-                weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Raw outputs, before any link: (n_members, n_samples, n_raw_outputs) of the pool's dtype, in pool order.
-
-        members: ids to ask, in this order. Default: all.
-        out: an array of the result's shape and dtype to write to.
-        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). Of all members, those that diverged
-            are left out, and a pm.DivergedWarning says so; by id they are refused.
-        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Those of members that
-            keep no best or no average are their last.
-
-        Raises MemoryNeededError where the result would not fit; DataError also for a mean of members that diverged.
-        """
-        return self._predict(X, members, out, reduce, weights, lambda raw: raw)
-
-    def predict(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
-                weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Predictions in the target's own space, members on axis 0; the arguments are those of `forward`.
-
-        Values: (n_members, n_samples) for one output, else (..., n_outputs). Labels, int64: (n_members, n_samples)
-        classes for cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. reduce="mean" drops the first
-        axis: means of values, or labels by the mean of probabilities.
-
-        Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
-
-        Values of members that diverged may be NaN. No label is made of NaN: DataError, which names the members, or
-        rows of X that are too large. Members that did not: `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
-        """
-        loss = self._plan.loss
-        if reduce is None or not loss.has_probabilities:
-            return self._predict(X, members, out, reduce, weights, loss.predictions)
-        # The mean probability of one label, less a half, has the sign that the label's raw output would have.
-        shift = 0.0 if loss.targets == "labels" else 0.5
-        result = loss.predictions(self._predict(X, members, None, reduce, weights, loss.probabilities) - shift)
-        return result if out is None else checks.out(out, result.shape, result.dtype, result)
-
-    def predict_proba(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
-                      weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Probabilities (n_members, n_samples, n_outputs): of the classes, or of each label being 1; arguments as
-        `forward`.
-
-        Raises DataError for losses that define none.
-        """
-        self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
-        return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
-
-    def predict_std(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
-                    weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Predicted standard deviations, shaped as `predict` returns values; arguments as `forward`.
-
-        With reduce="mean" their mean, which leaves out how far members' means lie apart. Raises DataError for losses
-        without a variance; "gaussian_nll" has one.
-        """
-        self._plan.loss.standard_deviations(np.zeros((1, self._plan.n_raw_outputs)))
-        return self._predict(X, members, out, reduce, weights, self._plan.loss.standard_deviations)
-
-    def predict_quantiles(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
-                          weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """All levels' quantiles: (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels);
-        arguments as `forward`.
-
-        Each level is fitted by itself: they may cross. Raises DataError for losses without quantiles; "quantile" has
-        them.
-        """
-        self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
-        return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
-
-    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
-                 sample_weight: Any = None) -> np.ndarray:  # fmt: skip
-        """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
-
-        rows: the rows of X that each of these members is asked about, as for `fit`. Default: all.
-        sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
-            members; as for `fit`. Default: all count the same.
-        """
-        positions, weights = self._positions(members), self._checked_weights(weights)
-        data = self._asked_rows(X, y, positions, rows, sample_weight)
-        return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
-
-    def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
-        """X and y, of which each of these members is asked about its own rows, and by its own weights, if any are
-        given."""
-        ids = self.ids_[positions]
-        data, counted = rows_of(self._plan, ids, X, y, sample_weight)
-        if rows is not None:
-            found = sets_of(rows, ids, data.n, "rows", "row")
-            require_same_rows_of_each(X, rows, "rows")
-            data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
-        if counted is not None:
-            if counted.of is not None:
-                counted = replace(counted, of=self._column(positions, counted.of, "sample_weight"))
-            put_weights(data, counted, self.ids_, positions, EVALUATED)
-        return data
-
-    def _column(self, positions: np.ndarray, of: np.ndarray, name: str) -> np.ndarray:
-        """Numbers of these members as a column of all members, (n_members,) int64."""
-        column = np.zeros(len(self), np.int64)
-        column[positions] = of
-        if (column[positions] != of).any():
-            twice = self.ids_[positions[np.argmax(column[positions] != of)]]
-            raise DataError(compose("members", f"each id once, where each has {name} of its own", f"{twice} again"))
-        return column
-
-    def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
-                    weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Predictions for every row of X by the member that has the row in its `rows`: one line for each group.
-
-        rows: as for `fit`, such as the validation_rows of a cross-validation.
-        groups: (n_members,) whole numbers from 0: members of one group (the same architecture, trained on other folds)
-            share a line. Default: all are one group.
-        method: "predict" (default), "predict_proba" or "forward". weights: as for `forward`.
-
-        Returns (n_groups, n_samples, ...), rows in the order of X. Raises DataError where a row of a group has no
-        member, or more than one.
-        """
-        if method not in ("predict", "predict_proba", "forward"):
-            raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
-        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
-        found = sets_of(rows, self.ids_, len(x), "rows", "row")
-        require_same_rows_of_each(X, rows, "rows")
-
-        def ask(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
-            return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))
-
-        return out_of_fold(ask, x, found, groups)
-
-    def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
-              weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
-        """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
-
-        metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
-        members, weights: as for `forward`. rows, sample_weight: as for `evaluate`.
-
-        Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
-        """
-        positions, weights = self._positions(members), self._checked_weights(weights)
-        names = [] if metric is None else [canonical("metric", metric)]
-        data = self._asked_rows(X, y, positions, rows, sample_weight)
-        source = "y" if rows is None else "rows"
-        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
-        backend = self._ready()
-        means = backend.evaluate(positions, data, weights, UNWATCHED)
-        if not names:
-            return finished_score(self._plan.loss, means)
-        return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
-
-    def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
-        """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.
-
-        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
-        weights: as for `forward`.
-
-        By NumPy, from the extracted member: they agree with what training computed up to rounding.
-        Raises DataError where there is no such member or layer.
-        """
-        (position,) = self._positions([id])
-        widths = self.specs[position].hidden
-        width = widths[hidden_layer(widths, layer, f"layer of member {id}")]
-        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
-        require_memory("result", len(x) * width * self.dtype.itemsize, "Ask for fewer rows at a time.")
-        return self.extract(id, weights).hidden_activations(x, layer)
-
-    def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
-                 link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
-        positions, weights = self._positions(members), self._checked_weights(weights)
-        if reduce == "mean":
-            lost = diverged(self._progress, self._records, weights)
-            positions = who_counts(positions, self.ids_, lost, members is not None)
-        try:
-            return predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
-        except UndefinedLabelError as error:
-            lost = diverged(self._progress, self._records, weights)
-            raise of_members(error, self.ids_[positions], lost[positions]) from None
-
-    def _positions(self, members: Any) -> np.ndarray:
-        if members is None:
-            return self._everyone
-        ids = checks.whole_array(members)
-        ids = None if ids is None else np.atleast_1d(ids)
-        if ids is None or ids.ndim != 1 or not len(ids):
-            mend = "They are whole numbers, as in pool.ids_."
-            if getattr(members, "dtype", np.dtype(object)) == np.bool_:
-                mend += " Of a mask: pool.ids_[mask]."
-            raise DataError(compose("members", "a list of ids", show(members), mend))
-        # Most pools number their members from 0: then an id is its own place, and nothing need be searched.
-        found = np.minimum(np.maximum(ids, 0), len(self) - 1)
-        if not np.array_equal(self.ids_[found], ids):
-            order = np.argsort(self.ids_, kind="stable")
-            found = order[np.minimum(np.searchsorted(self.ids_, ids, sorter=order), len(self) - 1)]
-        missing = self.ids_[found] != ids
-        if missing.any():
-            some = f"{len(self):,} from {self.ids_.min()} to {self.ids_.max()}"
-            raise DataError(
-                compose("members", f"ids of this pool ({some})", show(ids[missing][0].item()), "See pool.ids_.")
-            )
-        return found
-
-    def _checked_weights(self, weights: str | None) -> str:
-        if weights is None:
-            return "best" if self._kept_best else "last"
-        if weights not in _WEIGHTS:
-            raise DataError(unknown_name("weights", weights, _WEIGHTS))
-        if weights == "best" and not self._kept_best:
-            raise DataError(compose("weights", "'last'", "'best'", "Best weights are kept where early_stopping=True."))
-        if weights == "average" and not self._plan.keeps_average:
-            mend = "Averaged weights are kept of members that say so: pm.Member(average=0.999)."
-            raise DataError(compose("weights", "'last' or 'best'", "'average'", mend))
-        return weights
-
     # Looking.
 
     def leaderboard(self) -> Table:
@@ -684,15 +272,6 @@ class Pool(Independent):
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
 
     # Members in and out.
-
-    def extract(self, id: int, weights: str | None = None) -> MLP:
-        """The member with this id as a standalone network that needs NumPy alone. weights: as for `forward`."""
-        (position,) = self._positions([id])
-        matrices, biases = self._ready().read(int(position), self._checked_weights(weights))
-        member, features = self.specs[position], self._plan.features
-        own = None if features is None else features.arrays[features.of[position]]
-        return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
-                   None if own is None else self.n_features, self._plan.names)  # fmt: skip
 
     def ensemble(self, ids: Any, weights: Any = None) -> Ensemble:
         """The mean of these members as one model that needs NumPy alone: of values, or of probabilities.
@@ -718,8 +297,8 @@ class Pool(Independent):
         """
         (position,) = self._positions([id])
         if not isinstance(mlp, MLP):
-            mend = "Make one with pm.MLP(weights, biases)."
-            raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), mend))
+            hint = "Make one with pm.MLP(weights, biases)."
+            raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), hint))
         # Names of a table of other columns, of which the member reads some, say nothing here.
         theirs = mlp._names if mlp.n_features == self.n_features else None
         # Made anew, and so checked and copied: its arrays may have been changed since it was made.
@@ -749,9 +328,9 @@ class Pool(Independent):
             if not self._progress.step.any():
                 self._plan = replace(self._plan, names=columns)
         self._given[int(position)] = given
-        self._ready().write(int(position), *given)
+        self._ready().store.write(int(position), *given)
         if self._kept_best:
-            self._ready().keep_best(np.array([position]))
+            self._ready().store.keep(np.array([position]))
         self._progress.restart(int(position))
         self._records.forget(int(position))
 
@@ -762,13 +341,7 @@ class Pool(Independent):
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
-        part = Pool._of(self._plan.take(positions), self.ids_[positions], self.backend, self.device)
-        part._backend = None if self._backend is None else self._backend.take(part._plan, positions)
-        part._progress, part._records = self._progress.take(positions), self._records.take(positions)
-        part._given = {i: self._given[p] for i, p in enumerate(positions.tolist()) if p in self._given}
-        part._given_names = self._given_names if part._given else None
-        part._kept_best, part.ended_ = self._kept_best, self.ended_
-        return part
+        return Pool._of(self._contents().take(positions))
 
     # Files.
 
@@ -776,8 +349,7 @@ class Pool(Independent):
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
         require_whole("save", self._trainer)
         backend = self._ready()
-        header = header_of(self._plan, self.backend, self.device, self._kept_best, self.ended_, self._records.monitor)
-        if self._kept_best and "best" not in backend.buffers():
-            backend.keep_best(self._everyone)
-        arrays = arrays_of(self._plan, self.ids_, self._progress, self._records, self._given, backend)
-        write_archive(path, "pool", header, arrays)
+        if self._kept_best and backend.store.best is None:
+            backend.store.keep(self._everyone)
+        contents = self._contents()
+        write_archive(path, "pool", header_of(contents), arrays_of(contents, backend.store))

@@ -1,9 +1,11 @@
-"""Answers: raw outputs of many members, turned into predictions within a bound of memory."""
+"""Prediction: what a pool's members make of rows, and how well. Raw outputs of many members become predictions within a
+bound of memory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,202 @@ import numpy as np
 from pmlp_np.backends.contract import Backend, Control
 from pmlp_np.base import checks, errors
 from pmlp_np.base.errors import DataError, UndefinedLabelError, compose, require_memory, show
-from pmlp_np.data.index_sets import Sets
+from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.index_sets import Sets, sets_of
 from pmlp_np.data.inputs import as_features, feature_sets
+from pmlp_np.data.labels import require_same_rows_of_each
+from pmlp_np.data.weights import EVALUATED, put_weights
+from pmlp_np.models.mlp import hidden_layer
+from pmlp_np.pool.divergence import diverged, of_members, who_counts
+from pmlp_np.pool.held_members import HeldMembers
 from pmlp_np.state.plan import Plan
+from pmlp_np.training.fit_data import rows_of
+from pmlp_np.training.measuring import finished_score, measured, require_measurable
+from pmlp_np.training.metrics import canonical
 
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
 _CHUNK_BYTES = 64 << 20
 UNWATCHED = Control()
 
 
-def predictions(
+class Predicting(HeldMembers):
+    """The methods of a pool that predict, and that measure predictions. All of them may be called while it trains."""
+
+    def forward(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Raw outputs, before any link: (n_members, n_samples, n_raw_outputs) of the pool's dtype, in pool order.
+
+        members: ids to ask, in this order. Default: all.
+        out: an array of the result's shape and dtype to write to.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). Of all members, those that diverged
+            are left out, and a pm.DivergedWarning says so; by id they are refused.
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Those of members that
+            keep no best or no average are their last.
+
+        Raises MemoryNeededError where the result would not fit; DataError also for a mean of members that diverged.
+        """
+        return self._predict(X, members, out, reduce, weights, lambda raw: raw)
+
+    def predict(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predictions in the target's own space, members on axis 0; the arguments are those of `forward`.
+
+        Values: (n_members, n_samples) for one output, else (..., n_outputs). Labels, int64: (n_members, n_samples)
+        classes for cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. reduce="mean" drops the first
+        axis: means of values, or labels by the mean of probabilities.
+
+        Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
+
+        Values of members that diverged may be NaN. No label is made of NaN: DataError, which names the members, or
+        rows of X that are too large. Members that did not: `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
+        """
+        loss = self._plan.loss
+        if reduce is None or not loss.has_probabilities:
+            return self._predict(X, members, out, reduce, weights, loss.predictions)
+        # The mean probability of one label, less a half, has the sign that the label's raw output would have.
+        shift = 0.0 if loss.targets == "labels" else 0.5
+        result = loss.predictions(self._predict(X, members, None, reduce, weights, loss.probabilities) - shift)
+        return result if out is None else checks.out(out, result.shape, result.dtype, result)
+
+    def predict_proba(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                      weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Probabilities (n_members, n_samples, n_outputs): of the classes, or of each label being 1; arguments as
+        `forward`.
+
+        Raises DataError for losses that define none.
+        """
+        self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
+
+    def predict_std(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                    weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predicted standard deviations, shaped as `predict` returns values; arguments as `forward`.
+
+        With reduce="mean" their mean, which leaves out how far members' means lie apart. Raises DataError for losses
+        without a variance; "gaussian_nll" has one.
+        """
+        self._plan.loss.standard_deviations(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.standard_deviations)
+
+    def predict_quantiles(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
+                          weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """All levels' quantiles: (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels);
+        arguments as `forward`.
+
+        Each level is fitted by itself: they may cross. Raises DataError for losses without quantiles; "quantile" has
+        them.
+        """
+        self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
+
+    def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
+                 sample_weight: Any = None) -> np.ndarray:  # fmt: skip
+        """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
+
+        rows: the rows of X that each of these members is evaluated on, as for `fit`. Default: all.
+        sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
+            members; as for `fit`. Default: all count the same.
+        """
+        positions, weights = self._positions(members), self._checked_weights(weights)
+        data = self._evaluation_data(X, y, positions, rows, sample_weight)
+        return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
+
+    def _evaluation_data(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
+        """X and y, and the rows and the weights that these members are evaluated on, where any are given."""
+        ids = self.ids_[positions]
+        data, counted = rows_of(self._plan, ids, X, y, sample_weight)
+        if rows is not None:
+            found = sets_of(rows, ids, data.n, "rows", "row")
+            require_same_rows_of_each(X, rows, "rows")
+            data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
+        if counted is not None:
+            if counted.of is not None:
+                counted = replace(counted, of=self._column(positions, counted.of, "sample_weight"))
+            put_weights(data, counted, self.ids_, positions, EVALUATED)
+        return data
+
+    def _column(self, positions: np.ndarray, of: np.ndarray, name: str) -> np.ndarray:
+        """Numbers of these members as a column of all members, (n_members,) int64."""
+        column = np.zeros(len(self), np.int64)
+        column[positions] = of
+        if (column[positions] != of).any():
+            twice = self.ids_[positions[np.argmax(column[positions] != of)]]
+            raise DataError(compose("members", f"each id once, where each has {name} of its own", f"{twice} again"))
+        return column
+
+    def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
+                    weights: str | None = None) -> np.ndarray:  # fmt: skip
+        """Predictions for every row of X by the member that has the row in its `rows`: one line for each group.
+
+        rows: as for `fit`, such as the validation_rows of a cross-validation.
+        groups: (n_members,) whole numbers from 0: members of one group (the same architecture, trained on other folds)
+            share a line. Default: all are one group.
+        method: "predict" (default), "predict_proba" or "forward". weights: as for `forward`.
+
+        Returns (n_groups, n_samples, ...), rows in the order of X. Raises DataError where a row of a group has no
+        member, or more than one.
+        """
+        if method not in ("predict", "predict_proba", "forward"):
+            raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
+        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
+        found = sets_of(rows, self.ids_, len(x), "rows", "row")
+        require_same_rows_of_each(X, rows, "rows")
+
+        def predict(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
+            return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))
+
+        return _out_of_fold(predict, x, found, groups)
+
+    def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
+              weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
+        """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
+
+        metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
+        members, weights: as for `forward`. rows, sample_weight: as for `evaluate`.
+
+        Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
+        """
+        positions, weights = self._positions(members), self._checked_weights(weights)
+        names = [] if metric is None else [canonical("metric", metric)]
+        data = self._evaluation_data(X, y, positions, rows, sample_weight)
+        source = "y" if rows is None else "rows"
+        require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
+        backend = self._ready()
+        means = backend.evaluate(positions, data, weights, UNWATCHED)
+        if not names:
+            return finished_score(self._plan.loss, means)
+        return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
+
+    def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
+        """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.
+
+        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
+        weights: as for `forward`.
+
+        By NumPy, from the extracted member: they agree with what training computed up to rounding.
+        Raises DataError where there is no such member or layer.
+        """
+        (position,) = self._positions([id])
+        widths = self.specs[position].hidden
+        width = widths[hidden_layer(widths, layer, f"layer of member {id}")]
+        x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
+        require_memory("result", len(x) * width * self.dtype.itemsize, "Ask for fewer rows at a time.")
+        return self.extract(id, weights).hidden_activations(x, layer)
+
+    def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
+                 link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
+        positions, weights = self._positions(members), self._checked_weights(weights)
+        if reduce == "mean":
+            lost = diverged(self._progress, self._records, weights)
+            positions = who_counts(positions, self.ids_, lost, members is not None)
+        try:
+            return _predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+        except UndefinedLabelError as error:
+            lost = diverged(self._progress, self._records, weights)
+            raise of_members(error, self.ids_[positions], lost[positions]) from None
+
+
+def _predictions(
     plan: Plan,
     ready: Callable[[], Backend],
     positions: np.ndarray,
@@ -100,28 +288,28 @@ def _raw_pieces(
         yield piece, raw
 
 
-def out_of_fold(
-    ask: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, rows: Sets, groups: Any
+def _out_of_fold(
+    predict: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, rows: Sets, groups: Any
 ) -> np.ndarray:
-    """For each group and row of x the answer of the group's one member that has the row in its row set; see
-    Pool.out_of_fold. ask(x, positions): answers of these members, on axis 0."""
+    """For each group and row of x the prediction of the group's one member that has the row in its row set; see
+    Pool.out_of_fold. predict(x, positions): predictions of these members, on axis 0."""
     n_members = len(rows.of)
     of = checks.whole_array(np.zeros(n_members, np.int64) if groups is None else groups)
     if of is None or of.shape != (n_members,) or (of < 0).any():
         raise DataError(compose("groups", f"{n_members} whole numbers, at least 0", show(groups)))
-    asked = np.zeros((int(of.max()) + 1, len(x)), np.int64)
+    covered = np.zeros((int(of.max()) + 1, len(x)), np.int64)
     for position, group in enumerate(of.tolist()):
-        np.add.at(asked[group], rows.arrays[rows.of[position]], 1)
-    if (asked != 1).any():
-        group, row = np.argwhere(asked != 1)[0].tolist()
-        got = f"{asked[group, row]} for row {row} of group {group}"
+        np.add.at(covered[group], rows.arrays[rows.of[position]], 1)
+    if (covered != 1).any():
+        group, row = np.argwhere(covered != 1)[0].tolist()
+        got = f"{covered[group, row]} for row {row} of group {group}"
         raise DataError(compose("rows", "every row with one member of each group", got))
     result: np.ndarray | None = None
     for i, own in enumerate(rows.arrays):
         positions = np.flatnonzero(rows.of == i)
-        part = ask(x[own], positions)
+        part = predict(x[own], positions)
         if result is None:
-            result = np.empty((len(asked), len(x), *part.shape[2:]), part.dtype)
+            result = np.empty((len(covered), len(x), *part.shape[2:]), part.dtype)
         result[of[positions][:, None], own] = part
     assert result is not None
     return result

@@ -48,6 +48,14 @@ def runs_of(sizes: np.ndarray, most: int) -> Iterator[slice]:
         start = stop
 
 
+def merged(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ranges starts[i] ... starts[i] + sizes[i] - 1, those that follow on one another as one: (starts, sizes)."""
+    stops = starts + sizes
+    first = np.flatnonzero(np.append(True, starts[1:] != stops[:-1])[: len(starts)])
+    ends = stops[np.append(first[1:], len(starts))[: len(first)] - 1]
+    return starts[first], ends - starts[first]
+
+
 def block_parts(starts: np.ndarray, sizes: np.ndarray, most: int | None = None) -> Iterator[slice | np.ndarray]:
     """Where the ranges starts[i] ... starts[i] + sizes[i] - 1 lie, one after another: some of them at a time, as
     indices into a flat buffer: of one range a slice, of several at most `most` (PART) positions."""
@@ -142,13 +150,16 @@ class PoolLayout:
         """The longest padded row of any weight matrix."""
         return int(self.row_stride.max(initial=self.lanes))
 
-    def tensors(self, member: int) -> Iterator[tuple[slice, tuple[int, ...], tuple[int, ...]]]:
+    def tensors(
+        self, member: int, base: int | None = None
+    ) -> Iterator[tuple[slice, tuple[int, ...], tuple[int, ...]]]:
         """For each layer its weights, then its biases if it has any: (slice of the flat buffer, shape, element
         strides).
 
+        base: where the member's block starts in the buffer; 0 in an array that is the block. Default: its block_offset.
         Weights have shape (fan_in, fan_out) and biases (fan_out,), whatever the orientation in the buffer.
         """
-        base = int(self.block_offset[member])
+        base = int(self.block_offset[member]) if base is None else base
         for layer in range(int(self.first_layer[member]), int(self.first_layer[member + 1])):
             fan_in, fan_out = int(self.fan_in[layer]), int(self.fan_out[layer])
             strides = int(self.stride_in[layer]), int(self.stride_out[layer])
@@ -159,20 +170,24 @@ class PoolLayout:
                 start = base + int(self.bias_offset[layer])
                 yield slice(start, start + fan_out), (fan_out,), (1,)
 
-    def views(self, buffer: np.ndarray, member: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """(weights, biases) of a member as views of a flat buffer; biases of a member without bias are left out."""
+    def views(
+        self, buffer: np.ndarray, member: int, base: int | None = None
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(weights, biases) of a member as views of a flat buffer; biases of a member without bias are left out. base:
+        as in `tensors`."""
         weights: list[np.ndarray] = []
         biases: list[np.ndarray] = []
-        for place, shape, strides in self.tensors(member):
+        for place, shape, strides in self.tensors(member, base):
             view = np.lib.stride_tricks.as_strided(buffer[place], shape, [s * buffer.itemsize for s in strides])
             (weights if len(shape) == 2 else biases).append(view)
         return weights, biases
 
-    def scales(self, buffer: np.ndarray, member: int) -> np.ndarray | None:
-        """A member's feature scales, (fan_in,), as a view of a flat buffer; None where it has none."""
+    def scales(self, buffer: np.ndarray, member: int, base: int | None = None) -> np.ndarray | None:
+        """A member's feature scales, (fan_in,), as a view of a flat buffer; None where it has none. base: as in
+        `tensors`."""
         if self.scale_offset[member] < 0:
             return None
-        start = int(self.block_offset[member] + self.scale_offset[member])
+        start = int(self.scale_offset[member]) + (int(self.block_offset[member]) if base is None else base)
         return buffer[start : start + int(self.fan_in[self.first_layer[member]])]
 
     def scale_positions(self, members: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,22 @@ class Plan(Independent):
         features = None if self.features is None else self.features.take(positions)
         return Plan(self.specs[positions], self.n_features, self.n_outputs, self.loss, self.dtype,
                     self.stream_key[positions], self.order_key[positions], features, self.names)  # fmt: skip
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Plan], names: Names | None) -> Plan:
+        """The plan of all members of plans that agree in all but their members, with these names of columns."""
+        features, first = None, parts[0]
+        if any(part.features is not None for part in parts):
+            everything = [np.arange(first.n_features)]
+            features = Sets.concatenate(
+                [part.features or Sets(everything, np.zeros(part.n_members, np.int64)) for part in parts]
+            )
+        stream_key, order_key = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("stream_key", "order_key")
+        )
+        specs = Specs.concatenate([part.specs for part in parts])
+        return cls(specs, first.n_features, first.n_outputs, first.loss, first.dtype, stream_key, order_key, features,
+                   names)  # fmt: skip
 
     @property
     def n_members(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,11 @@ class Progress(Independent):
         """Set a member back to before its first fit."""
         for name, values in vars(Progress.start(1)).items():
             getattr(self, name)[position] = values[0]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Progress]) -> Progress:
+        """Of all members, one part behind the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def take(self, positions: np.ndarray) -> Progress:
         return Progress(*(getattr(self, name)[positions].copy() for name in self.__dataclass_fields__))

@@ -60,7 +60,7 @@ def train(
             changed = members[(progress.step[members] != first_step[members]) & ~lost]
             records.drop(changed, progress.epoch[changed])
         if keeps_best:
-            backend.keep_best(members[records.best_epoch[members] < 0])
+            backend.store.keep(members[records.best_epoch[members] < 0])
 
     enter_epochs(progress, asked, *begun_with)
     try:
@@ -214,7 +214,7 @@ def _validate(
     tracked = settings.early_stopping | (records.best_epoch[members] >= 0)
     better = tracked & (found < records.best_value[members] - settings.min_delta)
     if better.any():
-        backend.keep_best(members[better])
+        backend.store.keep(members[better])
         records.keep(members[better], found[better], epoch[better])
     # The others show what they were measured at when they were at their best.
     latest = better | (records.best_epoch[members] < 0)

@@ -123,5 +123,5 @@ def measure_again(
         found = watch.oriented(values)
         kept = to_keep[members] & (found < np.inf)
         if kept.any():
-            backend.keep_best(members[kept])
+            backend.store.keep(members[kept])
             records.keep(members[kept], found[kept], epochs[members[kept]] - 1)

@@ -1,9 +1,8 @@
-"""The Numba backend: a pool's parameters in one flat buffer, and the tables that the driver reads."""
+"""The Numba backend: the driver's tables, and its jobs on the buffers of a store."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -28,15 +27,14 @@ from pmlp_np.backends.numba.passes.layers import layer_pass
 from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.backends.numba.question import Question
 from pmlp_np.backends.numba.simd import KINDS
+from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.base.arrays import allocate
-from pmlp_np.base.copying import attributes, versioned
-from pmlp_np.base.errors import require_memory
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
-from pmlp_np.state.layout import PoolLayout, block_parts, spread
+from pmlp_np.state.layout import PoolLayout, spread
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import READY, Progress
 from pmlp_np.state.step_inputs import StepInputs
@@ -69,27 +67,15 @@ _PASS_NEEDS: dict[str, dict[int, AbstractSet[int]]] = {
 }
 
 
-class NumbaBackend:
-    """Parameters, slots and best snapshot of a pool in main memory; operations as in `backends.base.Backend`."""
+class NumbaBackend(StoredBackend):
+    """A pool's members in main memory, trained by compiled code; operations as in `contract.Backend`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, device: str = "cpu") -> None:
+        self.plan, self.device = plan, device
         self._kind = KINDS[plan.dtype.name]
         self.layout = layout = PoolLayout(plan.specs, plan.fan_in, plan.n_raw_outputs, self._kind.lanes)
-        rules = list(RULES.values())
-        self._n_slots = np.array([rule.slots for rule in rules], np.int64)[plan.specs.rule]
-        self._slot_size = layout.block_size * self._n_slots
-        self._slot_offset = np.cumsum(self._slot_size) - self._slot_size
-        copies = 2 if plan.keeps_average else 1
-        needed = (copies * layout.size + int(self._slot_size.sum())) * plan.dtype.itemsize
-        require_memory("specs", needed, "Train fewer or smaller members, or float32.")
         # `dots` reads whole groups of weight rows: what lies behind the last block must be readable.
-        self._slack = self._kind.lanes * layout.widest_row()
-        self.parameters = self._buffer(layout.size)
-        self.slots = self._buffer(int(self._slot_size.sum()), zero=True)
-        self.best: np.ndarray | None = None
-        self.average = self._buffer(layout.size) if plan.keeps_average else None
-        self._average_lags = True
+        self.store = Store(plan, layout, slack=self._kind.lanes * layout.widest_row())
         self._rule = plan.specs.rule.astype(np.int64)
         names = list(DISTRIBUTIONS)
         by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
@@ -104,47 +90,15 @@ class NumbaBackend:
         self._idle_scratch: list[np.ndarray] = []
         self._question: Question | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Jobs, their addresses and scratch are made anew at need.
-        return versioned({"plan": self.plan, "lags": self._average_lags, "buffers": self._buffers()})
-
-    def __setstate__(self, state: Any) -> None:
-        kept = attributes("NumbaBackend", state)
-        self.__init__(kept["plan"])  # type: ignore[misc]
-        self._average_lags = kept["lags"]
-        if kept["buffers"]["best"] is not None:
-            self.best = self._buffer(self.layout.size)
-        for mine, values in zip(self._buffers().values(), kept["buffers"].values(), strict=True):
-            if mine is not None:
-                mine[...] = values
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> NumbaBackend:
-        copied = object.__new__(NumbaBackend)
-        # The buffers are copied once, into those of the copy.
-        kept = attributes("NumbaBackend", self.__getstate__())
-        copied.__setstate__(versioned(kept | {"plan": copy.deepcopy(self.plan, memo)}))
-        return copied
-
-    def _buffers(self) -> dict[str, np.ndarray | None]:
-        """What a pool holds, without the slack behind."""
-        size = self.layout.size
-        found = {"parameters": self.parameters, "best": self.best, "average": self.average}
-        whole = {name: None if buffer is None else buffer[:size] for name, buffer in found.items()}
-        return whole | {"slots": self.slots[: int(self._slot_size.sum())]}
-
-    def _buffer(self, size: int, zero: bool = False) -> np.ndarray:
-        buffer = allocate(size + self._slack, self.plan.dtype)
-        buffer[0 if zero else size :] = 0
-        return buffer
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.device,)
 
     # The contract.
 
     def initialize(self, members: np.ndarray) -> None:
-        self._clear_slots(members)
         weight_scale, bias_scale = self._initial_scales()
         self._execute(INITIALIZE, members, Control(), weight_scale=weight_scale, bias_scale=bias_scale)
-        self.parameters[self.layout.scale_positions(members)] = 1
-        self._start_average(members)
+        self.store.start(members)
 
     def train_epoch(
         self,
@@ -156,7 +110,7 @@ class NumbaBackend:
         loss: np.ndarray,
         control: Control,
     ) -> None:
-        self._average_lags = True
+        self.store.changed()
         fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
         n_threads = threads.slots_of(control)
         if shuffle == MEMBER_ORDER:
@@ -164,6 +118,8 @@ class NumbaBackend:
             fields["orders"], fields["most_rows"] = np.empty(min(n_threads, len(members)) * most, np.int64), most
         for part, seen in views.of_an_epoch(self.plan, data, members, progress, shuffle, n_threads):
             self._execute(TRAIN, part, control, seen, **fields)
+        # Again, as somebody may have asked for averages meanwhile.
+        self.store.changed()
 
     def evaluate(
         self, members: np.ndarray, data: Dataset, weights: str, control: Control
@@ -180,113 +136,13 @@ class NumbaBackend:
             seen = views.as_they_lie(self.plan, Dataset(x), members)
             self._execute(FORWARD, members, control, seen, weights, out=out)
             return
-        buffer = self._weights(weights)
+        buffer = self.store.weights(weights)
         question = self._question
         if question is None or not question.serves(members, buffer):
             self._question = question = Question(self, members, buffer)
         if question.parameters * len(x[0]) >= _SMALL_WORK or not question.answer(x[0], out):
             seen = views.as_they_lie(self.plan, Dataset(x), members)
             self._execute(FORWARD, members, control, seen, weights, out=out)
-
-    def keep_best(self, members: np.ndarray) -> None:
-        if self.best is None:
-            self.best = self._buffer(self.layout.size)
-            self.best[:] = self.parameters
-        for place in self._blocks(members):
-            self.best[place] = self.parameters[place]
-
-    def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        buffer = self._weights(weights)
-        matrices, biases = ([view.copy() for view in kind] for kind in self.layout.views(buffer, member))
-        scales = self.layout.scales(buffer, member)
-        if scales is not None:
-            matrices[0] *= scales[:, None]
-        return matrices, biases
-
-    def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
-        matrices, vectors = self.layout.views(self.parameters, member)
-        self.parameters[self._block(member)] = 0
-        for view, values in zip(matrices + vectors, weights + biases, strict=True):
-            view[...] = values
-        self.parameters[self.layout.scale_positions(np.array([member]))] = 1
-        self._clear_slots(np.array([member]))
-        self._start_average(np.array([member]))
-
-    def buffers(self) -> dict[str, int]:
-        sizes = self.layout.canonical_sizes()
-        n, n_slots = int(sizes.sum()), int((sizes * self._n_slots).sum())
-        found = {"parameters": n, "slots": n_slots}
-        found |= {"best": n} if self.best is not None else {}
-        return found | ({"average": n} if self.average is not None else {})
-
-    def stream(self, name: str) -> Iterator[np.ndarray]:
-        buffer = self.slots if name == "slots" else self._weights("last" if name == "parameters" else name)
-        for positions in self._canonical_parts(name):
-            yield buffer[positions]
-
-    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
-        if name == "best" and self.best is None:
-            self.best = self._buffer(self.layout.size)
-        buffer = getattr(self, name)
-        buffer[:] = 0
-        for positions in self._canonical_parts(name):
-            buffer[positions] = take(len(positions))
-        self._average_lags = True
-
-    def take(self, plan: Plan, positions: np.ndarray) -> NumbaBackend:
-        part = NumbaBackend(plan)
-        if self.best is not None:
-            part.best = part._buffer(part.layout.size)
-        for name in ("parameters", "slots", "best", "average"):
-            source, target, at = getattr(self, name), getattr(part, name), 0
-            if source is None or target is None:
-                continue
-            starts, sizes = self._places(name)
-            for block in block_parts(starts[positions], sizes[positions]):
-                values = source[block]
-                target[at : at + len(values)] = values
-                at += len(values)
-        return part
-
-    def _places(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Where each member's part of a buffer starts, and its size."""
-        if name == "slots":
-            return self._slot_offset, self._slot_size
-        return self.layout.block_offset, self.layout.block_size
-
-    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
-        return self.layout.canonical_parts(self._places(name)[0], self._n_slots if name == "slots" else None)
-
-    # Buffers.
-
-    def _block(self, member: int) -> slice:
-        start = int(self.layout.block_offset[member])
-        return slice(start, start + int(self.layout.block_size[member]))
-
-    def _blocks(self, members: np.ndarray) -> list[slice]:
-        """The blocks of these members, neighbors in one slice."""
-        return _runs(self.layout.block_offset[members], self.layout.block_size[members])
-
-    def _start_average(self, members: np.ndarray) -> None:
-        """Before the first step the average is the initial parameters."""
-        self._average_lags = True
-        if self.average is not None:
-            for place in self._blocks(members):
-                self.average[place] = self.parameters[place]
-
-    def _weights(self, which: str) -> np.ndarray:
-        if which == "average" and self.average is not None:
-            if self._average_lags:
-                # Training leaves out the members that keep none: theirs are their parameters.
-                for place in self._blocks(np.flatnonzero(self.plan.specs.option("average") == 0.0)):
-                    self.average[place] = self.parameters[place]
-                self._average_lags = False
-            return self.average
-        return self.best if which == "best" and self.best is not None else self.parameters
-
-    def _clear_slots(self, members: np.ndarray) -> None:
-        for place in _runs(self._slot_offset[members], self._slot_size[members]):
-            self.slots[place] = 0
 
     # Running the driver.
 
@@ -329,7 +185,7 @@ class NumbaBackend:
         if key not in self._bases:
             self._bases[key] = JobBuilder().put(
                 task=task, itemsize=self._kind.itemsize, lanes=self._kind.lanes,
-                n_outputs=plan.n_raw_outputs, slots=self.slots, slot_offset=self._slot_offset,
+                n_outputs=plan.n_raw_outputs, slots=self.store.slots, slot_offset=self.store.slot_offset,
                 stream_key=plan.stream_key, rule=self._rule, hyperparameters=plan.specs.hyperparameters,
                 options=plan.specs.options if schedules or "clip_norm" in used else None,
                 input_factors=self._inputs.factors, first_input=self._inputs.first, input_count=self._inputs.count,
@@ -355,7 +211,7 @@ class NumbaBackend:
         fields: dict[str, Any] = {name: np.ascontiguousarray(specs.option(name)) for name in used}
         fields |= {f"{name}_pass": pass_address(kind, passes[name]) for name in used}
         if "average" in used:
-            fields["averages"] = self.average
+            fields["averages"] = self.store.average
         return fields
 
     def _feature_scales(self, members: np.ndarray, task: int) -> dict[str, Any]:
@@ -447,7 +303,7 @@ class NumbaBackend:
         job = JobBuilder(self._base(task, members, gathers, weighted)).put(
             done=done, counter=flags[0], stop=flags[1], meeting=flags[2], together=flags[3],
             give_way=threads.give_way(),
-            parameters=self._weights(weights), **fields,
+            parameters=self.store.weights(weights), **fields,
         )  # fmt: skip
         if seen is not None:
             job.put(**seen.job_fields())
@@ -506,11 +362,3 @@ class NumbaBackend:
             yield np.array([block.ctypes.data for block in blocks], np.int64)
         finally:
             self._idle_scratch += blocks
-
-
-def _runs(starts: np.ndarray, sizes: np.ndarray) -> list[slice]:
-    """The ranges starts[i] ... starts[i] + sizes[i] - 1 as slices, those that follow on one another as one."""
-    stops = starts + sizes
-    first = np.flatnonzero(np.append(True, starts[1:] != stops[:-1])[: len(starts)])
-    ends = stops[np.append(first[1:], len(starts))[: len(first)] - 1]
-    return [slice(start, stop) for start, stop in zip(starts[first].tolist(), ends.tolist(), strict=True)]

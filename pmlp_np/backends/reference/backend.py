@@ -1,54 +1,35 @@
-"""The reference backend: M3 (see `m3`) on NumPy or CuPy arrays, readable, the model of all others.
+"""The reference backend: M3 on NumPy or CuPy arrays, readable, the model of all others.
 
-Memory: the largest arrays are (rows, pairs), where a layer has fan_in * fan_out pairs per member. Members are taken in
-chunks, and minibatches in blocks of rows whose gradients are added up, so that all that is neither data nor parameters,
-slots or snapshot stays under `memory_cap` bytes. Less than one member and one row at a time it cannot do.
+How a step is computed is on one page, step.py, on top of m3.py; here is what the contract asks for, in terms of steps.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from pmlp_np.backends.contract import IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control
-from pmlp_np.backends.reference.m3 import Chunk, Drop, SameRule, first_of
+from pmlp_np.backends.reference import step, step_options
+from pmlp_np.backends.reference.chunks import MEMORY_CAP, Chunks
+from pmlp_np.backends.reference.fused import FusedNetwork
+from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.base import interrupts
 from pmlp_np.base.arrays import device_namespace, segment_sum, to_numpy
-from pmlp_np.base.copying import attributes, versioned
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
-from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
-from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
 from pmlp_np.formulas.random import shuffled_order, uniforms
-from pmlp_np.formulas.regularizers import averaged, clip_factor, dropout_factors
-from pmlp_np.formulas.schedules import rate_factor
-from pmlp_np.state.layout import PoolLayout, block_parts, spread
+from pmlp_np.state.layout import PoolLayout
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, Progress
-from pmlp_np.state.step_inputs import MOST_SHARED_ROWS, StepInputs, step_inputs
-
-MEMORY_CAP = 256 * 2**20
-# More rows at once make nothing faster, and chunks smaller.
-_ROWS_AT_ONCE = 512
-# What a member needs, counted on the code below and held by a test. Once: bytes of tables per parameter, and arrays of
-# all parameters. Per row: arrays of all units, of the widest layer's units, and of the layer with the most pairs.
-_TABLE_BYTES, _UPDATE_ARRAYS = 96, 18
-_UNIT_ARRAYS, _WIDEST_ARRAYS, _PAIR_ARRAYS = 3, 10, 3
-# Bytes of tables per parameter of a member with feature scales, which also takes two arrays.
-_SCALE_BYTES = 32
-# Bytes that drawing dropout takes per row and unit of the widest layer: of four words for four rows, eight arrays.
-_DROPOUT_BYTES = 48
+from pmlp_np.state.step_inputs import StepInputs
 
 _without_warnings = np.errstate(all="ignore")
 
 
-class ReferenceBackend:
-    """Parameters, slots and best snapshot of a pool, on the CPU or a GPU; operations as in `backends.base.Backend`.
+class ReferenceBackend(StoredBackend):
+    """A pool's members on the CPU or a GPU; operations as in `contract.Backend`.
 
     device: "cpu" (NumPy) or "gpu" (CuPy, which must be installed). memory_cap: bytes for all that a call needs besides.
     """
@@ -57,57 +38,31 @@ class ReferenceBackend:
         self.plan, self.device, self.memory_cap = plan, device, memory_cap
         self.xp = device_namespace(device)
         self.layout = PoolLayout(plan.specs, plan.fan_in, plan.n_raw_outputs, lanes=1)
-        self._n_slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
-        self._slot_offset = first_of(self.layout.block_size * self._n_slots)
+        self.store = Store(plan, self.layout, self.xp)
         self._inputs = StepInputs(plan.specs, self.layout)
-        self.parameters = self.xp.zeros(self.layout.size, plan.dtype)
-        self.slots = self.xp.zeros(int((self.layout.block_size * self._n_slots).sum()), plan.dtype)
-        self.best: Any = None
-        self.average: Any = self.xp.zeros(self.layout.size, plan.dtype) if plan.keeps_average else None
+        self._chunks = Chunks(self.store, self._inputs, memory_cap)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # In main memory, and without the module whose arrays they are.
-        buffers = {name: None if buffer is None else to_numpy(buffer) for name, buffer in self._buffers().items()}
-        kept = {"plan": self.plan, "device": self.device, "memory_cap": self.memory_cap, "buffers": buffers}
-        return versioned(kept)
-
-    def __setstate__(self, state: Any) -> None:
-        kept = attributes("ReferenceBackend", state)
-        self.__init__(kept["plan"], kept["device"], kept["memory_cap"])  # type: ignore[misc]
-        if kept["buffers"]["best"] is not None:
-            self.best = self.xp.empty_like(self.parameters)
-        for mine, values in zip(self._buffers().values(), kept["buffers"].values(), strict=True):
-            if mine is not None:
-                mine[...] = self.xp.asarray(values)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ReferenceBackend:
-        copied = object.__new__(ReferenceBackend)
-        # The buffers are copied once, into those of the copy.
-        kept = attributes("ReferenceBackend", self.__getstate__())
-        copied.__setstate__(versioned(kept | {"plan": copy.deepcopy(self.plan, memo)}))
-        return copied
-
-    def _buffers(self) -> dict[str, Any]:
-        """What a pool holds."""
-        return {name: getattr(self, name) for name in ("parameters", "best", "average", "slots")}
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.device, self.memory_cap
 
     # The contract.
 
     def initialize(self, members: np.ndarray) -> None:
-        layout, initializers = self.layout, list(INITIALIZERS.values())
+        layout, specs, initializers = self.layout, self.plan.specs, list(INITIALIZERS.values())
         for m in members.tolist():
-            initializer, key = initializers[self.plan.specs.start[m]], self.plan.stream_key[m]
+            initializer, key = initializers[specs.start[m]], self.plan.stream_key[m]
             draw = DISTRIBUTIONS[initializer.distribution]
-            values = []
+            weights, biases = [], []
             for k, at in enumerate(range(int(layout.first_layer[m]), int(layout.first_layer[m + 1]))):
                 fans = int(layout.fan_in[at]), int(layout.fan_out[at])
-                values.append(draw(uniforms(key, k, 0, fans[0] * fans[1])) * initializer.weight_scale(*fans))
+                drawn = draw(uniforms(key, k, 0, fans[0] * fans[1])) * initializer.weight_scale(*fans)
+                weights.append(drawn.reshape(fans))
                 if layout.bias_offset[at] >= 0:
-                    values.append(draw(uniforms(key, k, 1, fans[1])) * initializer.bias_scale(*fans))
-            if self.plan.specs.option("zero_last")[m]:
-                last = 1 + bool(self.plan.specs.bias[m])
-                values[-last:] = [np.zeros_like(tensor) for tensor in values[-last:]]
-            self._replace(m, values)
+                    biases.append(draw(uniforms(key, k, 1, fans[1])) * initializer.bias_scale(*fans))
+            if specs.option("zero_last")[m]:
+                for tensors in (weights, biases):
+                    tensors[-1:] = [np.zeros_like(tensor) for tensor in tensors[-1:]]
+            self.store.write(m, weights, biases)
 
     @_without_warnings
     def train_epoch(self, members: np.ndarray, progress: Progress, data: Dataset, batch_size: np.ndarray, shuffle: int,
@@ -127,7 +82,7 @@ class ReferenceBackend:
             own_inputs = bool(self.plan.specs.option("input_dropout")[group[0]])
             own_rows = shuffle == MEMBER_ORDER or own_inputs
             order = None if shuffle == MEMBER_ORDER else self._orders(group[:1], progress, table.n, shuffle)
-            for part, rows in self._parts(group, batch, table.n if own_rows else 0):
+            for part, rows in self._chunks.parts(group, batch, table.n if own_rows else 0):
                 orders = self._orders(group[part], progress, table.n, shuffle) if order is None else order
                 if own_inputs and order is not None:
                     orders = order.take(self.xp.zeros(len(group[part]), np.int64), axis=1)
@@ -163,71 +118,6 @@ class ReferenceBackend:
             own = self._seen_by(members[group[0]], data).x[0]
             for places, rows, raw in self._raw_outputs(members[group], own, weights, control):
                 out[group[places], rows] = to_numpy(raw.transpose(2, 1, 0))
-
-    def keep_best(self, members: np.ndarray) -> None:
-        if self.best is None:
-            self.best = self.parameters.copy()
-            return
-        place = self.xp.asarray(self._blocks(members))
-        self.best[place] = self.parameters[place]
-
-    def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        values = self._on_host(self._buffer(weights), self.layout.canonical(np.array([member])))
-        shapes = [shape for _, shape, _ in self.layout.tensors(member)]
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
-        parts = np.split(values[: ends[-1]], ends[:-1])
-        tensors = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-        matrices, biases = ([t for t in tensors if t.ndim == n] for n in (2, 1))
-        if self.layout.scale_offset[member] >= 0:
-            matrices[0] = matrices[0] * values[ends[-1] :, None]
-        return matrices, biases
-
-    def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
-        layers = zip(weights, biases, strict=True) if biases else zip(weights, strict=True)
-        self._replace(member, [tensor for layer in layers for tensor in layer])
-
-    def buffers(self) -> dict[str, int]:
-        sizes = self.layout.canonical_sizes()
-        n, n_slots = int(sizes.sum()), int((sizes * self._n_slots).sum())
-        found = {"parameters": n, "slots": n_slots}
-        found |= {"best": n} if self.best is not None else {}
-        return found | ({"average": n} if self.average is not None else {})
-
-    def stream(self, name: str) -> Iterator[np.ndarray]:
-        buffer = self.slots if name == "slots" else self._buffer("last" if name == "parameters" else name)
-        for positions in self._canonical_parts(name):
-            yield self._on_host(buffer, positions)
-
-    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
-        if name == "best" and self.best is None:
-            self.best = self.xp.empty_like(self.parameters)
-        buffer = getattr(self, name)
-        for positions in self._canonical_parts(name):
-            buffer[self.xp.asarray(positions)] = self.xp.asarray(take(len(positions)))
-
-    def take(self, plan: Plan, positions: np.ndarray) -> ReferenceBackend:
-        part = ReferenceBackend(plan, self.device, self.memory_cap)
-        part.best = None if self.best is None else self.xp.empty_like(part.parameters)
-        for name in ("parameters", "slots", "best", "average"):
-            source, target, at = getattr(self, name), getattr(part, name), 0
-            if source is None or target is None:
-                continue
-            starts, sizes = self._parts_of(name)
-            for block in block_parts(starts[positions], sizes[positions]):
-                values = source[block if isinstance(block, slice) else self.xp.asarray(block)]
-                target[at : at + len(values)] = values
-                at += len(values)
-        return part
-
-    def _parts_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Where each member's part of a buffer starts, and its size."""
-        layout = self.layout
-        if name == "slots":
-            return self._slot_offset, layout.block_size * self._n_slots
-        return layout.block_offset, layout.block_size
-
-    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
-        return self.layout.canonical_parts(self._parts_of(name)[0], self._n_slots if name == "slots" else None)
 
     # What members see.
 
@@ -301,7 +191,7 @@ class ReferenceBackend:
     def _train(self, members: np.ndarray, rows: int, data: Dataset, orders: Any, batch: int, progress: Progress,
                loss: np.ndarray, tick: Callable[[np.ndarray], bool]) -> bool:  # fmt: skip
         """Finish the epoch of members that march in step, or stop between minibatches. Returns whether to stop."""
-        chunk = self._chunk(members, rows, orders)
+        network = self._chunks.network(members, rows, orders)
         batches = -(-data.n // batch)
         stop = False
         for i in range(int(progress.minibatch[members[0]]), batches):
@@ -309,7 +199,7 @@ class ReferenceBackend:
                 return True
             interrupts.heed()
             place = i * batch
-            found = self._minibatch(chunk, data, orders[place : place + batch], place, progress, batches)
+            found = self._minibatch(network, data, orders[place : place + batch], place, progress, batches)
             progress.loss_sum[members] += found
             progress.minibatch[members] += 1
             stop = tick(members)
@@ -322,236 +212,68 @@ class ReferenceBackend:
             if not len(members):
                 return stop
             orders = orders if orders.shape[1] == 1 else orders[:, self.xp.asarray(np.flatnonzero(healthy))]
-            chunk = self._chunk(members, rows, orders)
+            network = self._chunks.network(members, rows, orders)
         loss[members] = progress.loss_sum[members] / batches
         progress.epoch[members] += 1
         progress.minibatch[members] = 0
         progress.loss_sum[members] = 0.0
-        unusable = ~self.xp.isfinite(self.parameters[chunk.place])
-        counts = segment_sum(unusable.astype(self.plan.dtype).reshape(1, -1), chunk.starts)
+        unusable = ~self.xp.isfinite(self.store.parameters[network.place])
+        counts = segment_sum(unusable.astype(self.plan.dtype).reshape(1, -1), network.starts)
         progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
         return stop
 
-    def _minibatch(self, chunk: Chunk, data: Dataset, index: Any, place: int, progress: Progress,
+    def _minibatch(self, network: FusedNetwork, data: Dataset, index: Any, place: int, progress: Progress,
                    batches: int) -> np.ndarray:  # fmt: skip
         """One step of each member on the rows `index`, (batch, 1 or members), from this place of its epoch of `batches`
         on. Returns the mean losses before it."""
-        w = self.parameters[chunk.place]
-        effective = chunk.effective(w)
-        gradient, total = self.xp.zeros_like(w), self.xp.zeros(len(chunk.members), np.float64)
-        for start in range(0, len(index), chunk.rows):
-            block = index[start : start + chunk.rows]
-            drop = self._dropout(chunk, place + start, len(block), progress)
-            raw, inputs, derivatives = chunk.forward(
-                effective, data.x[0].take(block, axis=0).reshape(len(block), -1), drop
-            )
-            losses, slope = self.plan.loss.function(raw, self._targets(data, chunk.members, block))
+        plan, store = self.plan, self.store
+        w = store.parameters[network.place]
+        starts = range(0, len(index), network.rows)
+        blocks = (
+            self._row_block(network, data, index[start : start + network.rows], place + start, progress)
+            for start in starts
+        )
+        dw, losses = step.gradient(network, w, blocks, len(index))
+        dw = step_options.clipped(plan, network, dw)
+        progress.step[network.members] += 1
+        for same in network.rules:
+            numbers = step_options.rule_numbers(plan, self._inputs, same, progress, batches, self.xp)
+            step.update(same, w, dw, store.slots, numbers)
+        store.parameters[network.place] = w
+        step_options.add_to_average(store, network, w, progress.step[network.members])
+        store.changed()
+        return to_numpy(losses)
+
+    def _row_block(self, network: FusedNetwork, data: Dataset, index: Any, place: int,
+                   progress: Progress) -> step.RowBlock:  # fmt: skip
+        """The rows `index`, (rows, 1 or members), which begin at this place of the members' epoch."""
+        x = data.x[0].take(index, axis=0).reshape(len(index), -1)
+
+        def loss(raw: Any) -> tuple[Any, Any]:
+            losses, draw = self.plan.loss.function(raw, self._targets(data, network.members, index))
             if data.weights is not None:
-                weight = self._weights(data, chunk.members, block).astype(self.plan.dtype)
-                losses, slope = self._weighted(losses, weight), self._weighted(slope, weight)
-            total += losses.sum(axis=0, dtype=np.float64)
-            chunk.add_gradient(gradient, effective, slope / len(index), inputs, derivatives)
-        if chunk.scales is not None:
-            chunk.scales.add_gradient(gradient, w)
-        gradient = self._clipped(chunk, gradient)
-        progress.step[chunk.members] += 1
-        for group in chunk.rules:
-            self._update(group, w, gradient, progress, batches)
-        self.parameters[chunk.place] = w
-        self._add_to_average(chunk, w, progress.step[chunk.members])
-        return to_numpy(total) / len(index)
+                weight = self._weights(data, network.members, index).astype(self.plan.dtype)
+                losses, draw = self._weighted(losses, weight), self._weighted(draw, weight)
+            return losses, draw
 
-    def _dropout(self, chunk: Chunk, place: int, rows: int, progress: Progress) -> Drop | None:
-        """Dropout of the chunk's members in some rows, from this place of their epoch on; None where nobody uses it."""
-        members, specs = chunk.members, self.plan.specs
-        features, hidden = (specs.option(name)[members] for name in ("input_dropout", "dropout"))
-        if not features.any() and not hidden.any():
-            return None
-
-        def drop(layer: int, arrays: tuple[Any, ...]) -> None:
-            shares = hidden if layer else features
-            for i in np.flatnonzero(shares).tolist():
-                own, m = chunk.units_of(i, layer), members[i]
-                key, epoch = self.plan.stream_key[m], int(progress.epoch[m])
-                factors = self.xp.asarray(
-                    dropout_factors(key, epoch, layer, place, rows, own.stop - own.start, shares[i], self.plan.dtype)
-                )
-                for array in arrays:
-                    array[:, own] *= factors
-
-        return drop
-
-    def _clipped(self, chunk: Chunk, gradient: Any) -> Any:
-        """The gradient, scaled down for members whose own is longer than they allow."""
-        xp, limits = self.xp, self.plan.specs.option("clip_norm")[chunk.members]
-        if not limits.any():
-            return gradient
-        trained = gradient.astype(np.float64) * self._gradient_factors(chunk)
-        norm = xp.sqrt(segment_sum((trained * trained).reshape(1, -1), chunk.starts))[0]
-        factor = clip_factor(norm, xp.asarray(np.where(limits > 0.0, limits, np.inf)))
-        own = xp.asarray(np.repeat(np.arange(len(limits)), chunk.layout.block_size))
-        return gradient * factor.astype(self.plan.dtype)[own]
-
-    def _gradient_factors(self, chunk: Chunk) -> Any:
-        """What the gradient by each of the chunk's parameters is multiplied by to be that by what is trained, float64:
-        1 / scale for weights w = W / scale that stand for W."""
-        layout = chunk.layout
-        divided = np.repeat(self.plan.specs.option("parametrization")[chunk.members] != 0.0, layout.depth + 1)
-        sizes = (layout.fan_in * layout.fan_out)[divided]
-        start = (np.repeat(layout.block_offset, layout.depth + 1) + layout.weight_offset)[divided]
-        factors = np.ones(layout.size)
-        factors[spread(start, sizes)] = np.repeat(1.0 / np.sqrt(layout.fan_in[divided].astype(np.float64)), sizes)
-        return self.xp.asarray(factors)
-
-    def _add_to_average(self, chunk: Chunk, w: Any, step: np.ndarray) -> None:
-        """Averaged weights of the members that keep them, after these steps that led to w."""
-        decays = self.plan.specs.option("average")[chunk.members]
-        chosen = np.flatnonzero(decays)
-        if not len(chosen):
-            return
-        sizes, dtype = chunk.layout.block_size[chosen], self.plan.dtype
-        own = self.xp.asarray(spread(chunk.layout.block_offset[chosen], sizes))
-        place = self.xp.asarray(self._blocks(chunk.members[chosen]))
-        # The first average is the weights themselves.
-        decay = np.where(step[chosen] == 1, 0.0, decays[chosen])
-        numbers = [self.xp.asarray(np.repeat(x.astype(dtype), sizes)) for x in (decay, 1.0 - decay)]
-        self.average[place] = averaged(self.average[place], w[own], *numbers)
-
-    def _update(self, group: SameRule, w: Any, gradient: Any, progress: Progress, batches: int) -> None:
-        """Replace the parameters in w by what the members' rule makes of them, and their slots in the pool's."""
-        factors, owner = self._inputs.rows(group.members)
-        members = group.members[owner]
-        rates = (progress.rate_factor[group.members] * self._schedule_factors(group.members, progress, batches))[owner]
-        inputs = step_inputs(factors, self.plan.specs.hyperparameters[members], rates)
-        by_name = SimpleNamespace(**dict(zip(STEP_INPUTS, inputs.T, strict=True)))
-        numbers = group.rule.scalars(by_name, progress.step[members])
-        moved = {name: self.xp.asarray(value.astype(self.plan.dtype)) for name, value in numbers.items()}
-        scalars = SimpleNamespace(**{name: value[group.run] for name, value in moved.items()})
-        slots = tuple(self.slots[place] for place in group.slots)
-        w[group.own], slots = group.rule.update(w[group.own], gradient[group.own], slots, scalars)
-        for place, values in zip(group.slots, slots, strict=True):
-            self.slots[place] = values
-
-    def _schedule_factors(self, members: np.ndarray, progress: Progress, batches: int) -> np.ndarray:
-        """What these members' schedules make of their learning rates in the minibatch that each is at."""
-        codes, factors = self.plan.specs.option("schedule")[members], np.ones(len(members))
-        for code in np.unique(codes):
-            some = members[codes == code]
-            options = SimpleNamespace(**dict(zip(OPTIONS, self.plan.specs.options[some].T, strict=True)))
-            cursor = progress.epoch[some], progress.minibatch[some], batches, progress.fit_epochs[some]
-            factors[codes == code] = rate_factor(SCHEDULE_NAMES[int(code)], options, *cursor)
-        return factors
-
-    # Chunks.
+        return step.RowBlock(x, loss, step_options.dropout(self.plan, network, place, len(index), progress))
 
     def _raw_outputs(self, members: np.ndarray, x: Any, weights: str,
                      control: Control) -> Iterator[tuple[np.ndarray, slice, Any]]:  # fmt: skip
         """(places among the members, rows, raw outputs (outputs, rows, members)), until all rows of all are done."""
-        x, buffer = self.xp.asarray(x), self._buffer(weights)
+        x, buffer = self.xp.asarray(x), self.store.weights(weights)
         depths, weight, done = self.layout.depth[members], self.layout.block_size[members], 0
         for depth in np.unique(depths):
             same_depth = np.flatnonzero(depths == depth)
-            for part, rows in self._parts(members[same_depth], len(x), 0):
+            for part, rows in self._chunks.parts(members[same_depth], len(x), 0):
                 places = same_depth[part]
-                chunk = self._chunk(members[places], rows)
-                w = chunk.effective(buffer[chunk.place])
+                network = self._chunks.network(members[places], rows)
+                w = buffer[network.place]
+                w = w if network.scales is None else network.scales.applied(w)
                 for start in range(0, len(x), rows):
                     interrupts.heed()
                     block = slice(start, min(start + rows, len(x)))
-                    yield places, block, chunk.forward(w, x[block])[0]
+                    yield places, block, step.forward(network, w, x[block])[0]
                     done += int(weight[places].sum()) * (block.stop - block.start)
                     if control.tick(done / (int(weight.sum()) * len(x))):
                         return
-
-    def _parts(self, members: np.ndarray, rows: int, order_rows: int) -> Iterator[tuple[slice, int]]:
-        """Members of one depth in parts, and how many of so many rows to take at once, such that the memory cap holds.
-
-        order_rows: the length of each member's own order of rows, 0 where they share one.
-        """
-        layout, size = self.layout, self.plan.dtype.itemsize
-        features = int(layout.fan_in[layout.first_layer[members[0]]])
-        layers = layout.first_layer[members][:, None] + np.arange(layout.depth[members[0]] + 1)
-        units = layout.fan_out[layers]
-        pairs = layout.fan_in[layers] * units
-        pairs[:, 0] *= order_rows > 0
-        once = layout.block_size[members] * (_TABLE_BYTES + _UPDATE_ARRAYS * size) + 8 * order_rows
-        once += layout.block_size[members] * (_SCALE_BYTES + 2 * size) * (layout.scale_offset[members] >= 0)
-        per_row = _UNIT_ARRAYS * units.sum(axis=1) + _WIDEST_ARRAYS * units.max(axis=1)
-        per_row += _PAIR_ARRAYS * pairs.max(axis=1) + 2 * features * (order_rows > 0)
-        per_row *= size
-        for name, widest in (("dropout", units.max(axis=1)), ("input_dropout", features)):
-            per_row += _DROPOUT_BYTES * widest * (self.plan.specs.option(name)[members] > 0.0)
-        row = size * 2 * (features + self.plan.n_outputs)
-        rows = max(1, min(rows, _ROWS_AT_ONCE, self.memory_cap // 4 // row))
-        room = self.memory_cap - rows * row
-        total = np.cumsum(once + rows * per_row)
-        start = 0
-        while start < len(members):
-            before = total[start - 1] if start else 0
-            stop = max(start + 1, int(np.searchsorted(total, before + room, side="right")))
-            alone = (room - once[start]) // per_row[start]
-            yield slice(start, stop), max(1, min(rows, int(alone)))
-            start = stop
-
-    def _chunk(self, members: np.ndarray, rows: int, orders: Any = None) -> Chunk:
-        """The fused network of these members; for training by these orders of rows, or for forward passes only."""
-        fan_in = int(self.layout.fan_in[self.layout.first_layer[members[0]]])
-        layout = PoolLayout(self.plan.specs[members], fan_in, self.plan.n_raw_outputs, lanes=1)
-        own_rows = orders is not None and orders.shape[1] > 1
-        chunk = Chunk(self.xp, layout, members, self._blocks(members), rows, own_rows)
-        if orders is not None:
-            chunk.rules = self._rules(members, layout)
-        return chunk
-
-    def _rules(self, members: np.ndarray, layout: PoolLayout) -> list[SameRule]:
-        xp, rules, codes = self.xp, list(RULES.values()), self.plan.specs.rule[members]
-        groups = []
-        for code in np.unique(codes):
-            chosen = np.flatnonzero(codes == code)
-            sizes, offsets = layout.block_size[chosen], self._slot_offset[members[chosen]]
-            own = xp.asarray(spread(layout.block_offset[chosen], sizes))
-            slots = [xp.asarray(spread(offsets + k * sizes, sizes)) for k in range(rules[code].slots)]
-            run = xp.asarray(self._rows_of_inputs(members, chosen, layout))
-            groups.append(SameRule(rules[code], members[chosen], own, slots, run))
-        return groups
-
-    def _rows_of_inputs(self, members: np.ndarray, chosen: np.ndarray, layout: PoolLayout) -> np.ndarray:
-        """For each parameter of the chosen members its row among all these members' rows of inputs."""
-        count = self._inputs.count[members[chosen]]
-        rows, sizes = [], []
-        for m, first, own in zip(chosen, first_of(count), count, strict=True):
-            at = np.arange(layout.first_layer[m], layout.first_layer[m + 1])
-            step = 2 * (at - at[0]) if own > MOST_SHARED_ROWS else np.zeros_like(at)
-            # Weights lie before biases, both layer by layer, and then feature scales.
-            rows += [first + step, first + step + 1, [first + own - 1]]
-            biases = np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)
-            scales = layout.fan_in[at[:1]] * (layout.scale_offset[m] >= 0)
-            sizes += [layout.fan_in[at] * layout.fan_out[at], biases, scales]
-        return np.repeat(np.concatenate(rows), np.concatenate(sizes))
-
-    # Buffers.
-
-    def _buffer(self, weights: str) -> Any:
-        if weights == "average" and self.average is not None:
-            place = self.xp.asarray(self._blocks(np.flatnonzero(self.plan.specs.option("average") == 0.0)))
-            self.average[place] = self.parameters[place]
-            return self.average
-        return self.best if weights == "best" and self.best is not None else self.parameters
-
-    def _blocks(self, members: np.ndarray) -> np.ndarray:
-        """Positions of these members' parameters."""
-        return spread(self.layout.block_offset[members], self.layout.block_size[members])
-
-    def _on_host(self, buffer: Any, positions: np.ndarray) -> np.ndarray:
-        return to_numpy(buffer[self.xp.asarray(positions)])
-
-    def _replace(self, member: int, tensors: list[np.ndarray]) -> None:
-        """Replace a member's parameters by these, in canonical order, and clear its slots."""
-        scales = np.ones(len(self.layout.scale_positions(np.array([member]))))
-        values = np.concatenate([*(np.ravel(tensor) for tensor in tensors), scales]).astype(self.plan.dtype)
-        place = self.xp.asarray(self.layout.canonical(np.array([member])))
-        self.parameters[place] = self.xp.asarray(values)
-        if self.average is not None:
-            self.average[place] = self.parameters[place]
-        start = int(self._slot_offset[member])
-        self.slots[start : start + int(self.layout.block_size[member] * self._n_slots[member])] = 0

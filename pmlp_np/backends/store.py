@@ -1,0 +1,235 @@
+"""Store: a pool's buffers on one device, and how members get into them and out. Every backend holds one.
+
+Buffers are flat arrays of the pool's dtype, of NumPy or CuPy: "parameters"; "slots", the optimizers' state; "best", the
+snapshot of best parameters, made at first need; "average", the averaged parameters, where any member averages. A
+backend's layout says where in a buffer a member's block lies, and how it is padded. Outside a backend the numbers are
+known in canonical order (`PoolLayout.canonical`), which no padding changes, and in main memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from pmlp_np.base.arrays import allocate, free_memory, to_numpy
+from pmlp_np.base.copying import attributes, versioned
+from pmlp_np.base.errors import require_memory
+from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.state.layout import PoolLayout, block_parts, merged
+from pmlp_np.state.plan import Plan
+
+# The buffers by name, as files have them. The last two may be missing.
+BUFFERS = ("parameters", "slots", "best", "average")
+
+
+class Store:
+    """The buffers of the members of a plan.
+
+    xp: numpy or cupy, whose arrays they are. slack: numbers behind each buffer, zero, that kernels may read.
+
+    parameters, best, average: (layout.size + slack,); slots: (sum of slot_size + slack,). Member m's slots are
+    n_slots[m] copies of its block, side by side from slot_offset[m] on. n_slots, slot_offset, slot_size: (n_members,)
+    int64.
+
+    Raises MemoryNeededError before anything is allocated. Parameters are not initialized.
+    """
+
+    def __init__(self, plan: Plan, layout: PoolLayout, xp: Any = np, slack: int = 0) -> None:
+        self.plan, self.layout, self.xp, self.slack = plan, layout, xp, slack
+        self.n_slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
+        self.slot_size = layout.block_size * self.n_slots
+        self.slot_offset = np.cumsum(self.slot_size) - self.slot_size
+        self._sizes = dict.fromkeys(BUFFERS, layout.size) | {"slots": int(self.slot_size.sum())}
+        needed = (1 + plan.keeps_average) * layout.size + self._sizes["slots"]
+        hint = "Train fewer or smaller members, or float32."
+        free = None if xp is np else free_memory(xp)
+        require_memory("specs", needed * plan.dtype.itemsize, hint, free)
+        self.parameters: Any = self._allocated("parameters")
+        self.slots: Any = self._allocated("slots", zero=True)
+        self.best: Any = None
+        self.average: Any = self._allocated("average") if plan.keeps_average else None
+        self._average_lags = True
+
+    def _allocated(self, name: str, zero: bool = False) -> Any:
+        size = self._sizes[name]
+        buffer = allocate(size + self.slack, self.plan.dtype, self.xp)
+        buffer[0 if zero else size :] = 0
+        return buffer
+
+    def _make_best(self) -> None:
+        if self.best is None:
+            self.best = self._allocated("best")
+
+    # Whole members.
+
+    def start(self, members: np.ndarray) -> None:
+        """These members have initial parameters, drawn or written: their feature scales become 1, their slots 0, and
+        their averages the parameters."""
+        self.parameters[self.xp.asarray(self.layout.scale_positions(members))] = 1
+        for block in self._blocks("slots", members):
+            self.slots[block] = 0
+        if self.average is not None:
+            self._copy("average", members)
+        self.changed()
+
+    def keep(self, members: np.ndarray) -> None:
+        """Copy the parameters of these members to "best"; of all members, where there was none."""
+        if self.best is None:
+            best = self._allocated("best")
+            best[...] = self.parameters
+            self.best = best
+        else:
+            self._copy("best", members)
+
+    def changed(self) -> None:
+        """Parameters are others now. Training leaves out the averages of members that keep none: they lag behind."""
+        self._average_lags = True
+
+    def weights(self, which: str) -> Any:
+        """The buffer of "last", "best" or "average" parameters: the last ones where there is no such buffer. The best
+        and the average of members that keep none are their parameters."""
+        if which == "average" and self.average is not None:
+            if self._average_lags:
+                self._copy("average", np.flatnonzero(self.plan.specs.option("average") == 0.0))
+                self._average_lags = False
+            return self.average
+        return self.best if which == "best" and self.best is not None else self.parameters
+
+    def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Copies of the member's (weights, biases), weights as (fan_in, fan_out), those of the first layer times
+        feature scales; no biases where it has none."""
+        block = to_numpy(self.weights(weights)[self._block(member)])
+        matrices, biases = ([view.copy() for view in kind] for kind in self.layout.views(block, member, 0))
+        scales = self.layout.scales(block, member, 0)
+        if scales is not None:
+            matrices[0] *= scales[:, None]
+        return matrices, biases
+
+    def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        """Replace a member's parameters, and its average by them, and clear its slots."""
+        block = np.zeros(int(self.layout.block_size[member]), self.plan.dtype)
+        matrices, vectors = self.layout.views(block, member, 0)
+        for view, values in zip(matrices + vectors, weights + biases, strict=True):
+            view[...] = values
+        self.parameters[self._block(member)] = self.xp.asarray(block)
+        self.start(np.array([member]))
+
+    # Whole buffers.
+
+    def buffers(self) -> dict[str, int]:
+        """How many numbers each buffer that is there holds in canonical order."""
+        sizes = self.layout.canonical_sizes()
+        counts = dict.fromkeys(BUFFERS, int(sizes.sum())) | {"slots": int((sizes * self.n_slots).sum())}
+        return {name: count for name, count in counts.items() if getattr(self, name) is not None}
+
+    def stream(self, name: str) -> Iterator[np.ndarray]:
+        """The numbers of a buffer in canonical order, in parts of a few megabytes at most. Those of members that keep
+        no best or no average are their parameters."""
+        buffer = self.slots if name == "slots" else self.weights(name)
+        for positions in self._canonical_parts(name):
+            yield to_numpy(buffer[self.xp.asarray(positions)])
+
+    def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
+        """The inverse of `stream`, which makes the buffer where there is none: take(n) returns the next n numbers."""
+        if name == "best":
+            self._make_best()
+        buffer = getattr(self, name)
+        buffer[...] = 0
+        for positions in self._canonical_parts(name):
+            buffer[self.xp.asarray(positions)] = self.xp.asarray(take(len(positions)))
+        self.changed()
+
+    def fill(self, source: Store, positions: np.ndarray) -> None:
+        """Copy all members' blocks from a store of the same layout, where they stand at these positions."""
+        if source.best is not None:
+            self._make_best()
+        for name in BUFFERS:
+            target, values = getattr(self, name), getattr(source, name)
+            if target is None:
+                continue
+            at = 0
+            for block in source._blocks(name, positions):
+                part = values[block]
+                target[at : at + len(part)] = part
+                at += len(part)
+        self.changed()
+
+    def on_host(self) -> dict[str, np.ndarray]:
+        """The buffers that are there as they lie, without the slack, in main memory."""
+        found = {name: getattr(self, name) for name in BUFFERS}
+        return {name: to_numpy(buffer[: self._sizes[name]]) for name, buffer in found.items() if buffer is not None}
+
+    def put(self, buffers: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `on_host`."""
+        if "best" in buffers:
+            self._make_best()
+        for name, values in buffers.items():
+            getattr(self, name)[: self._sizes[name]] = self.xp.asarray(values)
+        self.changed()
+
+    # Where blocks lie.
+
+    def _copy(self, name: str, members: np.ndarray) -> None:
+        """Copy these members' parameters to another buffer of their size."""
+        target = getattr(self, name)
+        for block in self._blocks(name, members):
+            target[block] = self.parameters[block]
+
+    def _block(self, member: int) -> slice:
+        start = int(self.layout.block_offset[member])
+        return slice(start, start + int(self.layout.block_size[member]))
+
+    def _all_blocks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where each member's block of a buffer starts, and its size."""
+        if name == "slots":
+            return self.slot_offset, self.slot_size
+        return self.layout.block_offset, self.layout.block_size
+
+    def _blocks(self, name: str, members: np.ndarray) -> Iterable[Any]:
+        """The blocks of these members as indices into a buffer, neighbors as one slice."""
+        starts, sizes = merged(*(column[members] for column in self._all_blocks(name)))
+        if self.xp is np:
+            # A copy of a slice takes less time than one through positions, however short the slice.
+            return [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+        # An operation of a GPU has its price: it works on many blocks.
+        return (part if isinstance(part, slice) else self.xp.asarray(part) for part in block_parts(starts, sizes))
+
+    def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
+        return self.layout.canonical_parts(self._all_blocks(name)[0], self.n_slots if name == "slots" else None)
+
+
+class StoredBackend:
+    """A backend as far as it is its plan, its arguments and its store: subsets, copies and pickles. The rest, such as
+    scratch and addresses, is made anew by the constructor, which takes the plan and the arguments."""
+
+    plan: Plan
+    store: Store
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """The constructor's arguments behind the plan."""
+        raise NotImplementedError
+
+    def take(self, plan: Plan, positions: np.ndarray) -> Self:
+        """See the contract."""
+        part = type(self)(plan, *self._arguments())  # type: ignore[call-arg]
+        part.store.fill(self.store, positions)
+        return part
+
+    def free_memory(self) -> int:
+        """See the contract."""
+        return free_memory(self.store.xp)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.take(copy.deepcopy(self.plan, memo), np.arange(self.plan.n_members))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In main memory, and without the module whose arrays the buffers are.
+        return versioned({"plan": self.plan, "arguments": self._arguments(), "buffers": self.store.on_host()})
+
+    def __setstate__(self, state: Any) -> None:
+        kept = attributes(type(self).__name__, state)
+        self.__init__(kept["plan"], *kept["arguments"])  # type: ignore[misc]
+        self.store.put(kept["buffers"])
