@@ -18,6 +18,7 @@ from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
 from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.training.metrics import METRICS
 
 # Weights below so much of their mean are none to float32.
 _LEAST_WEIGHT = 1e-37
@@ -381,7 +382,7 @@ def require_metric(problem: Problem, metric: str) -> None:
     classes = problem.task.classes
     there = np.bincount(problem.y[problem.counted("validation")], minlength=len(classes)) if classes else np.zeros(0)
     absent = [plain_text(classes[i]) for i in np.flatnonzero(there == 0)] if classes else []
-    if metric not in target_scores.OF_EVERY_CLASS or not absent:
+    if not METRICS[metric].needs_every_class or not absent:
         return
     source = problem.source
     named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")

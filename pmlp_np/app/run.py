@@ -74,8 +74,8 @@ def pool_of(problem: Problem, choices: Choices) -> tuple[pm.Pool, str]:
 
 
 def _pool(specs: pm.Specs, problem: Problem, choices: Choices, ids: np.ndarray | None = None) -> pm.Pool:
-    classes = problem.preparation.target.classes
-    loss, n_outputs = ("cross_entropy", len(classes)) if classes else ("squared_error", 1)
+    target = problem.preparation.target
+    loss, n_outputs = target_scores.LOSS_OF[target.task], len(target.classes) or 1
     return pm.Pool(specs, problem.X.shape[1], n_outputs, loss, seed=choices.seed, ids=ids)
 
 
@@ -101,7 +101,7 @@ def metric_of(task: str, choices: Choices) -> str:
     """What ranks members. DataError for what does not suit the task."""
     from pmlp_np.base.errors import unknown_name
 
-    fitting_ones = target_scores.CHOICES[task]
+    fitting_ones = target_scores.choices(task)
     if choices.metric is not None and choices.metric not in fitting_ones:
         raise DataError(unknown_name(f"--metric, for {task}", choices.metric, fitting_ones))
     return choices.metric or target_scores.USUAL[task][0]
@@ -181,7 +181,7 @@ def _record(record: dict[str, Any], target: Any) -> dict[str, Any]:
     found |= {name: value for name, value in record.items() if name.startswith("validation_") and name not in found}
     del found["validation_score"]
     for name in [name for name in found if name.startswith("validation_")]:
-        found[name] = target_scores.in_own_units(name.removeprefix("validation_"), found[name], target)
+        found[name] = target_scores.in_target_units(name.removeprefix("validation_"), found[name], target)
     return found
 
 
@@ -209,7 +209,7 @@ def judge(
         X, own_y = problem.X[problem.parts[name]], problem.own_y[problem.parts[name]]
         weight_here = problem.weight_of(name)
         for who, members in (("best", ids), ("ensemble", mean_of)):
-            found[who][name] = target_scores.judged(target, raw_mean(pool, X, members), own_y, names, weight_here)
+            found[who][name] = target_scores.scored(target, raw_mean(pool, X, members), own_y, names, weight_here)
         # What one could say without looking: the training rows' mean, or their shares of classes.
         if target.classes:
             with np.errstate(divide="ignore"):
@@ -217,7 +217,7 @@ def judge(
                 line = np.log(counts / counts.sum())
         else:
             line = target.prepared(np.average(training, weights=weight))[None]
-        found["guess"][name] = target_scores.judged(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
+        found["guess"][name] = target_scores.scored(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
     return found
 
 

@@ -24,6 +24,7 @@ import pmlp_np as pm
 from pmlp_np.app import target_scores
 from pmlp_np.app.folder import as_json
 from pmlp_np.base.console import Tolerant, is_terminal
+from pmlp_np.training.metrics import METRICS
 
 # Columns of what is written to a pipe or a file, where nothing says how wide it may be.
 _PIPE_WIDTH = 120
@@ -129,8 +130,8 @@ def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
 
 def _heading(name: str) -> str:
     metric = name.removeprefix("validation_")
-    if metric in target_scores.LABELS and metric != name:
-        return target_scores.LABELS[metric]
+    if metric in METRICS and metric != name:
+        return METRICS[metric].label
     return _HEADINGS.get(name, name.replace("_", " "))
 
 
@@ -138,7 +139,7 @@ def _cell(name: str, value: Any) -> str:
     metric = name.removeprefix("validation_")
     if value is None or (isinstance(value, float) and value != value):
         return "-"
-    if metric in target_scores.LABELS:
+    if metric in METRICS:
         return target_scores.shown(metric, value)
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -217,7 +218,7 @@ class Watching:
         _, left = self._share_and_left()
         best = target_scores.shown(self._metric, self._best)
         words = [f"epoch {self._epoch}/{self._epochs}", f"{self._in:,} of {self._n:,} members"]
-        words.append(f"best {target_scores.LABELS[self._metric]} {best}")
+        words.append(f"best {METRICS[self._metric].label} {best}")
         if left is not None:
             seconds = math.ceil(left)
             words.append(f"<{seconds // 60}:{seconds % 60:02d} left")

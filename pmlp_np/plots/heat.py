@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, unknown_name
-from pmlp_np.plots.looks import (
+from pmlp_np.plots.member_table import Column, Members, Score, brief, capital, counted, number
+from pmlp_np.plots.styles import (
     INK,
     PALE,
     axes_for,
@@ -22,7 +23,6 @@ from pmlp_np.plots.looks import (
     share_of_odds,
     short,
 )
-from pmlp_np.plots.member_table import Column, Members, Score, brief, capital, counted, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
