@@ -13,7 +13,7 @@ import typer
 import pmlp_np as pm
 from pmlp_np.app import choices as choosing
 from pmlp_np.app import folder
-from pmlp_np.app.main import INTERRUPTED
+from pmlp_np.app.exit_codes import INTERRUPTED
 from pmlp_np.app.screen import Screen
 
 app = typer.Typer(

@@ -1,7 +1,4 @@
-"""The script `pmlp`: runs the command line, and turns what goes wrong into one line on stderr and an exit code.
-
-0: done. 1: the data, a file or the machine is in the way. 2: the command line is not understood. 130: interrupted.
-"""
+"""The script `pmlp`: runs the command line, and turns errors into a line on stderr and an exit code (`exit_codes`)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import IO
 
-USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+from pmlp_np.app.exit_codes import INTERRUPTED, USAGE_ERROR, USER_ERROR
+
 _NEEDED = ("typer", "rich", "pandas", "pyarrow", "click")
 
 
@@ -73,11 +71,11 @@ def _nowhere(mode: str) -> IO[str]:
 def _said(error: BaseException) -> str:
     """An error of a file system tells what and where; ours tell all by themselves."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'output'}: {error.strerror}. {_MENDS.get(error.errno or 0, '')}".rstrip()
+        return f"{error.filename or 'output'}: {error.strerror}. {_HINTS.get(error.errno or 0, '')}".rstrip()
     return " ".join(str(error).split()) or type(error).__name__
 
 
-_MENDS = {
+_HINTS = {
     28: "The disk is full: free some room, or write elsewhere.",
     122: "Your share of the disk is used up: free some room, or write elsewhere.",
     13: "Write elsewhere, or have the permission changed.",

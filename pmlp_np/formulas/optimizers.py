@@ -69,7 +69,7 @@ class Optimizer:
     name: ClassVar[str]
 
     @classmethod
-    def rule_name(cls, momentum: float, nesterov: bool) -> str:
+    def _rule_name(cls, momentum: float, nesterov: bool) -> str:
         """The rule that it runs with these hyperparameters, 0 where it has none of them."""
         return cls.name
 
@@ -98,7 +98,7 @@ def hyperparameter_names(optimizer: type[Optimizer]) -> tuple[str, ...]:
 def rule_name(optimizer: str, momentum: float, nesterov: bool, shrinking: bool = False) -> str:
     """The rule that an optimizer runs: one that keeps no slot for momentum where it is 0, and the variant with L1 and
     decoupled decay where a member has either."""
-    name = OPTIMIZERS[optimizer].rule_name(momentum, nesterov)
+    name = OPTIMIZERS[optimizer]._rule_name(momentum, nesterov)
     return shrinking_name(name) if shrinking else name
 
 
@@ -173,7 +173,7 @@ class SGD(Optimizer):
     name: ClassVar[str] = "sgd"
 
     @classmethod
-    def rule_name(cls, momentum: float, nesterov: bool) -> str:
+    def _rule_name(cls, momentum: float, nesterov: bool) -> str:
         return cls.name if momentum == 0.0 else "nesterov" if nesterov else "momentum"
 
 
@@ -289,7 +289,7 @@ class RMSprop(Optimizer):
     name: ClassVar[str] = "rmsprop"
 
     @classmethod
-    def rule_name(cls, momentum: float, nesterov: bool) -> str:
+    def _rule_name(cls, momentum: float, nesterov: bool) -> str:
         return cls.name if momentum == 0.0 else "rmsprop_momentum"
 
 
