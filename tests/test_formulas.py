@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import oracle
 import pmlp_np as pm
 from conftest import requires
-from formula_samples import DTYPES, RULE_SETTINGS, apply, assert_within, hyperparameters, loss_problem, wide
+from formula_samples import DTYPES, apply, assert_within, hyperparameters, loss_problem, rule_settings, wide
 from loss_variants import VARIANTS, library_loss, named
 from pmlp_np.backends.numba import random_draws
 from pmlp_np.formulas import random as random_formulas
@@ -244,7 +244,7 @@ def float64_by_default():
 @pytest.mark.parametrize("rule", RULES)
 def test_optimizer_is_pytorchs(rule, weight_decay, draw, float64_by_default):
     torch = requires("torch")
-    kind, theirs, _ = RULE_SETTINGS[rule]
+    kind, theirs, _ = rule_settings(rule)
     w = draw.normal(size=8)
     parameter = torch.tensor(w.copy(), requires_grad=True)
     optimizer = getattr(torch.optim, kind)([parameter], weight_decay=weight_decay, **theirs)

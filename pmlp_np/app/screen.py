@@ -110,7 +110,7 @@ _HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
 
 def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
     """Records as a table of at most `width` columns of characters, less telling ones left out first."""
-    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in own units.
+    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in units.
     hidden = ("hidden", "activation", "validation_loss")
     names = [name for name in (records[0] if records else ()) if name not in hidden]
     if len({record.get("optimizer") for record in records}) == 1:

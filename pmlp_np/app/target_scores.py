@@ -1,4 +1,4 @@
-"""Scores: how good predictions are, in the target's own units."""
+"""Scores: how good predictions are, in the target's units."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from pmlp_np.training.metrics import METRICS, Outcome
 LOSS_OF = {"regression": "squared_error", "classification": "cross_entropy"}
 # What is reported of every fit; the first ranks members where no other is asked for.
 USUAL = {"regression": ("rmse", "mae", "r2"), "classification": ("accuracy", "balanced_accuracy", "log_loss")}
+
+
+def score_of(task: str) -> str:
+    """The score of the task's loss, which is a metric too."""
+    return LOSSES[LOSS_OF[task]].score_name
 
 
 def choices(task: str) -> tuple[str, ...]:
