@@ -5,6 +5,7 @@ On the Numba backend. Compared are the bytes of parameters, slots, best weights,
 
 from __future__ import annotations
 
+import os
 import platform
 import signal
 from pathlib import Path
@@ -392,7 +393,8 @@ import test_bits
 test_bits.write_bits(sys.argv[1], test_bits.FEW_SETTINGS)
 """
 ALL_SETTINGS = [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]
-FEW_SETTINGS = [SETTINGS[1], SETTINGS[4]]
+# All of it compiles for a minute: float64 has its turn in thorough runs.
+FEW_SETTINGS = [SETTINGS[1], SETTINGS[4]] if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else [SETTINGS[1]]
 
 
 def all_bits(settings: list[Setting]) -> dict[str, np.ndarray]:
@@ -465,5 +467,5 @@ def test_avx512_tiles_on_avx_registers_give_the_same_bits(tmp_path: Path) -> Non
     assert set(other.pop("registers").tolist()) == {"xmm", "ymm"}
     assert other.pop("code") != assembly(OUTPUTS)
     bits = all_bits(FEW_SETTINGS)
-    assert len(bits) > 12 * len(MEMBERS)
+    assert len(bits) > 6 * len(MEMBERS)
     assert not differing_bits(bits, other)

@@ -27,7 +27,7 @@ LATE = {"models.export.torch_module": "torch"}
 
 
 def name_of(path):
-    """ "" for the package, "backends.numba" for backends/numba/__init__.py, "backends.base" for backends/base.py."""
+    """Nothing for the package, "backends.numba" for its __init__.py, "backends.contract" for backends/contract.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -205,7 +205,7 @@ def leaderboard(
     result: Folder,
     top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Show the first N. Default 20, or all with --csv "
                                             "and --json.", show_default=False)] = None,
-    sort: Annotated[str, typer.Option(metavar="COLUMN", help="A column of leaderboard.csv; scores are sorted best first.")
+    sort: Annotated[str, typer.Option(metavar="COLUMN", help="A column of leaderboard.csv; scores come best first.")
                     ] = "rank",
     csv: Annotated[bool, _flag("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
     json: Json = False,

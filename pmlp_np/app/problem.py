@@ -93,7 +93,7 @@ def _agree(one: str, other: str) -> bool:
 class Problem:
     """A table that is understood and parted. parts: row numbers of each part by name. X, y: of all rows, as `fit`
     takes them, those of other files below the table's; own_y: as Target.read gives it; weight: of each row, or None.
-    doubts: what speaks against the test score."""
+    doubts: reasons to doubt the test score."""
 
     source: Source
     table: Table
