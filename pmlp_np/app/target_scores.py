@@ -26,8 +26,8 @@ def choices(task: str) -> tuple[str, ...]:
     return tuple(name for name, entry in METRICS.items() if kind in entry.targets)
 
 def in_target_units(name: str, value: Any, target: Target) -> Any:
-    """A score of predictions in the units that members are trained on, in the target's units."""
-    return value * target.scale if METRICS[name].unit == "target" else value
+    """A metric or loss of members that learned standardized targets, in the target's units where it has them."""
+    return value * target.scale if name in METRICS and METRICS[name].unit == "target" else value
 
 
 def shown(name: str, value: float | None) -> str:
