@@ -68,6 +68,9 @@ def test_the_varied_pool_holds_everything() -> None:
     assert all(len(set(specs.option(name))) > 1 for name in step_options)
     assert {VARIANTS[setting.loss][0] for setting in SETTINGS} == set(LOSSES)
     assert len(set(IDS)) == len(IDS)
+
+
+def test_members_of_the_varied_pool_stop_early() -> None:
     stopping = next(setting for setting in SETTINGS if setting.early_stopping)
     assert set(trained(stopping).status_) == {"ok", "stopped early"}
 

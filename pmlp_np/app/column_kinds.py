@@ -1,4 +1,4 @@
-"""Columns: what each column of a table is for a network (numbers, categories, dates, or left out), and the task that
+"""Columns: the kind of each column of a table (number, category, date, or left out), and the task that
 the target sets."""
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def alike(texts: Collection[Any]) -> str:
 
 
 def joined_spellings(table: Table, target: str, task: Task) -> str:
-    """What is to be said of classes that are numbers of which one is written in two ways, as 1 and 01; "" where none
+    """A note on classes that are numbers of which one is written in two ways, as 1 and 01; "" where none
     is."""
     labels = table.labels(target)
     numbers = as_numbers(table, target)

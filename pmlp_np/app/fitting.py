@@ -1,4 +1,4 @@
-"""`pmlp fit` and `pmlp leaderboard`: what is said while a table is fitted, and of the result."""
+"""`pmlp fit` and `pmlp leaderboard`: their steps, and what they print."""
 
 from __future__ import annotations
 

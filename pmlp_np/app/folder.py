@@ -1,15 +1,15 @@
-"""The result folder: what a fit leaves behind, written whole or not at all.
+"""The result folder of a fit, written completely or not at all.
 
     pool.pmlp         every member, as pm.load reads it
     best.pmlp         the best member alone, as pm.MLP.load reads it
     leaderboard.csv   every member's record, best first, in the target's units
-    plots/*.png       pictures
+    plots/*.png       plots
     table.json        how a table becomes X and y
-    run.json          settings, versions, scores; and the checksums of all that predictions are made of, its own too
+    run.json          settings, versions, scores; checksums of all files that predictions need, itself included
 
-Files are written into a hidden sibling, which gets the folder's name when all of them are there: what is killed or runs
-out of room leaves no half behind under that name. What is read is held against its checksum: a flipped bit would give
-other predictions, and nobody would see it.
+Files are written into a hidden sibling, which gets the folder's name when all of them are complete: a fit that is
+killed or runs out of disk leaves no half of a folder under that name. Files that are read are compared with their
+checksums: a flipped bit would change predictions silently.
 """
 
 from __future__ import annotations

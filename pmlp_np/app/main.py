@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Have streams that the caller closed lead nowhere: the next file to be opened would get their number, and what is
-    written to them."""
+    """Open streams that the caller closed, on os.devnull: the next file to be opened would get their number, and
+    with it what is written to them."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere(mode))
@@ -69,7 +69,7 @@ def _nowhere(mode: str) -> IO[str]:
 
 
 def _said(error: BaseException) -> str:
-    """An error of a file system tells what and where; ours tell all by themselves."""
+    """The message of an error; of file systems' errors with the file's name and a hint."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'output'}: {error.strerror}. {_HINTS.get(error.errno or 0, '')}".rstrip()
     return " ".join(str(error).split()) or type(error).__name__

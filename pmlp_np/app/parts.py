@@ -1,7 +1,7 @@
-"""Parts: which rows train, which validate (they stop members early, and rank them), and which test the chosen one.
+"""The split of a table's rows into training, validation (early stopping, ranking) and test (of the best member).
 
-At random, each class in its proportion; whole groups at random; by the order of a column, the last rows test; or as a
-column of the table says. Rows of other files (--validation, --test) are parts by themselves.
+Rows are drawn at random, stratified by class; or groups at random; or by the order of a column, the last rows for the
+test; or a column of the table names each row's part. Other files (--validation, --test) are whole parts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pmlp_np.app.tables import Table, as_texts, quoted
 from pmlp_np.base.errors import DataError, compose, show
 
 NAMES = ("training", "validation", "test")
-# The share of the rows that validate, and that test, where nothing is said.
+# The default share of rows for validation, and for the test.
 SHARE = 0.2
 # How the cells of --part may call the parts, in lower case.
 _CALLED = {

@@ -177,8 +177,8 @@ class Category:
         return found + [missing.astype(np.float64)] * self.marks_missing, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells, (n,) str or None. Truths are the same in any case: each program writes them in its
-        own."""
+        """The column's cells, (n,) str or None. Booleans match in upper and lower case, as programs
+        differ in that."""
         cells = as_texts(table.frame[self.name])
         truths = {text.lower(): text for text in self.categories}
         if len(truths) == len(self.categories) and self.categories and set(truths) <= {"true", "false"}:

@@ -1,4 +1,4 @@
-"""The problem that a table poses: which rows train, validate and test, what each column is, and what is predicted.
+"""A table as a learning problem: the split of its rows, the kind of each column, and the target.
 
 What can't be right is refused here, before anything is trained."""
 
@@ -22,17 +22,17 @@ from pmlp_np.training.metrics import METRICS
 
 # Weights below so much of their mean are none to float32.
 _LEAST_WEIGHT = 1e-37
-# Fewer rows than this can't be parted into three and teach anything.
+# Fewer rows than this are too few for three parts.
 _FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
 class Source:
-    """The table and how it is to be understood.
+    """A table and the options that say what its columns and rows are for.
 
-    numeric, categorical, drop: columns of which the user says what they are. group, order_by, part: a column by which
-    rows are parted; validation, test: files that are parts. weight: a column of how much each row counts. reading: how
-    the files are written, where that is said.
+    numeric, categorical, drop: columns whose kind the user gives. group, order_by, part: the column by which rows are
+    split; validation, test: files that are these parts. weight: the column of sample weights. reading: options on how
+    the files are written.
     """
 
     path: str
@@ -91,7 +91,7 @@ def _agree(one: str, other: str) -> bool:
 
 @dataclass
 class Problem:
-    """A table that is understood and parted. parts: row numbers of each part by name. X, y: of all rows, as `fit`
+    """A table as a learning problem. parts: row numbers of each part by name. X, y: of all rows, as `fit`
     takes them, those of other files below the table's; own_y: as Target.read gives it; weight: of each row, or None.
     doubts: reasons to doubt the test score."""
 
@@ -137,7 +137,7 @@ def understand(source: Source, seed: int) -> Problem:
     if len(table) < _FEWEST_ROWS:
         n = f"{len(table):,}" if len(table) > 1 else ("none", "one")[len(table)]
         with_target = " with a target" if source.skip_missing_target else ""
-        hint = "They are parted into training, validation and test rows."
+        hint = "They are split into training, validation and test rows."
         raise DataError(compose(table.name, f"at least {_FEWEST_ROWS} rows{with_target}", n, hint))
     task = task_of(table, source.target, source.task)
     kinds = kinds_of(table, source.target, source.categorical, source.drop, source.numeric, source.aside())
@@ -362,7 +362,7 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
     source, table, parts = problem.source, problem.table, problem.parts
     classes = bool(problem.task.classes)
     of_table = parts["training"][parts["training"] < len(table)]
-    # Of a column that is said to be numeric it is known.
+    # Columns of --numeric are known to be numbers.
     unsure = {name: kind for name, kind in kinds.items() if name not in source.numeric}
     suspected = fairness.suspects(table, unsure, of_table, problem.own_y, classes)
     for name in suspected:

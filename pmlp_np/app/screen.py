@@ -1,7 +1,6 @@
-"""The screen: what people see in a terminal or a pipe. Results go to stdout; progress and errors to stderr.
+"""Output of the commands. Results go to stdout; progress and errors to stderr.
 
-Colors are there only on a terminal, and not where NO_COLOR says so. With --json stdout gets one document and nothing
-else.
+Colors are used on a terminal only, and not if NO_COLOR is set. With --json, stdout gets one document and nothing else.
 """
 
 from __future__ import annotations

@@ -48,15 +48,15 @@ def loss_curves(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Curves over epochs: of each group of members the median as a line, the middle half as a band.
+    """Curves over epochs: the median of each group of members as a line, the middle half as a band.
 
     curves: names in `pool.history_`. Default: validation and training loss; where more than four groups are drawn the
         validation loss alone, if there is one.
-    by: what makes a group: a column of the leaderboard's records ("activation", "architecture", "optimizer"), "width",
-        "depth" or a hyperparameter. Default: all that a spec says but the seed, so that repeats are one group.
+    by: the column to group by: one of the leaderboard's records ("activation", "architecture", "optimizer"), "width",
+        "depth" or a hyperparameter. Default: all of a spec but the seed, so that repeats are a group.
     members: ids of those to draw. Default: all.
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
     Of more than ten groups the ten with the best median score are drawn, the others together in gray. Members that
     diverged are not in the lines; the legend says how many. A line ends where fewer than half of its members still

@@ -55,9 +55,9 @@ def score_by_size(
     size: "parameters" (default) or "width": units of the widest hidden layer, 0 without hidden layers.
     color: a column of the leaderboard's records, "width", "depth" or a hyperparameter; up to 18 of its values get a
         color, those with the best median score, the others are gray together. Default "activation".
-    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
     Where there are more than twelve sizes, a median takes in sizes within a factor of 1.1, and at least the seven
     members nearest in size. Axes are logarithmic where sizes or scores span a factor of ten; a share near 1
@@ -156,9 +156,9 @@ def score_by_activation(
 ) -> Axes:
     """A row per activation, the best median on top: a dot per member, a box around the middle half of them.
 
-    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
     Thin lines reach from 5 to 95 % of the members. Each row says how many have a score, and how many diverged. Members
     whose layers have different activations have rows of their own ("relu-tanh"); of more than 24 rows the best 24 are

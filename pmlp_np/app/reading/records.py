@@ -24,7 +24,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How records are parted. delimiter: one character, or "" where a line is one cell. pads: whether blanks that
+    """How records are separated. delimiter: one character, or "" where a line is one cell. pads: whether blanks that
     follow a delimiter, or precede one, belong to it. numeric: places of columns that hold numbers to a glance."""
 
     delimiter: str
