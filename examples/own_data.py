@@ -50,7 +50,7 @@ def cross_validation(data: Concrete, epochs: int) -> Figure:
     figure = Figure(figsize=(10.5, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for i, name in enumerate(pm.PAPER_ACTIVATIONS):
-        color, dash, _ = pm.plots.ACTIVATION_LOOKS[name]
+        color, dash, _ = pm.plots.ACTIVATION_STYLES[name]
         left.plot(range(1, 51), by_kind[:, i].min(axis=1), dash, color=color, linewidth=1.4, label=name)
         right.plot(by_kind[:, i].ravel(), test_by_kind[:, i].ravel(), ".", color=color, markersize=4, alpha=0.7)
     left.set(xlabel="hidden units", ylabel="RMSE out of fold (MPa)", ylim=(4.5, 13),

@@ -9,14 +9,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import pmlp_np as pm
 from pmlp_np.base import interrupts
-from pmlp_np.formulas.activations import ACTIVATIONS
-from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
+from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
+from pmlp_np.formulas.optimizers import OPTIMIZERS, RULES
+from pmlp_np.formulas.schedules import SCHEDULES
+from pmlp_np.training.metrics import METRIC_ALIASES, METRICS
 
 settings.register_profile("default", derandomize=False, deadline=None, max_examples=25, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
@@ -41,10 +45,20 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def own_formulas() -> Iterator[None]:
-    """Activations and losses that a test registers are forgotten after it."""
+    """What a test enters into the tables of formulas, ours and the oracle's, is forgotten after it."""
+    import formula_samples
+    import oracle
+    import sklearn_metrics
+
+    tables: list[dict[str, Any]] = [
+        ACTIVATIONS, ACTIVATION_ALIASES, LOSSES, LOSS_ALIASES, OPTIMIZERS, RULES, SCHEDULES, METRICS, METRIC_ALIASES,
+        oracle.ACTIVATIONS, oracle.KINKS, oracle.LOSSES, oracle.OPTIMIZERS, oracle.SLOT_POWERS, oracle.SCHEDULES,
+        formula_samples.RULE_SETTINGS, sklearn_metrics.VALUES, sklearn_metrics.CLASSES,
+    ]  # fmt: skip
+    before = [dict(table) for table in tables]
     yield
-    for table in (ACTIVATIONS, LOSSES):
-        for name in [name for name, entry in table.items() if entry.registered]:
+    for table, entries in zip(tables, before, strict=True):
+        for name in set(table) - set(entries):
             del table[name]
 
 

@@ -33,15 +33,19 @@ RULE_SETTINGS = {
 }
 # What the variants of the rules do besides, which PyTorch leaves to the caller.
 SHRINKING = {"l1": 0.03, "decoupled_weight_decay": 0.2}
-RULE_SETTINGS |= {
-    shrinking_name(name): (kind, theirs, ours | SHRINKING) for name, (kind, theirs, ours) in RULE_SETTINGS.items()
-}
+
+
+def rule_settings(rule):
+    """(PyTorch's class, its arguments, ours) of a rule or its variant."""
+    for name, (kind, theirs, ours) in RULE_SETTINGS.items():
+        if rule in (name, shrinking_name(name)):
+            return kind, theirs, ours | (SHRINKING if rule != name else {})
+    raise KeyError(rule)
 
 
 def hyperparameters(rule, weight_decay):
-    return (
-        dict.fromkeys(STEP_INPUTS, 0.0) | {"learning_rate": 0.1, "weight_decay": weight_decay} | RULE_SETTINGS[rule][2]
-    )
+    given = {"learning_rate": 0.1, "weight_decay": weight_decay}
+    return dict.fromkeys(STEP_INPUTS, 0.0) | given | rule_settings(rule)[2]
 
 
 def wide(dtype, n=4096):

@@ -49,15 +49,16 @@ def library_loss(label: str, n_outputs: int) -> Loss:
 def heads(label: str) -> int:
     """Raw outputs per output."""
     name, parameters = named(label, 1)
-    return {"gaussian_nll": 2, "quantile": len(parameters.get("levels", (0.1, 0.5, 0.9)))}.get(name, 1)
+    known = {"gaussian_nll": 2, "quantile": len(parameters.get("levels", (0.1, 0.5, 0.9)))}
+    return known.get(name, LOSSES[name].heads)
 
 
 def random_targets(label: str, rng: np.random.Generator, n_rows: int, n_outputs: int) -> np.ndarray:
     """Targets that a loss takes: integer labels (rows,), or numbers (rows, outputs)."""
     name = VARIANTS[label][0]
-    if name == "cross_entropy":
+    if LOSSES[name].targets == "labels":
         return rng.integers(0, n_outputs, n_rows)
-    if name == "binary_cross_entropy":
+    if LOSSES[name].targets == "probabilities":
         # Labels, and probabilities between them.
         return np.clip(rng.normal(0.5, 1.0, size=(n_rows, n_outputs)), 0.0, 1.0)
     if name == "poisson":

@@ -7,21 +7,14 @@ from typing import Any
 
 import numpy as np
 
+import oracle
 import pmlp_np as pm
 
-SLOT_NAMES = {
-    "sgd": ("momentum",),
-    "adam": ("m", "v"),
-    "adamw": ("m", "v"),
-    "rmsprop": ("square", "momentum"),
-    "nadam": ("m", "v"),
-}
 
-
-def slot_names(optimizer: pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam) -> tuple[str, ...]:
+def slot_names(optimizer: Any) -> tuple[str, ...]:
     """The slots that are kept: none for momentum where it is 0."""
-    names = SLOT_NAMES[optimizer.name]
-    return tuple(name for name in names if name != "momentum" or optimizer.momentum != 0.0)  # type: ignore[union-attr]
+    _, names, _ = oracle.OPTIMIZERS[optimizer.name]
+    return tuple(name for name in names if name != "momentum" or optimizer.momentum != 0.0)
 
 
 @dataclass

@@ -525,27 +525,41 @@ def along_cosine(start: float, end: float, way: float) -> float:
     return end + (start - end) * (1.0 + math.cos(math.pi * way)) / 2.0
 
 
-def schedule_factor(o: Mapping[str, Any], epochs: float, length: float) -> float:
-    """What the schedule of options o makes of the learning rate, so many epochs after its beginning."""
-    name = o["schedule"]
-    if name == "constant":
-        return 1.0
-    if name == "step":
-        return float(o["schedule_factor"] ** math.floor(epochs / o["schedule_interval"]))
-    if name == "exponential":
-        return float(o["schedule_factor"] ** (epochs / o["schedule_interval"]))
-    if name == "cosine":
-        return along_cosine(1.0, o["final_rate_factor"], epochs / length % 1.0 if length > 0.0 else 0.0)
-    t = min(epochs / length, 1.0) if length > 0.0 else 1.0
-    if name == "linear":
-        return 1.0 - t + t * float(o["final_rate_factor"])
-    if name == "coslog4":
-        return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * t)))
-    assert name == "one_cycle"
-    peak = o["one_cycle_peak"]
+def one_cycle(o: Mapping[str, Any], epochs: float, length: float) -> float:
+    peak, t = o["one_cycle_peak"], part_done(epochs, length)
     if t < peak:
         return along_cosine(o["one_cycle_start"], 1.0, t / peak)
     return along_cosine(1.0, o["final_rate_factor"], (t - peak) / (1.0 - peak))
+
+
+def linear(end: float, t: float) -> float:
+    return 1.0 - t + t * end
+
+
+def part_done(epochs: float, length: float) -> float:
+    """How much of a schedule is over, from 0 to 1."""
+    return min(epochs / length, 1.0) if length > 0.0 else 1.0
+
+
+# name: function(options, epochs since the schedule's beginning, its length in epochs), the factor of the learning rate
+SCHEDULES: dict[str, Callable[[Mapping[str, Any], float, float], float]] = {
+    "constant": lambda o, epochs, length: 1.0,
+    "step": lambda o, epochs, length: o["schedule_factor"] ** math.floor(epochs / o["schedule_interval"]),
+    "exponential": lambda o, epochs, length: o["schedule_factor"] ** (epochs / o["schedule_interval"]),
+    "cosine": lambda o, epochs, length: along_cosine(
+        1.0, o["final_rate_factor"], epochs / length % 1.0 if length > 0.0 else 0.0
+    ),
+    "one_cycle": one_cycle,
+    "linear": lambda o, epochs, length: linear(o["final_rate_factor"], part_done(epochs, length)),
+    "coslog4": lambda o, epochs, length: (
+        0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * part_done(epochs, length))))
+    ),
+}
+
+
+def schedule_factor(o: Mapping[str, Any], epochs: float, length: float) -> float:
+    """What the schedule of options o makes of the learning rate, so many epochs after its beginning."""
+    return float(SCHEDULES[o["schedule"]](o, epochs, length))
 
 
 def rate_factor(o: Mapping[str, Any], epoch: int, minibatch: int, n_minibatches: int, fit_epochs: int) -> float:

@@ -11,6 +11,7 @@ import pmlp_np as pm
 from loss_variants import VARIANTS, heads, library_loss, random_targets
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
+from pmlp_np.formulas.optimizers import OPTIMIZERS, Optimizer, hyperparameter_names
 from pmlp_np.formulas.options import SCHEDULE_NAMES
 
 MAX_WIDTH, MAX_DEPTH, MAX_FEATURES, MAX_OUTPUTS, MAX_ROWS = 130, 4, 70, 12, 80
@@ -22,7 +23,14 @@ ROWS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 31, 32, 33, 48, 64, 65])
 LEARNING_RATES = st.floats(1e-4, 1e-2)
 # beta1² stays below beta2: otherwise a step has no bound where gradients vanish, and no two ways of rounding agree.
 BETAS = st.sampled_from([(0.9, 0.999), (0.9, 0.99), (0.5, 0.9), (0.0, 0.9)])
-DECAYS = st.sampled_from([0.0, 1e-4, 1e-2, 0.1])
+HYPERPARAMETERS = {
+    "learning_rate": LEARNING_RATES,
+    "weight_decay": st.sampled_from([0.0, 1e-4, 1e-2, 0.1]),
+    "momentum": st.sampled_from([0.0, 0.5, 0.9]),
+    "nesterov": st.booleans(),
+    "eps": st.sampled_from([1e-8, 1e-6, 1e-3]),
+    "alpha": st.sampled_from([0.9, 0.99]),
+}
 
 
 @dataclass(frozen=True)
@@ -82,18 +90,11 @@ def widths() -> st.SearchStrategy[int]:
 
 
 @st.composite
-def optimizers(draw: st.DrawFn) -> pm.SGD | pm.Adam | pm.AdamW | pm.RMSprop | pm.NAdam:
-    kind = draw(st.sampled_from([pm.SGD, pm.Adam, pm.AdamW, pm.RMSprop, pm.NAdam]))
-    rate, decay = draw(LEARNING_RATES), draw(DECAYS)
-    if kind is pm.SGD:
-        momentum = draw(st.sampled_from([0.0, 0.5, 0.9]))
-        return pm.SGD(rate, momentum=momentum, nesterov=draw(st.booleans()), weight_decay=decay)
-    eps = draw(st.sampled_from([1e-8, 1e-6, 1e-3]))
-    if kind is pm.RMSprop:
-        momentum = draw(st.sampled_from([0.0, 0.5, 0.9]))
-        return pm.RMSprop(rate, draw(st.sampled_from([0.9, 0.99])), eps, momentum=momentum, weight_decay=decay)
-    beta1, beta2 = draw(BETAS)
-    return kind(rate, beta1, beta2, eps=eps, weight_decay=decay)
+def optimizers(draw: st.DrawFn) -> Optimizer:
+    kind = draw(st.sampled_from(list(OPTIMIZERS.values())))
+    known = hyperparameter_names(kind)
+    chosen = {name: draw(values) for name, values in HYPERPARAMETERS.items() if name in known}
+    return kind(**chosen, **(dict(zip(("beta1", "beta2"), draw(BETAS), strict=True)) if "beta1" in known else {}))
 
 
 # What changes steps, a group at a time: most members have one or none.

@@ -132,7 +132,7 @@ def test_a_failure_leaves_nothing_in_the_way(place, capsys, tmp_path, monkeypatc
     def fails(*arguments, **options):
         raise pm.DataError("no")
 
-    for module, name in ((target_scores, "judged"), (predicting, "_frame"), (folder, "write_text")):
+    for module, name in ((target_scores, "scored"), (predicting, "_frame"), (folder, "write_text")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fails)
             refused(run(capsys, *command), "no")

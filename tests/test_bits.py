@@ -5,6 +5,8 @@ On the Numba backend. Compared are the bytes of parameters, slots, best weights,
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,9 @@ def test_the_varied_pool_holds_everything() -> None:
     assert all(len(set(specs.option(name))) > 1 for name in step_options)
     assert {VARIANTS[setting.loss][0] for setting in SETTINGS} == set(LOSSES)
     assert len(set(IDS)) == len(IDS)
+
+
+def test_members_of_the_varied_pool_stop_early() -> None:
     stopping = next(setting for setting in SETTINGS if setting.early_stopping)
     assert set(trained(stopping).status_) == {"ok", "stopped early"}
 
@@ -374,19 +379,31 @@ def assert_first_minibatches(member: pm.Pool, X: np.ndarray, y: np.ndarray, argu
     assert not differing_bits(state.arrays(), expected.arrays())
 
 
-# AVX2 and AVX-512.
+# Instruction sets.
 
 AVX2_ONLY = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.1,+sse4.2",
 }
+# As no processor is, but every one with AVX2 runs it: whole vectors of integers only in the smaller registers.
+AVX_ONLY = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+avx,+fma,+popcnt,+sse4.1,+sse4.2"}
 WRITE_BITS = "import sys, test_bits; test_bits.write_bits(sys.argv[1])"
+WRITE_BITS_OF_AVX512_TILES = """
+import sys
+from pmlp_np.backends.numba import compiling
+compiling.AVX2_TILES = compiling.AVX512_TILES
+import test_bits
+test_bits.write_bits(sys.argv[1], test_bits.FEW_SETTINGS)
+"""
+ALL_SETTINGS = [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]
+# All of it compiles for a minute: float64 has its turn in thorough runs.
+FEW_SETTINGS = [SETTINGS[1], SETTINGS[4]] if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else [SETTINGS[1]]
 
 
-def all_bits() -> dict[str, np.ndarray]:
-    """All that the varied pool comes to in every setting, by name."""
+def all_bits(settings: list[Setting]) -> dict[str, np.ndarray]:
+    """All that the varied pool comes to in these settings, by name."""
     found = {}
-    for setting in [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]:
+    for setting in settings:
         pool, (X, y) = setting.fit(setting.pool()), setting.data()
         outputs = {"raw": pool.forward(X), "loss": pool.evaluate(X, y)}
         found |= {f"{setting} {name}": values for name, values in outputs.items()}
@@ -411,27 +428,47 @@ def registers_used() -> set[str]:
     return {register for register in ("xmm", "ymm", "zmm") for text in texts if register in text}
 
 
-def write_bits(path: str) -> None:
-    """What the restricted process does."""
-    np.savez(path, **all_bits(), registers=sorted(registers_used()), has_avx512=compiling.has_avx512())
+def write_bits(path: str, settings: list[Setting] = ALL_SETTINGS) -> None:
+    """What the process with other code does."""
+    features, registers = sorted(compiling.cpu_features()), sorted(registers_used())
+    np.savez(path, **all_bits(settings), registers=registers, features=features, code=assembly(OUTPUTS))
 
 
-@pytest.fixture(scope="module")
-def avx2_bits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Bits from a process that compiles for AVX2."""
-    if not compiling.has_avx512():
-        pytest.skip("code here is compiled without AVX-512, so there is nothing to compare AVX2 code with")
-    path = tmp_path_factory.mktemp("avx2") / "bits.npz"
-    run_python(WRITE_BITS, str(path), **AVX2_ONLY)
-    with np.load(path) as file:
+OUTPUTS = "float32/outputs"
+
+
+def bits_of_other_code(folder: Path, script: str, **environment: str) -> dict[str, np.ndarray]:
+    """Bits from a process that compiles other code."""
+    run_python(script, str(folder / "bits.npz"), **environment)
+    with np.load(folder / "bits.npz") as file:
         return dict(file)
 
 
-def test_avx2_and_avx512_code_give_the_same_bits(avx2_bits: dict[str, np.ndarray]) -> None:
-    avx2_bits = dict(avx2_bits)
-    assert not avx2_bits.pop("has_avx512")
-    assert set(avx2_bits.pop("registers").tolist()) == {"xmm", "ymm"}
-    bits = all_bits()
+def test_avx2_and_avx512_code_give_the_same_bits(tmp_path: Path) -> None:
+    if not compiling.has_avx512():
+        pytest.skip("code here is compiled without AVX-512; the next test emulates the order of its sums")
+    other = bits_of_other_code(tmp_path, WRITE_BITS, **AVX2_ONLY)
+    assert "avx512f" not in other.pop("features")
+    assert set(other.pop("registers").tolist()) == {"xmm", "ymm"}
+    assert other.pop("code") != assembly(OUTPUTS)
+    bits = all_bits(ALL_SETTINGS)
     assert "zmm" in registers_used()
     assert len(bits) > 12 * len(MEMBERS)
-    assert not differing_bits(bits, avx2_bits)
+    assert not differing_bits(bits, other)
+
+
+def test_avx512_tiles_on_avx_registers_give_the_same_bits(tmp_path: Path) -> None:
+    """What a machine without AVX-512 can run of its code: the same tiles, and so the same order of sums, by
+    instructions of before AVX2."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip(f"{platform.machine()} runs no x86 code")
+    # Of its own cache: tiles are no part of a cached function's name.
+    other = bits_of_other_code(
+        tmp_path, WRITE_BITS_OF_AVX512_TILES, PMLP_CACHE_DIR=str(tmp_path / "cache"), **AVX_ONLY
+    )
+    assert not {"avx2", "avx512f"} & set(other.pop("features").tolist())
+    assert set(other.pop("registers").tolist()) == {"xmm", "ymm"}
+    assert other.pop("code") != assembly(OUTPUTS)
+    bits = all_bits(FEW_SETTINGS)
+    assert len(bits) > 6 * len(MEMBERS)
+    assert not differing_bits(bits, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import pmlp_np as pm
 from loss_variants import VARIANTS, heads, named
 from member_state import MemberState, member_states
 from oracle import Array, OracleMLP
+from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.optimizers import OPTIMIZERS as ALL_OPTIMIZERS
 from pmlp_np.formulas.options import SCHEDULE_NAMES
 from rounding import Rounding, rounding
 from strategies import Case, cases
@@ -388,6 +391,7 @@ OPTIMIZERS = [
     pm.RMSprop(0.003, momentum=0.8, weight_decay=0.1),
     pm.NAdam(0.01, weight_decay=0.1),
 ]
+OPTIMIZERS += [cls(learning_rate=0.01) for cls in ALL_OPTIMIZERS.values() if cls not in set(map(type, OPTIMIZERS))]
 STEP_OPTIONS = {
     "l1": 0.01, "decoupled_weight_decay": 0.1, "bias_rate_factor": 0.5, "first_layer_rate_factor": 2.0,
     "last_layer_rate_factor": 0.3, "parametrization": "ntk",
@@ -403,11 +407,12 @@ PAPER_POOL = list(pm.grid(hidden=[(1,), (5,), (40,)], activation=pm.PAPER_ACTIVA
 CASES = {
     **{f"the paper's pool, {loss}": plain(PAPER_POOL, loss=loss, n_outputs=4) for loss in VARIANTS},
     "the paper's activations, deep": plain(list(pm.grid(hidden=[(9, 20)], activation=pm.PAPER_ACTIVATIONS))),
+    "every activation, deep": plain(list(pm.grid(hidden=[(9, 20)], activation=list(ACTIVATIONS)))),
     "every optimizer": plain([pm.Member(hidden=(20, 5), activation="tanh", optimizer=o) for o in OPTIMIZERS], epochs=3),
     "every option of steps": plain(
         [
             pm.Member(hidden=h, activation="tanh", optimizer=o, **STEP_OPTIONS, decay_biases=decay_biases)
-            for o, decay_biases in zip(OPTIMIZERS, [False, True] * 5, strict=True)
+            for o, decay_biases in zip(OPTIMIZERS, cycle([False, True]), strict=False)
             for h in [(), (20, 5)]
         ]
     ),

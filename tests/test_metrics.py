@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pmlp_np as pm
+import sklearn_metrics
 from conftest import requires
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.training.metrics import JUDGING, METRIC_ALIASES, METRICS, canonical, judge, known_from_means, require_fit
@@ -72,33 +73,20 @@ def undefined_allowed():
 @given(data=st.data(), ties=st.booleans())
 def test_values(sk, data, ties):
     raw, y, weight = data.draw(outcomes(st.integers(1, 4), ties))
-    functions = {
-        "r2": sk.r2_score,
-        "rmse": sk.root_mean_squared_error,
-        "mae": sk.mean_absolute_error,
-    }
     found = judge(VALUES, LOSSES["squared_error"], raw, y, weight)
-    assert list(found) == list(functions)
+    assert list(found) == list(sklearn_metrics.VALUES)
     for i, own in enumerate(raw):
         true, predicted, w = counted(weight, y.T.astype(float), own.astype(float))
-        for name, function in functions.items():
-            np.testing.assert_allclose(found[name][i], function(true, predicted, sample_weight=w), **CLOSE)
+        for name, function in sklearn_metrics.VALUES.items():
+            np.testing.assert_allclose(found[name][i], function(sk, true, predicted, w), **CLOSE)
 
 
 @undefined_allowed()
 def expected_of_classes(sk, true, predicted, p, w, averaged):
     """What scikit-learn says of one label per row; p is (rows,) of class 1, or (rows, classes)."""
     return {
-        "accuracy": sk.accuracy_score(true, predicted, sample_weight=w),
-        "balanced_accuracy": sk.balanced_accuracy_score(true, predicted, sample_weight=w),
-        "f1": sk.f1_score(true, predicted, average=averaged, sample_weight=w),
-        "roc_auc": sk.roc_auc_score(true, p, sample_weight=w, multi_class="ovr", labels=labels_of(p)),
-        "log_loss": sk.log_loss(true, p, sample_weight=w, labels=labels_of(p)),
+        name: function(sk, true, predicted, p, w, averaged) for name, function in sklearn_metrics.CLASSES.items()
     }
-
-
-def labels_of(p):
-    return [0, 1] if p.ndim == 1 else np.arange(p.shape[1])
 
 
 @given(data=st.data(), ties=st.booleans())

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import ast
 import datetime
+import os
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,10 @@ from typing import Any
 import pytest
 
 from mutants import page
-from mutants.listing import ROOT, SAMPLE_SECONDS, Mutant, is_known, load, load_results, sample, save_results
+from mutants.listing import ROOT, SAMPLE_SECONDS, Mutant, is_known, load, load_results, sample, save_results, sources
 from mutants.trial import CAUGHT, HUNG, NOTICED, SURVIVED, WRONG, judge, not_green
 
 MUTANTS, RESULTS = load(), load_results()
-TODAY = datetime.date.today().toordinal()
 
 
 # The list and its results.
@@ -26,7 +27,7 @@ TODAY = datetime.date.today().toordinal()
 def test_the_list_is_long_and_every_name_is_its_own() -> None:
     assert len(MUTANTS) >= 30
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert {"pmlp_np/backends/reference/backend.py", "pmlp_np/backends/numba/driver.py"} <= {m.file for m in MUTANTS}
+    assert {"pmlp_np/backends/reference/backend.py", "pmlp_np/backends/numba/driver.py"} <= {m.path() for m in MUTANTS}
 
 
 @cache
@@ -38,10 +39,9 @@ def functions_of(file: str) -> set[str]:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_finds_its_text_and_its_tests(mutant: Mutant) -> None:
     """The old text occurs exactly once; what comes out is Python; the tests it names exist."""
-    assert mutant.file.startswith("pmlp_np/")
-    broken = mutant.broken(ROOT)
-    assert broken != (ROOT / mutant.file).read_text(encoding="utf-8")
-    compile(broken, mutant.file, "exec")
+    path, broken = mutant.path(), mutant.broken()
+    assert broken != (ROOT / path).read_text(encoding="utf-8")
+    compile(broken, path, "exec")
     assert mutant.tests
     for test in mutant.tests:
         file, _, function = test.partition("::")
@@ -67,7 +67,7 @@ def test_samples_are_short_and_take_turns() -> None:
     seen = set()
     for turn in range(len(MUTANTS)):
         chosen = sample(MUTANTS, RESULTS, turn)
-        assert len(chosen) > 1 and any("backends/numba" in mutant.file for mutant in chosen)
+        assert len(chosen) > 1 and any("backends/numba" in mutant.path() for mutant in chosen)
         assert len({mutant.name for mutant in chosen}) == len(chosen)
         assert sum(RESULTS[mutant.name]["seconds"] for mutant in chosen) <= SAMPLE_SECONDS
         seen |= {mutant.name for mutant in chosen}
@@ -75,9 +75,12 @@ def test_samples_are_short_and_take_turns() -> None:
     assert seen <= quick and len(seen) > len(MUTANTS) / 2
 
 
-def test_a_sample_is_noticed() -> None:
-    """Other mutants each day."""
-    chosen = sample(MUTANTS, RESULTS, TODAY)
+def test_a_sample_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other mutants each day; PMLP_MUTANTS_TURN, a day's number, has those of that day again."""
+    turn = int(os.environ.get("PMLP_MUTANTS_TURN", datetime.date.today().toordinal()))
+    chosen = sample(MUTANTS, RESULTS, turn)
+    with capsys.disabled():
+        print(f"\nmutants of PMLP_MUTANTS_TURN={turn}: {', '.join(mutant.name for mutant in chosen)}")
     assert not_green(test for mutant in chosen for test in mutant.tests) == {}
     verdicts = {mutant.name: judge(mutant) for mutant in chosen}
     assert {name: verdict for name, verdict in verdicts.items() if verdict.outcome != CAUGHT} == {}
@@ -133,7 +136,7 @@ def small(tmp_path: Path) -> Path:
 
 def mutant_of(old: str, new: str, *tests: str) -> Mutant:
     tests = tests or ("tests/test_twice.py::test_twice",)
-    return Mutant("room", "name", "It is broken.", "pmlp_np/__init__.py", old, new, tests)
+    return Mutant("room", "name", "It is broken.", old, new, tests)
 
 
 def before_and_after(root: Path) -> dict[str, str]:
@@ -181,8 +184,28 @@ def test_endless_loops_are_ended(small: Path) -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_texts_that_do_not_occur_once_are_refused(small: Path, count: int) -> None:
     (small / "pmlp_np" / "__init__.py").write_text(CODE + "# here\n" * count)
-    with pytest.raises(ValueError, match=f"^name: its old text occurs {count} times"):
+    with pytest.raises(ValueError, match=f"^name: its old text occurs {count} times in the package, expected once$"):
         judge(mutant_of("# here", "# there"), small)
+
+
+def test_a_text_is_found_in_whatever_file_it_stands(small: Path) -> None:
+    """A file's name is asked for only where several hold the text."""
+    (small / "pmlp_np" / "parts").mkdir()
+    (small / "pmlp_np" / "parts" / "one.py").write_text("# here\n")
+    mutant = mutant_of("# here", "# there")
+    assert mutant.path(small) == "pmlp_np/parts/one.py" and mutant.broken(small) == "# there\n"
+    sources.cache_clear()
+    (small / "pmlp_np" / "parts" / "two.py").write_text("# here\n")
+    with pytest.raises(ValueError, match=r"occurs 2 times in the package, expected once \(pmlp_np/parts/one.py, pm"):
+        mutant.path(small)
+    assert replace(mutant, file="pmlp_np/parts/two.py").path(small) == "pmlp_np/parts/two.py"
+    with pytest.raises(ValueError, match="occurs 0 times in pmlp_np/parts/none.py, expected once$"):
+        replace(mutant, file="pmlp_np/parts/none.py").path(small)
+
+
+def test_no_file_is_named_without_need() -> None:
+    needless = [m.name for m in MUTANTS if m.file and sum(text.count(m.old) for text in sources(ROOT).values()) == 1]
+    assert needless == []
 
 
 def test_tests_that_are_not_green_are_named(small: Path) -> None:

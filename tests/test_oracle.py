@@ -678,7 +678,7 @@ def test_options_of_steps_by_autograd(
     scales = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
     if scaled:
         groups.append({"params": [scales], "lr": rate * 6.0, "weight_decay": 0.0})
-    kinds = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "nadam": "NAdam"}
+    kinds = {name.lower(): name for name in dir(torch.optim)}
     steps = getattr(torch.optim, kinds[optimizer])(groups, lr=rate)
     X, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
     decaying = [layer.weight for layer in layers] + [layer.bias for layer in layers if decay_biases]

@@ -28,8 +28,8 @@ from plotted import (
 )
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.plots.curves import spread
-from pmlp_np.plots.looks import ACTIVATION_LOOKS, frame, scale_of
 from pmlp_np.plots.scores import median_line
+from pmlp_np.plots.styles import ACTIVATION_STYLES, frame, scale_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 
@@ -408,10 +408,10 @@ def test_scales():
     assert scale_of(np.array([0.3, 1.0]), share=True) == scale_of(np.array([0.9, 0.98]), share=True) == "linear"
 
 
-def test_every_activation_has_a_look_of_its_own():
+def test_every_activation_has_a_style_that_stands_apart():
     own = [name for name, entry in ACTIVATIONS.items() if not entry.registered]
-    assert set(own) == set(ACTIVATION_LOOKS) and len(own) == 18
-    for (color, dash, mark), (other, other_dash, other_mark) in combinations(ACTIVATION_LOOKS.values(), 2):
+    assert set(own) == set(ACTIVATION_STYLES)
+    for (color, dash, mark), (other, other_dash, other_mark) in combinations(ACTIVATION_STYLES.values(), 2):
         red = [np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in (color, other)]
         # Where hues are near, dashes and marks differ.
         assert abs(red[0] - red[1]).sum() > 60 or (dash != other_dash and mark != other_mark)

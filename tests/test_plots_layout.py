@@ -11,7 +11,7 @@ import pytest
 import pmlp_np as pm
 from conftest import requires, run_python
 from plotted import EXPLODING, X, Y, assert_inside_and_apart, dots, lines, regression
-from pmlp_np.plots.looks import ACTIVATION_LOOKS
+from pmlp_np.plots.styles import ACTIVATION_STYLES
 
 pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
 
@@ -28,7 +28,7 @@ def pool():
 
 @pytest.fixture(
     scope="module",
-    params=["one", "two", "untrained half", "all diverged", "18 activations", "long", "one epoch"],
+    params=["one", "two", "untrained half", "all diverged", "every activation", "long", "one epoch"],
 )
 def any_pool(request):
     specs = {
@@ -36,7 +36,7 @@ def any_pool(request):
         "two": pm.grid(hidden=[(4,), (9,)]),
         "untrained half": [pm.Member(hidden=4)] * 2,
         "all diverged": pm.grid(hidden=[(4,), (8,)], optimizer=EXPLODING, repeats=2),
-        "18 activations": pm.grid(hidden=[(4,), (8,)], activation=list(ACTIVATION_LOOKS), repeats=2),
+        "every activation": pm.grid(hidden=[(4,), (8,)], activation=list(ACTIVATION_STYLES), repeats=2),
         "long": pm.grid(hidden=[(30,) * k for k in (1, 7, 15)], activation=["hard_sigmoid", "leaky_relu"],
                         optimizer=["adamw", "rmsprop"], weight_decay=[0.0, 1e-3], repeats=2)
         + [pm.Member(hidden=(5, 5, 5), activation=("hard_sigmoid", "leaky_relu", "hardshrink"))],

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from loss_variants import library_loss
+from loss_variants import VARIANTS, library_loss
 from member_state import member_states
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
+from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.optimizers import OPTIMIZERS
+from pmlp_np.formulas.schedules import SCHEDULES
 from strategies import random_data
 
 DTYPES = ("float32", "float64")
@@ -21,8 +24,8 @@ SEED, N_ROWS, N_FEATURES, N_OUTPUTS, EPOCHS = 11, 90, 13, 3, 3
 
 
 def varied_members() -> list[pm.Member]:
-    """Fifty members with every activation, rule, initializer and depth, of widths that fill vectors and that don't, and
-    with every option of steps and schedules."""
+    """Members with every activation, rule, initializer and depth, of widths that fill vectors and that don't, and with
+    every option of steps and schedules."""
     optimizers = [
         pm.SGD(0.01, weight_decay=1e-3),
         pm.SGD(0.01, momentum=0.9),
@@ -76,6 +79,13 @@ def varied_members() -> list[pm.Member]:
                     clip_norm=(0.0, 0.0, 0.2)[(i + j // 2) % 3],
                 )
             )
+    # Whatever else the tables hold.
+    used = {name for member in members for name in member.activation}
+    members += [pm.Member(hidden=(17, 5), activation=name) for name in names if name not in used]
+    others = [cls() for cls in OPTIMIZERS.values() if cls not in set(map(type, optimizers))]
+    members += [pm.Member(hidden=(17, 5), optimizer=o, **more) for o in others for more in ({}, shrinking)]
+    schedules = [name for name in SCHEDULES if name not in {member.schedule for member in members}]
+    members += [pm.Member(hidden=(9,), schedule=name, schedule_epochs=2.0) for name in schedules]
     return members
 
 
@@ -136,6 +146,11 @@ SETTINGS = [
     Setting("float32", "gaussian_nll", None),
     Setting("float64", "absolute_error", "member"),
     Setting("float64", "poisson", "shared"),
+]
+SETTINGS += [
+    Setting("float32", name, "member")
+    for name, loss in LOSSES.items()
+    if not loss.registered and name not in {VARIANTS[setting.loss][0] for setting in SETTINGS}
 ]
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
 

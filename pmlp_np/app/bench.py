@@ -1,4 +1,4 @@
-"""`pmlp bench`: how fast networks train on this machine, beside what else is installed, measured in one run.
+"""`pmlp bench`: how fast networks train on this machine, compared with other installed packages, in one run.
 
 The same networks from the same initial weights on the same minibatches: plain SGD on squared error, one hidden layer of
 1 to 100 units. A peer trains a sample of them, one after another. Its time counts only where its weights end as ours.

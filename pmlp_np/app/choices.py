@@ -13,7 +13,7 @@ from pmlp_np.app.environment import available_threads
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 
-# What is tried where nothing is said: tables mostly want one or two layers of some width; which activation and
+# The default choices: tables mostly want one or two layers of some width; which activation and
 # learning rate, is the table's own. 240 members, or 16.
 _WIDTHS, _QUICK_WIDTHS = (16, 32, 64, 128), (16, 64)
 _DEPTHS, _QUICK_DEPTHS = (1, 2, 3), (1, 2)

@@ -1,4 +1,4 @@
-"""The commands of `pmlp`: what each takes, says and returns. The work is done in the modules beside."""
+"""The commands of `pmlp`: arguments, options and help. The work is done in the other modules."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import typer
 
 import pmlp_np as pm
 from pmlp_np.app import choices as choosing
-from pmlp_np.app import folder
-from pmlp_np.app.main import INTERRUPTED
+from pmlp_np.app import folder, target_scores
+from pmlp_np.app.exit_codes import INTERRUPTED
 from pmlp_np.app.screen import Screen
 
 app = typer.Typer(
@@ -23,40 +23,42 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Train hundreds of small neural networks on a table at once, and take the best ones along.",
+    help="Train hundreds of small neural networks on a table at once, and use the best ones.",
     epilog="Start with [bold]pmlp demo[/], or [bold]pmlp fit table.csv --target COLUMN --out result[/].",
 )
 
 _TABLE, _MODEL, _TRAINING, _OUTPUT = "The table", "Which networks", "Training", "Output"
 
-# A flag takes no value, though Typer of itself writes <bool> beside it.
+_METRICS = "; ".join(", ".join(target_scores.choices(task)) for task in target_scores.LOSS_OF)
+
+# A flag takes no value, though Typer writes <bool> beside it.
 _flag = partial(typer.Option, metavar="")
 Json = Annotated[bool, _flag("--json", help="Print one JSON document, and nothing else on stdout.",
                                     rich_help_panel=_OUTPUT)]  # fmt: skip
 Debug = Annotated[bool, _flag("--debug", help="Show where an error came from.", rich_help_panel=_OUTPUT)]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A result folder of [bold]pmlp fit[/].",
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The result folder of a [bold]pmlp fit[/].",
                                         show_default=False)]  # fmt: skip
 Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This member instead of the best one.",
                                             show_default=False)]  # fmt: skip
 Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
                                               show_default=False)]  # fmt: skip
-# How a table is written. Fit and predict take the same.
+# Options on how a table is written, which fit and predict share.
 Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", rich_help_panel=_TABLE, show_default=False,
-    help="utf-8, cp1252, latin-1, utf-16, ...; else the file's bytes tell.")]
+    help="utf-8, cp1252, latin-1, utf-16, ...; Default: detected from the file.")]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", metavar="CHARACTER", rich_help_panel=_TABLE,
-    show_default=False, help="What separates cells: , ; tab | or another; else the first lines tell.")]
+    show_default=False, help="Separator of cells: , ; tab | or another. Default: detected from the first lines.")]
 Decimal = Annotated[str | None, typer.Option("--decimal", metavar="MARK", rich_help_panel=_TABLE, show_default=False,
-    help="A point or a comma, where cells do not tell: is 1.275 more than a thousand?")]
+    help="Decimal mark, a point or a comma. Default: detected; needed where 1.275 could be either.")]
 Thousands = Annotated[str | None, typer.Option("--thousands", metavar="MARK", rich_help_panel=_TABLE,
-    show_default=False, help="What stands between thousands: , . ' or space; else the cells tell.")]
+    show_default=False, help="Separator of thousands: , . ' or space. Default: detected from the cells.")]
 DayFirst = Annotated[bool | None, _flag("--day-first/--month-first", rich_help_panel=_TABLE, show_default=False,
-    help="How 01/02/2026 is read, where no day above 12 tells.")]
+    help="How to read 01/02/2026, where no date has a day above 12.")]
 SkipLines = Annotated[int, typer.Option("--skip-lines", metavar="N", min=0, rich_help_panel=_TABLE, show_default=False,
-    help="Lines at the top of the file that are no part of the table.")]
+    help="Number of lines to skip at the top of the file.")]
 NotMissing = Annotated[list[str] | None, typer.Option("--not-missing", metavar="WORD", rich_help_panel=_TABLE,
-    show_default=False, help="A word such as None or NA that is a text like others; COLUMN=WORD in one column. "
+    show_default=False, help="A word such as None or NA that does not mean a missing cell; COLUMN=WORD for one column. "
     "Repeatable.")]  # fmt: skip
-Overwrite = Annotated[bool, _flag("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)]
+Overwrite = Annotated[bool, _flag("--overwrite", help="Replace an existing file or folder.", rich_help_panel=_OUTPUT)]
 
 
 def _version(asked: bool) -> None:
@@ -67,7 +69,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _pmlp(
-    version: Annotated[bool, _flag("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[bool, _flag("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     pass
 
@@ -96,38 +98,38 @@ def fit(
     table: Annotated[str, typer.Argument(metavar="TABLE", show_default=False,
                                          help="A CSV or Parquet file; - for CSV from stdin.")],
     target: Annotated[str, typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The folder to make for the result.", metavar="FOLDER",
+    out: Annotated[Path, typer.Option(help="The folder to create for the result.", metavar="FOLDER",
                                       show_default=False)],
     task: Annotated[str | None, typer.Option(metavar="TASK", rich_help_panel=_TABLE, show_default=False,
-        help="regression or classification; else the target's cells tell.")] = None,
+        help="regression or classification. Default: detected from the target's cells.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", rich_help_panel=_TABLE, show_default=False,
-        help="A text that stands for a missing cell, beside empty, NA, null...; COLUMN=TEXT in one column. "
+        help="A text that means a missing cell, besides empty, NA, null...; COLUMN=TEXT for one column. "
         "Repeatable.")] = None,
     not_missing: NotMissing = None,
     categorical: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="A column whose numbers or many texts are categories. Repeatable.")] = None,
+        help="A column to treat as categories. Repeatable.")] = None,
     numeric: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="A column whose numbers count as such, though it seems to number the rows. Repeatable.")] = None,
+        help="A column to treat as numbers, even if it looks like row numbers. Repeatable.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
         help="A column to leave out. Repeatable.")] = None,
     skip_missing_target: Annotated[bool, _flag("--skip-missing-target", rich_help_panel=_TABLE,
-        help="Leave out rows without a target.")] = False,
+        help="Skip rows that have no target.")] = False,
     validation_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_TABLE, show_default=False,
-        help="Share of the rows that choose members. Default 0.2.")] = None,
+        help="Share of rows for validation, by which members are stopped and ranked. Default 0.2.")] = None,
     test_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_TABLE, show_default=False,
-        help="Share of the rows that test the chosen one. Default 0.2.")] = None,
+        help="Share of rows for the test of the best member. Default 0.2.")] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="All rows of one of its values (a patient, a customer) are in one part.")] = None,
+        help="Keep rows with the same value (a patient, a customer) in one part.")] = None,
     order_by: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="The last rows by its numbers or dates test, those before them validate.")] = None,
+        help="Split by this column's numbers or dates: the last rows test, those before validate.")] = None,
     part: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="Its cells say train, validation or test.")] = None,
+        help="A column that holds train, validation or test for each row.")] = None,
     validation: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_TABLE, show_default=False,
-        help="A table of the validation rows.")] = None,
+        help="A separate table for validation.")] = None,
     test: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_TABLE, show_default=False,
-        help="A table of the test rows.")] = None,
+        help="A separate table for the test.")] = None,
     weight: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="How much each row counts, in training and scores.")] = None,
+        help="A column of sample weights, for training and scores.")] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
@@ -137,42 +139,42 @@ def fit(
     width: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
         help="Units per hidden layer: 8,16,32 or 1-100. Default 16,32,64,128.")] = None,
     depth: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Hidden layers; 0 is a linear model. Default 1-3.")] = None,
+        help="Number of hidden layers; 0 is a linear model. Default 1-3.")] = None,
     activation: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Names, paper (ten) or all. Default relu,silu,gelu,tanh,elu.")] = None,
+        help="Names, paper (those of the paper) or all. Default relu,silu,gelu,tanh,elu.")] = None,
     learning_rate: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Adam's. Default 0.001,0.003,0.01,0.03.")] = None,
+        help="Learning rates of Adam. Default 0.001,0.003,0.01,0.03.")] = None,
     repeats: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
-        help="How often each combination comes, with other initial weights. Default 1.")] = None,
+        help="Members per combination, with different initial weights. Default 1.")] = None,
     members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
-        help="Draw so many at random from the choices; rates between the smallest and the largest.")] = None,
+        help="Draw N members at random from the choices; learning rates between the smallest and the largest.")] = None,
     ids: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Only these of the combinations, by id: 3,17 or 0-99. The same members as in the full list.")] = None,
+        help="Train only these combinations, by id: 3,17 or 0-99. They are the same members as in a full fit.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Passes over the rows at most. Default 300.")] = None,
+        help="Most epochs of a member. Default 300.")] = None,
     patience: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Epochs without a better one after which a member stops. Default 30.")] = None,
+        help="Stop a member after N epochs without improvement. Default 30.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Rows per update. Default 32, more for large tables.")] = None,
+        help="Rows per minibatch. Default 32, more for large tables.")] = None,
     time_budget: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.0, rich_help_panel=_TRAINING,
-        show_default=False, help="Seconds of training at most; 0 for no end. Default 60.")] = None,
+        show_default=False, help="Most seconds of training; 0: no limit. Default 60.")] = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_TRAINING, show_default=False,
-        help="What ranks: rmse, mae, r2; accuracy, balanced_accuracy, f1, roc_auc, log_loss.")] = None,
+        help=f"The metric to rank by: {_METRICS}.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=_TRAINING,
-        help="Of initial weights, orders and parts of rows.")] = 0,
+        help="Seed of initial weights, shuffling and the split.")] = 0,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Default: all cores.")] = None,
+        help="Number of threads. Default: all cores.")] = None,
     quick: Annotated[bool, _flag("--quick", rich_help_panel=_TRAINING,
-        help="A first look in seconds: 16 members, 60 epochs.")] = False,
+        help="A first result in seconds: 16 members, 60 epochs.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Train many networks on a table, rank them, test the best, and keep all in a folder.
+    """Train many networks on a table, rank them, test the best one, and save the result in a folder.
 
-    Rows are parted at random into training rows (60 %), validation rows, which stop and rank members, and test rows,
-    which test the chosen one; or by --group, --order-by, --part, --validation and --test. Ctrl-C ends training and
-    keeps what was learned.
+    Rows are split at random into training (60 %), validation (early stopping and ranking) and test (the score of the
+    best member). --group, --order-by, --part, --validation and --test split them otherwise. Ctrl-C ends training and
+    saves what has been trained.
     """
     from pmlp_np.app.fitting import fit_table
     from pmlp_np.app.problem import Source
@@ -201,9 +203,9 @@ def fit(
 )
 def leaderboard(
     result: Folder,
-    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N only. Default 20, or all with --csv "
+    top: Annotated[int | None, typer.Option(metavar="N", min=1, help="Show the first N. Default 20, or all with --csv "
                                             "and --json.", show_default=False)] = None,
-    sort: Annotated[str, typer.Option(metavar="COLUMN", help="Any column of leaderboard.csv; scores best first.")
+    sort: Annotated[str, typer.Option(metavar="COLUMN", help="A column of leaderboard.csv; scores come best first.")
                     ] = "rank",
     csv: Annotated[bool, _flag("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
     json: Json = False,
@@ -230,7 +232,7 @@ def predict(
     keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", show_default=False,
         help="A column of the table to put before the predictions. Repeatable.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", show_default=False,
-        help="A text that stands for a missing cell, beside those of the fit; COLUMN=TEXT in one column. "
+        help="A text that means a missing cell, besides those of the fit; COLUMN=TEXT for one column. "
         "Repeatable.")] = None,
     not_missing: NotMissing = None,
     encoding: Encoding = None,
@@ -242,9 +244,9 @@ def predict(
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Predict the rows of a table: a value in the target's own units, or a class and the probability of each.
+    """Predict the rows of a table: a value in the target's units, or a class and the probability of each class.
 
-    Where the table has the target too, the score on it is said.
+    If the table has the target column, the score is printed, too.
     """
     from pmlp_np.app.predicting import predict_table
     from pmlp_np.app.reading.reading_options import Reading
@@ -264,20 +266,20 @@ def export(
     result: Folder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.", show_default=False)],
     format: Annotated[str | None, typer.Option(metavar="FORMAT", show_default=False,
-        help="onnx, torch, sklearn, python or c; else by FILE's ending.")] = None,
+        help="onnx, torch, sklearn, python or c. Default: by the ending of FILE.")] = None,
     member: Member = None,
     ensemble: Ensemble = None,
-    raw_table: Annotated[bool, _flag("--raw-table", help="ONNX and Python: take the table's own columns, texts and "
-                                            "missing cells included, an input each.")] = False,
+    raw_table: Annotated[bool, _flag("--raw-table", help="ONNX and Python: one input for each column of the table, "
+                                            "with its texts and missing cells.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write a member, or the mean of several, as a model for other systems.
 
-    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone, .h for C. It takes
-    the table's columns in their own units (categories as 0 and 1): standardization is folded in, and so are the
-    target's units.
+    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone, .h for C. The
+    model takes the table's columns in their units (categories as 0 and 1) and predicts in the target's units:
+    standardization is part of it.
     """
     from pmlp_np.app.exporting import export_model
 
@@ -293,13 +295,13 @@ def plot(
     kind: Annotated[str, typer.Option(metavar="KIND", show_default=False,
         help="loss, width, parameters, activation or heat-map.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .png, .svg or .pdf file to write.", show_default=False)],
-    x: Annotated[str, typer.Option(metavar="NAME", help="Of a heat map: the hyperparameter to the right.")] = "width",
-    y: Annotated[str, typer.Option(metavar="NAME", help="Of a heat map: the one upward.")] = "learning_rate",
+    x: Annotated[str, typer.Option(metavar="NAME", help="Heat map: the column of the x axis.")] = "width",
+    y: Annotated[str, typer.Option(metavar="NAME", help="Heat map: the column of the y axis.")] = "learning_rate",
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Draw a result: loss curves, scores by size or activation, a map of two hyperparameters."""
+    """Plot a result: loss curves, scores by size or activation, a heat map of two hyperparameters."""
     from pmlp_np.app.plotting import draw_one
 
     draw_one(folder.Result(result), kind, out, x, y, overwrite, Screen(json))
@@ -307,7 +309,7 @@ def plot(
 
 @_command("pmlp demo", "pmlp demo --out wine")
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to make for the result.")
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to create for the result.")
                    ] = Path("pmlp_demo"),
     overwrite: Overwrite = False,
     json: Json = False,
@@ -324,11 +326,11 @@ def demo(
 def bench(
     members: Annotated[int, typer.Option(metavar="N", min=10, help="Networks to train at once.")] = 1000,
     threads: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False,
-                                                help="Default: all cores.")] = None,
+                                                help="Number of threads. Default: all cores.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Measure on this machine how fast networks train, beside what is installed, in some seconds."""
+    """Measure how fast networks train on this machine, compared with other installed packages. Takes some seconds."""
     from pmlp_np.app.bench import run_bench
 
     run_bench(members, threads, Screen(json))
@@ -336,7 +338,7 @@ def bench(
 
 @_command("pmlp doctor", "pmlp doctor --json")
 def doctor(json: Json = False, debug: Debug = False) -> None:
-    """Say what is installed and what this machine can do: versions, backends, threads, SIMD, measured peak, GPU."""
+    """Show what is installed and what this machine can do: versions, backends, threads, SIMD, measured peak, GPU."""
     from pmlp_np.app.doctor import run_doctor
 
     run_doctor(Screen(json))

@@ -1,4 +1,4 @@
-"""Columns: what each column of a table is for a network (numbers, categories, dates, or left out), and the task that
+"""Columns: the kind of each column of a table (number, category, date, or left out), and the task that
 the target sets."""
 
 from __future__ import annotations
@@ -180,13 +180,13 @@ def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
     values = numbers.to_numpy(np.float64, na_value=np.nan)
     beyond = np.abs(values) > _LARGEST_NUMBER
     if beyond.any():
-        mend = "Correct or empty the cell."
+        hint = "Correct or empty the cell."
         first = int(beyond.argmax())
         where = table.where(int(table.frame.index[first]))
         expected, got = f"numbers up to {_LARGEST_NUMBER:g}", f"{values[first]:g}"
         if np.isinf(values[first]):
             expected, got = "finite numbers", "infinity"
-        raise DataError(compose(f"column {name!r}, {where}", expected, got, mend))
+        raise DataError(compose(f"column {name!r}, {where}", expected, got, hint))
 
 
 def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
@@ -233,7 +233,7 @@ def alike(texts: Collection[Any]) -> str:
 
 
 def joined_spellings(table: Table, target: str, task: Task) -> str:
-    """What is to be said of classes that are numbers of which one is written in two ways, as 1 and 01; "" where none
+    """A note on classes that are numbers of which one is written in two ways, as 1 and 01; "" where none
     is."""
     labels = table.labels(target)
     numbers = as_numbers(table, target)
@@ -264,21 +264,21 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
     if missing.any():
         n = int(missing.sum())
         where = table.where(int(table.frame.index[missing.to_numpy().argmax()]))
-        mend = "Fill them, or leave their rows out with --skip-missing-target."
+        hint = "Fill them, or leave their rows out with --skip-missing-target."
         taken = table.taken.get(target, {})
         if taken and is_text(cells):
             words = " and ".join(f"{count:,} are {show(word)}" for word, count in list(taken.items())[:3])
-            mend = f"{words}, read as missing: {not_missing(target, next(iter(taken)))} keeps that as a class. {mend}"
+            hint = f"{words}, read as missing: {not_missing(target, next(iter(taken)))} keeps that as a class. {hint}"
         elif taken:
             words = " and ".join(f"{count:,} are {show(word)}" for word, count in list(taken.items())[:3])
-            mend = f"{words}, read as missing. {mend}"
+            hint = f"{words}, read as missing. {hint}"
         got = f"{n:,} missing of {len(cells):,}, the first in {where}"
-        raise DataError(compose(name, "a value in every row", got, mend))
+        raise DataError(compose(name, "a value in every row", got, hint))
     if cells.nunique() == 1:
         _refuse_one_value(name, cells)
     if cells.dtype.kind == "M":
-        mend = "Turn it into numbers (days since a day, say) or into texts."
-        raise DataError(compose(name, "numbers or texts", "dates", mend))
+        hint = "Turn it into numbers (days since a day, say) or into texts."
+        raise DataError(compose(name, "numbers or texts", "dates", hint))
     numbers = as_numbers(table, target)
     if numbers is None:
         return _task_of_texts(table, target, cells, asked)
@@ -304,9 +304,9 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
 
 
 def _refuse_one_value(name: str, cells: Any) -> None:
-    mend = "There is nothing to learn from it: choose another target, or add other rows."
+    hint = "There is nothing to learn from it: choose another target, or add other rows."
     only = show(cells.iloc[0] if is_text(cells) else cells.iloc[0].item())
-    raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", mend))
+    raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", hint))
 
 
 def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> Task:
@@ -338,5 +338,5 @@ def _spelled_classes(labels: Any, numbers: Any) -> tuple[str, ...]:
 
 def _refuse_many(name: str, n_values: int) -> None:
     if n_values > _MOST_CLASSES:
-        mend = "Join rare classes, or choose another target."
-        raise DataError(compose(name, f"at most {_MOST_CLASSES:,} classes", f"{n_values:,}", mend))
+        hint = "Join rare classes, or choose another target."
+        raise DataError(compose(name, f"at most {_MOST_CLASSES:,} classes", f"{n_values:,}", hint))

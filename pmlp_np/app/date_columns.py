@@ -11,7 +11,7 @@ from pmlp_np.base.errors import DataError, compose, show
 
 
 def date_formats(table: Table, names: Collection[str]) -> dict[str, tuple[str, str]]:
-    """(the format, what is to be said of it) of each column of texts that are dates. names: of the columns to try.
+    """(the format, a note on it) of each column of texts that are dates. names: of the columns to try.
 
     DataError for a column of dates with other cells among them, and for dates that may have the day or the month first
     where no cell of the table tells.

@@ -55,7 +55,7 @@ def run_doctor(screen: Screen) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Everything that is said, by name."""
+    """All findings by name."""
     began = time.perf_counter()
     pool = pm.Pool(pm.Member(hidden=4), n_features=2)
     pool.fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0], progress=False, on_interrupt="raise")

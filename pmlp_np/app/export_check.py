@@ -27,7 +27,7 @@ from pmlp_np.base.errors import PmlpError
 from pmlp_np.formulas.losses import LOSSES
 
 _EXAMPLES = 200
-# Of a column's standard deviation: what float32 may round away of its cells before it is said.
+# Of a column's standard deviation: what float32 may round away of its cells before a note says so.
 _ROUNDED = 1e-3
 
 

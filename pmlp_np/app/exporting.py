@@ -1,6 +1,6 @@
 """`pmlp export`: a member, or the mean of several, as a file for another system, and a check that it predicts the same.
 
-The model takes the prepared columns in the table's own units (see `preparation`): what standardizes them and the target
+The model takes the prepared columns in the table's units (see `preparation`): what standardizes them and the target
 is folded into its weights. No format needs pmlp_np to run, and none is a pickle: a PyTorch model is a program of
 torch.export, which needs no class of ours; an estimator of scikit-learn is a skops file, which loads nothing but what
 it is trusted with.
@@ -141,8 +141,8 @@ def format_of(format: str | None, out: Path) -> str:
     if format is None:
         if out.suffix.lower() not in _FORMATS:
             known = ", ".join(f"{end} ({name})" for end, name in _FORMATS.items())
-            mend = f"Say --format {', '.join(_FORMATS.values())}."
-            raise DataError(compose("--out", f"a file that ends in {known}", repr(str(out)), mend))
+            hint = f"Say --format {', '.join(_FORMATS.values())}."
+            raise DataError(compose("--out", f"a file that ends in {known}", repr(str(out)), hint))
         return _FORMATS[out.suffix.lower()]
     if format not in _FORMATS.values():
         others = ["pytorch", "scikit-learn", "numpy", "c99"]
@@ -165,9 +165,9 @@ def _require_expressible(result: folder.Result, ids: list[int]) -> None:
     odd = [i for i in ids if not set(activation[i]) <= set(_SKLEARN_ACTIVATIONS)]
     if odd:
         fitting = [i for i, names in activation.items() if set(names) <= set(_SKLEARN_ACTIVATIONS)]
-        mend = f"--member {fitting[0]} is the best of these." if fitting else "Choose another --format."
+        hint = f"--member {fitting[0]} is the best of these." if fitting else "Choose another --format."
         expected = f"one of the activations that scikit-learn knows ({', '.join(_SKLEARN_ACTIVATIONS)})"
-        raise DataError(compose(f"member {odd[0]}", expected, "/".join(activation[odd[0]]), mend))
+        raise DataError(compose(f"member {odd[0]}", expected, "/".join(activation[odd[0]]), hint))
 
 
 # Writers: (model, path of the draft, names of inputs, names of classes, what the file will be called).
@@ -220,8 +220,8 @@ def _write_torch(model: Any, path: Path, names: list[str], classes: Any, stem: s
 
 def _write_sklearn(model: Any, path: Path, names: list[str], classes: Any, stem: str) -> None:
     if importlib.util.find_spec("skops") is None:
-        mend = "Run: pip install 'pmlp_np[app]'."
-        raise ImportError(compose("package skops", "one that is installed, to write scikit-learn's", "none", mend))
+        hint = "Run: pip install 'pmlp_np[app]'."
+        raise ImportError(compose("package skops", "one that is installed, to write scikit-learn's", "none", hint))
     import skops.io
 
     skops.io.dump(model.to_sklearn(classes), path)

@@ -1,5 +1,5 @@
-"""Fairness: what speaks against a test score. It is fair where the test rows are as new to the members as the rows
-that will be predicted some day."""
+"""Fairness: reasons to doubt a test score. It is fair if the test rows are as new to the members as the rows that will
+be predicted later."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def doubts(
     parts: dict[str, np.ndarray], X: np.ndarray, y: np.ndarray, suspected: Sequence[str], group: str, date: str,
     spread: int = 0,
 ) -> list[str]:  # fmt: skip
-    """What speaks against the test score, a clause each.
+    """Reasons to doubt the test score, a clause each.
 
     suspected: columns that may number the rows. group: a column whose values lie in several parts, date: one of dates,
     where rows are drawn at random; "" for none. spread: how many groups of --group other files have in common with the
@@ -95,7 +95,7 @@ def _counted(n: int) -> str:
 
 
 def said(found: Sequence[str]) -> list[str]:
-    """The lines on what the test score is worth."""
+    """The lines to print about the test score: that it is fair, or why not."""
     if not found:
         return ["The test score is fair."]
     return ["Against the test score speaks:", *(f"  - {each}" for each in found)]

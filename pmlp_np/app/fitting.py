@@ -1,4 +1,4 @@
-"""`pmlp fit` and `pmlp leaderboard`: what is said while a table is fitted, and of the result."""
+"""`pmlp fit` and `pmlp leaderboard`: their steps, and what they print."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, scr
         run.warm_up(pool, problem, choices)
     target = problem.preparation.target
     metric = run.metric_of(target.task, choices)
-    scale = target_scores.in_own_units(metric, 1.0, target)
+    scale = target_scores.in_target_units(metric, 1.0, target)
     epochs, _ = choices.epochs_and_patience()
     before = len(problem.notes)
     with Watching(screen, pool, epochs, choices.seconds(), metric, scale, METRICS[metric].grows) as watching:
@@ -108,7 +108,7 @@ def _conclude(trained: run.Trained, out: Path, screen: Screen) -> None:
     names = list(dict.fromkeys((metric, *target_scores.USUAL[trained.problem.task.name])))
     lines = [
         [
-            f"{target_scores.LABELS[name]}, {part}",
+            f"{METRICS[name].label}, {part}",
             *(target_scores.shown(name, found[key][part][name]) for key, _ in who),
         ]
         for part, name in [("validation", metric), *(("test", name) for name in names)]

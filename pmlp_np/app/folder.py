@@ -1,15 +1,15 @@
-"""The result folder: what a fit leaves behind, written whole or not at all.
+"""The result folder of a fit, written completely or not at all.
 
     pool.pmlp         every member, as pm.load reads it
     best.pmlp         the best member alone, as pm.MLP.load reads it
-    leaderboard.csv   every member's record, best first, in the target's own units
-    plots/*.png       pictures
+    leaderboard.csv   every member's record, best first, in the target's units
+    plots/*.png       plots
     table.json        how a table becomes X and y
-    run.json          settings, versions, scores; and the checksums of all that predictions are made of, its own too
+    run.json          settings, versions, scores; checksums of all files that predictions need, itself included
 
-Files are written into a hidden sibling, which gets the folder's name when all of them are there: what is killed or runs
-out of room leaves no half behind under that name. What is read is held against its checksum: a flipped bit would give
-other predictions, and nobody would see it.
+Files are written into a hidden sibling, which gets the folder's name when all of them are complete: a fit that is
+killed or runs out of disk leaves no half of a folder under that name. Files that are read are compared with their
+checksums: a flipped bit would change predictions silently.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class Result:
             parent = path.parent
             beside = [each.name for each in parent.iterdir() if (each / RUN).exists()] if parent.is_dir() else []
             guess = nearest(path.name, beside)
-            mend = (
+            hint = (
                 f"Did you mean {parent / guess}?" if guess else "Make one: pmlp fit TABLE --target COLUMN --out FOLDER."
             )
             got = "a file" if path.exists() else "none"
-            raise FileNotFoundError(compose(name, "a result folder of pmlp fit", got, mend))
+            raise FileNotFoundError(compose(name, "a result folder of pmlp fit", got, hint))
         self.run = _json(path / RUN, name)
         _require_own_checksum(path / RUN)
         if self.run.get("format") != RUN_FORMAT or self.run.get("version") != RUN_VERSION:
-            mend = "Open it with the version of pmlp_np that wrote it."
-            raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(self.run.get("version")), mend))
+            hint = "Open it with the version of pmlp_np that wrote it."
+            raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(self.run.get("version")), hint))
         source, table, checksums = (self.run.get(each) for each in ("source", "table", "checksums"))
         words = source.get("missing") if isinstance(source, dict) else None
         if not isinstance(words, list) or not all(isinstance(each, str) for each in (*words, table)):
@@ -97,9 +97,9 @@ class Result:
         # DictReader keeps cells too many under the name None, and fills in for cells too few.
         whole = [None not in r and isinstance(r.get("rank"), int) and isinstance(r.get("id"), int) for r in found]
         if not all(whole) or not found:
-            mend = "The file is damaged."
+            hint = "The file is damaged."
             expected = "a record of each member, with its rank and id"
-            raise FileFormatError(compose(f"file {path}", expected, "others", mend))
+            raise FileFormatError(compose(f"file {path}", expected, "others", hint))
         self._require_checksum(LEADERBOARD, _checksum(path.read_bytes()))
         return found
 
@@ -122,9 +122,9 @@ class Result:
             raise DataError(compose("--member and --ensemble", "one of them", "both"))
         ids = [int(record["id"]) for record in self.records]
         if member is not None and member not in ids:
-            mend = f"See pmlp leaderboard {self.path}."
+            hint = f"See pmlp leaderboard {self.path}."
             raise DataError(
-                compose("--member", f"an id of {self.path}, from {min(ids)} to {max(ids)}", f"{member}", mend)
+                compose("--member", f"an id of {self.path}, from {min(ids)} to {max(ids)}", f"{member}", hint)
             )
         if ensemble is not None and not 1 <= ensemble <= len(ids):
             raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
@@ -136,8 +136,8 @@ class Result:
         record = self.records[0 if member is None else ids.index(member)]
         if record.get("status") == "diverged" and not _has_best(record):
             expected, got = "a member that predicts numbers", f"{record['id']}, which diverged"
-            mend = f"Choose another, such as --member {ids[0]}." if ids[0] != record["id"] else ""
-            raise DataError(compose("--member", expected, got, mend))
+            hint = f"Choose another, such as --member {ids[0]}." if ids[0] != record["id"] else ""
+            raise DataError(compose("--member", expected, got, hint))
         return [int(record["id"])]
 
 
@@ -182,8 +182,8 @@ def _require_own_checksum(path: Path) -> None:
 
 
 def _incomplete(name: str, file: str) -> FileFormatError:
-    mend = "It holds no result of pmlp fit, or has lost a file."
-    return FileFormatError(compose(name, f"a file {file}", "none", mend))
+    hint = "It holds no result of pmlp fit, or has lost a file."
+    return FileFormatError(compose(name, f"a file {file}", "none", hint))
 
 
 def _cell(text: str | None) -> Any:
@@ -205,17 +205,17 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
         raise DataError(compose(name, "a folder to make", got, "Remove it, or choose another --out."))
     if path.exists():
         if path.is_dir() and path.samefile("."):
-            mend = "Choose another --out, such as result."
-            raise DataError(compose(name, "a folder to make", "the one that you are in", mend))
+            hint = "Choose another --out, such as result."
+            raise DataError(compose(name, "a folder to make", "the one that you are in", hint))
         if not path.is_dir():
             raise DataError(compose(name, "a folder to make", "a file of that name", "Choose another --out."))
         ours, empty = (path / RUN).exists(), not any(path.iterdir())
         if not ours and not empty:
-            mend = "Choose another --out: other files are never overwritten."
-            raise DataError(compose(name, "a folder to make", "one that holds other files", mend))
+            hint = "Choose another --out: other files are never overwritten."
+            raise DataError(compose(name, "a folder to make", "one that holds other files", hint))
         if ours and not overwrite:
-            mend = "Choose another --out, or say --overwrite."
-            raise DataError(compose(name, "a folder to make", "one that already holds a result", mend))
+            hint = "Choose another --out, or say --overwrite."
+            raise DataError(compose(name, "a folder to make", "one that already holds a result", hint))
     parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
         raise DataError(compose(name, f"its parent {parent} to exist", "no such folder", f"mkdir -p {parent}"))
@@ -229,9 +229,9 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
         raise DataError(compose(name, f"a place where files can be made ({parent})", str(error.strerror))) from error
     free = shutil.disk_usage(parent).free
     if needed > free:
-        mend = "Free some, choose another --out, or train fewer members."
+        hint = "Free some, choose another --out, or train fewer members."
         expected = f"{readable_bytes(needed)} of room on the disk"
-        raise DataError(compose(name, expected, f"{readable_bytes(free)}", mend))
+        raise DataError(compose(name, expected, f"{readable_bytes(free)}", hint))
 
 
 def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> None:
@@ -285,16 +285,16 @@ def check_file(path: Path, overwrite: bool, kept: Sequence[Path] = ()) -> None:
     for each in kept:
         same = each.exists() and path.exists() and each.samefile(path)
         if same or os.path.realpath(each) == os.path.realpath(path):
-            mend = "Choose another --out: nothing that is read is overwritten."
-            raise DataError(compose(f"file {path}", "another file than those that are read", f"{each}", mend))
+            hint = "Choose another --out: nothing that is read is overwritten."
+            raise DataError(compose(f"file {path}", "another file than those that are read", f"{each}", hint))
     if path.is_dir():
         raise DataError(compose(f"file {path}", "a file to write", "a folder of that name", "Give a file's name."))
     if path.is_file() and not overwrite:
         raise DataError(compose(f"file {path}", "a new file", "one that exists", "Choose another, or say --overwrite."))
     parent = path.absolute().parent
     if not parent.is_dir():
-        mend = f"Make it: mkdir -p {parent}"
-        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder", mend))
+        hint = f"Make it: mkdir -p {parent}"
+        raise DataError(compose(f"file {path}", f"its folder {parent} to exist", "no such folder", hint))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,4 @@
-"""The script `pmlp`: runs the command line, and turns what goes wrong into one line on stderr and an exit code.
-
-0: done. 1: the data, a file or the machine is in the way. 2: the command line is not understood. 130: interrupted.
-"""
+"""The script `pmlp`: runs the command line, and turns errors into a line on stderr and an exit code (`exit_codes`)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import IO
 
-USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+from pmlp_np.app.exit_codes import INTERRUPTED, USAGE_ERROR, USER_ERROR
+
 _NEEDED = ("typer", "rich", "pandas", "pyarrow", "click")
 
 
@@ -58,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Have streams that the caller closed lead nowhere: the next file to be opened would get their number, and what is
-    written to them."""
+    """Open streams that the caller closed, on os.devnull: the next file to be opened would get their number, and
+    with it what is written to them."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere(mode))
@@ -71,13 +69,13 @@ def _nowhere(mode: str) -> IO[str]:
 
 
 def _said(error: BaseException) -> str:
-    """An error of a file system tells what and where; ours tell all by themselves."""
+    """The message of an error; of file systems' errors with the file's name and a hint."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'output'}: {error.strerror}. {_MENDS.get(error.errno or 0, '')}".rstrip()
+        return f"{error.filename or 'output'}: {error.strerror}. {_HINTS.get(error.errno or 0, '')}".rstrip()
     return " ".join(str(error).split()) or type(error).__name__
 
 
-_MENDS = {
+_HINTS = {
     28: "The disk is full: free some room, or write elsewhere.",
     122: "Your share of the disk is used up: free some room, or write elsewhere.",
     13: "Write elsewhere, or have the permission changed.",

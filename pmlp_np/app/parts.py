@@ -1,7 +1,7 @@
-"""Parts: which rows train, which validate (they stop members early, and rank them), and which test the chosen one.
+"""The split of a table's rows into training, validation (early stopping, ranking) and test (of the best member).
 
-At random, each class in its proportion; whole groups at random; by the order of a column, the last rows test; or as a
-column of the table says. Rows of other files (--validation, --test) are parts by themselves.
+Rows are drawn at random, stratified by class; or groups at random; or by the order of a column, the last rows for the
+test; or a column of the table names each row's part. Other files (--validation, --test) are whole parts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pmlp_np.app.tables import Table, as_texts, quoted
 from pmlp_np.base.errors import DataError, compose, show
 
 NAMES = ("training", "validation", "test")
-# The share of the rows that validate, and that test, where nothing is said.
+# The default share of rows for validation, and for the test.
 SHARE = 0.2
 # How the cells of --part may call the parts, in lower case.
 _CALLED = {
@@ -48,21 +48,21 @@ def check_options(
             both = f"--part and {contradicting[0]}"
             raise DataError(compose(both, "one of them", "both", f"Leave out {contradicting[0]}."))
     if len(given) == 2 and ways:
-        mend = f"Leave out {ways[0]}."
-        raise DataError(compose(f"{ways[0]}, --validation and --test", "rows that are left to part", "none", mend))
+        hint = f"Leave out {ways[0]}."
+        raise DataError(compose(f"{ways[0]}, --validation and --test", "rows that are left to part", "none", hint))
     shares = {"--validation": validation_share, "--test": test_share}
     for option, share in shares.items():
         if share is not None and files[option] is not None:
-            mend = f"Leave out {option}-share."
-            raise DataError(compose(f"{option} and {option}-share", "one of them", "both", mend))
+            hint = f"Leave out {option}-share."
+            raise DataError(compose(f"{option} and {option}-share", "one of them", "both", hint))
         if share is not None and not 0.0 < share < 0.8:
             raise DataError(compose(f"{option}-share", "a share of the rows, above 0 and below 0.8", f"{share:g}"))
     validation, test = (
         0.0 if files[option] is not None else SHARE if share is None else share for option, share in shares.items()
     )
     if validation + test > 0.9:
-        got, mend = f"{validation:g} and {test:g}", "Say, for instance, --validation-share 0.2 --test-share 0.2."
-        raise DataError(compose("--validation-share and --test-share", "at most 0.9 together", got, mend))
+        got, hint = f"{validation:g} and {test:g}", "Say, for instance, --validation-share 0.2 --test-share 0.2."
+        raise DataError(compose("--validation-share and --test-share", "at most 0.9 together", got, hint))
     return validation, test
 
 
@@ -100,8 +100,8 @@ def part_by_group(
     wanted = np.flatnonzero(shares > 0.0)
     n_groups = len(values)
     if n_groups < len(wanted):
-        expected, mend = f"at least {len(wanted)} groups, one for each part", f"Leave out {option}."
-        raise DataError(compose(option, expected, f"{n_groups}", mend))
+        expected, hint = f"at least {len(wanted)} groups, one for each part", f"Leave out {option}."
+        raise DataError(compose(option, expected, f"{n_groups}", hint))
     label = np.zeros(len(group_of), np.int64) if classes is None else classes
     # counts[g, c]: rows of class c in group g.
     counts = np.zeros((n_groups, int(label.max()) + 1))
@@ -139,9 +139,9 @@ def part_by_order(values: np.ndarray, validation: float, test: float, option: st
     starts = np.flatnonzero(np.diff(values[order]) > 0.0) + 1
     wanted = [share for share in (validation, test) if share > 0.0]
     if len(starts) < len(wanted):
-        mend = f"Leave out {option}."
+        hint = f"Leave out {option}."
         expected = f"at least {len(wanted) + 1} different values, so that each part has its own"
-        raise DataError(compose(option, expected, f"{len(starts) + 1}", mend))
+        raise DataError(compose(option, expected, f"{len(starts) + 1}", hint))
     n = len(values)
     ends: list[int] = []
     # From the last part to the first; each leaves a value to those that come before it.
@@ -169,14 +169,14 @@ def part_by_column(table: Table, name: str) -> dict[str, np.ndarray]:
         row = int(odd.argmax())
         expected = "train, validation or test in every row"
         got = "a missing cell" if words.isna().iloc[row] else show(cells.iloc[row])
-        mend = f"Correct it, or leave out --part {quoted(name)}."
-        raise DataError(compose(f"--part {quoted(name)}, {table.where(first_row(table, odd))}", expected, got, mend))
+        hint = f"Correct it, or leave out --part {quoted(name)}."
+        raise DataError(compose(f"--part {quoted(name)}, {table.where(first_row(table, odd))}", expected, got, hint))
     named = words.map(_WORDS).to_numpy()
     found = {each: np.flatnonzero(named == each) for each in NAMES}
     for each in ("training", "test"):
         if not len(found[each]):
-            mend = f"Mark some rows so, or leave out --part {quoted(name)}."
-            raise DataError(compose(f"--part {quoted(name)}", f"{each} rows", "none", mend))
+            hint = f"Mark some rows so, or leave out --part {quoted(name)}."
+            raise DataError(compose(f"--part {quoted(name)}", f"{each} rows", "none", hint))
     return found
 
 
@@ -193,8 +193,8 @@ def groups_of(table: Table, name: str) -> np.ndarray:
     missing = cells.isna().to_numpy()
     if missing.any():
         where = table.where(first_row(table, missing))
-        mend = f"Fill it, or leave out {option}."
-        raise DataError(compose(f"{option}, {where}", "a value in every row", "a missing cell", mend))
+        hint = f"Fill it, or leave out {option}."
+        raise DataError(compose(f"{option}, {where}", "a value in every row", "a missing cell", hint))
     return cells.to_numpy(str)
 
 
@@ -205,8 +205,8 @@ def order_of(table: Table, name: str) -> np.ndarray:
     missing = np.isnan(values)
     if missing.any():
         where = table.where(first_row(table, missing))
-        mend = f"Fill it, or leave out --order-by {quoted(name)}."
-        raise DataError(compose(f"{option}, {where}", "a value in every row", "a missing cell", mend))
+        hint = f"Fill it, or leave out --order-by {quoted(name)}."
+        raise DataError(compose(f"{option}, {where}", "a value in every row", "a missing cell", hint))
     return values
 
 
@@ -218,8 +218,8 @@ def weights_of(table: Table, name: str) -> np.ndarray:
     if odd.any():
         row = int(odd.argmax())
         got = "a missing cell" if np.isnan(values[row]) else f"{values[row]:g}"
-        mend = f"Correct it (a row of weight 0 counts for nothing), or leave out --weight {quoted(name)}."
-        raise DataError(compose(f"{option}, {table.where(first_row(table, odd))}", "a number, at least 0", got, mend))
+        hint = f"Correct it (a row of weight 0 counts for nothing), or leave out --weight {quoted(name)}."
+        raise DataError(compose(f"{option}, {table.where(first_row(table, odd))}", "a number, at least 0", got, hint))
     return values
 
 
@@ -233,9 +233,9 @@ def column_values(table: Table, name: str, option: str, dates: bool = True) -> n
     date_format, _ = date_formats(table, [name]).get(name, ("", "")) if dates else ("", "")
     if dates and (date_format or cells.dtype.kind == "M"):
         return Date(name, date_format, Number(name, 0.0, 0.0, 1.0, False), ()).read(table)
-    expected, mend = "numbers or dates" if dates else "numbers", f"Leave out {option}."
+    expected, hint = "numbers or dates" if dates else "numbers", f"Leave out {option}."
     if cells.dtype.kind == "M":
-        raise DataError(compose(option, expected, "dates", mend))
+        raise DataError(compose(option, expected, "dates", hint))
     first = table.numbers(name)[1]
     got = show(cells.iloc[int(first.argmax())])
-    raise DataError(compose(f"{option}, {table.where(first_row(table, first))}", expected, got, mend))
+    raise DataError(compose(f"{option}, {table.where(first_row(table, first))}", expected, got, hint))

@@ -18,6 +18,7 @@ from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import Table, plain_text, read_table
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.training.metrics import METRICS
 
 
 def predict_table(
@@ -83,7 +84,7 @@ def predict_table(
 def predictions(preparation: Preparation, raw: np.ndarray) -> dict[str, Any]:
     """Columns of predictions: "prediction", and "probability of CLASS" for each class."""
     target = preparation.target
-    loss = LOSSES["cross_entropy" if target.classes else "squared_error"]
+    loss = LOSSES[target_scores.LOSS_OF[target.task]]
     found: dict[str, Any] = {"prediction": target.in_own_units(loss.predictions(raw))}
     if target.classes:
         probabilities = loss.probabilities(raw)
@@ -136,7 +137,7 @@ def _score(preparation: Preparation, truth: np.ndarray | None, raw: np.ndarray) 
     if not known.any():
         return None
     usual = target_scores.USUAL[target.task]
-    return {"rows": int(known.sum())} | target_scores.judged(target, raw[known], truth[known], usual)
+    return {"rows": int(known.sum())} | target_scores.scored(target, raw[known], truth[known], usual)
 
 
 def _say(
@@ -152,8 +153,8 @@ def _say(
     who = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
     screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {who}.")
     if found:
-        labels, shown = target_scores.LABELS, target_scores.shown
-        told = ", ".join(f"{labels[name]} {shown(name, found[name])}" for name in found if name != "rows")
+        shown = target_scores.shown
+        told = ", ".join(f"{METRICS[name].label} {shown(name, found[name])}" for name in found if name != "rows")
         screen.say(f"The table has the target: {told} on {found['rows']:,} rows.")
 
 

@@ -1,10 +1,10 @@
-"""Preparation: from a table's columns to X and y, and from predictions back to the target's own values.
+"""Preparation: from a table's columns to X and y, and from predictions back to the target's values.
 
 What is learned is what scikit-learn's SimpleImputer (median), StandardScaler and OneHotEncoder learn of the training
 rows. It is kept as numbers and texts in a JSON file: nothing in it is executed, and it outlives scikit-learn's
 versions, whose files (pickles and skops alike) hold an estimator's inner attributes.
 
-Two matrices matter. The *inputs* (n, k) float64 are the prepared columns in the table's own units: numbers with missing
+Two matrices matter. The *inputs* (n, k) float64 are the prepared columns in the table's units: numbers with missing
 cells filled, dates as days, categories and "is missing" as 0 and 1. X is (inputs - shift) / scale, on which members
 train. Between the two everything is affine, so that exported models take the inputs.
 """
@@ -177,8 +177,8 @@ class Category:
         return found + [missing.astype(np.float64)] * self.marks_missing, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells, (n,) str or None. Truths are the same in any case: each program writes them in its
-        own."""
+        """The column's cells, (n,) str or None. Booleans match in upper and lower case, as programs
+        differ in that."""
         cells = as_texts(table.frame[self.name])
         truths = {text.lower(): text for text in self.categories}
         if len(truths) == len(self.categories) and self.categories and set(truths) <= {"true", "false"}:
@@ -345,7 +345,7 @@ class Preparation:
         return names + [self.target.name] * any(isinstance(each, str) for each in self.target.classes)
 
     def inputs(self, table: Table, notes: list[str]) -> np.ndarray:
-        """The table's prepared columns in its own units, (n, k) float64.
+        """The table's prepared columns in its units, (n, k) float64.
 
         notes: gets what users should know: columns that are ignored, categories that are new.
         Raises DataError for columns that are absent or hold something else than in training.
@@ -382,9 +382,9 @@ class Preparation:
         if absent:
             guesses = {name: nearest(name, extra) for name in absent}
             renamed = [f"{guess!r} to {name!r}" for name, guess in guesses.items() if guess]
-            mend = f"Rename {', '.join(renamed[:3])}?" if renamed else ""
+            hint = f"Rename {', '.join(renamed[:3])}?" if renamed else ""
             expected = f"the columns that it was fitted on ({', '.join(column.name for column in self.columns)})"
-            raise DataError(compose(table.name, expected, f"no {', '.join(map(repr, absent))}", mend))
+            raise DataError(compose(table.name, expected, f"no {', '.join(map(repr, absent))}", hint))
         if extra:
             notes.append(f"ignored columns that the fit did not have: {', '.join(extra)}")
 
@@ -409,8 +409,8 @@ class Preparation:
         """The inverse. FileFormatError, which speaks of the file `name`, for anything else."""
         if not isinstance(plain, dict) or plain.get("format") != _FORMAT or plain.get("version") != _VERSION:
             got = plain.get("version") if isinstance(plain, dict) else plain
-            mend = "Open the folder with the version of pmlp_np that wrote it."
-            raise FileFormatError(compose(name, f"a table's preparation, version {_VERSION}", show(got), mend))
+            hint = "Open the folder with the version of pmlp_np that wrote it."
+            raise FileFormatError(compose(name, f"a table's preparation, version {_VERSION}", show(got), hint))
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
             target = typed(Target, plain["target"])

@@ -1,4 +1,4 @@
-"""The problem that a table poses: which rows train, validate and test, what each column is, and what is predicted.
+"""A table as a learning problem: the split of its rows, the kind of each column, and the target.
 
 What can't be right is refused here, before anything is trained."""
 
@@ -18,20 +18,21 @@ from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
 from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.training.metrics import METRICS
 
 # Weights below so much of their mean are none to float32.
 _LEAST_WEIGHT = 1e-37
-# Fewer rows than this can't be parted into three and teach anything.
+# Fewer rows than this are too few for three parts.
 _FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
 class Source:
-    """The table and how it is to be understood.
+    """A table and the options that say what its columns and rows are for.
 
-    numeric, categorical, drop: columns of which the user says what they are. group, order_by, part: a column by which
-    rows are parted; validation, test: files that are parts. weight: a column of how much each row counts. reading: how
-    the files are written, where that is said.
+    numeric, categorical, drop: columns whose kind the user gives. group, order_by, part: the column by which rows are
+    split; validation, test: files that are these parts. weight: the column of sample weights. reading: options on how
+    the files are written.
     """
 
     path: str
@@ -77,8 +78,8 @@ class Source:
                 raise DataError(compose(option, "another column than the target", repr(name)))
             before = said.setdefault(name, option)
             if before != option and not _agree(before, option):
-                mend = f"Leave out {option} {quoted(name)}."
-                raise DataError(compose(f"{before} and {option}", "different columns", f"{name!r} for both", mend))
+                hint = f"Leave out {option} {quoted(name)}."
+                raise DataError(compose(f"{before} and {option}", "different columns", f"{name!r} for both", hint))
 
 
 def _agree(one: str, other: str) -> bool:
@@ -90,9 +91,9 @@ def _agree(one: str, other: str) -> bool:
 
 @dataclass
 class Problem:
-    """A table that is understood and parted. parts: row numbers of each part by name. X, y: of all rows, as `fit`
+    """A table as a learning problem. parts: row numbers of each part by name. X, y: of all rows, as `fit`
     takes them, those of other files below the table's; own_y: as Target.read gives it; weight: of each row, or None.
-    doubts: what speaks against the test score."""
+    doubts: reasons to doubt the test score."""
 
     source: Source
     table: Table
@@ -136,8 +137,8 @@ def understand(source: Source, seed: int) -> Problem:
     if len(table) < _FEWEST_ROWS:
         n = f"{len(table):,}" if len(table) > 1 else ("none", "one")[len(table)]
         with_target = " with a target" if source.skip_missing_target else ""
-        mend = "They are parted into training, validation and test rows."
-        raise DataError(compose(table.name, f"at least {_FEWEST_ROWS} rows{with_target}", n, mend))
+        hint = "They are split into training, validation and test rows."
+        raise DataError(compose(table.name, f"at least {_FEWEST_ROWS} rows{with_target}", n, hint))
     task = task_of(table, source.target, source.task)
     kinds = kinds_of(table, source.target, source.categorical, source.drop, source.numeric, source.aside())
     notes += note_kinds(kinds, table.frame, source.categorical)
@@ -232,14 +233,14 @@ def _known_target(target: Target, table: Table) -> np.ndarray:
     missing = values == -1 if target.classes else np.isnan(values)
     name = f"target {target.name!r} of {table.name}"
     if missing.any():
-        mend = "Fill it, or leave such rows out with --skip-missing-target."
-        raise DataError(compose(f"{name}, {table.where(first_row(table, missing))}", "a value", "none", mend))
+        hint = "Fill it, or leave such rows out with --skip-missing-target."
+        raise DataError(compose(f"{name}, {table.where(first_row(table, missing))}", "a value", "none", hint))
     unknown = values == -2 if target.classes else np.zeros(len(values), bool)
     if unknown.any():
         cell = show(table.frame[target.name].iloc[int(unknown.argmax())])
-        mend = "Leave its rows out of that file, or add rows of it to the table."
+        hint = "Leave its rows out of that file, or add rows of it to the table."
         where = table.where(first_row(table, unknown))
-        raise DataError(compose(f"{name}, {where}", "a class that the table has", cell, mend))
+        raise DataError(compose(f"{name}, {where}", "a class that the table has", cell, hint))
     if not len(values):
         raise DataError(compose(name, "rows", "none"))
     return values
@@ -255,8 +256,8 @@ def _parts(
     if source.part is not None:
         parts = parts_of_rows.part_by_column(table, source.part)
         if len(parts["validation"]) and source.validation_share is not None:
-            got, mend = f"both, and validation rows in column {source.part!r}", "Leave out --validation-share."
-            raise DataError(compose("--part and --validation-share", "one of them", got, mend))
+            got, hint = f"both, and validation rows in column {source.part!r}", "Leave out --validation-share."
+            raise DataError(compose("--part and --validation-share", "one of them", got, hint))
         if not len(parts["validation"]):
             share = parts_of_rows.SHARE if source.validation_share is None else source.validation_share
             parts |= parts_of_rows.draw_validation(parts["training"], classes, share, seed)
@@ -311,15 +312,15 @@ def _check_parts(problem: Problem) -> None:
         number = "a" if needed == 1 else "two"
         if n >= needed:
             what, got = f"--weight {quoted(source.weight or '')}", f"{counted} of {n:,}"
-            mend = f"Correct the weights, or leave out {what}."
-            raise DataError(compose(what, f"{number} {name} row{'s' * (needed > 1)} of weight above 0", got, mend))
+            hint = f"Correct the weights, or leave out {what}."
+            raise DataError(compose(what, f"{number} {name} row{'s' * (needed > 1)} of weight above 0", got, hint))
         file = {"validation": source.validation, "test": source.test}.get(name)
-        mend = "Add rows of it."
+        hint = "Add rows of it."
         if file is None and source.part is None:
             share = _larger_share(problem, name, needed)
-            mend = f"Say --{name}-share {share:g}, or add rows." if share else "Add rows."
+            hint = f"Say --{name}-share {share:g}, or add rows." if share else "Add rows."
         expected = f"rows enough to have {number} {name} row{'s' * (needed > 1)}"
-        raise DataError(compose(f"table {file}" if file else problem.table.name, expected, f"{n}", mend))
+        raise DataError(compose(f"table {file}" if file else problem.table.name, expected, f"{n}", hint))
 
 
 def _check_weights(problem: Problem) -> None:
@@ -334,8 +335,8 @@ def _check_weights(problem: Problem) -> None:
         option = f"--weight {quoted(problem.source.weight or '')}"
         where = problem.table.where(int(problem.table.frame.index[row]))
         expected = f"weights of at least {_LEAST_WEIGHT:g} times the training rows' mean, or 0"
-        mend = "Set it to 0, or correct the largest weights."
-        raise DataError(compose(f"{option}, {where}", expected, f"{weight[tiny][0] / weight.mean():.2g} times", mend))
+        hint = "Set it to 0, or correct the largest weights."
+        raise DataError(compose(f"{option}, {where}", expected, f"{weight[tiny][0] / weight.mean():.2g} times", hint))
 
 
 def _larger_share(problem: Problem, name: str, needed: int) -> float | None:
@@ -361,7 +362,7 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
     source, table, parts = problem.source, problem.table, problem.parts
     classes = bool(problem.task.classes)
     of_table = parts["training"][parts["training"] < len(table)]
-    # Of a column that is said to be numeric it is known.
+    # Columns of --numeric are known to be numbers.
     unsure = {name: kind for name, kind in kinds.items() if name not in source.numeric}
     suspected = fairness.suspects(table, unsure, of_table, problem.own_y, classes)
     for name in suspected:
@@ -381,7 +382,7 @@ def require_metric(problem: Problem, metric: str) -> None:
     classes = problem.task.classes
     there = np.bincount(problem.y[problem.counted("validation")], minlength=len(classes)) if classes else np.zeros(0)
     absent = [plain_text(classes[i]) for i in np.flatnonzero(there == 0)] if classes else []
-    if metric not in target_scores.OF_EVERY_CLASS or not absent:
+    if not METRICS[metric].needs_every_class or not absent:
         return
     source = problem.source
     named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
@@ -389,8 +390,8 @@ def require_metric(problem: Problem, metric: str) -> None:
     expected, got = "validation rows of every class", f"{n:,} rows, and none of {named}"
     other = f"rank by --metric {target_scores.USUAL['classification'][1]}."
     larger = _share_with_every_class(problem) if source.validation is None and source.part is None else None
-    mend = f"Say --validation-share {larger:g}, or {other}" if larger else f"Add rows of it, or {other}"
-    raise DataError(compose(f"--metric {metric}", expected, got, mend))
+    hint = f"Say --validation-share {larger:g}, or {other}" if larger else f"Add rows of it, or {other}"
+    raise DataError(compose(f"--metric {metric}", expected, got, hint))
 
 
 def _share_with_every_class(problem: Problem) -> float | None:

@@ -1,8 +1,8 @@
-"""Row numbers: columns that say which row it is, not what it is like. Where the rows lie sorted by the target, such a
-column predicts it perfectly in every part of the table, and nothing outside of it.
+"""Row numbers: columns that number the rows and are no features. If the rows are sorted by the target, such a column
+predicts it perfectly in every part of the table, and not at all for new rows.
 
-Known by name and structure they are left out. By what they do, alone predicting the target, they are warned of: a
-salary, a year or a population may do that too.
+Columns that are row numbers by name and structure are left out. Columns that alone predict the target cause a warning
+only: a salary, a year or a population may do that, too.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def is_whole(known: np.ndarray) -> bool:
 
 
 def predicts_alone(values: np.ndarray, target: np.ndarray, classes: bool) -> bool:
-    """Whether distinct whole numbers (n,) alone tell the target (n,) almost perfectly: rows whose numbers are neighbors
+    """Whether distinct whole numbers (n,) alone predict the target (n,) almost perfectly: rows with neighboring numbers
     have the same class, or nearly the same value."""
     known = ~np.isnan(values)
     values, target = values[known], target[known]

@@ -25,7 +25,7 @@ from pmlp_np.app.problem import Problem, require_metric
 from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError, compose
 
-# The best members whose mean is judged beside the best one.
+# The best members, whose mean is scored beside the best one.
 ENSEMBLE = 10
 # On how many members and rows it is measured how fast members train: some hundredths of a second.
 _MEASURED_MEMBERS, _MEASURED_ROWS = 16, 4096
@@ -74,8 +74,8 @@ def pool_of(problem: Problem, choices: Choices) -> tuple[pm.Pool, str]:
 
 
 def _pool(specs: pm.Specs, problem: Problem, choices: Choices, ids: np.ndarray | None = None) -> pm.Pool:
-    classes = problem.preparation.target.classes
-    loss, n_outputs = ("cross_entropy", len(classes)) if classes else ("squared_error", 1)
+    target = problem.preparation.target
+    loss, n_outputs = target_scores.LOSS_OF[target.task], len(target.classes) or 1
     return pm.Pool(specs, problem.X.shape[1], n_outputs, loss, seed=choices.seed, ids=ids)
 
 
@@ -101,7 +101,7 @@ def metric_of(task: str, choices: Choices) -> str:
     """What ranks members. DataError for what does not suit the task."""
     from pmlp_np.base.errors import unknown_name
 
-    fitting_ones = target_scores.CHOICES[task]
+    fitting_ones = target_scores.choices(task)
     if choices.metric is not None and choices.metric not in fitting_ones:
         raise DataError(unknown_name(f"--metric, for {task}", choices.metric, fitting_ones))
     return choices.metric or target_scores.USUAL[task][0]
@@ -130,15 +130,16 @@ def _divergence_unsaid() -> contextlib.AbstractContextManager[Any]:
 
 
 def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
-    """Train a pool and judge it. KeyboardInterrupt where Ctrl-C came before anything was learned; DataError where no
-    member learned anything."""
+    """Train a pool and score its best members. KeyboardInterrupt where Ctrl-C came before anything was learned;
+    DataError where no member learned anything."""
     target = problem.preparation.target
     metric = metric_of(target.task, choices)
     epochs, patience = choices.epochs_and_patience()
     usual = target_scores.USUAL[target.task]
-    own = choices.metric in (None, "rmse", "accuracy")
-    # The loss's own score, RMSE or accuracy, is measured in any case where it ranks.
-    more = [name for name in dict.fromkeys((*usual, metric)) if not (own and name in ("rmse", "accuracy"))]
+    score = target_scores.score_of(target.task)
+    # The loss's score is measured in any case where it ranks.
+    by_score = choices.metric in (None, score)
+    more = [name for name in dict.fromkeys((*usual, metric)) if not (by_score and name == score)]
     began = time.perf_counter()
     # The command says itself how training ended.
     with interrupts.unannounced(), _divergence_unsaid():
@@ -146,31 +147,31 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
             *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
             validation_data=problem.weighted("validation"), early_stopping=True, patience=patience,
             time_budget=choices.seconds(), progress=False, n_threads=choices.threads, metrics=more,
-            monitor=None if own else metric, callbacks=[watcher], sample_weight=problem.weight_of("training"),
+            monitor=None if by_score else metric, callbacks=[watcher], sample_weight=problem.weight_of("training"),
         )  # fmt: skip
     seconds = time.perf_counter() - began
     if not np.isfinite(pool.history_["validation_loss"]).any():
         if pool.ended_ == "interrupted":
             raise KeyboardInterrupt
         if pool.ended_ == "time budget":
-            mend = "Give more, or fewer or smaller members."
+            hint = "Give more, or fewer or smaller members."
             raise DataError(
-                compose("--time-budget", "time for an epoch of all members", f"{choices.seconds():g} s", mend)
+                compose("--time-budget", "time for an epoch of all members", f"{choices.seconds():g} s", hint)
             )
-        mend = "Choose smaller --learning-rate values."
-        raise DataError(compose("fit", "members that learn", f"{len(pool):,} that all diverged", mend))
+        hint = "Choose smaller --learning-rate values."
+        raise DataError(compose("fit", "members that learn", f"{len(pool):,} that all diverged", hint))
     records = [_record(record, target) for record in pool.leaderboard()]
     n_ensemble = len(folder.healthy(records)[:ENSEMBLE])
     n_diverged = sum(record["status"] == "diverged" for record in records)
     if n_diverged:
         problem.notes.append(f"{n_diverged:,} of {len(pool):,} members diverged: they are in no mean of the best")
-    judged = judge(problem, pool, records, n_ensemble, tuple(dict.fromkeys((metric, *usual))))
-    return Trained(problem, choices, pool, metric, seconds, records, judged, n_ensemble)
+    scores = scores_of(problem, pool, records, n_ensemble, tuple(dict.fromkeys((metric, *usual))))
+    return Trained(problem, choices, pool, metric, seconds, records, scores, n_ensemble)
 
 
 def _record(record: dict[str, Any], target: Any) -> dict[str, Any]:
-    """A leaderboard's record, its scores in the target's own units and under their names."""
-    score = "rmse" if target.task == "regression" else "accuracy"
+    """A leaderboard's record, its scores in the target's units and under their names."""
+    score = target_scores.score_of(target.task)
     kept = ("rank", "id", "architecture", "hidden", "activation", "optimizer", "learning_rate", "parameters", "epochs",
             "best_epoch", "status", "loss", "validation_loss")  # fmt: skip
     found = {name: record[name] for name in kept}
@@ -181,7 +182,7 @@ def _record(record: dict[str, Any], target: Any) -> dict[str, Any]:
     found |= {name: value for name, value in record.items() if name.startswith("validation_") and name not in found}
     del found["validation_score"]
     for name in [name for name in found if name.startswith("validation_")]:
-        found[name] = target_scores.in_own_units(name.removeprefix("validation_"), found[name], target)
+        found[name] = target_scores.in_target_units(name.removeprefix("validation_"), found[name], target)
     return found
 
 
@@ -196,7 +197,7 @@ def raw_mean(pool: pm.Pool, X: np.ndarray, ids: list[int]) -> np.ndarray:
     return pool.forward(X, members=ids, reduce="mean").astype(np.float64)
 
 
-def judge(
+def scores_of(
     problem: Problem, pool: pm.Pool, records: list[dict[str, Any]], n_ensemble: int, names: tuple[str, ...]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Scores by who ("best", "ensemble", "guess"), part of the rows, and name."""
@@ -209,15 +210,15 @@ def judge(
         X, own_y = problem.X[problem.parts[name]], problem.own_y[problem.parts[name]]
         weight_here = problem.weight_of(name)
         for who, members in (("best", ids), ("ensemble", mean_of)):
-            found[who][name] = target_scores.judged(target, raw_mean(pool, X, members), own_y, names, weight_here)
-        # What one could say without looking: the training rows' mean, or their shares of classes.
+            found[who][name] = target_scores.scored(target, raw_mean(pool, X, members), own_y, names, weight_here)
+        # The guess of whoever knows no features: the training rows' mean, or their shares of classes.
         if target.classes:
             with np.errstate(divide="ignore"):
                 counts = np.bincount(training, weight, minlength=len(target.classes))
                 line = np.log(counts / counts.sum())
         else:
             line = target.prepared(np.average(training, weights=weight))[None]
-        found["guess"][name] = target_scores.judged(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
+        found["guess"][name] = target_scores.scored(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
     return found
 
 

@@ -1,7 +1,6 @@
-"""The screen: what people see in a terminal or a pipe. Results go to stdout; progress and errors to stderr.
+"""Output of the commands. Results go to stdout; progress and errors to stderr.
 
-Colors are there only on a terminal, and not where NO_COLOR says so. With --json stdout gets one document and nothing
-else.
+Colors are used on a terminal only, and not if NO_COLOR is set. With --json, stdout gets one document and nothing else.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import pmlp_np as pm
 from pmlp_np.app import target_scores
 from pmlp_np.app.folder import as_json
 from pmlp_np.base.console import Tolerant, is_terminal
+from pmlp_np.training.metrics import METRICS
 
 # Columns of what is written to a pipe or a file, where nothing says how wide it may be.
 _PIPE_WIDTH = 120
@@ -109,7 +109,7 @@ _HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
 
 def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
     """Records as a table of at most `width` columns of characters, less telling ones left out first."""
-    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in own units.
+    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in units.
     hidden = ("hidden", "activation", "validation_loss")
     names = [name for name in (records[0] if records else ()) if name not in hidden]
     if len({record.get("optimizer") for record in records}) == 1:
@@ -129,8 +129,8 @@ def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
 
 def _heading(name: str) -> str:
     metric = name.removeprefix("validation_")
-    if metric in target_scores.LABELS and metric != name:
-        return target_scores.LABELS[metric]
+    if metric in METRICS and metric != name:
+        return METRICS[metric].label
     return _HEADINGS.get(name, name.replace("_", " "))
 
 
@@ -138,7 +138,7 @@ def _cell(name: str, value: Any) -> str:
     metric = name.removeprefix("validation_")
     if value is None or (isinstance(value, float) and value != value):
         return "-"
-    if metric in target_scores.LABELS:
+    if metric in METRICS:
         return target_scores.shown(metric, value)
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -217,7 +217,7 @@ class Watching:
         _, left = self._share_and_left()
         best = target_scores.shown(self._metric, self._best)
         words = [f"epoch {self._epoch}/{self._epochs}", f"{self._in:,} of {self._n:,} members"]
-        words.append(f"best {target_scores.LABELS[self._metric]} {best}")
+        words.append(f"best {METRICS[self._metric].label} {best}")
         if left is not None:
             seconds = math.ceil(left)
             words.append(f"<{seconds // 60}:{seconds % 60:02d} left")

@@ -148,7 +148,7 @@ def read_table(
 
     missing: texts that stand for a missing cell, beside the usual ones (nothing, NA, NaN, null, None, ...); in one
     column alone as "COLUMN=TEXT". as_text: columns whose cells are taken as they are written: "007" stays "007".
-    reading: how the table is written, where that is said. spelled: columns whose texts are kept beside their numbers.
+    reading: options on how the table is written. spelled: columns whose texts are kept beside their numbers.
     learned: the conventions of the fit, for a table that is predicted.
 
     Raises DataError for what is no table, FileNotFoundError, and MemoryNeededError, before anything is read, where it

@@ -17,7 +17,7 @@ _hints = cache(get_type_hints)
 def typed(kind: type[T], plain: Any) -> T:
     """A dataclass of a dictionary's values, dataclasses within it likewise; lists become tuples.
 
-    TypeError, which names the field, where a value is not of its field's type (a number must be finite, and a truth
+    TypeError, which names the field, where a value is not of its field's type (a number must be finite, and a boolean
     value is none), or where a field is missing or unknown.
     """
     if not isinstance(plain, dict):

@@ -45,7 +45,7 @@ class Columns:
     only: bool = False
 
     def text(self, column: int, count: int) -> str:
-        """ "'age' (column 3)"; nothing where the column is the argument."""
+        """As "'age' (column 3)"; nothing where the column is the argument."""
         if self.members is not None:
             return f"those of member {self.members[column * len(self.members) // count]}"
         return "" if self.only and count == 1 else column_text(column, self.original, self.names)

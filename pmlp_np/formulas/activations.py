@@ -3,14 +3,15 @@
 Constants, kinks and one-sided derivatives are PyTorch's. Every function maps NaN to NaN: a comparison puts the branch
 that keeps z where NaN falls (`where(z <= 0, 0, z)`, never `where(z > 0, z, 0)`).
 
-To add an activation, write its function here under `@activation(...)`; nothing else needs to change.
+To add an activation, write its function here under `@activation(...)`, which holds all that is known of it beside its
+formula: other names, kinks, and how plots draw it. Nothing else needs to change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmlp_np.formulas import vocabulary as v
 
@@ -28,70 +29,85 @@ _SOFTSIGN_LARGE = 1e18
 _SQRT_2_BY_PI, _GELU_TANH_CUBE = 0.7978845608028654, 0.044715
 
 
+class Style(NamedTuple):
+    """How plots draw something: a color, a line's dash and a dot's marker, as matplotlib names them."""
+
+    color: str
+    dash: str
+    mark: str
+
+
 @dataclass(frozen=True)
 class Activation:
     """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps.
 
-    registered: whether a user entered it (`formulas.registration`).
+    aliases: other names. style: how plots draw it; None: as they draw any group. registered: whether a user entered it
+    (`formulas.registration`).
     """
 
     name: str
     function: Callable[[Any], tuple[Any, Any]]
     kinks: tuple[float, ...]
     registered: bool = False
+    aliases: tuple[str, ...] = ()
+    style: Style | None = None
 
 
 ACTIVATIONS: dict[str, Activation] = {}
 ACTIVATION_ALIASES: dict[str, str] = {}
 
 
-def activation(aliases: tuple[str, ...] = (), kinks: tuple[float, ...] = ()):
-    """Enter a function into the table of activations under its own name and its aliases."""
+def activation(aliases: tuple[str, ...] = (), kinks: tuple[float, ...] = (), style: Style | None = None):
+    """Enter a function into the table of activations under its own name and its aliases.
+
+    Styles differ by lightness, dash and marker as well as by hue, so that they survive color blindness and gray print.
+    """
 
     def enter(function):
-        ACTIVATIONS[function.__name__] = Activation(function.__name__, function, kinks)
-        ACTIVATION_ALIASES.update(dict.fromkeys(aliases, function.__name__))
+        name = function.__name__
+        ACTIVATIONS[name] = Activation(name, function, kinks, aliases=aliases, style=style)
+        ACTIVATION_ALIASES.update(dict.fromkeys(aliases, name))
         return function
 
     return enter
 
 
-@activation(aliases=("linear", "none"))
+@activation(aliases=("linear", "none"), style=Style("#000000", "--", "o"))
 def identity(z):
     return z, v.ones_like(z)
 
 
-@activation(aliases=("logistic",))
+@activation(aliases=("logistic",), style=Style("#88ccee", "-", "s"))
 def sigmoid(z):
     a = v.sigmoid(z)
     return a, v.fma(-a, a, a)
 
 
-@activation()
+@activation(style=Style("#332288", "-", "^"))
 def tanh(z):
     a = v.tanh(z)
     return a, v.fma(-a, a, 1.0)
 
 
-@activation(kinks=(0.0,))
+@activation(kinks=(0.0,), style=Style("#cc3311", "-", "v"))
 def relu(z):
     negative = z <= 0.0
     return v.where(negative, 0.0, z), v.where(negative, 0.0, v.ones_like(z))
 
 
-@activation(aliases=("leakyrelu",), kinks=(0.0,))
+@activation(aliases=("leakyrelu",), kinks=(0.0,), style=Style("#ee7733", "--", "<"))
 def leaky_relu(z):
     slope = v.where(z > 0.0, 1.0, _LEAKY_SLOPE * v.ones_like(z))
     return slope * z, slope
 
 
-@activation()
+@activation(style=Style("#117733", "-", "D"))
 def elu(z):
     m = v.expm1(v.where(z > 0.0, 0.0, z))
     return v.where(z > 0.0, z, m), m + 1.0
 
 
-@activation()
+@activation(style=Style("#ddaa33", "-", "P"))
 def gelu(z):
     # Φ(-|z|) = erfcx(|z| / sqrt 2) v.exp(-z² / 2) / 2: one exponential serves the cdf and the density.
     size = v.absolute(z)
@@ -103,7 +119,7 @@ def gelu(z):
     return z * cdf, cdf + v.where(z > 0.0, size, -size) * density
 
 
-@activation(kinks=(0.0,))
+@activation(kinks=(0.0,), style=Style("#44aa99", "--", "X"))
 def selu(z):
     m = v.expm1(v.where(z > 0.0, 0.0, z))
     return (
@@ -112,13 +128,13 @@ def selu(z):
     )
 
 
-@activation(aliases=("hard_shrink",), kinks=(-_HARDSHRINK_LAMBDA, _HARDSHRINK_LAMBDA))
+@activation(aliases=("hard_shrink",), kinks=(-_HARDSHRINK_LAMBDA, _HARDSHRINK_LAMBDA), style=Style("#aa4499", "-", "p"))
 def hardshrink(z):
     inside = v.absolute(z) <= _HARDSHRINK_LAMBDA
     return v.where(inside, 0.0, z), v.where(inside, 0.0, v.ones_like(z))
 
 
-@activation()
+@activation(style=Style("#997700", ":", "*"))
 def mish(z):
     # z tanh(log(1 + e^z)) with e = e^z, w = e (e + 2): tanh(...) = w / (w + 2). Misra, arXiv 1908.08681.
     c = v.where(z > _MISH_LARGE, _MISH_LARGE, z)
@@ -138,13 +154,13 @@ def _sigmoid_parts(x):
     return v.where(positive, 1.0, e) * r, v.where(positive, e, 1.0) * r
 
 
-@activation(aliases=("swish",))
+@activation(aliases=("swish",), style=Style("#ee3377", "-.", ">"))
 def silu(z):
     s, opposite = _sigmoid_parts(z)
     return z * s, s * v.fma(z, opposite, 1.0)
 
 
-@activation()
+@activation(style=Style("#0077bb", ":", "o"))
 def softplus(z):
     # Without PyTorch's threshold, beyond which it returns z: log1p needs none.
     e = v.exp(-v.absolute(z))
@@ -152,7 +168,7 @@ def softplus(z):
     return v.where(positive, z, 0.0 * e) + v.log1p(e), v.where(positive, 1.0, e) * v.reciprocal(1.0 + e)
 
 
-@activation()
+@activation(style=Style("#7766dd", "-.", "s"))
 def softsign(z):
     c = v.where(z > _SOFTSIGN_LARGE, _SOFTSIGN_LARGE, z)
     c = v.where(c < -_SOFTSIGN_LARGE, -_SOFTSIGN_LARGE, c)
@@ -160,27 +176,27 @@ def softsign(z):
     return c * r, r * r
 
 
-@activation(aliases=("hardtanh",), kinks=(-1.0, 1.0))
+@activation(aliases=("hardtanh",), kinks=(-1.0, 1.0), style=Style("#332288", ":", "v"))
 def hard_tanh(z):
     outside = v.absolute(z) >= 1.0
     return v.where(z > 1.0, 1.0, v.where(z < -1.0, -1.0, z)), v.where(outside, 0.0, v.ones_like(z))
 
 
-@activation(aliases=("hardsigmoid",), kinks=(-3.0, 3.0))
+@activation(aliases=("hardsigmoid",), kinks=(-3.0, 3.0), style=Style("#4499cc", "--", "D"))
 def hard_sigmoid(z):
     outside = v.absolute(z) >= 3.0
     ramp = (z + 3.0) * (1.0 / 6.0)
     return v.where(z >= 3.0, 1.0, v.where(z <= -3.0, 0.0, ramp)), v.where(outside, 0.0, (1.0 / 6.0) * v.ones_like(z))
 
 
-@activation(aliases=("hardswish",), kinks=(-3.0, 3.0))
+@activation(aliases=("hardswish",), kinks=(-3.0, 3.0), style=Style("#882255", "--", "^"))
 def hard_swish(z):
     above, below = z >= 3.0, z <= -3.0
     a = v.where(above, z, v.where(below, 0.0, z * ((z + 3.0) * (1.0 / 6.0))))
     return a, v.where(above, 1.0, v.where(below, 0.0, v.fma(z, 1.0 / 3.0, 0.5)))
 
 
-@activation()
+@activation(style=Style("#bbaa00", "-.", "X"))
 def gelu_tanh(z):
     # (1 + tanh u) / 2 = σ(2u), with 2u = z (p + q z²). Hendrycks and Gimpel, arXiv 1606.08415.
     c = v.where(z > _GELU_TANH_LARGE, _GELU_TANH_LARGE, z)
@@ -191,6 +207,6 @@ def gelu_tanh(z):
     return z * s, s * v.fma(c * v.fma(square, 3.0 * q, p), opposite, 1.0)
 
 
-@activation()
+@activation(style=Style("#663300", "-", "P"))
 def sin(z):
     return v.sin(z), v.cos(z)

@@ -28,11 +28,13 @@ class Loss:
     """What every loss is: its formulas, the targets it takes ("values", "probabilities" or "labels"), and how raw
     outputs are read.
 
-    least_target: values must be no less, where it is given.
+    least_target: values must be no less, where it is given. score_name, score_label: the score, for programs and in
+    words; a score that is a metric too needs no label.
     """
 
     name: str
     score_name: str
+    score_label: str = ""
     targets: str = "values"
     least_target: float | None = None
     score_grows: bool = False

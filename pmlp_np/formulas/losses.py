@@ -3,14 +3,15 @@
 A loss is a class: its parameters are the fields of a frozen dataclass, constants of its formula. What the parts of a
 formula are, and how raw outputs are read, is in `loss_base`.
 
-To add a loss, write its class here and its entry in LOSSES; nothing else needs to change.
+To add a loss, write its class here under `@loss(...)`, which holds its other names; nothing else needs to change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,23 @@ from pmlp_np.formulas.loss_base import ByOutput, number, numbers, parameters
 from pmlp_np.formulas.loss_base import Loss as Loss
 from pmlp_np.formulas.options import Range
 
+LOSSES: dict[str, Loss] = {}
+LOSS_ALIASES: dict[str, str] = {}
+_Class = TypeVar("_Class", bound=type[Loss])
 
+
+def loss(*aliases: str) -> Callable[[_Class], _Class]:
+    """Enter a loss into the table of losses, with its parameters' defaults, under its own name and its aliases."""
+
+    def enter(cls: _Class) -> _Class:
+        LOSSES[cls.name] = cls()
+        LOSS_ALIASES.update(dict.fromkeys(aliases, cls.name))
+        return cls
+
+    return enter
+
+
+@loss("mse", "mean_squared_error")
 @dataclass(frozen=True)
 class SquaredError(ByOutput):
     """(raw - target)², mean over outputs. Score: rmse. Source: torch.nn.MSELoss."""
@@ -36,6 +53,7 @@ class SquaredError(ByOutput):
         return np.sqrt(mean)
 
 
+@loss("bce")
 @dataclass(frozen=True)
 class BinaryCrossEntropy(ByOutput):
     """-t log σ(raw) - (1 - t) log(1 - σ(raw)), mean over outputs, in its stable form. Score: accuracy.
@@ -70,6 +88,7 @@ class BinaryCrossEntropy(ByOutput):
         return v.sigmoid(raw)
 
 
+@loss("log_loss", "softmax")
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """-log softmax(raw)[target], by log-sum-exp. Score: accuracy.
@@ -109,9 +128,10 @@ class CrossEntropy(Loss):
         return e / v.sum_outputs(e)
 
 
+@loss("mae", "l1", "mean_absolute_error")
 @dataclass(frozen=True)
 class AbsoluteError(ByOutput):
-    """|raw - target|, mean over outputs; slope 0 where they are equal. Score: mae. Source: torch.nn.L1Loss."""
+    """|raw - target|, mean over outputs; gradient 0 where they are equal. Score: mae. Source: torch.nn.L1Loss."""
 
     name = "absolute_error"
     score_name = "mae"
@@ -121,6 +141,7 @@ class AbsoluteError(ByOutput):
         return v.absolute(error), v.where(error > 0.0, 1.0, v.where(error < 0.0, -1.0, error))
 
 
+@loss()
 @dataclass(frozen=True)
 class Huber(ByOutput):
     """e² / 2 of an error e = raw - target up to delta, delta (|e| - delta / 2) beyond, mean over outputs. Score: mae.
@@ -147,10 +168,11 @@ class Huber(ByOutput):
         return v.mean_outputs(v.absolute(raw - target))
 
 
+@loss("pinball")
 @dataclass(frozen=True)
 class Quantile(ByOutput):
-    """The pinball loss max(q (t - raw), (q - 1) (t - raw)) of each level q, mean over levels and outputs; slope 0 where
-    raw equals the target t. Score: pinball, the same mean.
+    """The pinball loss max(q (t - raw), (q - 1) (t - raw)) of each level q, mean over levels and outputs; gradient 0
+    where raw equals the target t. Score: pinball, the same mean.
 
     levels: numbers between 0 and 1, growing; each is a head of every output. Default (0.1, 0.5, 0.9). Predictions are
         those of the level nearest 0.5 (the lower of two); `predict_quantiles` gives all. They may cross.
@@ -160,6 +182,7 @@ class Quantile(ByOutput):
     levels: tuple[float, ...] = (0.1, 0.5, 0.9)
     name = "quantile"
     score_name = "pinball"
+    score_label = "pinball loss"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,6 +215,7 @@ class Quantile(ByOutput):
         return found[..., 0, :] if found.shape[-2] == 1 else found
 
 
+@loss("poisson_nll")
 @dataclass(frozen=True)
 class Poisson(ByOutput):
     """exp(raw) - target * raw, mean over outputs: raw outputs are logarithms of rates, predictions are rates; targets
@@ -199,6 +223,7 @@ class Poisson(ByOutput):
 
     name = "poisson"
     score_name = "nll"
+    score_label = "negative log likelihood"
     least_target = 0.0
 
     def elements(self, raw: Any, target: Any) -> tuple[Any, Any]:
@@ -214,6 +239,7 @@ class Poisson(ByOutput):
             return np.exp(raw)
 
 
+@loss("gaussian")
 @dataclass(frozen=True)
 class GaussianNLL(ByOutput):
     """(log_variance + (mean - target)² / variance) / 2, mean over outputs. Each output has two heads, mean and
@@ -224,6 +250,7 @@ class GaussianNLL(ByOutput):
 
     name = "gaussian_nll"
     score_name = "nll"
+    score_label = "negative log likelihood"
 
     @property
     def heads(self) -> int:
@@ -243,34 +270,6 @@ class GaussianNLL(ByOutput):
         with np.errstate(all="ignore"):
             found = np.exp(0.5 * raw[..., 1::2])
         return found[..., 0] if found.shape[-1] == 1 else found
-
-
-LOSSES: dict[str, Loss] = {
-    loss.name: loss
-    for loss in (
-        SquaredError(),
-        BinaryCrossEntropy(),
-        CrossEntropy(),
-        AbsoluteError(),
-        Huber(),
-        Quantile(),
-        Poisson(),
-        GaussianNLL(),
-    )
-}
-LOSS_ALIASES = {
-    "mse": "squared_error",
-    "mean_squared_error": "squared_error",
-    "bce": "binary_cross_entropy",
-    "log_loss": "cross_entropy",
-    "softmax": "cross_entropy",
-    "mae": "absolute_error",
-    "l1": "absolute_error",
-    "mean_absolute_error": "absolute_error",
-    "pinball": "quantile",
-    "poisson_nll": "poisson",
-    "gaussian": "gaussian_nll",
-}
 
 
 def as_loss(value: Any) -> Loss:

@@ -8,7 +8,8 @@ caller says in `h` (see step_inputs), in which the learning rate is that of the 
 
 Each rule has a variant for members with L1 or decoupled decay; who has neither runs the rule as it stands here.
 
-To add an optimizer, write its public class and its rule here, and re-export the class from the package.
+To add an optimizer, write its rule here and its public class under `@optimizer(rule)`, and re-export the class from the
+package.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pmlp_np.formulas.options import Range
 from pmlp_np.formulas.vocabulary import exp, expm1, fma, number, power, sqrt, where
@@ -62,96 +63,68 @@ def hyperparameter_range(name: str) -> Range:
 
 
 @dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent, with momentum and Nesterov's variant (PyTorch's formulas, without dampening).
+class Optimizer:
+    """What every optimizer is: a frozen dataclass of hyperparameters, each with a default and a range in _RANGES."""
 
-    g = gradient + weight_decay * w;  b = momentum * b + g;  w = w - learning_rate * d,
-    where d is g (momentum 0), b (momentum), or g + momentum * b (Nesterov).
-    Source: torch.optim.SGD; Sutskever et al., ICML 2013.
-    """
+    name: ClassVar[str]
 
-    learning_rate: float = 0.01
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    name: ClassVar[str] = "sgd"
+    @classmethod
+    def _rule_name(cls, momentum: float, nesterov: bool) -> str:
+        """The rule that it runs with these hyperparameters, 0 where it has none of them."""
+        return cls.name
 
 
-@dataclass(frozen=True)
-class Adam:
-    """Adam with bias correction; weight decay enters the gradient (PyTorch's formulas).
-
-    g = gradient + weight_decay * w;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²;
-    w = w - learning_rate / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps).
-    Source: Kingma and Ba, ICLR 2015, algorithm 1; torch.optim.Adam.
-    """
-
-    learning_rate: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    name: ClassVar[str] = "adam"
+OPTIMIZERS: dict[str, type[Optimizer]] = {}
+RULES: dict[str, Rule] = {}
+_Class = TypeVar("_Class", bound=type[Optimizer])
 
 
-@dataclass(frozen=True)
-class AdamW:
-    """Adam with decoupled weight decay: w = w - learning_rate * weight_decay * w before Adam's step without decay.
+def optimizer(*rules: Rule) -> Callable[[_Class], _Class]:
+    """Enter an optimizer and its rules into their tables; each rule with its variant for L1 and decoupled decay."""
 
-    Source: Loshchilov and Hutter, ICLR 2019, algorithm 2; torch.optim.AdamW.
-    """
+    def enter(cls: _Class) -> _Class:
+        OPTIMIZERS[cls.name] = cls
+        RULES.update({rule.name: rule for plain in rules for rule in (plain, _shrinking(plain))})
+        return cls
 
-    learning_rate: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    name: ClassVar[str] = "adamw"
-
-
-@dataclass(frozen=True)
-class RMSprop:
-    """Gradients divided by the root of a running mean of their squares (PyTorch's formulas, not centered).
-
-    g = gradient + weight_decay * w;  v = alpha v + (1 - alpha) g²;  d = g / (sqrt(v) + eps);
-    w = w - learning_rate * d, with momentum:  b = momentum * b + d;  w = w - learning_rate * b.
-    Source: Tieleman and Hinton, Coursera lecture 6.5, 2012; torch.optim.RMSprop.
-    """
-
-    learning_rate: float = 0.01
-    alpha: float = 0.99
-    eps: float = 1e-8
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    name: ClassVar[str] = "rmsprop"
-
-
-@dataclass(frozen=True)
-class NAdam:
-    """Adam with Nesterov's momentum, which grows toward beta1 over the steps (PyTorch's formulas).
-
-    g = gradient + weight_decay * w;  m, v as in Adam;  mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2);
-    P = mu_1 ... mu_t;  d = sqrt(v / (1 - beta2^t)) + eps;
-    w = w - learning_rate * ((1 - mu_t) / (1 - P) * g + mu_{t+1} / (1 - P mu_{t+1}) * m) / d.
-    Source: Dozat, ICLR workshop 2016; torch.optim.NAdam.
-    """
-
-    learning_rate: float = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    momentum_decay: float = 4e-3
-    name: ClassVar[str] = "nadam"
-
-
-Optimizer = SGD | Adam | AdamW | RMSprop | NAdam
-OPTIMIZERS: dict[str, type[Optimizer]] = {cls.name: cls for cls in (SGD, Adam, AdamW, RMSprop, NAdam)}
+    return enter
 
 
 def hyperparameter_names(optimizer: type[Optimizer]) -> tuple[str, ...]:
     """The hyperparameters that an optimizer class has."""
     return tuple(field.name for field in fields(optimizer))
+
+
+def rule_name(optimizer: str, momentum: float, nesterov: bool, shrinking: bool = False) -> str:
+    """The rule that an optimizer runs: one that keeps no slot for momentum where it is 0, and the variant with L1 and
+    decoupled decay where a member has either."""
+    name = OPTIMIZERS[optimizer]._rule_name(momentum, nesterov)
+    return shrinking_name(name) if shrinking else name
+
+
+def _sign(w):
+    return where(w > 0.0, 1.0, where(w < 0.0, -1.0, w))
+
+
+def _shrinking(rule: Rule) -> Rule:
+    """The rule's variant with L1, whose derivative joins the gradient, and decoupled decay, which shrinks beside the
+    step."""
+
+    def scalars(h, step):
+        shrinkage = h.learning_rate * h.decoupled_weight_decay
+        return rule.scalars(h, step) | {"l1": h.l1, "shrinkage": shrinkage}
+
+    def update(w, g, slots, s):
+        moved, slots = rule.update(w, fma(s.l1, _sign(w), g), slots, s)
+        return fma(-s.shrinkage, w, moved), slots
+
+    name = shrinking_name(rule.name)
+    return Rule(name, rule.slots, scalars, update, rule.rate_power, rule.decay_power)
+
+
+def shrinking_name(rule: str) -> str:
+    """The name of a rule's variant with L1 and decoupled decay."""
+    return f"{rule}_shrinking"
 
 
 def _sgd_scalars(h, step):
@@ -179,6 +152,31 @@ def _nesterov_update(w, g, slots, s):
     return fma(-s.learning_rate, fma(s.momentum, b, g), w), (b,)
 
 
+@optimizer(
+    Rule("sgd", 0, _sgd_scalars, _sgd_update, rate_power=2),
+    Rule("momentum", 1, _momentum_scalars, _momentum_update, rate_power=2),
+    Rule("nesterov", 1, _momentum_scalars, _nesterov_update, rate_power=2),
+)
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and Nesterov's variant (PyTorch's formulas, without dampening).
+
+    g = gradient + weight_decay * w;  b = momentum * b + g;  w = w - learning_rate * d,
+    where d is g (momentum 0), b (momentum), or g + momentum * b (Nesterov).
+    Source: torch.optim.SGD; Sutskever et al., ICML 2013.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    name: ClassVar[str] = "sgd"
+
+    @classmethod
+    def _rule_name(cls, momentum: float, nesterov: bool) -> str:
+        return cls.name if momentum == 0.0 else "nesterov" if nesterov else "momentum"
+
+
 def _adam_scalars(h, step):
     return {
         "step_size": h.learning_rate / (1.0 - power(h.beta1, step)),
@@ -197,15 +195,49 @@ def _adam_update(w, g, slots, s):
     return _adam_step(w, fma(s.weight_decay, w, g), slots, s)
 
 
-def _adamw_update(w, g, slots, s):
-    return _adam_step(w * s.shrink, g, slots, s)
-
-
 def _adam_step(w, g, slots, s):
     m, v = slots
     m = fma(s.beta1, m, s.one_minus_beta1 * g)
     v = fma(s.beta2, v, s.one_minus_beta2 * (g * g))
     return w - s.step_size * m / fma(sqrt(v), s.root_correction, s.eps), (m, v)
+
+
+@optimizer(Rule("adam", 2, _adam_scalars, _adam_update, rate_power=1))
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam with bias correction; weight decay enters the gradient (PyTorch's formulas).
+
+    g = gradient + weight_decay * w;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²;
+    w = w - learning_rate / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps).
+    Source: Kingma and Ba, ICLR 2015, algorithm 1; torch.optim.Adam.
+    """
+
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    name: ClassVar[str] = "adam"
+
+
+def _adamw_update(w, g, slots, s):
+    return _adam_step(w * s.shrink, g, slots, s)
+
+
+@optimizer(Rule("adamw", 2, _adam_scalars, _adamw_update, rate_power=1, decay_power=1))
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay: w = w - learning_rate * weight_decay * w before Adam's step without decay.
+
+    Source: Loshchilov and Hutter, ICLR 2019, algorithm 2; torch.optim.AdamW.
+    """
+
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    name: ClassVar[str] = "adamw"
 
 
 def _rmsprop_scalars(h, step):
@@ -234,6 +266,31 @@ def _rmsprop_momentum_update(w, g, slots, s):
     direction, v = _rmsprop_direction(w, g, slots[0], s)
     b = fma(s.momentum, slots[1], direction)
     return fma(-s.learning_rate, b, w), (v, b)
+
+
+@optimizer(
+    Rule("rmsprop", 1, _rmsprop_scalars, _rmsprop_update, rate_power=1),
+    Rule("rmsprop_momentum", 2, _rmsprop_scalars, _rmsprop_momentum_update, rate_power=1),
+)
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """Gradients divided by the root of a running mean of their squares (PyTorch's formulas, not centered).
+
+    g = gradient + weight_decay * w;  v = alpha v + (1 - alpha) g²;  d = g / (sqrt(v) + eps);
+    w = w - learning_rate * d, with momentum:  b = momentum * b + d;  w = w - learning_rate * b.
+    Source: Tieleman and Hinton, Coursera lecture 6.5, 2012; torch.optim.RMSprop.
+    """
+
+    learning_rate: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    name: ClassVar[str] = "rmsprop"
+
+    @classmethod
+    def _rule_name(cls, momentum: float, nesterov: bool) -> str:
+        return cls.name if momentum == 0.0 else "rmsprop_momentum"
 
 
 _LOG_096 = math.log(0.96)
@@ -292,50 +349,21 @@ def _nadam_update(w, g, slots, s):
     return w - direction / fma(sqrt(v), s.root_correction, s.eps), (m, v)
 
 
-def _sign(w):
-    return where(w > 0.0, 1.0, where(w < 0.0, -1.0, w))
+@optimizer(Rule("nadam", 2, _nadam_scalars, _nadam_update, rate_power=1))
+@dataclass(frozen=True)
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum, which grows toward beta1 over the steps (PyTorch's formulas).
 
+    g = gradient + weight_decay * w;  m, v as in Adam;  mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2);
+    P = mu_1 ... mu_t;  d = sqrt(v / (1 - beta2^t)) + eps;
+    w = w - learning_rate * ((1 - mu_t) / (1 - P) * g + mu_{t+1} / (1 - P mu_{t+1}) * m) / d.
+    Source: Dozat, ICLR workshop 2016; torch.optim.NAdam.
+    """
 
-def _shrinking(rule: Rule) -> Rule:
-    """The rule's variant with L1, whose slope joins the gradient, and decoupled decay, which shrinks beside the
-    step."""
-
-    def scalars(h, step):
-        shrinkage = h.learning_rate * h.decoupled_weight_decay
-        return rule.scalars(h, step) | {"l1": h.l1, "shrinkage": shrinkage}
-
-    def update(w, g, slots, s):
-        moved, slots = rule.update(w, fma(s.l1, _sign(w), g), slots, s)
-        return fma(-s.shrinkage, w, moved), slots
-
-    name = shrinking_name(rule.name)
-    return Rule(name, rule.slots, scalars, update, rule.rate_power, rule.decay_power)
-
-
-def shrinking_name(rule: str) -> str:
-    """The name of a rule's variant with L1 and decoupled decay."""
-    return f"{rule}_shrinking"
-
-
-_PLAIN_RULES = (
-    Rule("sgd", 0, _sgd_scalars, _sgd_update, rate_power=2),
-    Rule("momentum", 1, _momentum_scalars, _momentum_update, rate_power=2),
-    Rule("nesterov", 1, _momentum_scalars, _nesterov_update, rate_power=2),
-    Rule("adam", 2, _adam_scalars, _adam_update, rate_power=1),
-    Rule("adamw", 2, _adam_scalars, _adamw_update, rate_power=1, decay_power=1),
-    Rule("rmsprop", 1, _rmsprop_scalars, _rmsprop_update, rate_power=1),
-    Rule("rmsprop_momentum", 2, _rmsprop_scalars, _rmsprop_momentum_update, rate_power=1),
-    Rule("nadam", 2, _nadam_scalars, _nadam_update, rate_power=1),
-)
-RULES: dict[str, Rule] = {rule.name: rule for rule in (*_PLAIN_RULES, *map(_shrinking, _PLAIN_RULES))}
-
-
-def rule_name(optimizer: str, momentum: float, nesterov: bool, shrinking: bool = False) -> str:
-    """The rule that an optimizer runs: one that keeps no slot for momentum where it is 0, and the variant with L1 and
-    decoupled decay where a member has either."""
-    name = optimizer
-    if optimizer == SGD.name and momentum != 0.0:
-        name = "nesterov" if nesterov else "momentum"
-    elif optimizer == RMSprop.name and momentum != 0.0:
-        name = "rmsprop_momentum"
-    return shrinking_name(name) if shrinking else name
+    learning_rate: float = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    name: ClassVar[str] = "nadam"

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pmlp_np.formulas.schedules import SCHEDULES
+
 
 @dataclass(frozen=True)
 class Range:
@@ -58,7 +60,7 @@ class Option:
         return bool(number) if self.is_switch else number
 
 
-SCHEDULE_NAMES = ("constant", "step", "exponential", "cosine", "one_cycle", "linear", "coslog4")
+SCHEDULE_NAMES = tuple(SCHEDULES)
 
 OPTIONS: dict[str, Option] = {
     option.name: option
@@ -245,6 +247,8 @@ OPTIONS: dict[str, Option] = {
         ),
     )
 }
+
+SCHEDULE_AT, WARMUP_AT = (list(OPTIONS).index(name) for name in ("schedule", "warmup_epochs"))
 
 
 def default_row() -> list[float]:

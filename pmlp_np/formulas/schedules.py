@@ -11,8 +11,8 @@ partial_fit, where that came first) was given: any epochs more find t = 1 (cosin
 calls of partial_fit needs `schedule_epochs`. The warm-up counts the step itself, so that the first one is not lost.
 Reductions on a plateau come on top (see training).
 
-A schedule is `function(time, o)`: from the Time and the member's options `o` to the factor. To add one, write it here,
-enter it in SCHEDULES, and its name in options.SCHEDULE_NAMES.
+A schedule is `function(time, o)`: from the Time and the member's options `o` to the factor. To add one, write it here
+under `@schedule(...)`, which names the options that it reads. Options of its own are entered in `options`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
 from pmlp_np.formulas.vocabulary import absolute, exp, log, number, polynomial, where
 
 # float64: adding it and taking it away again rounds to a whole number.
@@ -41,6 +40,32 @@ class Time:
     epochs: Any
     cycles: Any
     t: Any
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule: `function(time, o) -> factor`, and the options that it reads from `o`.
+
+    has_length: whether it depends on how long it lasts.
+    """
+
+    name: str
+    function: Callable[[Time, Any], Any]
+    options: tuple[str, ...] = ()
+    has_length: bool = True
+
+
+SCHEDULES: dict[str, Schedule] = {}
+
+
+def schedule(options: tuple[str, ...] = (), has_length: bool = True):
+    """Enter a function into the table of schedules under its own name."""
+
+    def enter(function):
+        SCHEDULES[function.__name__] = Schedule(function.__name__, function, options, has_length)
+        return function
+
+    return enter
 
 
 def floor(x):
@@ -66,64 +91,57 @@ def _between(start, end, way):
     return end + (start - end) * (0.5 + 0.5 * cos_turns(0.5 * way))
 
 
-def _constant(time, o):
+@schedule(has_length=False)
+def constant(time, o):
     return 0.0 * time.t + 1.0
 
 
-def _step(time, o):
+@schedule(options=("schedule_interval", "schedule_factor"), has_length=False)
+def step(time, o):
     return _raised(o.schedule_factor, floor(time.epochs / o.schedule_interval))
 
 
-def _exponential(time, o):
+@schedule(options=("schedule_interval", "schedule_factor"), has_length=False)
+def exponential(time, o):
     return _raised(o.schedule_factor, time.epochs / o.schedule_interval)
 
 
-def _cosine(time, o):
+@schedule(options=("final_rate_factor",))
+def cosine(time, o):
     return _between(1.0, o.final_rate_factor, time.cycles - floor(time.cycles))
 
 
-def _one_cycle(time, o):
+@schedule(options=("final_rate_factor", "one_cycle_start", "one_cycle_peak"))
+def one_cycle(time, o):
     rising = time.t < o.one_cycle_peak
     up = time.t / where(rising, o.one_cycle_peak, 1.0)
     down = (time.t - o.one_cycle_peak) / (1.0 - o.one_cycle_peak)
     return where(rising, _between(o.one_cycle_start, 1.0, up), _between(1.0, o.final_rate_factor, down))
 
 
-def _linear(time, o):
+@schedule(options=("final_rate_factor",))
+def linear(time, o):
     return 1.0 + (o.final_rate_factor - 1.0) * time.t
 
 
-def _coslog4(time, o):
+@schedule()
+def coslog4(time, o):
     return 0.5 - 0.5 * cos_turns(log(1.0 + 15.0 * time.t) * (1.0 / math.log(2.0)))
 
 
-SCHEDULES: dict[str, Callable[[Time, Any], Any]] = {
-    "constant": _constant,
-    "step": _step,
-    "exponential": _exponential,
-    "cosine": _cosine,
-    "one_cycle": _one_cycle,
-    "linear": _linear,
-    "coslog4": _coslog4,
-}
-_WITHOUT_LENGTH = ("constant", "step", "exponential")
-# The options that a schedule may look at.
-SCHEDULE_OPTIONS = (
-    "schedule_epochs",
-    "schedule_interval",
-    "schedule_factor",
-    "final_rate_factor",
-    "one_cycle_start",
-    "one_cycle_peak",
-    "warmup_epochs",
-)
-SCHEDULE_AT, WARMUP_AT = (list(OPTIONS).index(name) for name in ("schedule", "warmup_epochs"))
+# What every schedule reads: how long it lasts, and the warm-up before it.
+_READ_BY_ALL = ("schedule_epochs", "warmup_epochs")
+
+
+def options_read(schedule: str) -> tuple[str, ...]:
+    """The options by which `rate_factor` computes this schedule."""
+    return (*_READ_BY_ALL, *SCHEDULES[schedule].options)
 
 
 def needs_fit_epochs(schedule: np.ndarray, schedule_epochs: np.ndarray) -> np.ndarray:
     """Whose schedule goes by the epochs of the first fit, (n,) bool, from columns of these options."""
-    without = [SCHEDULE_NAMES.index(name) for name in _WITHOUT_LENGTH]
-    return ~np.isin(schedule, without) & (schedule_epochs == 0.0)
+    has_length = np.array([entry.has_length for entry in SCHEDULES.values()])
+    return has_length[schedule.astype(np.int64)] & (schedule_epochs == 0.0)
 
 
 def rate_factor(schedule: str, o, epoch, minibatch, minibatches, fit_epochs):
@@ -141,6 +159,6 @@ def rate_factor(schedule: str, o, epoch, minibatch, minibatches, fit_epochs):
     length = where(warming, 1.0, length)
     lasting = length > 0.0
     cycles = where(lasting, epochs / where(lasting, length, 1.0), 1.0)
-    factor = SCHEDULES[schedule](Time(epochs, cycles, where(cycles < 1.0, cycles, 1.0)), o)
+    factor = SCHEDULES[schedule].function(Time(epochs, cycles, where(cycles < 1.0, cycles, 1.0)), o)
     share = (now + 1.0 / minibatches) / where(warming, o.warmup_epochs, 1.0)
     return where(warming, factor * where(share < 1.0, share, 1.0), factor)

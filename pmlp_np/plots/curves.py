@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, show, unknown_name
-from pmlp_np.plots.looks import (
+from pmlp_np.formulas.activations import Style
+from pmlp_np.plots.member_table import Column, Members, capital, counted, loss_words, words
+from pmlp_np.plots.styles import (
     GRAY,
-    Look,
     axes_for,
     frame,
     label,
     legend,
-    looks_of,
     say_nothing_to_draw,
     set_scale,
+    styles_of,
     wrapped,
 )
-from pmlp_np.plots.member_table import Column, Members, capital, counted, loss_words, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,15 +48,15 @@ def loss_curves(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Curves over epochs: of each group of members the median as a line, the middle half as a band.
+    """Curves over epochs: the median of each group of members as a line, the middle half as a band.
 
     curves: names in `pool.history_`. Default: validation and training loss; where more than four groups are drawn the
         validation loss alone, if there is one.
-    by: what makes a group: a column of the leaderboard's records ("activation", "architecture", "optimizer"), "width",
-        "depth" or a hyperparameter. Default: all that a spec says but the seed, so that repeats are one group.
+    by: the column to group by: one of the leaderboard's records ("activation", "architecture", "optimizer"), "width",
+        "depth" or a hyperparameter. Default: all of a spec but the seed, so that repeats are a group.
     members: ids of those to draw. Default: all.
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
     Of more than ten groups the ten with the best median score are drawn, the others together in gray. Members that
     diverged are not in the lines; the legend says how many. A line ends where fewer than half of its members still
@@ -74,12 +74,12 @@ def loss_curves(
     if column.numeric:
         drawn.sort(key=lambda group: group[0])  # NaN, of members that have none, is last
     names = _curve_names(pool, curves, len(drawn))
-    looks = looks_of(column, [value for value, _ in drawn])
-    lines = [_Line(column.text(value), mask, look) for (value, mask), look in zip(drawn, looks, strict=True)]
+    styles = styles_of(column, [value for value, _ in drawn])
+    lines = [_Line(column.text(value), mask, style) for (value, mask), style in zip(drawn, styles, strict=True)]
     if others:
         # First, under all others.
         rest = np.logical_or.reduce([mask for _, mask in others])
-        lines.insert(0, _Line(f"the other {len(others):,}", rest, Look(GRAY, "-", "")))
+        lines.insert(0, _Line(f"the other {len(others):,}", rest, Style(GRAY, "-", "")))
     ax = axes_for(ax)
     bands = _draw(ax, everyone, lines, names)
     if others:
@@ -88,7 +88,7 @@ def loss_curves(
     heading = f"{what}\n(best {len(drawn)} of {len(groups):,})" if others else what
     handles = [_handle(line, everyone, len(names) > 1) for line in lines]
     if len(names) > 1:
-        only = lines[0].look.color if len(lines) == 1 else GRAY
+        only = lines[0].style.color if len(lines) == 1 else GRAY
         are_dots = pool.history_[names[0]].shape[1] == 1
         kinds = [_handle_of_curve(_curve_words(name), only, k, are_dots) for k, name in enumerate(names)]
         handles, heading = (kinds, "") if len(lines) == 1 and by is None else (handles + kinds, heading)
@@ -99,11 +99,11 @@ def loss_curves(
 
 
 class _Line(NamedTuple):
-    """A group as it is drawn: its name, a mask of its members, and its look."""
+    """A group as it is drawn: its name, a mask of its members, and its style."""
 
     text: str
     mask: np.ndarray
-    look: Look
+    style: Style
 
 
 def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> np.ndarray:
@@ -117,11 +117,11 @@ def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> n
             points.append(found[:, known])
             epochs, gid = np.arange(1, len(middle) + 1), f"{name} of {line.text}"
             if mask.sum() > 1:
-                ax.fill_between(epochs, low, high, color=line.look.color, alpha=0.2 if len(lines) <= 4 else 0.12,
+                ax.fill_between(epochs, low, high, color=line.style.color, alpha=0.2 if len(lines) <= 4 else 0.12,
                                 linewidth=0, gid=gid)  # fmt: skip
             ax.plot(
-                epochs, middle, color=line.look.color, gid=gid, linewidth=_WIDTHS[min(k, 1)],
-                linestyle=_DASHES[k % len(_DASHES)] if len(names) > 1 else line.look.dash,
+                epochs, middle, color=line.style.color, gid=gid, linewidth=_WIDTHS[min(k, 1)],
+                linestyle=_DASHES[k % len(_DASHES)] if len(names) > 1 else line.style.dash,
                 **(_dot(k) if known.sum() == 1 else {}),
             )  # fmt: skip
     return np.concatenate(points, axis=1)
@@ -193,7 +193,7 @@ def _handle(line: _Line, everyone: Members, solid: bool) -> Any:
     from matplotlib.lines import Line2D
 
     text = wrapped(line.text) + _counts(everyone, line.mask)
-    return Line2D([], [], color=line.look.color, linestyle="-" if solid else line.look.dash, linewidth=2, label=text)
+    return Line2D([], [], color=line.style.color, linestyle="-" if solid else line.style.dash, linewidth=2, label=text)
 
 
 def _handle_of_curve(text: str, color: str, k: int, is_dot: bool) -> Any:

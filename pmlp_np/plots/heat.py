@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, unknown_name
-from pmlp_np.plots.looks import (
+from pmlp_np.plots.member_table import Column, Members, Score, brief, capital, counted, number
+from pmlp_np.plots.styles import (
     INK,
     PALE,
     axes_for,
@@ -22,7 +23,6 @@ from pmlp_np.plots.looks import (
     share_of_odds,
     short,
 )
-from pmlp_np.plots.member_table import Column, Members, Score, brief, capital, counted, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,15 +66,15 @@ def heat_map(
 
     x, y: columns of the leaderboard's records ("activation", "architecture", "optimizer", "learning_rate"), "width",
         "depth", "units", or a hyperparameter or option of the specs ("weight_decay", "batch_size").
-    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
-    reduce: what stands for the members of a cell: the "median" (default) or the "best".
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    reduce: how the members of a cell are combined: "median" (default) or "best".
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
-    Light is good. Cells without members are gray, those whose members have all diverged have a cross. Numbers stand in
-    the cells where there are few of them. Where most cells would be empty, as after a random search, numbers are
-    sorted into ten ranges, on a logarithmic scale where they span a factor of ten. Of more than 30 names those with the
-    best score are drawn.
+    Lighter is better. Cells without members are gray; cells whose members have all diverged have a cross. If there are
+    few cells, they show numbers. If most cells would be empty, as after a random search, numbers are binned into ten
+    ranges, on a logarithmic scale if they span a factor of ten. Of more than 30 names, those with the best score are
+    drawn.
 
     Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
     """

@@ -1,4 +1,4 @@
-"""What pictures show: a pool's members as columns in pool order, and the score with its name and direction in words."""
+"""A pool's members as plots show them: columns in pool order, and scores with their name and direction in words."""
 
 from __future__ import annotations
 
@@ -17,21 +17,8 @@ from pmlp_np.pool.pool import Pool
 from pmlp_np.training.metrics import METRICS
 
 _VALIDATION = "validation_"
-_WORDS = {
-    "f1": "F1 score",
-    "l1": "L1",
-    "log_loss": "log loss",
-    "mae": "mean absolute error",
-    "nll": "negative log likelihood",
-    "pinball": "pinball loss",
-    "r2": "R²",
-    "rmse": "root-mean-square error",
-    "roc_auc": "ROC AUC",
-    "units": "hidden units in all layers",
-}
-# In titles, where room is short.
-_SHORTER = {"root-mean-square error": "RMSE", "mean absolute error": "MAE", "hidden units in all layers": "units"}
-_SHARES = ("accuracy", "balanced_accuracy")
+# Names of columns that are no words, beside those of metrics and scores.
+_WORDS = {"l1": "L1", "units": "hidden units in all layers"}
 # What tells members apart beside their architecture; the seed does not: who differs in it alone is a repeat.
 _DISTINGUISHING = ("architecture", "optimizer", *HYPERPARAMETERS, "batch_size", "initializer", *OPTIONS)
 _MADE = ("width", "depth", "units", *HYPERPARAMETERS, "batch_size", "initializer", "bias", "seed", *OPTIONS)
@@ -66,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Score:
-    """What members are judged by.
+    """A score of each member.
 
     label: in words. grows: whether larger is better, None where there is no better. share: whether it is read in
     percent. values: (n,) float64, NaN for members without: diverged, untrained, not a number.
@@ -139,15 +126,15 @@ class Members:
         known = {*self.records[0], *_MADE}
         if not isinstance(name, str) or name not in known:
             suggestion = nearest(name, sorted(known))
-            mend = f"Did you mean {suggestion!r}?" if suggestion else ""
+            hint = f"Did you mean {suggestion!r}?" if suggestion else ""
             different = ", ".join(self.varying(("activation", "width", "depth", *_DISTINGUISHING))) or "activation"
             expected = f"a leaderboard's column or a hyperparameter, of which these differ here: {different}"
-            raise DataError(compose(argument, expected, show(name), mend))
+            raise DataError(compose(argument, expected, show(name), hint))
         values = self._values(name)
         # All may have diverged before they had a figure of what was watched.
         if all(value is None or value != value for value in values) and name not in self.pool.history_:
-            mend = "Validation figures come with validation data, best epochs with early stopping."
-            raise DataError(compose(argument, "a column that is known of these members", show(name), mend))
+            hint = "Validation figures come with validation data, best epochs with early stopping."
+            raise DataError(compose(argument, "a column that is known of these members", show(name), hint))
         if any(isinstance(value, (str, tuple, bool)) for value in values):
             return Column(name, words(name), np.array([_as_text(value) for value in values]))
         return Column(name, words(name), np.array([np.nan if v is None else v for v in values], np.float64))
@@ -194,9 +181,9 @@ class Members:
         if name == "validation_loss" or (name == "validation_score" and metric == "loss"):
             return f"validation loss ({loss_words(self.pool)})", False, False
         if name == "validation_score" and metric == loss.score_name:
-            return f"validation {words(metric)}", bool(loss.score_grows), metric in _SHARES
+            return f"validation {words(metric)}", bool(loss.score_grows), _is_share(metric)
         if name.startswith(_VALIDATION) and metric in METRICS or name == "validation_score":
-            return f"validation {words(metric)}", METRICS[metric].grows, metric in _SHARES
+            return f"validation {words(metric)}", METRICS[metric].grows, _is_share(metric)
         return words(name), None, False
 
     def _values(self, name: str) -> list[Any]:
@@ -234,10 +221,17 @@ def _as_text(value: Any) -> str:
 
 
 def words(name: str) -> str:
-    """A column's or metric's name in words."""
+    """A column's, score's or metric's name in words."""
     if name.startswith(_VALIDATION):
         return f"validation {words(name.removeprefix(_VALIDATION))}"
-    return _WORDS.get(name, name.replace("_", " "))
+    if name in METRICS:
+        return METRICS[name].in_words
+    labels = {loss.score_name: loss.score_label for loss in LOSSES.values() if loss.score_label}
+    return labels.get(name) or _WORDS.get(name, name.replace("_", " "))
+
+
+def _is_share(metric: str) -> bool:
+    return metric in METRICS and METRICS[metric].is_share
 
 
 def loss_words(pool: Pool) -> str:
@@ -247,10 +241,10 @@ def loss_words(pool: Pool) -> str:
 
 
 def brief(text: str) -> str:
-    """A label with the long words for what has a well-known short one replaced."""
-    for long, abbreviation in _SHORTER.items():
-        text = text.replace(long, abbreviation)
-    return text
+    """A text for titles, where room is short: metrics by their labels."""
+    for metric in METRICS.values():
+        text = text.replace(metric.in_words, metric.label)
+    return text.replace(_WORDS["units"], "units")
 
 
 def capital(text: str) -> str:

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmlp_np.base.errors import DataError, unknown_name
-from pmlp_np.plots.looks import (
+from pmlp_np.formulas.activations import Style
+from pmlp_np.plots.member_table import Column, Members, Score, capital, counted
+from pmlp_np.plots.styles import (
     GRAY,
     INK,
-    Look,
     axes_for,
     frame,
     label,
     legend,
-    looks_of,
     outside,
     say_nothing_to_draw,
     set_scale,
     short,
     size_scale,
+    styles_of,
     tick_sizes,
 )
-from pmlp_np.plots.member_table import Column, Members, Score, capital, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,9 +55,9 @@ def score_by_size(
     size: "parameters" (default) or "width": units of the widest hidden layer, 0 without hidden layers.
     color: a column of the leaderboard's records, "width", "depth" or a hyperparameter; up to 18 of its values get a
         color, those with the best median score, the others are gray together. Default "activation".
-    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
     Where there are more than twelve sizes, a median takes in sizes within a factor of 1.1, and at least the seven
     members nearest in size. Axes are logarithmic where sizes or scores span a factor of ten; a share near 1
@@ -78,15 +78,15 @@ def score_by_size(
     exact = len(np.unique(known_sizes)) <= _MOST_EXACT_SIZES
     n, lines = int(score.known.sum()), []
     dot_size, alpha = (5, 0.2) if n > 2000 else (12, 0.45) if n > 200 else (26, 0.75)
-    for position, (text, mask, look) in enumerate(groups):
+    for position, (text, mask, style) in enumerate(groups):
         x, y = sizes[mask], score.values[mask]
         # On a logarithmic axis dots of one size stand side by side, not on top of each other.
         beside = 1 + min(0.012, 0.12 / len(groups)) * (position - (len(groups) - 1) / 2) if scale == "log" else 1.0
-        ax.scatter(x * beside, y, s=dot_size, color=look.color, marker="o" if n > 200 else look.mark, alpha=alpha,
+        ax.scatter(x * beside, y, s=dot_size, color=style.color, marker="o" if n > 200 else style.mark, alpha=alpha,
                    linewidths=0, gid=f"members of {text}")  # fmt: skip
         steps, medians = median_line(x, y, exact)
-        lines.append((score.worth(float(medians[-1])), text, medians[-1], look))
-        ax.plot(steps, medians, color=look.color, linestyle=look.dash, linewidth=2, gid=f"median of {text}")
+        lines.append((score.worth(float(medians[-1])), text, medians[-1], style))
+        ax.plot(steps, medians, color=style.color, linestyle=style.dash, linewidth=2, gid=f"median of {text}")
     if lines:
         set_scale(ax.xaxis, scale)
         tick_sizes(ax, known_sizes, scale)
@@ -99,9 +99,9 @@ def score_by_size(
         if not column.numeric:
             lines.sort(key=lambda line: (line[1] == _OTHERS, line[0]))
         handles = [
-            Line2D([], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.mark if n <= 200 else "",
+            Line2D([], [], color=style.color, linestyle=style.dash, linewidth=2, marker=style.mark if n <= 200 else "",
                    markersize=5, label=f"{short(text)}  {score.text(last)}")
-            for _, text, last, look in lines
+            for _, text, last, style in lines
         ]  # fmt: skip
         legend(ax, handles, f"{column.label}, and where\nits line ends")
     by = "width" if size == "width" else "number of parameters"
@@ -120,8 +120,8 @@ def _size_words(everyone: Members, size: str) -> str:
     return "units in the hidden layer" if deepest <= 1 else "units in the widest hidden layer"
 
 
-def _colored(column: Column, score: Score) -> list[tuple[str, np.ndarray, Look]]:
-    """(name, mask of members with a score, look) of each value that gets a color, and of the others together."""
+def _colored(column: Column, score: Score) -> list[tuple[str, np.ndarray, Style]]:
+    """(name, mask of members with a score, style) of each value that gets a color, and of the others together."""
     found = []
     for group in column.distinct(score.known):
         mask = (column.values == group) & score.known
@@ -131,11 +131,11 @@ def _colored(column: Column, score: Score) -> list[tuple[str, np.ndarray, Look]]
     kept, others = found[:_MOST_COLORS], found[_MOST_COLORS:]
     if column.numeric:
         kept.sort(key=lambda entry: float(entry[1]))
-    looks = looks_of(column, [group for _, group, _ in kept])
-    result = [(column.text(group), mask, look) for (_, group, mask), look in zip(kept, looks, strict=True)]
+    styles = styles_of(column, [group for _, group, _ in kept])
+    result = [(column.text(group), mask, style) for (_, group, mask), style in zip(kept, styles, strict=True)]
     lacking = score.known & np.isnan(column.values) if column.numeric else np.zeros(len(score.values), bool)
     rest = np.logical_or.reduce([mask for _, _, mask in others] + [lacking])
-    return [(_OTHERS, rest, Look(GRAY, "-", "o")), *result] if rest.any() else result
+    return [(_OTHERS, rest, Style(GRAY, "-", "o")), *result] if rest.any() else result
 
 
 def median_line(sizes: np.ndarray, scores: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -156,9 +156,9 @@ def score_by_activation(
 ) -> Axes:
     """A row per activation, the best median on top: a dot per member, a box around the middle half of them.
 
-    value: what the score is: a column of numbers in the leaderboard's records. Default None: what ranks.
-    ax: where to draw. Default: a figure of its own.
-    title: Default: says what is drawn.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    ax: axes to draw into. Default: those of a new figure.
+    title: Default: a title made of the arguments.
 
     Thin lines reach from 5 to 95 % of the members. Each row says how many have a score, and how many diverged. Members
     whose layers have different activations have rows of their own ("relu-tanh"); of more than 24 rows the best 24 are
@@ -177,13 +177,13 @@ def score_by_activation(
     rows, unseen = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
     ax = axes_for(ax)
     ax.grid(False, axis="y")
-    looks = looks_of(column, [name for _, name, _, _ in rows])
+    styles = styles_of(column, [name for _, name, _, _ in rows])
     labels, roomy = [], len(rows) <= _MOST_TALL_ROWS
     dot_size, alpha = (4, 0.2) if len(everyone) > 2000 else (10, 0.5) if len(everyone) > 200 else (22, 0.75)
-    for place, ((_, name, mask, known), look) in enumerate(zip(rows, looks, strict=True)):
+    for place, ((_, name, mask, known), style) in enumerate(zip(rows, styles, strict=True)):
         labels.append(short(name) + ("\n" if roomy else "   ") + _row_counts(everyone, mask, known))
         if len(known):
-            _draw_row(ax, place, known, look, dot_size, alpha, name)
+            _draw_row(ax, place, known, style, dot_size, alpha, name)
     scale, limits = frame(score.values, score.share)
     if score.known.any():
         set_scale(ax.xaxis, scale, score.share, limits)
@@ -205,10 +205,10 @@ def _row_counts(everyone: Members, mask: np.ndarray, known: np.ndarray) -> str:
     return f"n = {len(known):,}" + (f", {diverged:,} diverged" if diverged else "")
 
 
-def _draw_row(ax: Any, place: int, known: np.ndarray, look: Look, dot_size: float, alpha: float, name: str) -> None:
+def _draw_row(ax: Any, place: int, known: np.ndarray, style: Style, dot_size: float, alpha: float, name: str) -> None:
     # Dots are spread over the row's height evenly but out of step with their order, by the golden ratio.
     heights = place + 0.62 * ((0.5 + np.arange(len(known)) * 0.6180339887) % 1 - 0.5)
-    ax.scatter(known, heights, s=dot_size, color=look.color, alpha=alpha, linewidths=0, gid=f"members of {name}")
+    ax.scatter(known, heights, s=dot_size, color=style.color, alpha=alpha, linewidths=0, gid=f"members of {name}")
     if len(known) > 1:
         least, low, middle, high, most = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
         ax.hlines(place, least, most, color=INK, linewidth=1, zorder=3, gid=f"5 to 95 % of {name}")

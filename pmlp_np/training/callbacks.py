@@ -92,7 +92,6 @@ def call_back(
 ) -> tuple[np.ndarray, bool]:
     """Tell callbacks of an epoch of these members, who have now trained for so many `epochs`. Returns (who is to leave,
     whether all is to end)."""
-
     curves = {name: frozen(curve[members, epochs - 1]) for name, curve in records.curves.items()}
     end = EpochEnd(
         epoch, frozen(pool_ids[members]), frozen(epochs), MappingProxyType(curves), elapsed, frozen(pool_ids)

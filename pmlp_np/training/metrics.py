@@ -4,7 +4,8 @@ A metric is computed from what `predict` and `predict_proba` return, and has the
 several labels per row (binary cross-entropy), where scikit-learn knows no balanced accuracy or log-loss, these two are
 the mean over the labels. Rows of weight 0 count as absent.
 
-To add a metric, write its function of an `Outcome` and its entry in METRICS; nothing else needs to change.
+To add a metric, write its function of an `Outcome` under `@metric(...)`, which holds all that is known of it beside its
+formula: whether it grows, targets, label, unit, aliases. Nothing else needs to change.
 
 Everything but probabilities of several classes is sums and comparisons, and sums run over contiguous rows: a member's
 value has the same bits whoever else is asked.
@@ -129,32 +130,150 @@ def _r2_of(mean_squares: np.ndarray, targets: np.ndarray, weight: np.ndarray | N
     return np.where(variance != 0.0, 1.0 - _ratio(mean_squares, variance, 0.0), 0.0 + (mean_squares == 0.0))
 
 
+def _itself(score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return score
+
+
+def _r2_of_rmse(score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return _r2_of(score[:, None] ** 2, targets, weight)[:, 0]
+
+
+_Check = Callable[[str, Loss, int, np.ndarray, "np.ndarray | None"], None]
+_VALUES, _CLASSES = ("values",), ("labels", "probabilities")
+
+
+def _two_rows(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
+    if (targets.shape[1] if weight is None else int((weight > 0.0).sum())) < 2:
+        raise DataError(compose(argument, "at least two rows, to compute r2", "one"))
+
+
+def _hard_labels(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
+    if loss.targets == "probabilities" and not ((targets == 0.0) | (targets == 1.0)).all():
+        odd = targets[(targets != 0.0) & (targets != 1.0)][0].item()
+        mend = "accuracy and log_loss take values between them."
+        raise DataError(compose(argument, "labels 0 and 1, to count them in a metric", f"{odd:.6g}", mend))
+
+
+def _every_class(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
+    _hard_labels(argument, loss, n_outputs, targets, weight)
+    counted = targets if weight is None else targets[:, weight > 0.0]
+    for k, line in enumerate(counted):
+        missing = np.setdiff1d(np.arange(n_outputs if loss.targets == "labels" else 2), line)
+        if len(missing):
+            which = f"class {missing[0]}" + (f" of label {k}" if len(counted) > 1 else "")
+            raise DataError(compose(argument, "rows of every class, to compute roc_auc", f"none of {which}"))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its function, whether it grows with quality, the kinds of targets it serves, and how people read it.
+
+    function: from an Outcome to (members,) float64. label: its name in few characters, as tables show it.
+    long_label: in words, where the label is an abbreviation; "": the label. unit: "%" of shares, which are read in
+    percent, "target" of what is in the target's unit, "" of other numbers.
+    aliases: scikit-learn's names for it; scorers that turn the sign name the metric, whose sign stays.
+    check: refuses targets of which the metric is not defined.
+    of_score: how it follows from a loss's score of this name, where there is one output or one label:
+        (finished score, targets, weight) -> values. of_losses: losses, with the parameters' defaults, whose mean it
+        is.
+    """
+
+    function: Callable[[Outcome], np.ndarray]
+    grows: bool
+    targets: tuple[str, ...]
+    label: str
+    long_label: str = ""
+    unit: str = ""
+    aliases: tuple[str, ...] = ()
+    check: _Check = lambda *arguments: None
+    of_score: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+    of_losses: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def in_words(self) -> str:
+        """The metric's name in words."""
+        return self.long_label or self.label
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is read in percent."""
+        return self.unit == "%"
+
+    @property
+    def needs_every_class(self) -> bool:
+        """Whether it is defined only of rows among which every class is."""
+        return self.check is _every_class
+
+
+METRICS: dict[str, Metric] = {}
+METRIC_ALIASES: dict[str, str] = {}
+_Function = Callable[[Outcome], np.ndarray]
+
+
+def metric(grows: bool, targets: tuple[str, ...], label: str, **facts: Any) -> Callable[[_Function], _Function]:
+    """Enter a function into the table of metrics under its own name. The arguments are the fields of Metric."""
+
+    def enter(function: _Function) -> _Function:
+        entry = Metric(function, grows, targets, label, **facts)
+        METRICS[entry.name] = entry
+        METRIC_ALIASES.update(dict.fromkeys(entry.aliases, entry.name))
+        return function
+
+    return enter
+
+
+@metric(True, _VALUES, "R²", aliases=("r2_score",), check=_two_rows, of_score={"rmse": _r2_of_rmse})
 def r2(o: Outcome) -> np.ndarray:
     """1 - Σ (p - y)² / Σ (y - ȳ)², mean over outputs. sklearn.metrics.r2_score."""
     return _r2_of(_mean_squares(o), o.targets, o.weight).mean(axis=-1)
 
 
+@metric(
+    False,
+    _VALUES,
+    "RMSE",
+    long_label="root-mean-square error",
+    unit="target",
+    aliases=("root_mean_squared_error", "neg_root_mean_squared_error"),
+    of_score={"rmse": _itself},
+)
 def rmse(o: Outcome) -> np.ndarray:
     """√ mean (p - y)², mean over outputs. sklearn.metrics.root_mean_squared_error."""
     return np.sqrt(_mean_squares(o)).mean(axis=-1)
 
 
+@metric(
+    False,
+    _VALUES,
+    "MAE",
+    long_label="mean absolute error",
+    unit="target",
+    aliases=("mean_absolute_error", "neg_mean_absolute_error"),
+    of_score={"mae": _itself},
+)
 def mae(o: Outcome) -> np.ndarray:
     """mean |p - y|, mean over outputs. sklearn.metrics.mean_absolute_error."""
     return o.mean(np.abs(o.errors)).mean(axis=-1)
 
 
+@metric(True, _CLASSES, "accuracy", unit="%", aliases=("accuracy_score",), of_score={"accuracy": _itself})
 def accuracy(o: Outcome) -> np.ndarray:
     """Share of rows whose labels are all right. sklearn.metrics.accuracy_score."""
     return o.mean((np.abs(o.classes - o.targets) < 0.5).all(axis=1))
 
 
+@metric(True, _CLASSES, "balanced accuracy", unit="%", aliases=("balanced_accuracy_score",), check=_hard_labels)
 def balanced_accuracy(o: Outcome) -> np.ndarray:
     """Mean over the classes among the targets of the share that is found. sklearn.metrics.balanced_accuracy_score."""
     recalls = o.recalls()
     return _mean_over_classes(recalls, ~np.isnan(recalls))
 
 
+@metric(True, _CLASSES, "F1", long_label="F1 score", aliases=("f1_score",), check=_hard_labels)
 def f1(o: Outcome) -> np.ndarray:
     """2 TP / (2 TP + FP + FN): of class 1 where there are two; else the mean over classes that are among targets or
     predictions; of several labels the mean. sklearn.metrics.f1_score, with average="macro" where there are several."""
@@ -162,6 +281,7 @@ def f1(o: Outcome) -> np.ndarray:
     return scores[..., 1].mean(axis=-1) if o.n_classes == 2 else _mean_over_classes(scores, counted)
 
 
+@metric(True, _CLASSES, "ROC AUC", aliases=("auc", "roc_auc_score", "roc_auc_ovr"), check=_every_class)
 def roc_auc(o: Outcome) -> np.ndarray:
     """The chance that a row of the class gets a higher probability of it than one that is not of it, ties half: of
     class 1 where there are two; else the mean over classes or labels. sklearn.metrics.roc_auc_score, one-vs-rest."""
@@ -174,6 +294,9 @@ def roc_auc(o: Outcome) -> np.ndarray:
     return np.mean(areas, axis=0)
 
 
+@metric(
+    False, _CLASSES, "log loss", aliases=("neg_log_loss",), of_losses=("cross_entropy", "binary_cross_entropy")
+)
 def log_loss(o: Outcome) -> np.ndarray:
     """-mean log p(target), from raw outputs, so that nothing is clipped; of several labels the mean.
     sklearn.metrics.log_loss."""
@@ -200,86 +323,6 @@ def _area(score: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) ->
     lower = np.maximum.accumulate(np.where(begins, through - down_ranked, 0.0), axis=1)
     same = np.minimum.accumulate(np.where(ends, through, np.inf)[:, ::-1], axis=1)[:, ::-1]
     return (up_ranked * (lower + same)).sum(axis=1) / (2.0 * up.sum() * down.sum())
-
-
-def _two_rows(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
-    if (targets.shape[1] if weight is None else int((weight > 0.0).sum())) < 2:
-        raise DataError(compose(argument, "at least two rows, to compute r2", "one"))
-
-
-def _hard_labels(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
-    if loss.targets == "probabilities" and not ((targets == 0.0) | (targets == 1.0)).all():
-        odd = targets[(targets != 0.0) & (targets != 1.0)][0].item()
-        mend = "accuracy and log_loss take values between them."
-        raise DataError(compose(argument, "labels 0 and 1, to count them in a metric", f"{odd:.6g}", mend))
-
-
-def _every_class(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
-    _hard_labels(argument, loss, n_outputs, targets, weight)
-    counted = targets if weight is None else targets[:, weight > 0.0]
-    for k, line in enumerate(counted):
-        missing = np.setdiff1d(np.arange(n_outputs if loss.targets == "labels" else 2), line)
-        if len(missing):
-            which = f"class {missing[0]}" + (f" of label {k}" if len(counted) > 1 else "")
-            raise DataError(compose(argument, "rows of every class, to compute roc_auc", f"none of {which}"))
-
-
-_Check = Callable[[str, Loss, int, np.ndarray, "np.ndarray | None"], None]
-_VALUES, _CLASSES = ("values",), ("labels", "probabilities")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric: its function, whether it grows with quality, the kinds of targets it serves, and where it comes from.
-
-    function: from an Outcome to (members,) float64. check: refuses targets of which the metric is not defined.
-    aliases: scikit-learn's names for it; scorers that turn the sign name the metric, whose sign stays.
-    of_score: how it follows from a loss's score of this name, where there is one output or one label:
-        (finished score, targets, weight) -> values. of_losses: losses, with the parameters' defaults, whose mean it
-        is.
-    """
-
-    function: Callable[[Outcome], np.ndarray]
-    grows: bool
-    targets: tuple[str, ...]
-    aliases: tuple[str, ...] = ()
-    check: _Check = lambda *arguments: None
-    of_score: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
-    of_losses: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.function.__name__
-
-
-def _itself(score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    return score
-
-
-def _r2_of_rmse(score: np.ndarray, targets: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    return _r2_of(score[:, None] ** 2, targets, weight)[:, 0]
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(r2, True, _VALUES, ("r2_score",), _two_rows, {"rmse": _r2_of_rmse}),
-        Metric(
-            rmse,
-            False,
-            _VALUES,
-            ("root_mean_squared_error", "neg_root_mean_squared_error"),
-            of_score={"rmse": _itself},
-        ),
-        Metric(mae, False, _VALUES, ("mean_absolute_error", "neg_mean_absolute_error"), of_score={"mae": _itself}),
-        Metric(accuracy, True, _CLASSES, ("accuracy_score",), of_score={"accuracy": _itself}),
-        Metric(balanced_accuracy, True, _CLASSES, ("balanced_accuracy_score",), _hard_labels),
-        Metric(f1, True, _CLASSES, ("f1_score",), _hard_labels),
-        Metric(roc_auc, True, _CLASSES, ("auc", "roc_auc_score", "roc_auc_ovr"), _every_class),
-        Metric(log_loss, False, _CLASSES, ("neg_log_loss",), of_losses=("cross_entropy", "binary_cross_entropy")),
-    )
-}
-METRIC_ALIASES = {alias: name for name, metric in METRICS.items() for alias in metric.aliases}
 
 
 def canonical(argument: str, name: Any) -> str:

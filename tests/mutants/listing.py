@@ -8,6 +8,7 @@ import random
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,29 @@ RESULTS = Path(__file__).parent / "results.json"
 SAMPLE_SECONDS = 10.0
 
 
+@cache
+def sources(root: Path) -> dict[str, str]:
+    """The text of each file of the package, by its path from the root. Read once: every mutant looks through all."""
+    files = sorted((root / "pmlp_np").rglob("*.py"))
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in files}
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One thing to break.
 
-    room: what it is about. name: words joined by hyphens. says: what is broken, and why that matters. file: where, from
-    the root. old: text that occurs there exactly once; new: what it becomes. tests: pytest's ids of the tests of which
-    one must fail.
+    room: what it is about. name: words joined by hyphens. says: what is broken, and why that matters. old: text that
+    occurs exactly once in the package; new: what it becomes. tests: pytest's ids of the tests of which one must fail.
+    file: for a text that occurs in several files, the one that is meant, from the root; once in that file.
     """
 
     room: str
     name: str
     says: str
-    file: str
     old: str
     new: str
     tests: tuple[str, ...]
+    file: str = ""
 
     @property
     def digest(self) -> str:
@@ -49,13 +57,22 @@ class Mutant:
         """The files in which a test must fail."""
         return {test.partition("::")[0] for test in self.tests}
 
-    def broken(self, root: Path) -> str:
-        """The file's text with the change. ValueError where the old text doesn't occur exactly once."""
-        text = (root / self.file).read_text(encoding="utf-8")
-        count = text.count(self.old)
-        if count != 1:
-            raise ValueError(f"{self.name}: its old text occurs {count} times in {self.file}, expected once")
-        return text.replace(self.old, self.new)
+    def path(self, root: Path = ROOT) -> str:
+        """The file that holds the old text, from the root. ValueError where the text doesn't occur exactly once."""
+        files = sources(root)
+        looked_at = {self.file: files.get(self.file, "")} if self.file else files
+        counts = {file: text.count(self.old) for file, text in looked_at.items() if self.old in text}
+        if sum(counts.values()) != 1:
+            where = f" ({', '.join(counts)})" if len(counts) > 1 else ""
+            among = self.file or "the package"
+            raise ValueError(
+                f"{self.name}: its old text occurs {sum(counts.values())} times in {among}, expected once{where}"
+            )
+        return next(iter(counts))
+
+    def broken(self, root: Path = ROOT) -> str:
+        """The text of that file with the change. ValueError as in `path`."""
+        return sources(root)[self.path(root)].replace(self.old, self.new)
 
 
 def load(path: Path = LIST) -> list[Mutant]:
@@ -92,8 +109,9 @@ def sample(
     # None takes most of the time: there are to be several.
     shuffled = random.Random(turn).sample(mutants, len(mutants))
     quick = [mutant for mutant in shuffled if results[mutant.name]["seconds"] <= seconds / 2]
+    compiled = next(mutant for mutant in quick if "backends/numba" in mutant.path())
     chosen: list[Mutant] = []
-    for mutant in sorted(quick, key=lambda mutant: mutant is not next(m for m in quick if "backends/numba" in m.file)):
+    for mutant in sorted(quick, key=lambda mutant: mutant is not compiled):
         if sum(results[m.name]["seconds"] for m in (*chosen, mutant)) <= seconds:
             chosen.append(mutant)
     return chosen

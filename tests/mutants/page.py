@@ -39,7 +39,7 @@ def noticed_by(result: Mapping[str, Any]) -> str:
 
 def row(mutant: Mutant, result: Mapping[str, Any] | None) -> str:
     found = ["**not run**", ""] if result is None else [noticed_by(result), f"{result['seconds']:.1f}"]
-    cells = [f"**{mutant.name}.** {mutant.says}", link(mutant.file), *found]
+    cells = [f"**{mutant.name}.** {mutant.says}", link(mutant.path()), *found]
     return "| " + " | ".join(cell(text) for text in cells) + " |"
 
 
@@ -75,10 +75,11 @@ that runs into the time limit counts as noticed, and is shown as such; one that 
 and makes the run fail. `make test` checks that every mutant still finds the text that it breaks, that the results are
 those of the list as it stands, and runs a few for real, other ones each day.
 
-To add one, write it into {link("tests/mutants/mutants.toml")}: the text to break (which must occur once), what it
-becomes, and the tests that must notice, as narrow as they can be. Then `--missing`. A mutant that survives asks for a
-better test, one about what is promised, and not about the mutant. {link("tests/mutants/page.py")} draws this page from
-{link("tests/mutants/results.json")}, which holds each failure's message, too.
+To add one, write it into {link("tests/mutants/mutants.toml")}: the text to break, which must occur once in the package
+(else `file` says which file is meant), what it becomes, and the tests that must notice, as narrow as they can be. Then
+`--missing`. A mutant that survives asks for a better test, one about what is promised, and not about the mutant.
+{link("tests/mutants/page.py")} draws this page from {link("tests/mutants/results.json")}, which holds each failure's
+message, too.
 
 """ + "\n\n".join(rooms) + "\n"
 

@@ -160,7 +160,7 @@ def selects(test: str, node: str) -> bool:
 def judge(mutant: Mutant, root: Path = ROOT, limit: float = LIMIT_SECONDS) -> Verdict:
     """Run the mutant's tests on a copy with the change."""
     with copied(root) as tree:
-        (tree / mutant.file).write_text(mutant.broken(root), encoding="utf-8")
+        (tree / mutant.path(root)).write_text(mutant.broken(root), encoding="utf-8")
         cache = tree.parent / "cache"
         cache.mkdir()
         began = time.monotonic()

@@ -114,57 +114,79 @@ def decided(
 ) -> tuple[Conventions, dict[str, str | None]]:
     """(the file's conventions of numbers, the decimal mark of each column; None for one that holds no numbers).
 
-    seen: by column. delimiter: what separates cells; None for files whose texts are parted by themselves. learned: the
+    seen: by column. delimiter: what separates cells; None for files whose texts are separated without one. learned: the
     conventions of the fit. where: how a line of the file is called ("line", "row").
 
     DataError for numbers that read both ways where nothing decides; not with `learned`: such columns are no numbers.
     """
     alone = {d: [c for c, e in seen.items() if e.numbers and not e.ambiguous and not e.reads[_OTHER[d]]] for d in ".,"}
     unsure = [c for c, e in seen.items() if e.numbers and e.ambiguous]
-    told = reading.decimal
-    if told is None and bool(alone["."]) != bool(alone[","]):
-        told = "." if alone["."] else ","
-    if learned is not None and reading.decimal is None:
-        told = _by_the_fit(alone, learned, notes)
-    refused: list[str] = []
-    if told is None and unsure:
-        if delimiter in (",", None) and not (alone["."] or alone[","]):
-            told = "."
-        else:
-            refused = unsure
-    decimal = told or ("," if len(alone[","]) > len(alone["."]) else ".")
-    marks: dict[str, str | None] = {}
+    decimal, refused = _decimal_of_file(alone, unsure, reading, delimiter, learned, notes)
+    asked = reading.decimal is not None
+    marks: dict[str, str | None] = dict.fromkeys(seen)
     for column, evidence in seen.items():
-        own = learned.style(column).decimal if learned is not None and reading.decimal is None else decimal
-        if not evidence.numbers or column in refused:
-            marks[column] = None
-        elif learned is not None and own != learned.decimal and evidence.reads[own]:
-            # A column that the fit's file wrote in another way than its others is still written so.
-            marks[column] = own
-        elif evidence.reads[decimal]:
-            marks[column] = decimal
-        elif learned is not None and learned.style(column).decimal == learned.decimal and reading.decimal is None:
-            # Neither as in the fit nor as the rest of the file.
-            marks[column] = None
-        else:
-            marks[column] = _OTHER[decimal]
+        if evidence.numbers and column not in refused:
+            marks[column] = _mark_of(column, evidence, decimal, learned, asked)
     if learned is not None:
         for column in unsure:
-            # What the fit did not have between thousands is not guessed.
-            style = learned.style(column)
-            mark = marks[column] or decimal
-            by_file = bool(alone[mark]) or reading.decimal is not None
-            new = seen[column].thousands(mark) & {".", ","} - set(style.thousands)
-            if new and not by_file:
+            new = _new_thousands(seen[column], marks[column] or decimal, learned.style(column))
+            if new and not (alone[marks[column] or decimal] or asked):
                 marks[column] = None
-            elif new and reading.decimal is None:
-                _say_new(column, seen[column], mark, where, notes)
+            elif new and not asked:
+                _say_new(column, seen[column], marks[column] or decimal, where, notes)
     elif refused:
-        column = refused[0]
-        raise _undecided(column, seen[column], alone, name, where)
+        raise _undecided(refused[0], seen[refused[0]], alone, name, where)
     if reading.thousands is not None:
         _refuse_other_marks(seen, marks, reading.thousands, name, where)
     thousands = sorted({m for c, d in marks.items() if d == decimal for m in seen[c].thousands(decimal)})
+    odd = _odd_styles(seen, marks, decimal, learned)
+    if learned is None:
+        _say(seen, marks, odd, decimal, delimiter, where, notes)
+    return Conventions(decimal, tuple(thousands), None, delimiter or "", columns=odd), marks
+
+
+def _decimal_of_file(
+    alone: dict[str, list[str]], unsure: list[str], reading: Reading, delimiter: str | None,
+    learned: Conventions | None, notes: list[str],
+) -> tuple[str, list[str]]:  # fmt: skip
+    """(the decimal mark of most columns, the columns of which nothing decides it).
+
+    alone: the columns that read in one way only, by that way's mark. unsure: those that read both ways.
+    """
+    mark = reading.decimal
+    if mark is None and learned is not None:
+        mark = _by_the_fit(alone, learned, notes)
+    elif mark is None and bool(alone["."]) != bool(alone[","]):
+        mark = "." if alone["."] else ","
+    elif mark is None and delimiter in (",", None) and not (alone["."] or alone[","]):
+        mark = "."
+    refused = unsure if mark is None else []
+    return mark or ("," if len(alone[","]) > len(alone["."]) else "."), refused
+
+
+def _mark_of(column: str, evidence: Evidence, decimal: str, learned: Conventions | None, asked: bool) -> str | None:
+    """The decimal mark of a column of numbers. asked: whether the caller names the file's mark."""
+    by_fit = learned.style(column).decimal if learned is not None and not asked else decimal
+    if learned is not None and by_fit != learned.decimal and evidence.reads[by_fit]:
+        # A column that the fit's file wrote in another way than its others is still written so.
+        return by_fit
+    if evidence.reads[decimal]:
+        return decimal
+    if learned is not None and learned.style(column).decimal == learned.decimal and not asked:
+        # Neither as in the fit nor as the rest of the file.
+        return None
+    return _OTHER[decimal]
+
+
+def _new_thousands(evidence: Evidence, mark: str, style: Style) -> set[str]:
+    """Points or commas between thousands, which the fit did not have: they are not guessed."""
+    return evidence.thousands(mark) & {".", ","} - set(style.thousands)
+
+
+def _odd_styles(
+    seen: Mapping[str, Evidence], marks: dict[str, str | None], decimal: str, learned: Conventions | None
+) -> dict[str, Style]:
+    """The styles of columns that are not written as most of the file, or hold a unit."""
     odd = {
         c: Style(d, tuple(sorted(seen[c].thousands(d))), seen[c].affix)
         for c, d in marks.items() if d is not None and (d != decimal or seen[c].affix)
@@ -174,9 +196,7 @@ def decided(
             style = learned.style(column)
             mark = decimal if style.decimal == learned.decimal else style.decimal
             odd[column] = Style(mark, style.thousands if style.decimal == mark else (), style.affix)
-    if learned is None:
-        _say(seen, marks, odd, decimal, delimiter, where, notes)
-    return Conventions(decimal, tuple(thousands), None, delimiter or "", columns=odd), marks
+    return odd
 
 
 def _by_the_fit(alone: dict[str, list[str]], learned: Conventions, notes: list[str]) -> str:

@@ -41,7 +41,7 @@ def layout_of(
     lines: Sequence[str], whole: bool, reading: Reading, learned: str | None, decimal: str | None, name: str
 ) -> Layout:
     """The layout by the first lines of a file. whole: whether they are all of it. learned: what separated the cells of
-    the table of the fit. decimal: its decimal mark, or what is said of it."""
+    the table of the fit. decimal: its decimal mark, or that of the option."""
     notes: list[str] = []
     skipped = reading.skip_lines
     if skipped >= len(lines):

@@ -1,7 +1,7 @@
 """Dates as people write them: one format for all cells of a column, and day before month or after it.
 
 A day above 12 tells the order; it then holds for the file's other dates that do not tell. Where nothing tells, dates
-with points are day first, as everyone writes them, and that is said; others are refused with one of them."""
+with points are day first, as is usual, with a note; others are refused with one of them."""
 
 from __future__ import annotations
 

@@ -84,12 +84,12 @@ def _simple(cells: Any, name: str) -> Any:
         or kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_timestamp(kind)
     ):  # fmt: skip
         hint = "Turn it into one of these, or leave it out of the file."
-        raise DataError(compose(name, "numbers, dates, texts or truths", str(kind), hint))
+        raise DataError(compose(name, "numbers, dates, texts or booleans", str(kind), hint))
     return cells
 
 
 def _with_missing(cells: Any, words: frozenset[str]) -> Any:
-    """Numbers, dates without a zone, or truths as texts; missing where a number is one of the words."""
+    """Numbers, dates without a zone, or booleans as texts; missing where a number is one of the words."""
     import pandas
 
     if isinstance(cells.dtype, pandas.DatetimeTZDtype):

@@ -19,7 +19,7 @@ THOUSANDS = (",", ".", "'", " ")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table is written, where it is said. None, 0 and () are for what is to be found.
+    """Options on how a table is written. None, 0 and (): to be detected.
 
     encoding: a name that Python's codecs know. delimiter: one character. decimal: "." or ",". thousands: one of , . '
     and a blank. day_first: whether 01/02 is the first of February. skip_lines: lines to skip at the top. not_missing:
@@ -75,7 +75,7 @@ class MissingWords:
     kept_in: tuple[tuple[str, str], ...] = ()
 
     def and_of(self, missing: tuple[str, ...], not_missing: tuple[str, ...], names: list[str]) -> MissingWords:
-        """With words that are said beside: "WORD", or "COLUMN=WORD" where a column is called so."""
+        """With additional words: "WORD", or "COLUMN=WORD" where a column is called so."""
         everywhere, only = _parted(missing, names)
         kept, kept_in = _parted(not_missing, names)
         return MissingWords(
@@ -84,11 +84,11 @@ class MissingWords:
         )  # fmt: skip
 
     def said_of(self, column: str) -> set[str]:
-        """The words that are said for one column."""
+        """The additional words for one column."""
         return {*self.everywhere, *(word for name, word in self.only if name == column)}
 
     def of(self, column: str) -> frozenset[str]:
-        """The words of one column. What is said by name counts before the usual ones."""
+        """The words of one column. Additional words take precedence over the usual ones."""
         said = self.said_of(column)
         kept = {*self.kept, *(word for name, word in self.kept_in if name == column)}
         return frozenset((set(USUAL_MISSING) - kept) | said)

@@ -24,7 +24,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How records are parted. delimiter: one character, or "" where a line is one cell. pads: whether blanks that
+    """How records are separated. delimiter: one character, or "" where a line is one cell. pads: whether blanks that
     follow a delimiter, or precede one, belong to it. numeric: places of columns that hold numbers to a glance."""
 
     delimiter: str
@@ -89,9 +89,9 @@ def records(
         try:
             dialect.take_record(_taking(line, iterator, taken))
         except csv.Error as error:
-            mend = "Remove the quote that opens it."
+            hint = "Remove the quote that opens it."
             got = f"one of more than {_LONGEST_CELL:,} characters ({error})"
-            raise DataError(compose(f"{name}, line {begins:,}", "a cell of a table", got, mend)) from error
+            raise DataError(compose(f"{name}, line {begins:,}", "a cell of a table", got, hint)) from error
         number += len(taken) - 1
         cells = _quoted_cells(taken, dialect, name, begins)
         if len(taken) > 1:
@@ -131,14 +131,14 @@ def _odd_quotes(text: str, place: int, name: str, begins: int) -> DataError:
     closed = re.compile(r'\s*"[^"]*(?:""[^"]*)*"').match(text, place)
     end = closed.end() if closed else len(text)
     n = len(_LINE_END.findall(text, place, end)) + 1
-    mend = f"{_well(begun)}Remove the quote, or write one that belongs to the text twice and the cell in quotes."
+    hint = f"{_well(begun)}Remove the quote, or write one that belongs to the text twice and the cell in quotes."
     if n > 1:
         got = f"a cell that a quote opens there and that runs over {n:,} lines, to line {begun + n - 1:,}"
         got += ", where text follows the closing quote" if closed else ", the end of the file"
     else:
         after = " ".join(text[end : end + 20].split())
         got = f"text behind the closing quote of a cell ({show(after)})" if closed else "a quote that nothing closes"
-    return DataError(compose(f"{name}, line {begun:,}", "quotes in pairs around whole cells", got, mend))
+    return DataError(compose(f"{name}, line {begun:,}", "quotes in pairs around whole cells", got, hint))
 
 
 def _well(line: int) -> str:
@@ -160,8 +160,8 @@ def _check_swallowed(taken: list[str], dialect: Dialect, name: str, begins: int)
         return
     end = begins + len(taken) - 1
     got = f"a quote there and one in line {end:,} that make one cell of {len(taken):,} lines, most of them like rows"
-    mend = f"{_well(begins)}Remove the two quotes."
-    raise DataError(compose(f"{name}, line {begins:,}", "quotes around single cells", got, mend))
+    hint = f"{_well(begins)}Remove the two quotes."
+    raise DataError(compose(f"{name}, line {begins:,}", "quotes around single cells", got, hint))
 
 
 def _like_a_record(line: str, dialect: Dialect) -> bool:

@@ -11,8 +11,7 @@ from pmlp_np.backends.numba.compiling import bits_of, float_item, item, kernel, 
 from pmlp_np.backends.numba.job import INPUT_BYTES, INSTRUCTION_BYTES, NUMBERS_BYTES
 from pmlp_np.backends.numba.passes.regularizer_passes import TENSOR_WORDS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
-from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULE_AT, WARMUP_AT
+from pmlp_np.formulas.options import OPTIONS, SCHEDULE_AT, WARMUP_AT
 from pmlp_np.state.step_inputs import MOST_SHARED_ROWS, RATE
 
 _N_HYPERPARAMETERS, _N_INPUTS, _N_OPTIONS = len(HYPERPARAMETERS), len(STEP_INPUTS), len(OPTIONS)

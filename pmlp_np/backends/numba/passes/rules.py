@@ -10,7 +10,7 @@ from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULE_OPTIONS, SCHEDULES, rate_factor
+from pmlp_np.formulas.schedules import SCHEDULES, options_read, rate_factor
 
 
 class _Fields:
@@ -253,7 +253,8 @@ def _schedule_pass(name: str) -> None:
         """The learning rates of a step, into each of `count` rows of STEP_INPUTS, from the rates before any schedule;
         options: a member's row of all OPTIONS, float64."""
         places = list(OPTIONS)
-        o = {key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS}
+        read = options_read(name)
+        o = {key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in read}
         factor = rate_factor(name, _Fields(o), epoch, minibatch, minibatches, fit_epochs)
 
         def row(i: Any) -> None:

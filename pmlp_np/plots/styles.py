@@ -1,14 +1,15 @@
-"""How pictures look: colors, dashes and marks; axes, scales, titles and notes."""
+"""Styles of pictures: colors, dashes and markers; axes, scales, titles and notes."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pmlp_np.base.errors import compose
+from pmlp_np.formulas.activations import ACTIVATIONS, Style
 from pmlp_np.plots.member_table import Column, Score, number
 
 if TYPE_CHECKING:
@@ -33,57 +34,30 @@ _MOST = (0.05, 0.95)
 _FEWEST_WITH_FAR = 10
 
 
-class Look(NamedTuple):
-    """color, a line's dash and a dot's mark, as matplotlib names them."""
-
-    color: str
-    dash: str
-    mark: str
-
-
-# Told apart by lightness, dash and mark as well as by hue, so that they also survive color blindness and gray print.
-ACTIVATION_LOOKS = {
-    "identity": Look("#000000", "--", "o"),
-    "sigmoid": Look("#88ccee", "-", "s"),
-    "tanh": Look("#332288", "-", "^"),
-    "relu": Look("#cc3311", "-", "v"),
-    "leaky_relu": Look("#ee7733", "--", "<"),
-    "elu": Look("#117733", "-", "D"),
-    "gelu": Look("#ddaa33", "-", "P"),
-    "selu": Look("#44aa99", "--", "X"),
-    "hardshrink": Look("#aa4499", "-", "p"),
-    "mish": Look("#997700", ":", "*"),
-    "silu": Look("#ee3377", "-.", ">"),
-    "softplus": Look("#0077bb", ":", "o"),
-    "softsign": Look("#7766dd", "-.", "s"),
-    "hard_tanh": Look("#332288", ":", "v"),
-    "hard_sigmoid": Look("#4499cc", "--", "D"),
-    "hard_swish": Look("#882255", "--", "^"),
-    "gelu_tanh": Look("#bbaa00", "-.", "X"),
-    "sin": Look("#663300", "-", "P"),
-}
+# The styles of activations, which hold for every picture.
+ACTIVATION_STYLES = {name: entry.style for name, entry in ACTIVATIONS.items() if entry.style is not None}
 _SPARE = [
-    Look(color, dash, mark)
+    Style(color, dash, mark)
     for dash, marks in (("-", "os^vD"), ("--", "PX<>p"), (":", "o^svD"))
     for color, mark in zip(("#332288", "#cc3311", "#117733", "#ddaa33", "#88ccee"), marks, strict=True)
 ]
 
 
-def looks_of(column: Column, groups: Sequence[Any]) -> list[Look]:
-    """A look for each value of a column: activations have their own, numbers go from dark to light."""
+def styles_of(column: Column, groups: Sequence[Any]) -> list[Style]:
+    """A style for each value of a column: that of an activation is on its entry; numbers go from dark to light."""
     if column.numeric:
         import matplotlib
 
         shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, max(len(groups), 2)))
         colors = [matplotlib.colors.to_hex(shade) for shade in shades]
-        return [Look(color, spare.dash, spare.mark) for color, spare in zip(colors, _cycle(len(groups)), strict=False)]
-    own = [ACTIVATION_LOOKS.get(str(group)) for group in groups]
-    taken = {look.color for look in own if look}
+        return [Style(color, spare.dash, spare.mark) for color, spare in zip(colors, _cycle(len(groups)), strict=False)]
+    known = [ACTIVATION_STYLES.get(str(group)) for group in groups]
+    taken = {style.color for style in known if style}
     spares = iter([spare for spare in _cycle(3 * len(_SPARE)) if spare.color not in taken] + _cycle(len(groups)))
-    return [look or next(spares) for look in own]
+    return [style or next(spares) for style in known]
 
 
-def _cycle(n: int) -> list[Look]:
+def _cycle(n: int) -> list[Style]:
     return [_SPARE[i % len(_SPARE)] for i in range(n)]
 
 
@@ -92,10 +66,10 @@ def axes_for(ax: Axes | None) -> Axes:
     try:
         import matplotlib.figure
     except ModuleNotFoundError as error:
-        mend = "Install it: pip install 'pmlp_np[plots]'"
-        raise ImportError(compose("matplotlib", "the package that draws plots", "none installed", mend)) from error
+        hint = "Install it: pip install 'pmlp_np[plots]'"
+        raise ImportError(compose("matplotlib", "the package that draws plots", "none installed", hint)) from error
     if ax is None:
-        # A figure of its own: pyplot would keep it and might look for a display.
+        # Not by pyplot, which would keep the figure and might need a display.
         ax = matplotlib.figure.Figure(figsize=_SIZE, layout="constrained", facecolor="white").add_subplot()
     ax.set_facecolor("white")
     ax.tick_params(colors=INK, labelsize=9)
@@ -107,7 +81,7 @@ def axes_for(ax: Axes | None) -> Axes:
 
 
 def label(ax: Axes, x: str, y: str, title: str, notes: Sequence[str] = (), margin: int = 0) -> None:
-    """Name the axes; a title above, and under it what a reader must know of the drawing.
+    """Name the axes; write a title above, and under it notes on how to read the drawing.
 
     margin: characters of the longest tick label on the left, by which there is less room.
     """
@@ -138,7 +112,7 @@ def say_nothing_to_draw(ax: Axes, why: str) -> None:
 
 
 def short(name: str) -> str:
-    """A name that is not longer than a legend can bear: its middle is left out."""
+    """A name shortened to what a legend has room for: its middle is left out."""
     half = (_NAME_LENGTH - 1) // 2
     return name if len(name) <= _NAME_LENGTH else f"{name[:half]}…{name[-half:]}"
 
@@ -213,7 +187,7 @@ def name_ticks(axis: Any, scale: str, share: bool, limits: Sequence[float]) -> N
 
 
 def tick_sizes(ax: Axes, sizes: np.ndarray, scale: str) -> None:
-    """Where there are few sizes that lie well apart, ticks at them; numbers between them mean nothing."""
+    """Ticks at the sizes themselves, where there are few and they lie well apart: no member lies between them."""
     steps = np.unique(sizes)
     spots = np.arcsinh(steps) if scale != "linear" else steps
     gaps = np.diff(spots)
@@ -226,17 +200,17 @@ def frame(
 ) -> tuple[str, tuple[float, float] | None]:
     """(scale, limits) of an axis for these numbers, scales as in `scale_of`; limits are None where all lie inside.
 
-    Values far from all others are to lie outside.
-    What has all but diverged would press everybody else against the axis. Shares have nowhere to go to.
+    Values far from all others lie outside: those of members that have nearly diverged would press all others against
+    the axis. Shares are never far off.
     """
     values = values[np.isfinite(values)]
     if share or len(values) < _FEWEST_WITH_FAR:
         return scale_of(values, share, span), None
     positive = values.min() > 0
-    places = np.log(values) if positive else values
-    low, high = np.quantile(places, _MOST)
+    scaled = np.log(values) if positive else values
+    low, high = np.quantile(scaled, _MOST)
     reach = _FAR * max(high - low, np.log(2.0) if positive else 0.0)
-    near = (places >= low - reach) & (places <= high + reach)
+    near = (scaled >= low - reach) & (scaled <= high + reach)
     if near.all() or reach == 0:
         return scale_of(values, span=span), None
     scale = scale_of(values[near], span=span)
