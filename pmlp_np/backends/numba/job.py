@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmlp_np.backends.numba.compiling import call, item, kernel
-from pmlp_np.backends.numba.passes.rules import scalar_names
+from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.intrinsics import call, item
+from pmlp_np.backends.numba.passes.steps import scalar_names
+from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES
+from pmlp_np.backends.numba.program.step_arguments import Fill
 from pmlp_np.base.arrays import address
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
@@ -57,7 +60,7 @@ DRAWS = 256
 VIEW_WORDS = 8
 # Fixed places at the start of a slot's scratch, in bytes. Three sums (losses, scores, weights), how often the slot has
 # met the others, and a row block's place in the epoch's order, where a pass asks for it.
-SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 24, 32, VECTOR_BYTES
+SUMS_AT, MEETINGS_AT, POSITION_AT, LANE_SUMS_AT = 0, 24, 32, VECTOR_BYTES
 # Three float64 sums for every lane, of which there are 16 at most.
 DRAWS_AT = LANE_SUMS_AT + 3 * 16 * 8
 PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
@@ -66,9 +69,6 @@ PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
 NUMBERS_BYTES = MAX_NUMBERS * VECTOR_BYTES
 INPUT_BYTES = 8 * len(STEP_INPUTS)
 _ROW_BYTES = NUMBERS_BYTES + -(-(INPUT_BYTES + 8) // VECTOR_BYTES) * VECTOR_BYTES
-# A program's instructions, in 64-bit words: see `program`.
-INSTRUCTION_WORDS = 24
-INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
 
 
 def _program_bytes(depth):
@@ -114,8 +114,10 @@ class JobBuilder:
 class Frame(NamedTuple):
     """Addresses in a slot's scratch, for one member; `rows` is its row block.
 
-    `zeros` is a row to start sums from where a layer has no biases, and `unused` one to leave their gradient in;
-    `scaled` holds the first layer's weights times feature scales, where the member has these.
+    `dz` is the gradient of the loss by raw outputs, `raw`; both are (outputs, rows). `derivatives` are those of hidden
+    activations, which going backward become the gradient by pre-activations. `zeros` is a row to start sums from where
+    a layer has no biases, and `unused` one to leave their gradient in; `scaled` holds the first layer's weights times
+    feature scales, where the member has these.
     """
 
     member: int
@@ -124,7 +126,7 @@ class Frame(NamedTuple):
     block: int
     rows: int
     raw: int
-    slope: int
+    dz: int
     targets: int
     row_major: int
     zeros: int
@@ -155,7 +157,7 @@ _compiled_row_block = kernel()(_row_block)
 
 def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
     """Bytes of scratch in which any member of a layout finds room, with so many rows of inputs of its rule: what
-    `frame` hands out, at its largest."""
+    `frame_of` hands out, at its largest."""
     hidden = np.where(layout.activation >= 0, layout.row_stride, 0)
     sizes = np.stack([np.add.reduceat(hidden, layout.first_layer[:-1]), layout.block_size])
     activations = max(2 * w * _row_block(w, size, itemsize) for w, size in np.unique(sizes, axis=1).T.tolist())
@@ -180,7 +182,7 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
 
 
 @kernel()
-def frame(job, slot, m):
+def frame_of(job, slot, m):
     """The frame of member m in a slot's scratch."""
     size = job.itemsize
     first = item(job.first_layer, m)
@@ -195,8 +197,8 @@ def frame(job, slot, m):
     widest = max(widest, outputs)
     per_output = outputs * rows * size
     raw = item(job.scratch, slot) + PROGRAM_AT + _compiled_program_bytes(depth)
-    slope = raw + per_output
-    targets = slope + per_output
+    dz = raw + per_output
+    targets = dz + per_output
     row_major = targets + per_output
     zeros = row_major + per_output
     unused = zeros + widest * size
@@ -213,8 +215,11 @@ def frame(job, slot, m):
     activations = x + (rows * fan_in * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
     scaled = derivatives + rows * width * size
-    call(job.fill_pass, (zeros, widest))
+    call(job.fill_pass, Fill(out=zeros, n=widest))
     block = job.parameters + item(job.block_offset, m) * size
-    return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
-                 numbers, inputs, rates, lane_sums, gradient, places, weights, x, activations, derivatives,
-                 scaled)  # fmt: skip
+    return Frame(
+        member=m, first_layer=first, depth=depth, block=block, rows=rows, raw=raw, dz=dz, targets=targets,
+        row_major=row_major, zeros=zeros, unused=unused, numbers=numbers, inputs=inputs, rates=rates,
+        lane_sums=lane_sums, gradient=gradient, places=places, weights=weights, x=x, activations=activations,
+        derivatives=derivatives, scaled=scaled,
+    )  # fmt: skip
