@@ -16,6 +16,8 @@ ALIGNMENT = 64
 # What compiled code takes as 64-bit integers, apart from counts: where something lies, and the bits of a float64.
 Address = NewType("Address", int)
 Bits = NewType("Bits", int)
+# The address of what there is none of.
+NOWHERE = Address(0)
 
 
 def namespace(*values: Any) -> Any:

@@ -8,8 +8,8 @@ Machine code is executed as it is read, so a file is used only where its checksu
 nobody else could have written to it. A file that is damaged is removed, compiled and written anew. Where nothing can be
 written, what is there is used, and the rest is compiled in every process, which a line on stderr says.
 
-Folders of other versions are removed when nobody has used them for a month: each process that looks for its folder notes
-this as the folder's time of change.
+Folders of other versions are removed when nobody has used them for a month: each process that looks for its folder
+notes this as the folder's time of change.
 
 Numba's own cache has no checksums, ends a program when the disk is full, and two processes that write to one of its
 indexes at the same time may get each other's code.

@@ -22,6 +22,7 @@ from pmlp_np.backends.numba.code_cache import CodeCache, cache_folder, can_write
 from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES, argument_names
 from pmlp_np.backends.numba.simd import I64, KINDS, Emitter
 from pmlp_np.base import interrupts
+from pmlp_np.base.arrays import Address
 from pmlp_np.base.console import say
 
 
@@ -82,7 +83,7 @@ _alive: list[Any] = []
 
 
 @cache
-def pass_address(kind: str, name: str) -> int:
+def pass_address(kind: str, name: str) -> Address:
     """The address of a pass for float32 or float64; compiled at first use, looked up in each process, never stored."""
     key = f"{kind}/{name}"
 
@@ -94,7 +95,7 @@ def pass_address(kind: str, name: str) -> int:
     with interrupts.held():
         function.compile()
     _alive.append(function)
-    return int(function.address)
+    return Address(int(function.address))
 
 
 @cache

@@ -1,4 +1,5 @@
-"""What the driver is told: the job, a record of integers, and the frame, a member's part of a slot's scratch.
+"""What the driver is told: the job, a record of integers (see `job_fields`), and the frame, a member's part of a slot's
+scratch.
 
 With nothing but 64-bit integers in it (addresses, counts, strides) the driver compiles once for all types, and quickly.
 """
@@ -6,40 +7,22 @@ With nothing but 64-bit integers in it (addresses, counts, strides) the driver c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import kernel
 from pmlp_np.backends.numba.intrinsics import call, item
+from pmlp_np.backends.numba.job_fields import JobFields
 from pmlp_np.backends.numba.passes.steps import scalar_names
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES
 from pmlp_np.backends.numba.program.step_arguments import Fill
-from pmlp_np.base.arrays import address
+from pmlp_np.base.arrays import Address, address
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
 INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 
-# One task on a queue of members. Every field is a number, an address in bytes (0: not needed) of a table or a buffer,
-# or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
-_FIELD_NAMES = """
-    task queue n_queue chunk place counter stop meeting together give_way done
-    itemsize lanes n_outputs n_targets
-    parameters slots views view_of y y_stride targets weights weight_of weight_mean
-    shuffle orders most_rows out loss score scratch
-    first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
-    block_offset block_size slot_offset
-    stream_key hyperparameters options rule distribution weight_scale bias_scale batch_size
-    input_factors first_input input_count
-    epoch minibatch loss_sum step status fit_epochs rate_factor
-    dropout input_dropout clip_norm average averages scale_offset
-    linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
-    gather_rows_pass gather_targets_pass gather_weights_pass fill_pass scale_pass finite_pass loss_pass
-    layer_pass schedule_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
-    dropout_pass input_dropout_pass clip_norm_pass average_pass update_rows_pass
-    scale_features_pass scales_backward_pass
-"""
-_FIELDS = _FIELD_NAMES.split()
+_FIELDS = list(JobFields.__annotations__)
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
 _PLACE_OF = {name: i for i, name in enumerate(_FIELDS)}
 
@@ -97,7 +80,7 @@ class JobBuilder:
         self._numbers: np.ndarray = np.zeros(len(_FIELDS), np.int64) if base is None else base._numbers.copy()
         self._alive: list[Any] = [base]
 
-    def put(self, **fields: int | np.ndarray | None) -> JobBuilder:
+    def put(self, **fields: Unpack[JobFields]) -> JobBuilder:
         """Set fields: numbers as they are, arrays (contiguous) by address, None as 0."""
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
@@ -123,25 +106,25 @@ class Frame(NamedTuple):
     member: int
     first_layer: int
     depth: int
-    block: int
+    block: Address
     rows: int
-    raw: int
-    dz: int
-    targets: int
-    row_major: int
-    zeros: int
-    unused: int
-    numbers: int
-    inputs: int
-    rates: int
-    lane_sums: int
-    gradient: int
-    places: int
-    weights: int
-    x: int
-    activations: int
-    derivatives: int
-    scaled: int
+    raw: Address
+    dz: Address
+    targets: Address
+    row_major: Address
+    zeros: Address
+    unused: Address
+    numbers: Address
+    inputs: Address
+    rates: Address
+    lane_sums: Address
+    gradient: Address
+    places: Address
+    weights: Address
+    x: Address
+    activations: Address
+    derivatives: Address
+    scaled: Address
 
 
 def _row_block(width, block_size, itemsize):

@@ -14,29 +14,30 @@ from pmlp_np.backends.numba.program.block_arguments import Block, Input, LossTra
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run, set_block, set_field
 from pmlp_np.backends.numba.program.step_arguments import GatherRows, GatherTargets, Scalars, Schedule
 from pmlp_np.backends.numba.program.team import barrier
+from pmlp_np.base.arrays import NOWHERE, Address
 
 
 class Source(NamedTuple):
     """What a member sees of the data: features, how many rows, in which order (0: as they lie), which rows the order's
     places stand for (0: themselves), targets, and weights (float64; 0: none)."""
 
-    x: int
+    x: Address
     x_stride: int
     n: int
-    order: int
-    chosen: int
-    y: int
-    weights: int
+    order: Address
+    chosen: Address
+    y: Address
+    weights: Address
 
 
 class BlockData(NamedTuple):
     """Where a block of rows lies, with its targets and weights (0: none)."""
 
-    x: int
+    x: Address
     x_stride: int
-    targets: int
+    targets: Address
     targets_stride: int
-    weights: int
+    weights: Address
 
 
 @kernel()
@@ -75,7 +76,7 @@ def source_of(job, m):
     view = job.views + (0 if job.view_of == 0 else item(job.view_of, m)) * VIEW_WORDS * 8
     line = job.y_stride * job.itemsize
     y = job.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
-    weights = 0
+    weights = NOWHERE
     if job.weights != 0:
         weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * job.y_stride * 8
     return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights)
@@ -127,7 +128,7 @@ def data_of(job, program, source, start, rows):
     """Rows start ... start + rows as the member sees them: where they lie, or gathered."""
     size = job.itemsize
     if source.order == 0 and source.chosen == 0:
-        weights = 0 if source.weights == 0 else source.weights + start * 8
+        weights = NOWHERE if source.weights == 0 else source.weights + start * 8
         return BlockData(
             x=source.x + start * source.x_stride * size, x_stride=source.x_stride, targets=source.y + start * size,
             targets_stride=job.y_stride, weights=weights,
@@ -135,7 +136,7 @@ def data_of(job, program, source, start, rows):
     if program.team.part == 0:
         _gather(job, program, source, start, rows)
     barrier(job, program)
-    weights = 0 if source.weights == 0 else program.weights
+    weights = NOWHERE if source.weights == 0 else program.weights
     return BlockData(
         x=program.x, x_stride=program.fan_in, targets=program.targets, targets_stride=program.rows, weights=weights
     )  # fmt: skip

@@ -49,6 +49,7 @@ from pmlp_np.backends.numba.program.updates import (
     put_schedule,
     put_step,
 )
+from pmlp_np.base.arrays import NOWHERE, Address
 
 
 class Program(NamedTuple):
@@ -65,23 +66,23 @@ class Program(NamedTuple):
     """
 
     team: Team
-    meetings: int
+    meetings: Address
     rows: int
-    scalars: int
-    start: int
-    stop: int
-    no_step_from: int
-    end: int
-    outcome: int
-    schedule: int
+    scalars: Address
+    start: Address
+    stop: Address
+    no_step_from: Address
+    end: Address
+    outcome: Address
+    schedule: Address
     fan_in: int
-    places: int
-    x: int
-    targets: int
-    weights: int
-    sums: int
-    position: int
-    inputs: int
+    places: Address
+    x: Address
+    targets: Address
+    weights: Address
+    sums: Address
+    position: Address
+    inputs: Address
 
 
 @kernel()
@@ -91,11 +92,11 @@ def write_program(job, team, m, batches):
     mine = item(job.scratch, team.slot + team.part)
     fan_in = item(job.fan_in, frame.first_layer)
     at = scalars = mine + PROGRAM_AT
-    no_step_from = schedule = inputs = position = 0
+    no_step_from = schedule = inputs = position = NOWHERE
     scales = has_scales(job, m)
     if job.task == TRAIN:
         scalars = put_schedule(job, frame, at, batches)
-        schedule = at if scalars != at else 0
+        schedule = at if scalars != at else NOWHERE
         at = put_scalars(job, frame, scalars)
     start = at
     if uses(job, job.input_dropout, m):
