@@ -2,7 +2,7 @@
 
     limit = (matrix operations / multiply-add peak) + (activations * time of one in the nearest cache), over all cores
 
-All three rates are measured by the lab's kernels. Matrix operations: forward, weight gradients, and the slopes handed
+All three rates are measured by the lab's kernels. Matrix operations: forward, weight gradients, and the gradient handed
 back between hidden layers and from the output layer. Counted with true widths, or with widths rounded up to whole
 vectors, which is what vector instructions can do at best without packing members together.
 
@@ -52,8 +52,8 @@ def fastest(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def operations_per_row(width: np.ndarray, n_features: int, n_outputs: int, depth: int) -> np.ndarray:
     """Floating-point operations of one training row of a member with `depth` hidden layers of `width` units.
 
-    Hidden weights: 2 forward and 2 for their gradient; 2 more where slopes are handed to a layer below. The output
-    layer: 2 forward, 2 gradient, 2 slopes.
+    Hidden weights: 2 forward and 2 for their gradient; 2 more where the gradient is handed to a layer below. The output
+    layer: 2 forward, 2 gradient by weights, 2 gradient by activations.
     """
     first = 4 * n_features * width
     inner = (depth - 1) * 6 * width * width

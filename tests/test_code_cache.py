@@ -1,4 +1,4 @@
-"""The cache of compiled code: damaged files, folders that can't be written, folders of others, and Ctrl-C meanwhile."""
+"""The cache of compiled code: damaged files, folders that can't be written, folders of others and of other versions."""
 
 import builtins
 import errno
@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,79 @@ def test_a_folder_of_somebody_else_is_not_trusted(place, tmp_path, monkeypatch, 
         os.chown(folder, 0, -1)
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
         assert place(PMLP_CACHE_DIR=tmp_path / "a") == folder
+
+
+# Folders of other versions.
+
+DAY = 24 * 3600
+
+
+def version(base, name, days, files=("a.nbc", "b.nbc.0123.tmp", "compiled-float32-0123"), read_days=None):
+    """A version's folder that was last used so many days ago; read_days: when its files were last read, if later."""
+    folder = base / name
+    folder.mkdir(parents=True)
+    then = time.time() - days * DAY
+    for file in files:
+        (folder / file).write_bytes(b"code")
+        os.utime(folder / file, (then if read_days is None else time.time() - read_days * DAY, then))
+    os.utime(folder, (then, then))
+    return folder
+
+
+def test_folders_of_versions_that_nobody_uses_are_removed(place, tmp_path, capsys):
+    gone = [version(tmp_path, "0" * 20, 31), version(tmp_path, "0123456789abcdef0123", 400, files=())]
+    kept = [
+        version(tmp_path, "1" * 20, 29),
+        version(tmp_path, "2" * 20, -5),
+        version(tmp_path, "3" * 20, 400, read_days=2),
+        version(tmp_path, "my results 1", 400),
+        version(tmp_path, "4" * 21, 400),
+        version(tmp_path, "A" * 20, 400),
+        version(tmp_path / "elsewhere", "5" * 20, 400),
+    ]
+    (tmp_path / ("6" * 20)).symlink_to(kept[-1])
+    (tmp_path / ("7" * 20)).write_text("a file")
+    os.utime(tmp_path / ("7" * 20), (0, 0))
+    mine = place(PMLP_CACHE_DIR=tmp_path)
+    assert not any(folder.exists() for folder in gone)
+    assert all(len(list(folder.iterdir())) == 3 for folder in kept)
+    assert mine.is_dir() and (tmp_path / ("6" * 20)).is_symlink() and (tmp_path / ("7" * 20)).is_file()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_no_compiled_code_stays(place, tmp_path):
+    folder = version(tmp_path, "0" * 20, 400, files=("a.nbc", "notes.txt"))
+    place(PMLP_CACHE_DIR=tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_use_is_noted(place, tmp_path):
+    """The folder is used, and so are its files, however old they are."""
+    folder = version(tmp_path, code_cache.source_hash(), 400)
+    assert place(PMLP_CACHE_DIR=tmp_path) == folder and len(list(folder.iterdir())) == 3
+    assert time.time() - folder.stat().st_mtime < 60
+
+
+def test_nothing_is_removed_that_others_may_write_to_or_where_no_use_can_be_noted(place, tmp_path, monkeypatch, capsys):
+    folder = version(tmp_path, "0" * 20, 400)
+    os.chmod(folder, 0o777)
+    assert place(PMLP_CACHE_DIR=tmp_path) is not None and len(list(folder.iterdir())) == 3
+    os.chmod(folder, 0o700)
+    with monkeypatch.context() as patch:
+        refuse_writing(patch, errno.EROFS, tmp_path, ("utime",))
+        assert place(PMLP_CACHE_DIR=tmp_path) is not None and len(list(folder.iterdir())) == 3
+    assert place(PMLP_CACHE_DIR=tmp_path) is not None and not folder.exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_process_whose_folder_was_removed_goes_on(folder, monkeypatch, capsys):
+    done = compilations(monkeypatch)
+    function = compiled()
+    assert function(4, 5) == 17
+    shutil.rmtree(folder)
+    assert function(4.0, 5.0) == 17.0 and compiled()(4, 5) == 17
+    assert done == ["weigh"] * 3 and len(list(folder.iterdir())) == 2
+    assert capsys.readouterr().err == ""
 
 
 # Whole fits, in processes of their own.

@@ -132,7 +132,7 @@ def test_passes(kind: str, rows: int, width: int) -> None:
     assert np.array_equal(out[:, :width], s[:, None] * w[:, :width])
     assert not out[:, width:].any()
     w[:, width:] = 0.0
-    run_pass(kind, "scales_backward", scales_gradient=by_scales, gradient=gradient, w=w, scales=s, stride=stride,
+    run_pass(kind, "scales_backward", dscales=by_scales, dw=gradient, w=w, scales=s, stride=stride,
              rows=rows, width=width)  # fmt: skip
     assert np.array_equal(gradient[:, :width], s[:, None] * before)
     assert not gradient[:, width:].any()

@@ -95,7 +95,7 @@ def stepping(rule, kind, size, step=3):
     """The arguments of a pass that takes a step: numbers of the rule, and `size` elements from slot to slot."""
     numbers = sentinel((16, LANES[kind]), kind)
     h = np.array(list(hyperparameters(rule, 0.3).values()))
-    run_pass(kind, f"scalars:{rule}", out=numbers, out_stride=0, inputs=h, count=1, step=step)
+    run_pass(kind, f"scalars:{rule}", out=numbers, out_stride=0, inputs=h, n=1, step=step)
     return {"slot_stride": size, "numbers": numbers}
 
 
@@ -111,7 +111,7 @@ def updated(rule, kind, state, gradient, width, step):
     after = state.copy()
     widths = np.full(gradient.size // gradient.shape[-1], width)
     run_pass(
-        kind, f"update:{rule}", w=after[0], gradient=gradient, slots=after[1:], widths=widths, count=len(widths), **step
+        kind, f"update:{rule}", w=after[0], dw=gradient, slots=after[1:], widths=widths, n=len(widths), **step
     )  # fmt: skip
     return after
 
@@ -128,22 +128,22 @@ def test_weights_backward_gathers_blocks_and_takes_a_step(rule, kind, blocks, fa
     """And leaves padding zero, whatever was there."""
     draw = np.random.default_rng(seed)
     stride, rows = padded(width, kind), sum(blocks)
-    x, slope = whole_numbers(seed, (rows, fan_in), kind), sentinel((rows, stride), kind)
-    slope[:, :width] = whole_numbers(seed + 1, (rows, width), kind)
+    x, dz = whole_numbers(seed, (rows, fan_in), kind), sentinel((rows, stride), kind)
+    dz[:, :width] = whole_numbers(seed + 1, (rows, width), kind)
     state = drawn_state(draw, rule, kind, (fan_in, stride), width)
-    step, gradient, found = stepping(rule, kind, fan_in * stride), sentinel((fan_in, stride), kind), state.copy()
+    step, dw, found = stepping(rule, kind, fan_in * stride), sentinel((fan_in, stride), kind), state.copy()
     done = 0
     for i, count in enumerate(blocks):
         run_pass(
             kind, f"weights_backward:{rule}", rows=count, first=int(i == 0), last=int(i == len(blocks) - 1), x=x[done:],
-            x_stride=fan_in, slope=slope[done:], w=found[0], gradient=gradient, stride=stride, slots=found[1:],
+            x_stride=fan_in, dz=dz[done:], w=found[0], dw=dw, stride=stride, slots=found[1:],
             fan_in=fan_in, width=width, vectors=stride // LANES[kind], **step,
         )  # fmt: skip
         done += count
         if done < rows:
             assert found.tobytes() == state.tobytes(), "stepped before the last block"
     exact = sentinel((fan_in, stride), kind)
-    exact[:, :width] = x.astype(np.float64).T @ slope[:, :width].astype(np.float64)
+    exact[:, :width] = x.astype(np.float64).T @ dz[:, :width].astype(np.float64)
     assert found.tobytes() == updated(rule, kind, state, exact, width, step).tobytes() != state.tobytes()
     assert not found[..., width:].any(), "padding is not zero"
 
@@ -157,35 +157,35 @@ def test_weights_backward_gathers_blocks_and_takes_a_step(rule, kind, blocks, fa
     seed=st.integers(0, 1000),
 )
 def test_output_backward(rule, kind, blocks, width, outputs, seed):
-    """Slopes of the hidden layer and their sums, and the output weights' step."""
+    """dz of the hidden layer and its sums, and the output weights' step."""
     draw = np.random.default_rng(seed)
     stride, rows = padded(width, kind), sum(blocks)
     ld = padded(max(blocks), kind)
     a, d = (sentinel((rows, stride), kind) for _ in range(2))
     a[...], d[...] = 0.0, 0.0
     a[:, :width], d[:, :width] = whole_numbers(seed, (rows, width), kind), whole_numbers(seed + 1, (rows, width), kind)
-    slope = whole_numbers(seed + 2, (rows, outputs), kind)
+    dz = whole_numbers(seed + 2, (rows, outputs), kind)
     state = drawn_state(draw, rule, kind, (outputs, stride), width)
     state[0, :, :width] = whole_numbers(seed + 3, (outputs, width), kind)
     state[0, :, width:] = 0.0  # weights are read whole vectors at a time
-    step, gradient = stepping(rule, kind, outputs * stride), sentinel((outputs, stride), kind)
+    step, dw = stepping(rule, kind, outputs * stride), sentinel((outputs, stride), kind)
     found, found_d, sums = state.copy(), d.copy(), sentinel(stride, kind)
     done = 0
     for i, count in enumerate(blocks):
         by_output = sentinel((outputs, ld), kind)
-        by_output[:, :count] = slope[done : done + count].T
+        by_output[:, :count] = dz[done : done + count].T
         run_pass(
             kind, f"output_backward:{rule}", rows=count, first=int(i == 0), last=int(i == len(blocks) - 1), a=a[done:],
-            d=found_d[done:], stride=stride, hidden_sums=sums, slope=by_output, ld=ld, w=found[0], w_gradient=gradient,
+            d=found_d[done:], stride=stride, hidden_db=sums, dz=by_output, ld=ld, w=found[0], dw=dw,
             slots=found[1:], width=width, vectors=stride // LANES[kind], outputs=outputs, **step,
         )  # fmt: skip
         done += count
-    exact_slope = slope.astype(np.float64)
-    expected_d = d * (exact_slope @ state[0].astype(np.float64))
+    exact_dz = dz.astype(np.float64)
+    expected_d = d * (exact_dz @ state[0].astype(np.float64))
     assert np.array_equal(found_d, expected_d)
     assert np.array_equal(sums, expected_d.sum(axis=0))
     exact = sentinel((outputs, stride), kind)
-    exact[...] = exact_slope.T @ a.astype(np.float64)
+    exact[...] = exact_dz.T @ a.astype(np.float64)
     assert found.tobytes() == updated(rule, kind, state, exact, width, step).tobytes()
     assert not found[..., width:].any(), "padding is not zero"
 
@@ -221,16 +221,16 @@ def test_outputs_are_dot_products(kind, tiles, rows, vectors, spare, outputs, se
 @pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.parametrize("tiles", TILES)
 @given(fan_in=st.integers(1, 40), **DOTS)
-def test_hidden_backward_hands_slopes_to_the_layer_below(kind, tiles, rows, vectors, spare, fan_in, seed):
+def test_hidden_backward_hands_dz_to_the_layer_below(kind, tiles, rows, vectors, spare, fan_in, seed):
     lanes = LANES[kind]
     units, stride, below = vectors * lanes, (vectors + spare) * lanes, padded(fan_in, kind)
     w = whole_numbers(seed, (below, stride), kind)
     w[fan_in:] = np.nan  # read and dropped
-    slope, d = whole_numbers(seed + 1, (rows, stride), kind), whole_numbers(seed + 2, (rows + 1, below), kind)
+    dz, d = whole_numbers(seed + 1, (rows, stride), kind), whole_numbers(seed + 2, (rows + 1, below), kind)
     d[rows] = np.nan
-    expected = d[:rows, :fan_in] * (slope[:, :units].astype(np.float64) @ w[:fan_in, :units].astype(np.float64).T)
+    expected = d[:rows, :fan_in] * (dz[:, :units].astype(np.float64) @ w[:fan_in, :units].astype(np.float64).T)
     run_pass(
-        kind, f"hidden_backward:{tiles}", **ONE_BLOCK, rows=rows, d=d, d_stride=below, slope=slope, w=w, stride=stride,
+        kind, f"hidden_backward:{tiles}", **ONE_BLOCK, rows=rows, d=d, d_stride=below, dz=dz, w=w, stride=stride,
         fan_in=fan_in, vectors=vectors,
     )  # fmt: skip
     assert np.array_equal(d[:rows, :fan_in], expected)
@@ -267,7 +267,7 @@ def test_arbitrary_numbers_err_by_rounding_alone_and_alike_for_all_tiles(kind, d
         return array
 
     x, w, start = numbers(rows, fan_in), numbers(fan_in, stride), numbers(stride)
-    output_w, output_slope = numbers(outputs, stride), numbers(outputs, ld)
+    output_w, output_dz = numbers(outputs, stride), numbers(outputs, ld)
     w[:, width:], output_w[:, width:] = 0.0, 0.0
     results = {}
     for tiles in TILES:
@@ -298,16 +298,16 @@ def test_arbitrary_numbers_err_by_rounding_alone_and_alike_for_all_tiles(kind, d
         steps = [stepping("adam", kind, block.size) for block in taken]
         run_pass(
             kind, f"output_backward:adam:{tiles}", **ONE_BLOCK, **shape, **steps[1], rows=rows, a=a, d=d,
-            hidden_sums=sums, slope=output_slope, ld=ld, w=taken[1], w_gradient=sums, slots=slots[1], width=width,
+            hidden_db=sums, dz=output_dz, ld=ld, w=taken[1], dw=sums, slots=slots[1], width=width,
             outputs=outputs,
         )  # fmt: skip
         run_pass(
             kind, f"hidden_backward:{tiles}", **ONE_BLOCK, **shape, rows=rows, d=below, d_stride=padded(fan_in, kind),
-            slope=d, w=np.vstack([w, np.zeros((LANES[kind], stride), kind)]), fan_in=fan_in,
+            dz=d, w=np.vstack([w, np.zeros((LANES[kind], stride), kind)]), fan_in=fan_in,
         )  # fmt: skip
         run_pass(
             kind, f"weights_backward:adam:{tiles}", **ONE_BLOCK, **shape, **steps[0], rows=rows, x=x, x_stride=fan_in,
-            slope=d, w=taken[0], gradient=w.copy(), slots=slots[0], width=width, fan_in=fan_in,
+            dz=d, w=taken[0], dw=w.copy(), slots=slots[0], width=width, fan_in=fan_in,
         )  # fmt: skip
         kept += [below, sums, *taken, *slots]
     for one, other in zip(results["avx2"], results["avx512"], strict=True):
@@ -365,5 +365,5 @@ def test_finite_sees_every_place(kind, bad):
         block, verdict = whole_numbers(place, (n,), kind), np.array([-1.0])
         if bad is not None:
             block[place] = bad
-        run_pass(kind, "finite", block=block, count=n, verdict=verdict)
+        run_pass(kind, "finite", block=block, n=n, verdict=verdict)
         assert verdict[0] == 0.0 if bad is None else np.isnan(verdict[0])

@@ -145,20 +145,20 @@ def test_loss_agrees_with_arrays(label, outputs, kind, draw):
     raw, target = raw.astype(kind), np.atleast_2d(target.astype(kind))
     ld = padded(rows, kind) + LANES[kind]
     raw_outputs = len(raw)
-    raws, gradient = (sentinel((raw_outputs, ld), kind) for _ in range(2))
-    targets, bias_gradient = sentinel(target.shape, kind), sentinel(raw_outputs + 1, kind)
+    raws, dz = (sentinel((raw_outputs, ld), kind) for _ in range(2))
+    targets, db = sentinel(target.shape, kind), sentinel(raw_outputs + 1, kind)
     raws[:, :rows], targets[...] = raw, target
     # Two blocks, the first of whole vectors.
     some = 2 * LANES[kind]
     sums, lane_sums = np.full(2, np.nan), np.full((2, LANES[kind]), np.nan)
-    bias_sums = sentinel((raw_outputs, 16), kind)
-    both = {"ld": ld, "ldt": rows, "outputs": raw_outputs}
-    train = {"scale": bits(0.125), "weights": 0, "bias_gradient": bias_gradient, "bias_sums": bias_sums}
+    db_lanes = sentinel((raw_outputs, 16), kind)
+    both = {"ld": ld, "ldt": rows, "outputs": raw_outputs, "weights": 0, "mean": 0}
+    train = {"scale": bits(0.125), "db": db, "db_lanes": db_lanes}
     for begin, end in ((0, some), (some, rows)):
         block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
                  "target": targets[:, begin:]}  # fmt: skip
-        run_pass(kind, loss_pass(reference, "loss_train"), **both, **train, **block, gradient=gradient[:, begin:],
-                 loss_sums=lane_sums, total=sums)  # fmt: skip
+        run_pass(kind, loss_pass(reference, "loss_train"), **both, **train, **block, dz=dz[:, begin:],
+                 loss_lanes=lane_sums, total=sums)  # fmt: skip
     loss_sum = sums[0]
     for begin, end in ((0, some), (some, rows)):
         block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
@@ -167,7 +167,7 @@ def test_loss_agrees_with_arrays(label, outputs, kind, draw):
 
     exact_raw, exact_target = raw.astype(np.float64), target.astype(np.float64)
     exact_target = exact_target[0] if name == "cross_entropy" else exact_target
-    loss, slope = reference.function(exact_raw, exact_target)
+    loss, gradient = reference.function(exact_raw, exact_target)
     eps = float(np.finfo(kind).eps)
     # Each row's loss is rounded to the dtype; their sum is not.
     tolerance = 8 * eps * (np.abs(loss).sum() + np.abs(raw).max(axis=0).astype(np.float64).sum())
@@ -177,16 +177,16 @@ def test_loss_agrees_with_arrays(label, outputs, kind, draw):
     assert sums[1] == pytest.approx(score, rel=16 * eps, abs=16 * eps * np.abs(score))
     # Softmax: the difference to the largest output is rounded before its exponential is taken.
     sizes = 1.0 + np.abs(exact_raw).max(axis=0)
-    unit = 8 * eps * np.maximum(np.abs(slope), sizes if "squared" in name else np.minimum(sizes, 30))
+    unit = 8 * eps * np.maximum(np.abs(gradient), sizes if "squared" in name else np.minimum(sizes, 30))
     if exponential:
         # The exponential's argument r is rounded, by r roundings of the result; a difference is multiplied by it.
         unit = 8 * eps * sizes**2 * np.exp(np.abs(exact_raw).max(axis=0))
-    assert (np.abs(gradient[:, :rows] - 0.125 * slope) <= 0.125 * unit).all()
-    exact_sums = gradient[:, :rows].sum(axis=1, dtype=np.float64)
-    rounding = rows * eps * np.abs(gradient[:, :rows]).sum(axis=1, dtype=np.float64)
-    assert (np.abs(bias_gradient[:raw_outputs] - exact_sums) <= rounding).all() and np.isnan(bias_gradient[raw_outputs])
-    assert not gradient[:, rows : padded(rows, kind)].any(), "padding is not zero"
-    assert np.isnan(gradient[:, padded(rows, kind) :]).all(), "written beyond the padding"
+    assert (np.abs(dz[:, :rows] - 0.125 * gradient) <= 0.125 * unit).all()
+    exact_sums = dz[:, :rows].sum(axis=1, dtype=np.float64)
+    rounding = rows * eps * np.abs(dz[:, :rows]).sum(axis=1, dtype=np.float64)
+    assert (np.abs(db[:raw_outputs] - exact_sums) <= rounding).all() and np.isnan(db[raw_outputs])
+    assert not dz[:, rows : padded(rows, kind)].any(), "padding is not zero"
+    assert np.isnan(dz[:, padded(rows, kind) :]).all(), "written beyond the padding"
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -195,21 +195,21 @@ def test_loss_agrees_with_arrays(label, outputs, kind, draw):
 def test_loss_of_nan_is_nan_and_stays_in_its_row(name, place, kind):
     """Whichever output it is in, the right one, one before or one after it."""
     rows, ld, heads = 3, LANES[kind], LOSSES[name].heads
-    raw, gradient = (sentinel((3 * heads, ld), kind) for _ in range(2))
+    raw, dz = (sentinel((3 * heads, ld), kind) for _ in range(2))
     target = sentinel((3, ld), kind)
     raw[:, :rows] = np.repeat([[1.0, 0.5, 2.0], [0.0, 1.0, 2.0], [0.1, 0.7, 1.0]], heads, axis=0)
     raw[place * heads, 1] = np.nan
     target[:, :rows] = 1.0
     loss_sum, sums, lane_sums = np.zeros(1), np.zeros(2), np.zeros((2, 16))
     settings = {"raw": raw, "target": target, "ld": ld, "ldt": ld, "rows": rows, "outputs": 3 * heads}
-    settings |= {"first": 1, "last": 1}
+    settings |= {"first": 1, "last": 1, "weights": 0, "mean": 0}
     run_pass(
-        kind, f"loss_train:{name}", **settings, gradient=gradient, scale=bits(1.0), weights=0, loss_sums=lane_sums,
-        total=loss_sum, bias_gradient=sentinel(3 * heads, kind), bias_sums=sentinel((3 * heads, ld), kind),
+        kind, f"loss_train:{name}", **settings, dz=dz, scale=bits(1.0), loss_lanes=lane_sums, total=loss_sum,
+        db=sentinel(3 * heads, kind), db_lanes=sentinel((3 * heads, ld), kind),
     )  # fmt: skip
     run_pass(kind, f"loss_evaluate:{name}", **settings, sums=lane_sums, totals=sums)
     assert np.isnan(loss_sum[0]) and np.isnan(sums[0])
-    assert np.isnan(gradient[place * heads, 1]) and np.isfinite(gradient[:, [0, 2]]).all()
+    assert np.isnan(dz[place * heads, 1]) and np.isfinite(dz[:, [0, 2]]).all()
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -226,7 +226,7 @@ def test_optimizer_agrees_with_arrays(rule, kind, draw):
     exact = block[..., :width].astype(np.float64)
     both = sentinel((2, 16, LANES[kind]), kind)
     step = 7
-    rows_of_numbers = {"out": both, "out_stride": 16 * LANES[kind], "count": 2, "step": step}
+    rows_of_numbers = {"out": both, "out_stride": 16 * LANES[kind], "n": 2, "step": step}
     run_pass(kind, f"scalars:{rule}", inputs=np.array([list(h.values())] * 2), **rows_of_numbers)
     numbers = both[0]
     assert numbers.tobytes() == both[1].tobytes()
@@ -239,11 +239,11 @@ def test_optimizer_agrees_with_arrays(rule, kind, draw):
         kind,
         f"update:{rule}",
         w=w,
-        gradient=gradient,
+        dw=gradient,
         slots=slots,
         slot_stride=rows * stride,
         widths=np.full(rows, width),
-        count=rows,
+        n=rows,
         numbers=numbers,
     )
     new_w, new_slots = RULES[rule].update(exact[0], exact[1], tuple(exact[2:]), SimpleNamespace(**scalars))
@@ -258,6 +258,6 @@ def test_distribution_agrees_with_arrays(name, draw):
     u = (draw.integers(0, 2**32, 4096).astype(np.float64) + 0.5) * 2.0**-32
     u[:4] = [2.0**-33, 1 - 2.0**-33, 0.5, 0.075]
     drawn = u.copy()
-    run_pass("float64", f"distribution:{name}", values=drawn, count=len(drawn))
+    run_pass("float64", f"distribution:{name}", values=drawn, n=len(drawn))
     # Compiled code fuses multiplications and additions, and has a logarithm of its own.
     np.testing.assert_allclose(drawn, DISTRIBUTIONS[name](u), rtol=1e-14, atol=1e-15)

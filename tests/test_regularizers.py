@@ -106,7 +106,7 @@ def test_dropout_passes_agree_with_arrays(dtype: str, rows: int, place: int) -> 
     draw = np.random.default_rng(rows)
     drawing = {
         "threshold": int(dropout_threshold(share)), "scale": bits(dropout_scale(share)),
-        "key": int(np.uint64(key).view(np.int64)), "epoch": epoch, "place": np.array([place]),
+        "key": int(np.uint64(key).view(np.int64)), "epoch": epoch, "position": np.array([place]),
         "rows": rows, "first": 1, "last": 1,
     }  # fmt: skip
     blocks = [sentinel((rows + 1, stride), dtype) for _ in range(2)]
@@ -237,7 +237,7 @@ def test_clip_pass_agrees_with_arrays(dtype: str, limit: float) -> None:
         views.append(view[:, :width])
         start += rows * stride
     before = [view.copy() for view in views]
-    run_pass(dtype, "clip", gradient=gradient, tensors=np.array(lines, np.int64), count=len(lines), limit=bits(limit))
+    run_pass(dtype, "clip", gradient=gradient, tensors=np.array(lines, np.int64), n=len(lines), limit=bits(limit))
     norm = np.sqrt(sum(np.sum((view * np.float64(c)) ** 2) for view, c in zip(before, counted, strict=True)))
     factor = np.dtype(dtype).type(min(1.0, limit / (norm + 1e-6)))
     for view, old in zip(views, before, strict=True):
@@ -258,9 +258,9 @@ def test_rows_step_as_in_one_line(dtype: str, rule: str) -> None:
     numbers = np.full((16, lanes), 0.25, dtype)
     both: dict[str, Any] = {"numbers": numbers}
     widths = np.full(rows, width)
-    run_pass(dtype, f"update:{rule}", w=line[0], gradient=line[1], slots=line[2:], slot_stride=rows * dense,
-             widths=widths, count=rows, **both)  # fmt: skip
-    run_pass(dtype, f"update_rows:{rule}", w=matrix[0], gradient=matrix[1], slots=matrix[2:],
+    run_pass(dtype, f"update:{rule}", w=line[0], dw=line[1], slots=line[2:], slot_stride=rows * dense,
+             widths=widths, n=rows, **both)  # fmt: skip
+    run_pass(dtype, f"update_rows:{rule}", w=matrix[0], dw=matrix[1], slots=matrix[2:],
              slot_stride=rows * stride, stride=stride, rows=rows, width=width, **both)  # fmt: skip
     assert np.array_equal(matrix[..., :width], line[..., :width])
     changed = [0, *range(2, 2 + slots)]
@@ -280,7 +280,7 @@ def test_average_pass_agrees_with_arrays(dtype: str) -> None:
     for step in (1, 2, 7):
         average = sentinel(3 * lanes, dtype)
         average[: 2 * lanes] = old
-        run_pass(dtype, "average", average=average, w=w, count=2 * lanes, decay=bits(decay), step=np.array([step]))
+        run_pass(dtype, "average", average=average, w=w, n=2 * lanes, decay=bits(decay), step=np.array([step]))
         kind = np.dtype(dtype).type
         expected = w if step == 1 else averaged(old, w, kind(decay), kind(1.0 - decay))
         np.testing.assert_allclose(average[: 2 * lanes], expected, rtol=4 * np.finfo(dtype).eps, atol=1e-7)

@@ -83,7 +83,7 @@ def test_machine_code_agrees_with_arrays(schedule: str, cursor: tuple, fit_epoch
     o = options(**settings)
     inputs, rates = np.zeros((3, len(STEP_INPUTS))), np.array([1.0, 0.5, 3.0])
     epoch, minibatch, minibatches = cursor
-    run_pass("float64", f"schedule:{schedule}", inputs=inputs, rates=rates, count=3,
+    run_pass("float64", f"schedule:{schedule}", inputs=inputs, rates=rates, n=3,
              options=np.array(list(vars(o).values())), minibatches=minibatches, fit_epochs=fit_epochs, epoch=epoch,
              minibatch=minibatch)  # fmt: skip
     expected = float(rate_factor(schedule, o, *map(np.array, cursor), fit_epochs))

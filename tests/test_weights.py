@@ -398,28 +398,27 @@ def test_weighted_passes_agree_with_arrays(label, kind):
     exact = raw.astype(np.float64)
     raw[:, 0], raw[:, 3], raw[:, rows - 1] = np.nan, np.inf, -np.inf
     mean, ld, some = 1.7, padded(rows, kind), 2 * LANES[kind]
-    raws, gradient = (sentinel((len(raw), ld), kind) for _ in range(2))
+    raws, dz = (sentinel((len(raw), ld), kind) for _ in range(2))
     raws[:, :rows] = raw
-    bias_gradient, bias_sums = sentinel(len(raw), kind), sentinel((len(raw), 16), kind)
+    db, db_lanes = sentinel(len(raw), kind), sentinel((len(raw), 16), kind)
     totals, total, sums, lane_sums = np.full(3, np.nan), np.full(1, np.nan), np.full((3, 16), np.nan), np.zeros(16)
     for begin, end in ((0, some), (some, rows)):
         block = {"rows": end - begin, "first": int(begin == 0), "last": int(end == rows), "raw": raws[:, begin:],
                  "target": target[:, begin:], "ldt": rows, "ld": ld, "outputs": len(raw),
                  "weights": weights[begin:], "mean": bits(mean)}  # fmt: skip
-        run_pass(kind, loss_pass(loss, "loss_train_weighted"), **block, gradient=gradient[:, begin:],
-                 scale=bits(0.125), bias_gradient=bias_gradient, bias_sums=bias_sums, loss_sums=lane_sums,
-                 total=total)  # fmt: skip
+        run_pass(kind, loss_pass(loss, "loss_train_weighted"), **block, dz=dz[:, begin:],
+                 scale=bits(0.125), db=db, db_lanes=db_lanes, loss_lanes=lane_sums, total=total)  # fmt: skip
         run_pass(kind, loss_pass(loss, "loss_evaluate_weighted"), **block, sums=sums, totals=totals)
     expected_target = target[0] if label == "cross_entropy" else target
-    losses, slope = loss.function(exact, expected_target.astype(np.float64))
+    losses, gradient = loss.function(exact, expected_target.astype(np.float64))
     share = weights / mean
     rtol = 2e-5 if kind == "float32" else 1e-12
     assert total[0] == pytest.approx((share * losses).sum(), rel=rtol)
     score = loss.score(exact, expected_target.astype(np.float64))
     np.testing.assert_allclose(totals, [(share * losses).sum(), (share * score).sum(), share.sum()], rtol=rtol)
-    np.testing.assert_allclose(gradient[:, :rows], 0.125 * share * slope, rtol=50 * rtol, atol=rtol)
+    np.testing.assert_allclose(dz[:, :rows], 0.125 * share * gradient, rtol=50 * rtol, atol=rtol)
     assert not gradient[:, [0, 3, rows - 1]].any() and not gradient[:, rows:].any()
-    np.testing.assert_allclose(bias_gradient, (0.125 * share * slope).sum(axis=1), rtol=50 * rtol, atol=rtol)
+    np.testing.assert_allclose(db, (0.125 * share * gradient).sum(axis=1), rtol=50 * rtol, atol=rtol)
 
 
 def test_large_members_that_all_threads_train_together():

@@ -97,32 +97,28 @@ def outputs(shape: Shape) -> Case:
 def loss(shape: Shape) -> Case:
     draw = np.random.default_rng(0)
     raw, target = draw.normal(size=(2, shape.rows))
-    gradient, bias_gradient, total = empty_row(shape, shape.rows), empty_row(shape, 1), np.zeros(1)
-    slope = 2 * (raw - target) / shape.rows
+    dz, db, total = empty_row(shape, shape.rows), empty_row(shape, 1), np.zeros(1)
+    exact = 2 * (raw - target) / shape.rows
     arguments = {
-        **BLOCK, "raw": aligned(raw, shape.kind), "gradient": gradient, "ld": shape.rows,
-        "target": aligned(target, shape.kind),
-        "ldt": shape.rows, "rows": shape.rows, "outputs": 1, "scale": bits(1 / shape.rows),
-        "weights": 0,
-        "bias_gradient": bias_gradient, "bias_sums": empty_row(shape, shape.lanes), "loss_sums": np.zeros(16),
-        "total": total,
+        **BLOCK, "raw": aligned(raw, shape.kind), "dz": dz, "ld": shape.rows, "target": aligned(target, shape.kind),
+        "ldt": shape.rows, "rows": shape.rows, "outputs": 1, "scale": bits(1 / shape.rows), "weights": 0, "mean": 0,
+        "db": db, "db_lanes": empty_row(shape, shape.lanes), "loss_lanes": np.zeros(16), "total": total,
     }  # fmt: skip
-    results = [(gradient, slope), (bias_gradient, slope.sum(keepdims=True)), (total, np.square(raw - target).sum())]
+    results = [(dz, exact), (db, exact.sum(keepdims=True)), (total, np.square(raw - target).sum())]
     return Case("loss_train:squared_error", arguments, results, 0)
 
 
 def output_backward(shape: Shape, rule: str) -> Case:
     a, d, w = units(shape, shape.rows), units(shape, shape.rows, seed=1), units(shape, 1)
-    slope = np.random.default_rng(2).normal(size=shape.rows)
+    dz = np.random.default_rng(2).normal(size=shape.rows)
     held_d, sums, step = aligned(d, shape.kind), empty(shape, 1), Step(shape, rule, w)
-    slopes = d * slope[:, None] * w
+    hidden_dz = d * dz[:, None] * w
     arguments = {
-        **BLOCK, "stride": shape.stride, "w_gradient": empty(shape, 1), "a": aligned(a, shape.kind), "d": held_d,
-        "hidden_sums": sums,
-        "slope": aligned(slope, shape.kind), "ld": shape.rows, "rows": shape.rows, "width": shape.width,
+        **BLOCK, "stride": shape.stride, "dw": empty(shape, 1), "a": aligned(a, shape.kind), "d": held_d,
+        "hidden_db": sums, "dz": aligned(dz, shape.kind), "ld": shape.rows, "rows": shape.rows, "width": shape.width,
         "vectors": shape.stride // shape.lanes, "outputs": 1, **step.arguments,
     }  # fmt: skip
-    results = [(held_d, slopes), (sums, slopes.sum(axis=0, keepdims=True)), step.result(slope[None] @ a)]
+    results = [(held_d, hidden_dz), (sums, hidden_dz.sum(axis=0, keepdims=True)), step.result(dz[None] @ a)]
     return Case(f"output_backward:{rule}", arguments, results, 2 * shape.rows * shape.stride)
 
 
@@ -131,7 +127,7 @@ def weights_backward(shape: Shape, rule: str) -> Case:
     step = Step(shape, rule, units(shape, shape.n_features, seed=1))
     arguments = {
         **BLOCK, "rows": shape.rows, "x": aligned(x, shape.kind), "x_stride": shape.n_features,
-        "slope": aligned(d, shape.kind), "gradient": empty(shape, shape.n_features), "stride": shape.stride,
+        "dz": aligned(d, shape.kind), "dw": empty(shape, shape.n_features), "stride": shape.stride,
         "fan_in": shape.n_features, "width": shape.width, "vectors": shape.stride // shape.lanes, **step.arguments,
     }  # fmt: skip
     size = shape.n_features * shape.stride
@@ -141,7 +137,7 @@ def weights_backward(shape: Shape, rule: str) -> Case:
 def update(shape: Shape, rule: str) -> Case:
     gradient = units(shape, 1, seed=1)
     step = Step(shape, rule, units(shape, 1))
-    arguments = {"gradient": aligned(gradient, shape.kind), "widths": np.array([shape.width]), "count": 1}
+    arguments = {"dw": aligned(gradient, shape.kind), "widths": np.array([shape.width]), "n": 1}
     arguments |= step.arguments
     return Case(f"update:{rule}", arguments, [step.result(gradient)], 0)
 

@@ -9,8 +9,8 @@ from benchmarks.common import ROOT
 
 IMAGES = ROOT / "docs" / "images"
 # Okabe and Ito's colors, told apart by color-blind readers too; each with a light tint to fill with.
-INPUT, WEIGHT, SUM, SLOPE = "#0072b2", "#c77700", "#00805e", "#b0487f"
-TINT = {INPUT: "#cfe5f3", WEIGHT: "#fbe3bd", SUM: "#c5e8dc", SLOPE: "#f3d5e5"}
+INPUT, WEIGHT, SUM, GRADIENT = "#0072b2", "#c77700", "#00805e", "#b0487f"
+TINT = {INPUT: "#cfe5f3", WEIGHT: "#fbe3bd", SUM: "#c5e8dc", GRADIENT: "#f3d5e5"}
 INK, QUIET, LINE, BAND = "#22262b", "#666d76", "#c9ced4", "#f5f6f8"
 STYLE = {"font.size": 10, "text.color": INK, "axes.edgecolor": LINE, "font.family": "DejaVu Sans"}
 LANES, FLOAT = 16, 4
@@ -119,7 +119,7 @@ def held(rows: int = 32, width: int = 112, n_rows: int = 1000) -> list[Held]:
         bytes_of("registers", "two vectors of weights, an input", lambda f: 3 * LANES),
         bytes_of("L1", "the strip of W under way", lambda f: f * 2 * LANES),
         bytes_of("L1", "x of the row block", lambda f: rows * f),
-        bytes_of("L1", "raw outputs, slopes and targets", lambda f: 3 * rows),
+        bytes_of("L1", "raw outputs, their gradient and targets", lambda f: 3 * rows),
         bytes_of("L1", "activations and derivatives", lambda f: 2 * rows * width),
         bytes_of("L2", "W, strip after strip", lambda f: f * width),
         bytes_of("L3", f"X, {n_rows:,} rows", lambda f: n_rows * f),
@@ -198,9 +198,9 @@ ARRAYS: dict[str, dict[str, dict[str, str]]] = {
     "scratch": {
         "numbers of the step": {"scalars": WRITTEN, "output_backward": READ, "weights_backward": READ, "update": READ},
         "activations a": {"layer_train": WRITTEN, "outputs": READ, "output_backward": READ},
-        "derivatives d, then slopes": {"layer_train": WRITTEN, "output_backward": BOTH, "weights_backward": READ},
+        "derivatives d, then dz": {"layer_train": WRITTEN, "output_backward": BOTH, "weights_backward": READ},
         "raw outputs": {"outputs": WRITTEN, "loss_train": READ},
-        "slopes of the loss": {"loss_train": WRITTEN, "output_backward": READ},
+        "dz of raw outputs": {"loss_train": WRITTEN, "output_backward": READ},
         "gradients of biases": {"loss_train": WRITTEN, "output_backward": WRITTEN, "update": READ},
     },
 }

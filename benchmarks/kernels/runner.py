@@ -1,38 +1,27 @@
-"""Calling one compiled pass many times over, as the driver does: through its address, with a block of integers."""
+"""Calling one compiled pass many times over, as the driver does: as an instruction, an address and its arguments."""
 
 import time
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
-from pmlp_np.backends.numba.compiling import FLUSH_DENORMALS, pass_address, set_float_mode
+from pmlp_np.backends.numba.compiling import pass_address
+from pmlp_np.backends.numba.intrinsics import FLUSH_DENORMALS, set_float_mode
 from pmlp_np.backends.numba.passes import argument_names
+from pmlp_np.backends.numba.program.instructions import run
 from pmlp_np.base.arrays import allocate
 
-_I64 = ir.IntType(64)
 # Long enough for a clock, short enough that some rounds go by between two interruptions of a shared machine.
 _ROUND_SECONDS = 2e-4
 _ROUNDS = 60
 
 
-@intrinsic
-def _call_with_block(typing_context, address, block):
-    def generate(context, builder, signature, values):
-        function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [_I64]).as_pointer())
-        builder.call(function, [values[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
 @njit(nogil=True)
-def _repeat(address, block, count):
+def _repeat(instruction, count):
     mode = set_float_mode(FLUSH_DENORMALS)
     for _ in range(count):
-        _call_with_block(address, block)
+        run(instruction)
     set_float_mode(mode)
 
 
@@ -42,11 +31,11 @@ class BoundPass:
     def __init__(self, kind: str, name: str, **arguments: Any) -> None:
         values = [arguments[argument] for argument in argument_names(name)]
         self._alive = values
-        self._block = np.array([v.ctypes.data if isinstance(v, np.ndarray) else v for v in values], np.int64)
-        self._address = pass_address(kind, name)
+        words = [v.ctypes.data if isinstance(v, np.ndarray) else v for v in values]
+        self._instruction = np.array([pass_address(kind, name), *words], np.int64)
 
     def run(self, count: int = 1) -> None:
-        _repeat(self._address, self._block.ctypes.data, count)
+        _repeat(self._instruction.ctypes.data, count)
 
     def seconds(self, rounds: int = _ROUNDS) -> float:
         """Seconds per call: the fastest of several rounds, each of many calls. Noise only ever adds."""

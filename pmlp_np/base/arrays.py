@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, NewType
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from pmlp_np.base import errors
 from pmlp_np.base.errors import DataError, compose
 
 ALIGNMENT = 64
+
+# What compiled code takes as 64-bit integers, apart from counts: where something lies, and the bits of a float64.
+Address = NewType("Address", int)
+Bits = NewType("Bits", int)
+# The address of what there is none of.
+NOWHERE = Address(0)
 
 
 def namespace(*values: Any) -> Any:
@@ -43,12 +49,12 @@ def to_numpy(array: Any) -> np.ndarray:
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
-def address(array: np.ndarray) -> int:
+def address(array: np.ndarray) -> Address:
     """Where a NumPy array's first element lies. The usual `array.ctypes.data` takes three times as long."""
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+        return Address(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # read-only, in pieces, or empty
-        return int(array.__array_interface__["data"][0])
+        return Address(int(array.__array_interface__["data"][0]))
 
 
 def free_memory(xp: Any) -> int:

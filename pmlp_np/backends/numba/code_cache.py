@@ -8,6 +8,9 @@ Machine code is executed as it is read, so a file is used only where its checksu
 nobody else could have written to it. A file that is damaged is removed, compiled and written anew. Where nothing can be
 written, what is there is used, and the rest is compiled in every process, which a line on stderr says.
 
+Folders of other versions are removed when nobody has used them for a month: each process that looks for its folder
+notes this as the folder's time of change.
+
 Numba's own cache has no checksums, ends a program when the disk is full, and two processes that write to one of its
 indexes at the same time may get each other's code.
 """
@@ -18,7 +21,9 @@ import contextlib
 import hashlib
 import os
 import pickle
+import re
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from functools import cache
@@ -40,6 +45,11 @@ _NEVER_COMPILED = ("app", "export", "plots")
 _MAGIC = b"pmlp_np compiled code 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _OWN_FOLDER = "Set PMLP_CACHE_DIR to a folder of your own that can be written."
+# Names of versions' folders, and of what is kept in them; nothing else is ever removed.
+_HASH_DIGITS = 20
+_VERSION = re.compile(rf"[0-9a-f]{{{_HASH_DIGITS}}}")
+_KEPT = re.compile(r".*\.(nbc|tmp)|compiled-.*")
+_UNUSED_SECONDS = 30 * 24 * 3600
 
 
 @cache
@@ -48,7 +58,7 @@ def source_hash() -> str:
     digest = hashlib.sha256(f"numba {numba.__version__}".encode())
     for path in sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name not in _NEVER_COMPILED):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:20]
+    return digest.hexdigest()[:_HASH_DIGITS]
 
 
 # Each is said once in a process.
@@ -96,7 +106,39 @@ def cache_folder() -> Path | None:
     if reason:
         say(f"compiled code in {folder} is not used: the folder {reason}; {_ANEW}. {_OWN_FOLDER}")
         return None
+    # A cache that can only be read is used without either.
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+        _prune(folder)
     return folder
+
+
+def _last_use(folder: Path) -> float:
+    """When a process last looked for the folder, or read or wrote what is in it. Versions that noted no use still read,
+    which most systems note once a day."""
+    used = folder.stat().st_mtime
+    for path in folder.iterdir():
+        found = path.lstat()
+        used = max(used, found.st_atime, found.st_mtime)
+    return used
+
+
+def _prune(mine: Path) -> None:
+    """Remove folders beside this one, of other versions, that nobody has used for long.
+
+    A process that still runs and needs one again compiles anew.
+    """
+    for folder in mine.parent.iterdir():
+        if folder == mine or not _VERSION.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        with contextlib.suppress(OSError):
+            # The folder's own time first: most are in use, and need not be gone through.
+            oldest = time.time() - _UNUSED_SECONDS
+            if folder.stat().st_mtime < oldest and _last_use(folder) < oldest and not _why_not_trusted(folder):
+                for path in folder.iterdir():
+                    if _KEPT.fullmatch(path.name):
+                        path.unlink()
+                folder.rmdir()
 
 
 _ANEW = "it is compiled anew in every process"

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from pmlp_np.backends.contract import MEMBER_ORDER
-from pmlp_np.backends.numba.compiling import (
+from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.intrinsics import (
     FLUSH_DENORMALS,
     call,
     fetch_and_add,
     float_item,
     item,
-    kernel,
     prefetch,
     read_now,
     set_float_item,
@@ -26,16 +26,20 @@ from pmlp_np.backends.numba.compiling import (
 )
 from pmlp_np.backends.numba.job import DONE_STRIDE, EVALUATE, FORWARD, MEETINGS_AT, TRAIN, VECTOR_BYTES
 from pmlp_np.backends.numba.minibatch import (
-    block_of,
+    data_of,
     in_order,
-    meet,
     minibatch,
-    patch,
     run_block,
+    set_data,
+    set_input,
     set_rates,
     source_of,
 )
-from pmlp_np.backends.numba.program import EVALUATED_WEIGHTS_AT, PATCHED_AT, Team, write_program
+from pmlp_np.backends.numba.program.block_arguments import ByRow
+from pmlp_np.backends.numba.program.instructions import set_field
+from pmlp_np.backends.numba.program.step_arguments import Finite
+from pmlp_np.backends.numba.program.team import Team, barrier
+from pmlp_np.backends.numba.program.writing import write_program
 from pmlp_np.backends.numba.random_draws import initialize, shuffle
 from pmlp_np.state.progress import DIVERGED
 
@@ -57,7 +61,7 @@ def _told_to_stop(job, program):
         return read_now(job.stop) != 0
     if program.team.part == 0:
         set_item(job.together, 0, read_now(job.stop))
-    meet(job, program)
+    barrier(job, program)
     return read_now(job.together) != 0
 
 
@@ -77,7 +81,7 @@ def _train(job, team, m):
     epoch, done, step = item(job.epoch, m), item(job.minibatch, m), item(job.step, m)
     loss_sum = float_item(job.loss_sum, m)
     healthy = True
-    meet(job, program)
+    barrier(job, program)
     while healthy and done < batches and not _told_to_stop(job, program):
         step += 1
         set_rates(program, epoch, done)
@@ -87,7 +91,7 @@ def _train(job, team, m):
         if leads:
             count_work(job, team.slot, m)
         healthy = np.isfinite(loss)
-    meet(job, program)
+    barrier(job, program)
     if not leads:
         return
     if not healthy:
@@ -96,7 +100,7 @@ def _train(job, team, m):
         set_float_item(job.loss, m, loss_sum / batches)
         epoch, done, loss_sum = epoch + 1, 0, 0.0
         block = job.parameters + item(job.block_offset, m) * job.itemsize
-        call(job.finite_pass, (block, item(job.block_size, m), program.sums))
+        call(job.finite_pass, Finite(block=block, n=item(job.block_size, m), verdict=program.sums))
         healthy = np.isfinite(float_item(program.sums, 0))
     set_item(job.epoch, m, epoch)
     set_item(job.minibatch, m, done)
@@ -114,10 +118,7 @@ def _evaluate(job, slot, m):
     done = 0
     while done < source.n and read_now(job.stop) == 0:
         count = min(program.rows, source.n - done)
-        block = block_of(job, program, source, done, count)
-        patch(program.start, block.x, block.x_stride)
-        patch(program.judge, block.targets, block.targets_stride)
-        set_item(program.judge, EVALUATED_WEIGHTS_AT, block.weights)
+        set_data(program, data_of(job, program, source, done, count))
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= source.n else 0)
         done += count
     if done < source.n:
@@ -137,9 +138,9 @@ def _forward(job, slot, m, i):
     done = 0
     while done < source.n and read_now(job.stop) == 0:
         count = min(program.rows, source.n - done)
-        block = block_of(job, program, source, done, count)
-        patch(program.start, block.x, block.x_stride)
-        set_item(program.judge, PATCHED_AT, out + done * row)
+        data = data_of(job, program, source, done, count)
+        set_input(program.start, data.x, data.x_stride)
+        set_field(program.outcome, ByRow, "out", out + done * row)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= source.n else 0)
         done += count
 

@@ -1,4 +1,5 @@
-"""What the driver is told: the job, a record of integers, and the frame, a member's part of a slot's scratch.
+"""What the driver is told: the job, a record of integers (see `job_fields`), and the frame, a member's part of a slot's
+scratch.
 
 With nothing but 64-bit integers in it (addresses, counts, strides) the driver compiles once for all types, and quickly.
 """
@@ -6,37 +7,22 @@ With nothing but 64-bit integers in it (addresses, counts, strides) the driver c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
-from pmlp_np.backends.numba.compiling import call, item, kernel
-from pmlp_np.backends.numba.passes.rules import scalar_names
-from pmlp_np.base.arrays import address
+from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.intrinsics import call, item
+from pmlp_np.backends.numba.job_fields import JobFields
+from pmlp_np.backends.numba.passes.steps import scalar_names
+from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES
+from pmlp_np.backends.numba.program.step_arguments import Fill
+from pmlp_np.base.arrays import Address, address
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
 INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
 
-# One task on a queue of members. Every field is a number, an address in bytes (0: not needed) of a table or a buffer,
-# or the address of a pass (..._pass; tables of passes are indexed by code). Strides are in elements.
-_FIELD_NAMES = """
-    task queue n_queue chunk place counter stop meeting together give_way done
-    itemsize lanes n_outputs n_targets
-    parameters slots views view_of y y_stride targets weights weight_of weight_mean
-    shuffle orders most_rows out loss score scratch
-    first_layer fan_in fan_out row_stride vectors stride_in stride_out weight_offset bias_offset activation
-    block_offset block_size slot_offset
-    stream_key hyperparameters options rule distribution weight_scale bias_scale batch_size
-    input_factors first_input input_count
-    epoch minibatch loss_sum step status fit_epochs rate_factor
-    dropout input_dropout clip_norm average averages scale_offset
-    linear_pass outputs_pass hidden_backward_pass column_sums_pass by_output_pass by_row_pass
-    gather_rows_pass gather_targets_pass gather_weights_pass fill_pass scale_pass finite_pass loss_pass
-    layer_pass schedule_pass scalars_pass update_pass weights_backward_pass output_backward_pass distribution_pass
-    dropout_pass input_dropout_pass clip_norm_pass average_pass update_rows_pass
-    scale_features_pass scales_backward_pass
-"""
-_FIELDS = _FIELD_NAMES.split()
+_FIELDS = list(JobFields.__annotations__)
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
 _PLACE_OF = {name: i for i, name in enumerate(_FIELDS)}
 
@@ -57,7 +43,7 @@ DRAWS = 256
 VIEW_WORDS = 8
 # Fixed places at the start of a slot's scratch, in bytes. Three sums (losses, scores, weights), how often the slot has
 # met the others, and a row block's place in the epoch's order, where a pass asks for it.
-SUMS_AT, MEETINGS_AT, PLACE_AT, LANE_SUMS_AT = 0, 24, 32, VECTOR_BYTES
+SUMS_AT, MEETINGS_AT, POSITION_AT, LANE_SUMS_AT = 0, 24, 32, VECTOR_BYTES
 # Three float64 sums for every lane, of which there are 16 at most.
 DRAWS_AT = LANE_SUMS_AT + 3 * 16 * 8
 PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
@@ -66,9 +52,6 @@ PROGRAM_AT = DRAWS_AT + (DRAWS + 8) * 8
 NUMBERS_BYTES = MAX_NUMBERS * VECTOR_BYTES
 INPUT_BYTES = 8 * len(STEP_INPUTS)
 _ROW_BYTES = NUMBERS_BYTES + -(-(INPUT_BYTES + 8) // VECTOR_BYTES) * VECTOR_BYTES
-# A program's instructions, in 64-bit words: see `program`.
-INSTRUCTION_WORDS = 24
-INSTRUCTION_BYTES = INSTRUCTION_WORDS * 8
 
 
 def _program_bytes(depth):
@@ -97,7 +80,7 @@ class JobBuilder:
         self._numbers: np.ndarray = np.zeros(len(_FIELDS), np.int64) if base is None else base._numbers.copy()
         self._alive: list[Any] = [base]
 
-    def put(self, **fields: int | np.ndarray | None) -> JobBuilder:
+    def put(self, **fields: Unpack[JobFields]) -> JobBuilder:
         """Set fields: numbers as they are, arrays (contiguous) by address, None as 0."""
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
@@ -114,32 +97,34 @@ class JobBuilder:
 class Frame(NamedTuple):
     """Addresses in a slot's scratch, for one member; `rows` is its row block.
 
-    `zeros` is a row to start sums from where a layer has no biases, and `unused` one to leave their gradient in;
-    `scaled` holds the first layer's weights times feature scales, where the member has these.
+    `dz` is the gradient of the loss by raw outputs, `raw`; both are (outputs, rows). `derivatives` are those of hidden
+    activations, which going backward become the gradient by pre-activations. `zeros` is a row to start sums from where
+    a layer has no biases, and `unused` one to leave their gradient in; `scaled` holds the first layer's weights times
+    feature scales, where the member has these.
     """
 
     member: int
     first_layer: int
     depth: int
-    block: int
+    block: Address
     rows: int
-    raw: int
-    slope: int
-    targets: int
-    row_major: int
-    zeros: int
-    unused: int
-    numbers: int
-    inputs: int
-    rates: int
-    lane_sums: int
-    gradient: int
-    places: int
-    weights: int
-    x: int
-    activations: int
-    derivatives: int
-    scaled: int
+    raw: Address
+    dz: Address
+    targets: Address
+    row_major: Address
+    zeros: Address
+    unused: Address
+    numbers: Address
+    inputs: Address
+    rates: Address
+    lane_sums: Address
+    gradient: Address
+    places: Address
+    weights: Address
+    x: Address
+    activations: Address
+    derivatives: Address
+    scaled: Address
 
 
 def _row_block(width, block_size, itemsize):
@@ -155,7 +140,7 @@ _compiled_row_block = kernel()(_row_block)
 
 def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
     """Bytes of scratch in which any member of a layout finds room, with so many rows of inputs of its rule: what
-    `frame` hands out, at its largest."""
+    `frame_of` hands out, at its largest."""
     hidden = np.where(layout.activation >= 0, layout.row_stride, 0)
     sizes = np.stack([np.add.reduceat(hidden, layout.first_layer[:-1]), layout.block_size])
     activations = max(2 * w * _row_block(w, size, itemsize) for w, size in np.unique(sizes, axis=1).T.tolist())
@@ -180,7 +165,7 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
 
 
 @kernel()
-def frame(job, slot, m):
+def frame_of(job, slot, m):
     """The frame of member m in a slot's scratch."""
     size = job.itemsize
     first = item(job.first_layer, m)
@@ -195,8 +180,8 @@ def frame(job, slot, m):
     widest = max(widest, outputs)
     per_output = outputs * rows * size
     raw = item(job.scratch, slot) + PROGRAM_AT + _compiled_program_bytes(depth)
-    slope = raw + per_output
-    targets = slope + per_output
+    dz = raw + per_output
+    targets = dz + per_output
     row_major = targets + per_output
     zeros = row_major + per_output
     unused = zeros + widest * size
@@ -213,8 +198,11 @@ def frame(job, slot, m):
     activations = x + (rows * fan_in * size + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + rows * width * size
     scaled = derivatives + rows * width * size
-    call(job.fill_pass, (zeros, widest))
+    call(job.fill_pass, Fill(out=zeros, n=widest))
     block = job.parameters + item(job.block_offset, m) * size
-    return Frame(m, first, depth, block, rows, raw, slope, targets, row_major, zeros, unused,
-                 numbers, inputs, rates, lane_sums, gradient, places, weights, x, activations, derivatives,
-                 scaled)  # fmt: skip
+    return Frame(
+        member=m, first_layer=first, depth=depth, block=block, rows=rows, raw=raw, dz=dz, targets=targets,
+        row_major=row_major, zeros=zeros, unused=unused, numbers=numbers, inputs=inputs, rates=rates,
+        lane_sums=lane_sums, gradient=gradient, places=places, weights=weights, x=x, activations=activations,
+        derivatives=derivatives, scaled=scaled,
+    )  # fmt: skip

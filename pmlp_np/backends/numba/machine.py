@@ -16,8 +16,9 @@ import numpy as np
 from pmlp_np.backends.numba import compiling
 from pmlp_np.backends.numba.code_cache import cache_folder
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.program.instructions import run
 from pmlp_np.backends.numba.simd import Emitter, Value, Words
-from pmlp_np.base.arrays import allocate
+from pmlp_np.base.arrays import address, allocate
 
 # Independent sums, so that a multiply-add never waits for the one before: as many as the registers hold (32 of a
 # whole vector each under AVX-512, 16 of half a vector each under AVX2).
@@ -30,9 +31,14 @@ _CALLS, _ROUNDS = 200, 15
 
 
 @enter(_PASS)
-def _multiply_adds(e: Emitter, tiles: Tiles, place: Any, turns: Any) -> None:
-    """Multiply-adds on registers alone."""
-    x, y = e.load(place), e.load(e.offset(place, e.kind.lanes))
+def _multiply_adds(e: Emitter, tiles: Tiles, numbers, turns) -> None:
+    """Multiply-adds on registers alone, in `turns` turns of a loop.
+
+    Reads numbers (2 + sums, lanes): two factors, and where the sums start. Writes their total over the first.
+
+    docs/benchmarks.md#how-near-to-the-machines-limit
+    """
+    x, y = e.load(numbers), e.load(e.offset(numbers, e.kind.lanes))
 
     def turn(_: Any, *sums: Any) -> list[Any]:
         values = [Value(e, s) for s in sums]
@@ -40,42 +46,42 @@ def _multiply_adds(e: Emitter, tiles: Tiles, place: Any, turns: Any) -> None:
             values = [Words.fma(x, y, s) for s in values]
         return [s.ir for s in values]
 
-    start = [e.load(e.offset(place, (2 + i) * e.kind.lanes)).ir for i in range(_SUMS)]
+    start = [e.load(e.offset(numbers, (2 + i) * e.kind.lanes)).ir for i in range(_SUMS)]
     total = e.constant(0.0)
     for s in e.loop(turns, turn, *start):
         total = total + Value(e, s)
-    e.store(total, place)
+    e.store(total, numbers)
 
 
 @compiling.kernel(entry=True)
-def _repeat(address, block, count):
+def _repeat(instruction, count):
     for _ in range(count):
-        compiling.call_block(address, block)
+        run(instruction)
 
 
 def multiply_add_rate(kind: str = "float32", n_threads: int = 1) -> float:
     """Floating-point operations per second, two for each multiply-add, of `n_threads` cores together. Some 0.2 s."""
     lanes = 64 // np.dtype(kind).itemsize
-    address = compiling.pass_address(kind, _PASS)
+    pass_address = compiling.pass_address(kind, _PASS)
     places = [allocate((2 + _SUMS) * lanes, np.dtype(kind)) for _ in range(n_threads)]
     for place in places:
         place[...] = 0
-    blocks = [np.array([place.ctypes.data, _TURNS], np.int64) for place in places]
-    for block in blocks:
-        _repeat(address, block.ctypes.data, 1)
-    seconds = min(_together(address, blocks) for _ in range(_ROUNDS))
+    instructions = [np.array([pass_address, place.ctypes.data, _TURNS], np.int64) for place in places]
+    for instruction in instructions:
+        _repeat(address(instruction), 1)
+    seconds = min(_together(instructions) for _ in range(_ROUNDS))
     return 2 * lanes * _SUMS * _UNROLLED * _TURNS * _CALLS * n_threads / seconds
 
 
-def _together(address: int, blocks: list[np.ndarray]) -> float:
-    """Seconds until all threads, one for each block of arguments, have made their calls."""
-    barrier = threading.Barrier(len(blocks) + 1)
+def _together(instructions: list[np.ndarray]) -> float:
+    """Seconds until all threads, one for each instruction, have made their calls."""
+    barrier = threading.Barrier(len(instructions) + 1)
 
-    def go(block: np.ndarray) -> None:
+    def go(instruction: np.ndarray) -> None:
         barrier.wait()
-        _repeat(address, block.ctypes.data, _CALLS)
+        _repeat(address(instruction), _CALLS)
 
-    threads = [threading.Thread(target=go, args=(block,)) for block in blocks]
+    threads = [threading.Thread(target=go, args=(instruction,)) for instruction in instructions]
     for thread in threads:
         thread.start()
     barrier.wait()

@@ -7,72 +7,53 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pmlp_np.backends.numba.compiling import (
-    bits_of,
-    call,
-    call_block,
-    fetch_and_add,
-    float_item,
-    item,
-    kernel,
-    pause,
-    read_now,
-    set_item,
-    set_items,
-)
-from pmlp_np.backends.numba.job import INSTRUCTION_BYTES, VIEW_WORDS
-from pmlp_np.backends.numba.program import PATCHED_AT, ROWS_AT, SCALE_AT, WEIGHTS_AT
-from pmlp_np.backends.numba.updates import EPOCH_AT, MINIBATCH_AT, STEP_AT
-
-# Looks at the others before a waiting slot lets other threads have its core: some 10 microseconds.
-_SPINS = 500
+from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.intrinsics import bits_of, call, float_item, item, set_item
+from pmlp_np.backends.numba.job import VIEW_WORDS
+from pmlp_np.backends.numba.program.block_arguments import Block, Input, LossTrain, Targets
+from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run, set_block, set_field
+from pmlp_np.backends.numba.program.step_arguments import GatherRows, GatherTargets, Scalars, Schedule
+from pmlp_np.backends.numba.program.team import barrier
+from pmlp_np.base.arrays import NOWHERE, Address
 
 
 class Source(NamedTuple):
     """What a member sees of the data: features, how many rows, in which order (0: as they lie), which rows the order's
     places stand for (0: themselves), targets, and weights (float64; 0: none)."""
 
-    x: int
+    x: Address
     x_stride: int
     n: int
-    order: int
-    chosen: int
-    y: int
-    weights: int
+    order: Address
+    chosen: Address
+    y: Address
+    weights: Address
 
 
-class Block(NamedTuple):
+class BlockData(NamedTuple):
     """Where a block of rows lies, with its targets and weights (0: none)."""
 
-    x: int
+    x: Address
     x_stride: int
-    targets: int
+    targets: Address
     targets_stride: int
-    weights: int
+    weights: Address
 
 
 @kernel()
-def meet(job, program):
-    """Wait until all slots of a team are here."""
-    if program.team.parts > 1:
-        times = item(program.meetings, 0) + 1
-        set_item(program.meetings, 0, times)
-        fetch_and_add(job.meeting, 1)
-        waited = 0
-        while read_now(job.meeting) < times * program.team.parts:
-            waited += 1
-            if waited < _SPINS or job.give_way == 0:
-                pause()
-            else:
-                # The one waited for may need this core.
-                call(job.give_way, (0,))
+def set_input(at, x, x_stride):
+    """Say where the rows lie that an instruction reads."""
+    set_field(at, Input, "x", x)
+    set_field(at, Input, "x_stride", x_stride)
 
 
 @kernel()
-def patch(at, address, stride):
-    """Say where what changes lies: an input, targets, or a result."""
-    set_item(at, PATCHED_AT, address)
-    set_item(at, PATCHED_AT + 1, stride)
+def set_data(program, data):
+    """Say where the rows of a block lie, with their targets and weights."""
+    set_input(program.start, data.x, data.x_stride)
+    set_field(program.outcome, Targets, "target", data.targets)
+    set_field(program.outcome, Targets, "ldt", data.targets_stride)
+    set_field(program.outcome, Targets, "weights", data.weights)
 
 
 @kernel()
@@ -80,12 +61,12 @@ def run_block(job, program, rows, first, last):
     """Run the instructions for a block of rows."""
     at = program.start
     while at < program.stop:
-        if at == program.keep:
+        if at == program.no_step_from:
             last = 0
         if item(at, 0) != 0:
-            set_items(at + 8 * ROWS_AT, (rows, first, last))
-            call_block(item(at, 0), at + 8)
-        meet(job, program)
+            set_block(at, Block(rows=rows, first=first, last=last))
+            run(at)
+        barrier(job, program)
         at += INSTRUCTION_BYTES
 
 
@@ -95,7 +76,7 @@ def source_of(job, m):
     view = job.views + (0 if job.view_of == 0 else item(job.view_of, m)) * VIEW_WORDS * 8
     line = job.y_stride * job.itemsize
     y = job.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
-    weights = 0
+    weights = NOWHERE
     if job.weights != 0:
         weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * job.y_stride * 8
     return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights)
@@ -105,9 +86,9 @@ def source_of(job, m):
 def set_rates(program, epoch, done):
     """Set the learning rates of the member's next minibatch, by its cursor."""
     if program.schedule != 0 and program.team.part == 0:
-        set_item(program.schedule, EPOCH_AT, epoch)
-        set_item(program.schedule, MINIBATCH_AT, done)
-        call_block(item(program.schedule, 0), program.schedule + 8)
+        set_field(program.schedule, Schedule, "epoch", epoch)
+        set_field(program.schedule, Schedule, "minibatch", done)
+        run(program.schedule)
 
 
 @kernel()
@@ -127,28 +108,38 @@ def _gather(job, program, source, start, rows):
         if source.chosen != 0:
             place = item(source.chosen, place)
         set_item(places, i, place)
-    call(job.gather_rows_pass, (program.x, source.x, source.x_stride, places, rows, program.fan_in))
+    call(job.gather_rows_pass, GatherRows(
+        out=program.x, source=source.x, row_stride=source.x_stride, order=places, rows=rows, columns=program.fan_in,
+    ))  # fmt: skip
     if job.n_targets > 0:
-        call(job.gather_targets_pass,
-             (program.targets, program.rows, source.y, job.y_stride, places, rows, job.n_targets))  # fmt: skip
+        call(job.gather_targets_pass, GatherTargets(
+            out=program.targets, ldo=program.rows, source=source.y, source_stride=job.y_stride, order=places, rows=rows,
+            targets=job.n_targets,
+        ))  # fmt: skip
     if source.weights != 0:
-        call(job.gather_weights_pass,
-             (program.weights, program.rows, source.weights, job.y_stride, places, rows, 1))  # fmt: skip
+        call(job.gather_weights_pass, GatherTargets(
+            out=program.weights, ldo=program.rows, source=source.weights, source_stride=job.y_stride, order=places,
+            rows=rows, targets=1,
+        ))  # fmt: skip
 
 
 @kernel()
-def block_of(job, program, source, start, rows):
+def data_of(job, program, source, start, rows):
     """Rows start ... start + rows as the member sees them: where they lie, or gathered."""
     size = job.itemsize
     if source.order == 0 and source.chosen == 0:
-        weights = 0 if source.weights == 0 else source.weights + start * 8
-        return Block(source.x + start * source.x_stride * size, source.x_stride, source.y + start * size, job.y_stride,
-                     weights)  # fmt: skip
+        weights = NOWHERE if source.weights == 0 else source.weights + start * 8
+        return BlockData(
+            x=source.x + start * source.x_stride * size, x_stride=source.x_stride, targets=source.y + start * size,
+            targets_stride=job.y_stride, weights=weights,
+        )  # fmt: skip
     if program.team.part == 0:
         _gather(job, program, source, start, rows)
-    meet(job, program)
-    weights = 0 if source.weights == 0 else program.weights
-    return Block(program.x, program.fan_in, program.targets, program.rows, weights)
+    barrier(job, program)
+    weights = NOWHERE if source.weights == 0 else program.weights
+    return BlockData(
+        x=program.x, x_stride=program.fan_in, targets=program.targets, targets_stride=program.rows, weights=weights
+    )  # fmt: skip
 
 
 @kernel()
@@ -159,26 +150,25 @@ def minibatch(job, program, source, start, rows, step):
     """
     leads = program.team.part == 0
     if leads:
-        set_item(program.prepare, STEP_AT, step)
-        call_block(item(program.prepare, 0), program.prepare + 8)
-    set_item(program.judge, SCALE_AT, bits_of(1.0 / rows))
+        set_field(program.scalars, Scalars, "step", step)
+        run(program.scalars)
+    set_field(program.outcome, LossTrain, "scale", bits_of(1.0 / rows))
     done = 0
     while done < rows:
         count = min(program.rows, rows - done)
-        block = block_of(job, program, source, start + done, count)
-        patch(program.start, block.x, block.x_stride)
-        patch(program.judge, block.targets, block.targets_stride)
-        set_item(program.judge, WEIGHTS_AT, block.weights)
-        x, x_stride = block.x, block.x_stride
-        if program.place != 0:
-            set_item(program.place, 0, start + done)
+        data = data_of(job, program, source, start + done, count)
+        set_data(program, data)
+        x, x_stride = data.x, data.x_stride
+        if program.position != 0:
+            set_item(program.position, 0, start + done)
             if program.inputs != 0:
                 x, x_stride = program.inputs, program.fan_in
-        patch(program.stop - INSTRUCTION_BYTES, x, x_stride)
+        # The gradient by the first layer's weights comes last.
+        set_input(program.stop - INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
     if leads:
         for at in range(program.stop, program.end, INSTRUCTION_BYTES):
-            call_block(item(at, 0), at + 8)
-    meet(job, program)
+            run(at)
+    barrier(job, program)
     return float_item(program.sums, 0) / rows

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.backends.numba.compiling import bits_of, call, float_item, item, kernel, set_float_item, set_item
+from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.intrinsics import bits_of, call, float_item, item, set_float_item, set_item
 from pmlp_np.backends.numba.job import DRAWS, DRAWS_AT
+from pmlp_np.backends.numba.program.step_arguments import Distribution, Fill, Scale
 from pmlp_np.formulas import random as random_formulas
 
 _philox = kernel(entry=True, inline="always")(random_formulas.philox)
@@ -49,8 +51,11 @@ def _draw_row(job, m, tensor, first, count, out, stride, scale, draws):
             words = _philox(counter & _LOW, counter >> _BITS, np.uint64(tensor), _PURPOSE_WEIGHTS, key)
             for i in range(4):
                 set_float_item(draws, 4 * block + i, (np.float64(words[i]) + 0.5) * 2.0**-32)
-        call(distribution, (draws, skipped + n))
-        call(job.scale_pass, (out + done * stride * job.itemsize, stride, draws + 8 * skipped, n, bits_of(scale)))
+        call(distribution, Distribution(values=draws, n=skipped + n))
+        call(job.scale_pass, Scale(
+            out=out + done * stride * job.itemsize, stride=stride, values=draws + 8 * skipped, n=n,
+            factor=bits_of(scale),
+        ))  # fmt: skip
         done += n
 
 
@@ -59,7 +64,7 @@ def initialize(job, slot, m):
     """Draw the member's initial weights and biases; padding becomes zero."""
     size, draws = job.itemsize, item(job.scratch, slot) + DRAWS_AT
     block = job.parameters + item(job.block_offset, m) * size
-    call(job.fill_pass, (block, item(job.block_size, m)))
+    call(job.fill_pass, Fill(out=block, n=item(job.block_size, m)))
     first = item(job.first_layer, m)
     for layer in range(first, item(job.first_layer, m + 1)):
         tensor = 2 * (layer - first)

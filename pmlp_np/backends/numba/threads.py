@@ -18,6 +18,7 @@ from numba import types
 from pmlp_np.backends.contract import Control
 from pmlp_np.backends.numba import driver
 from pmlp_np.base import interrupts
+from pmlp_np.base.arrays import NOWHERE, Address
 
 _POLL_SECONDS = 0.05
 # Training that others wait for hands over the helpers after so long, and goes on when its turn has come again.
@@ -74,12 +75,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @cache
-def give_way() -> int:
+def give_way() -> Address:
     """The address of the system's function that lets another thread have the core; 0 where there is none."""
     try:
-        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+        return Address(ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0)
     except (AttributeError, OSError, TypeError):
-        return 0
+        return NOWHERE
 
 
 def slots_of(control: Control) -> int:

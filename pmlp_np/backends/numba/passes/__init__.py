@@ -6,9 +6,12 @@ from pmlp_np.backends.numba.passes import (  # noqa: F401
     layers,
     loss_passes,
     matrices,
+    output_backward,
     regularizer_passes,
     rows,
-    rules,
+    step_numbers,
+    update_passes,
+    weights_backward,
 )
 from pmlp_np.backends.numba.passes.registry import AVX2_TILES, AVX512_TILES, PASSES, Tiles, argument_names
 

@@ -11,9 +11,14 @@ def _distribution_pass(name: str) -> None:
     function = DISTRIBUTIONS[name]
 
     @enter(f"distribution:{name}")
-    def spread(e: Emitter, tiles: Tiles, values, count) -> None:
-        """Draws from (0, 1), float64, become draws from the distribution, in place; whole vectors."""
-        e.loop(count, lambda i: e.store(function(e.load(e.offset(values, i))), e.offset(values, i)), step=e.kind.lanes)
+    def spread(e: Emitter, tiles: Tiles, values, n) -> None:
+        """Uniform draws from (0, 1) become draws from the distribution.
+
+        Reads and writes values (n,), float64, whole vectors.
+
+        docs/derivations.md#initial-weights
+        """
+        e.loop(n, lambda i: e.store(function(e.load(e.offset(values, i))), e.offset(values, i)), step=e.kind.lanes)
 
 
 for _name in DISTRIBUTIONS:

@@ -20,7 +20,12 @@ def _over_vectors(e: Emitter, width: Any, body: Callable[..., Any], *carried: An
 
 @enter("scale_features")
 def _scale_features(e: Emitter, tiles: Tiles, out, w, scales, stride, rows, width) -> None:
-    """out[i] = scales[i] w[i], rows of `width` elements, `stride` apart in both."""
+    """The weights that the first layer reads: out[i, n] = scales[i] w[i, n].
+
+    Reads w (rows, width) by `stride`, and scales (rows,). Writes out, like w.
+
+    docs/derivations.md#scales-of-features
+    """
     bld = e.builder
 
     def row(i: Any) -> None:
@@ -36,9 +41,14 @@ def _scale_features(e: Emitter, tiles: Tiles, out, w, scales, stride, rows, widt
 
 
 @enter("scales_backward")
-def _scales_backward(e: Emitter, tiles: Tiles, scales_gradient, gradient, w, scales, stride, rows, width) -> None:
-    """From `gradient`, that of scales[i] w[i]: scales_gradient[i] = sum over n of w[i, n] gradient[i, n], one
-    accumulator per lane and then a halving tree; and gradient[i] *= scales[i], which is that of w."""
+def _scales_backward(e: Emitter, tiles: Tiles, dscales, dw, w, scales, stride, rows, width) -> None:
+    """From the gradient dw by scales[i] w[i, n], those by both: dscales[i] = sum over n of w[i, n] dw[i, n], one
+    accumulator per lane and then a halving tree; and dw[i, n] *= scales[i].
+
+    Reads w (rows, width) by `stride`, and scales (rows,). Writes dw, like w, in place, and dscales (rows,).
+
+    docs/derivations.md#scales-of-features
+    """
     bld = e.builder
 
     def row(i: Any) -> None:
@@ -46,12 +56,12 @@ def _scales_backward(e: Emitter, tiles: Tiles, scales_gradient, gradient, w, sca
 
         def vector(n: Any, mask: Any, total: Any) -> list[Any]:
             place = bld.add(start, n)
-            here = e.offset(gradient, place)
+            here = e.offset(dw, place)
             g = e.masked(mask, e.load(here))
             e.store(scale * g, here)
             return [Words.fma(e.load(e.offset(w, place)), g, Value(e, total)).ir]
 
         (total,) = _over_vectors(e, width, vector, e.constant(0.0).ir)
-        e.store_scalar(e.folded(Value(e, total)), e.offset(scales_gradient, i))
+        e.store_scalar(e.folded(Value(e, total)), e.offset(dscales, i))
 
     e.loop(rows, row)

@@ -61,16 +61,25 @@ def _passes_of(function: Callable[[Any], tuple[Any, Any]]) -> dict[str, Pass]:
     def train(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, d, stride, w, start, width, vectors, fan_in
     ) -> None:
-        """a[r] = activation of x[r] W + start, and d its derivative there; the pre-activations stay in registers.
+        """A hidden layer forward, in training: a[r] = f(x[r] w + start), and d its derivative f' there.
 
-        `stride` is that of the rows of a, d and W.
+        Reads x (rows, fan_in) by `x_stride`; w (fan_in, width) by `stride`, whole `vectors`; start (width,).
+        Writes a and d (rows, width) by `stride`. Pre-activations stay in registers.
+
+        docs/kernels.md#the-register-tile, docs/derivations.md#activations
         """
         layer(e, tiles, (a, d), stride, x, x_stride, w, start, rows, width, vectors, fan_in)
 
     def forward(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, stride, w, start, width, vectors, fan_in
     ) -> None:
-        """a[r] = activation of x[r] W + start; the pre-activations stay in registers."""
+        """A layer forward: a[r] = f(x[r] w + start).
+
+        Reads x (rows, fan_in) by `x_stride`; w (fan_in, width) by `stride`, whole `vectors`; start (width,).
+        Writes a (rows, width) by `stride`. Pre-activations stay in registers.
+
+        docs/kernels.md#the-register-tile, docs/derivations.md#activations
+        """
         layer(e, tiles, (a,), stride, x, x_stride, w, start, rows, width, vectors, fan_in)
 
     return {"layer_train": train, "layer": forward}

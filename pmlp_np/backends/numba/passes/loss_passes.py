@@ -1,4 +1,4 @@
-"""Passes of losses: a loss, its slopes by the raw outputs, and their sums; lanes run across rows."""
+"""Passes of losses: a loss, its gradient by raw outputs, and their sums; lanes run across rows."""
 
 from __future__ import annotations
 
@@ -80,10 +80,9 @@ def _per_head(e: Emitter, loss: Loss, outputs: Any) -> Any:
 
 
 def _loss_passes(label: str, loss: Loss) -> None:
-    enter(f"loss_train:{label}")(_train_of(loss))
-    enter(f"loss_train_weighted:{label}")(_train_weighted_of(loss))
-    enter(f"loss_evaluate:{label}")(_evaluate_of(loss))
-    enter(f"loss_evaluate_weighted:{label}")(_evaluate_weighted_of(loss))
+    for suffix, weighted in (("", False), ("_weighted", True)):
+        enter(f"loss_train{suffix}:{label}")(_train_of(loss, weighted))
+        enter(f"loss_evaluate{suffix}:{label}")(_evaluate_of(loss, weighted))
 
 
 def _weights_of_rows(e: Emitter, weights: Any, mean: Any, r: Any, mask: Any) -> tuple[Value, Any]:
@@ -95,56 +94,47 @@ def _weights_of_rows(e: Emitter, weights: Any, mean: Any, r: Any, mask: Any) -> 
     return weight / e.splat(e.builder.bitcast(mean, DOUBLE)), e.builder.and_(mask, (weight > 0.0).ir)
 
 
-def _train_weighted_of(loss: Loss) -> Pass:
+def _train_of(loss: Loss, weighted: bool = False) -> Pass:
     def train(
-        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
-        bias_gradient, bias_sums, loss_sums, total, mean,
+        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, weights, mean, scale, raw, dz, ld, outputs, db,
+        db_lanes, loss_lanes, total,
     ) -> None:  # fmt: skip
-        """`loss_train` of rows with weights: losses and gradients are multiplied by weights[r] / mean, float64 that is
-        cast to the kind. `mean` holds the bits of a float64."""
-        plain = _train_of(loss, mean)
-        plain(e, tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
-              bias_gradient, bias_sums, loss_sums, total)  # fmt: skip
+        """The gradient of the loss by raw outputs: dz[o, r] = scale d loss of row r / d raw[o, r], zero from `rows` on.
 
-    return train
+        Reads raw (outputs, rows) by `ld`, target (targets, rows) by `ldt`, or labels (rows,). `scale` holds the bits of
+        a float64. In `loss_train_weighted` losses and gradients of a row are multiplied by weights[r] / mean, where
+        weights (rows,) are float64 and `mean` holds the bits of one; `loss_train` reads neither.
+        Writes dz (outputs, rows) by `ld`; with the last block, folded from sums over rows, the gradient by output
+        biases db (outputs,), and the sum of losses `total`, a float64. Until then, from the first block on, the sums
+        are kept, one per lane, in db_lanes (outputs, lanes) and loss_lanes (lanes,), which is float64.
 
-
-def _train_of(loss: Loss, mean: Any = None) -> Pass:
-    def train(
-        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, scale, weights, raw, gradient, ld, outputs,
-        bias_gradient, bias_sums, loss_sums, total,
-    ) -> None:  # fmt: skip
-        """gradient[o, r] = scale * d loss of row r / d raw[o, r], zero from `rows` on. `weights` is not read.
-
-        Its sums over rows, one per lane, are kept in bias_sums[o] from the first block to the last; so are the rows'
-        losses in loss_sums (float64). With the last block the sums are folded to bias_gradient[o] and the float64
-        `total`. `scale` holds the bits of a float64.
+        docs/derivations.md#losses, docs/kernels.md#the-way-back
         """
         bld, lanes = e.builder, e.kind.lanes
         factor = bld.bitcast(scale, DOUBLE)
         factor = e.splat(factor if e.kind.scalar is DOUBLE else bld.fptrunc(factor, e.kind.scalar))
         begins, ends = (bld.icmp_signed("==", flag, e.integer(1)) for flag in (first, last))
-        totals = _Totals(e, loss_sums, e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes))))
+        totals = _Totals(e, loss_lanes, e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes))))
 
         def sums_of(o: Any) -> Any:
-            return e.offset(bias_sums, bld.mul(o, e.integer(lanes)))
+            return e.offset(db_lanes, bld.mul(o, e.integer(lanes)))
 
         e.when(begins, lambda: e.loop(outputs, lambda o: e.store(e.constant(0.0), sums_of(o))))
 
         def group(r: Any, sums: Any) -> list[Any]:
             mask = e.first_lanes(bld.sub(rows, r))
-            row_loss, slopes = loss.by_head(*_raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask))
+            row_loss, gradients = loss.by_head(*_raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask))
             row_factor = factor
-            if mean is not None:
+            if weighted:
                 wide, mask = _weights_of_rows(e, weights, mean, r, mask)
                 weight = wide if e.kind.scalar is DOUBLE else Value(e, bld.fptrunc(wide.ir, e.kind.vector))
                 row_loss, row_factor = weight * row_loss, weight * factor
 
             def output(o: Any) -> None:
-                for h, slope in enumerate(slopes):
-                    value = e.masked(mask, slope.at(o) * row_factor)
+                for h, gradient in enumerate(gradients):
+                    value = e.masked(mask, gradient.at(o) * row_factor)
                     place = o if loss.heads == 1 else bld.add(bld.mul(o, e.integer(loss.heads)), e.integer(h))
-                    e.store(value, e.offset(gradient, bld.add(bld.mul(place, ld), r)))
+                    e.store(value, e.offset(dz, bld.add(bld.mul(place, ld), r)))
                     e.store(e.load(sums_of(place)) + value, sums_of(place))
 
             e.loop(_per_head(e, loss, outputs), output)
@@ -154,34 +144,26 @@ def _train_of(loss: Loss, mean: Any = None) -> Pass:
         totals.keep(sums, ends, total)
 
         def fold(o: Any) -> None:
-            e.store_scalar(e.folded(e.load(sums_of(o))), e.offset(bias_gradient, o))
+            e.store_scalar(e.folded(e.load(sums_of(o))), e.offset(db, o))
 
         e.when(ends, lambda: e.loop(outputs, fold))
 
     return train
 
 
-def _evaluate_of(loss: Loss) -> Pass:
-    def evaluate(e: Emitter, tiles: Tiles, rows, first, last, target, ldt, raw, ld, outputs, sums, totals) -> None:
-        """Sums over rows of losses and of scores: in `sums` (2, lanes) from the first block to the last, then folded to
-        totals (2,), all float64."""
-
-        def values(r: Any, mask: Any) -> tuple[list[Value], Any]:
-            raws, targets = _raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask)
-            row_loss, _ = loss.by_head(raws, targets)
-            return [row_loss, loss.score(raws, targets)], mask
-
-        _sum_up(e, 2, values, rows, first, last, sums, totals)
-
-    return evaluate
-
-
-def _evaluate_weighted_of(loss: Loss) -> Pass:
+def _evaluate_of(loss: Loss, weighted: bool = False) -> Pass:
     def evaluate(
-        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, raw, ld, outputs, sums, totals, weights, mean,
+        e: Emitter, tiles: Tiles, rows, first, last, target, ldt, weights, mean, raw, ld, outputs, sums, totals,
     ) -> None:  # fmt: skip
-        """Sums over rows of losses and of scores, each times weights[r] / mean, and of these weights: as
-        `loss_evaluate`, with sums (3, lanes) and totals (3,). `mean` holds the bits of a float64."""
+        """Sums over rows of losses and of scores.
+
+        Reads raw (outputs, rows) by `ld`, target (targets, rows) by `ldt`, or labels (rows,). In
+        `loss_evaluate_weighted` both are multiplied by weights[r] / mean, as in `loss_train_weighted`, and the sum of
+        these factors is a third one; `loss_evaluate` reads neither.
+        Writes sums (2 or 3, lanes) from the first block to the last, then folded to totals (2 or 3,), all float64.
+
+        docs/derivations.md#losses
+        """
 
         def wide(value: Value) -> Value:
             vector = ir.VectorType(DOUBLE, e.kind.lanes)
@@ -189,11 +171,14 @@ def _evaluate_weighted_of(loss: Loss) -> Pass:
 
         def values(r: Any, mask: Any) -> tuple[list[Value], Any]:
             raws, targets = _raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask)
+            if not weighted:
+                row_loss, _ = loss.by_head(raws, targets)
+                return [row_loss, loss.score(raws, targets)], mask
             weight, counted = _weights_of_rows(e, weights, mean, r, mask)
             row_loss, _ = loss.by_head(raws, targets)
             return [weight * wide(row_loss), weight * wide(loss.score(raws, targets)), weight], counted
 
-        _sum_up(e, 3, values, rows, first, last, sums, totals)
+        _sum_up(e, 3 if weighted else 2, values, rows, first, last, sums, totals)
 
     return evaluate
 

@@ -133,7 +133,15 @@ def _dots(
 
 @enter("outputs")
 def _outputs(e: Emitter, tiles: Tiles, rows, first, last, raw, ld, start, a, stride, w, outputs, vectors) -> None:
-    """raw[o, r] = start[o] + dot(a[r], W[o]): raw outputs from the last hidden layer, zero from `rows` on."""
+    """Raw outputs from the last hidden layer: raw[o, r] = start[o] + sum over n of a[r, n] w[o, n].
+
+    They are zero from `rows` on.
+
+    Reads a (rows, units) and w (outputs, units), both by `stride`, whole `vectors`, and start (outputs,).
+    Writes raw (outputs, rows) by `ld`.
+
+    docs/kernels.md#the-way-back, docs/derivations.md#layers
+    """
 
     def finish(o: Any, r: Any, dots: Value, mask: Any) -> None:
         total = dots + e.broadcast(e.offset(start, o))
@@ -144,23 +152,31 @@ def _outputs(e: Emitter, tiles: Tiles, rows, first, last, raw, ld, start, a, str
 
 @enter("hidden_backward")
 def _hidden_backward(
-    e: Emitter, tiles: Tiles, rows, first, last, d, d_stride, slope, w, stride, fan_in, vectors
+    e: Emitter, tiles: Tiles, rows, first, last, d, d_stride, dz, w, stride, fan_in, vectors
 ) -> None:
-    """d[r, i] *= dot(W[i], slope[r]): derivatives of a hidden layer become slopes, from the slopes of the next.
+    """From dz of a layer to that of the layer below, over its derivatives: d[r, i] *= sum over n of w[i, n] dz[r, n].
 
-    `stride` is that of the rows of W and of the slopes.
+    Reads dz (rows, units) and w (fan_in, units), both by `stride`, whole `vectors`.
+    Writes d (rows, fan_in) by `d_stride`, in place.
+
+    docs/kernels.md#the-program, docs/derivations.md#layers
     """
 
     def finish(r: Any, i: Any, dots: Value, mask: Any) -> None:
         here = e.offset(d, e.builder.add(e.builder.mul(r, d_stride), i))
         e.store(e.masked(mask, dots * e.load(here)), here)
 
-    _dots(e, tiles, w, stride, slope, stride, fan_in, rows, vectors, finish)
+    _dots(e, tiles, w, stride, dz, stride, fan_in, rows, vectors, finish)
 
 
 @enter("column_sums")
 def _column_sums(e: Emitter, tiles: Tiles, rows, first, last, out, block, stride, vectors) -> None:
-    """out[n] += sum over rows of block[r, n], row after row; from zero with the first block."""
+    """The gradient by hidden biases, row after row: out[n] += sum over rows of block[r, n].
+
+    Reads block (rows, units) by `stride`, whole `vectors`. Writes out (units,), from zero with the first block on.
+
+    docs/kernels.md#the-program, docs/derivations.md#layers
+    """
     bld, lanes = e.builder, e.kind.lanes
     begins = bld.icmp_signed("==", first, e.integer(1))
     going_on = e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes)))
@@ -185,7 +201,12 @@ def _column_sums(e: Emitter, tiles: Tiles, rows, first, last, out, block, stride
 
 @enter("by_output")
 def _by_output(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld, outputs) -> None:
-    """out[o, r] = block[r, o]."""
+    """Rows turned into lines of outputs: out[o, r] = block[r, o].
+
+    Reads block (rows, outputs) by `ld`. Writes out (outputs, rows) by `ldo`.
+
+    docs/kernels.md#vectors-and-passes
+    """
     bld = e.builder
 
     def element(o: Any, r: Any) -> None:
@@ -197,7 +218,12 @@ def _by_output(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld,
 
 @enter("by_row")
 def _by_row(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld, outputs) -> None:
-    """out[r, o] = block[o, r], zero from `outputs` up to ldo."""
+    """Lines of outputs turned into rows: out[r, o] = block[o, r], zero from `outputs` up to `ldo`.
+
+    Reads block (outputs, rows) by `ld`. Writes out (rows, outputs) by `ldo`.
+
+    docs/kernels.md#vectors-and-passes
+    """
     bld = e.builder
 
     def element(r: Any, o: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from llvmlite import ir
 
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.program.step_arguments import Tensor
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
 from pmlp_np.formulas.random import dropout_words
 from pmlp_np.formulas.regularizers import averaged, clip_factor
@@ -61,12 +62,12 @@ class Whole:
 
 
 def _factors(
-    e: Emitter, rows, unit, threshold, scale, key, epoch, layer, place, use: Callable[[Any, Value], None]
+    e: Emitter, rows, unit, threshold, scale, key, epoch, layer, position, use: Callable[[Any, Value], None]
 ) -> None:
-    """use(row, factors) for each of `rows` rows, from the place in the epoch's order that the int64 at `place` holds:
-    0 or `scale` for the units from number `unit` on, one per lane."""
+    """use(row, factors) for each of `rows` rows, from the position in the epoch's order that the int64 at `position`
+    holds: 0 or `scale` for the units from number `unit` on, one per lane."""
     bld, lanes = e.builder, e.kind.lanes
-    first = e.load_scalar(place, I64)
+    first = e.load_scalar(position, I64)
     number = bld.bitcast(scale, DOUBLE)
     kept = e.splat(number if e.kind.scalar is DOUBLE else bld.fptrunc(number, e.kind.scalar))
     lane = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
@@ -92,11 +93,16 @@ def _factors(
 
 @enter("dropout")
 def _dropout(
-    e: Emitter, tiles: Tiles, rows, first, last, a, d, stride, vectors, unit, threshold, scale, key, epoch, layer, place
-) -> None:
-    """a[r] and d[r], activations and derivatives of the units from number `unit` on, times 0 or `scale`.
+    e: Emitter, tiles: Tiles, rows, first, last, a, d, stride, vectors, unit, threshold, scale, key, epoch, layer,
+    position,
+) -> None:  # fmt: skip
+    """Dropout of a hidden layer's units from number `unit` on: activations and derivatives times 0 or `scale`.
 
-    `scale` holds the bits of a float64; `place` is the address of the first row's place in the epoch's order.
+    A unit is dropped where a random word is below `threshold`; words are a function of `key`, `epoch`, `layer`, the
+    unit, and the row's position in the epoch's order. `scale` holds the bits of a float64.
+    Reads position (1,), int64: the first row's. Writes a and d (rows, units) by `stride`, whole `vectors`, in place.
+
+    docs/derivations.md#regularizers
     """
     bld, lanes = e.builder, e.kind.lanes
 
@@ -109,16 +115,21 @@ def _dropout(
                 here = e.offset(block, at)
                 e.store(e.load(here) * factors, here)
 
-        _factors(e, rows, bld.add(unit, column), threshold, scale, key, epoch, layer, place, use)
+        _factors(e, rows, bld.add(unit, column), threshold, scale, key, epoch, layer, position, use)
 
     e.loop(vectors, vector)
 
 
 @enter("input_dropout")
 def _input_dropout(
-    e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, out, features, threshold, scale, key, epoch, place
+    e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, out, features, threshold, scale, key, epoch, position
 ) -> None:
-    """out[r] = x[r] times 0 or `scale`; out is dense, and may be x. Arguments as those of `dropout`."""
+    """Dropout of features: out[r] = x[r] times 0 or `scale`. `threshold`, `key` and `epoch` as for `dropout`.
+
+    Reads x (rows, features) by `x_stride`; position (1,), int64. Writes out (rows, features), dense; it may be x.
+
+    docs/derivations.md#regularizers
+    """
     bld, lanes = e.builder, e.kind.lanes
 
     def vector(column: Any) -> None:
@@ -128,22 +139,21 @@ def _input_dropout(
             values = e.load_masked(e.offset(x, bld.add(bld.mul(r, x_stride), column)), mask)
             e.store_masked(values * factors, e.offset(out, bld.add(bld.mul(r, features), column)), mask)
 
-        _factors(e, rows, column, threshold, scale, key, epoch, e.integer(0), place, use)
+        _factors(e, rows, column, threshold, scale, key, epoch, e.integer(0), position, use)
 
     e.loop(features, vector, step=lanes)
 
 
-# Words of an entry of the table that `clip` goes through: offset, stride, rows, width, and bits of a factor.
-TENSOR_WORDS = 5
-
-
 @enter("clip")
-def _clip(e: Emitter, tiles: Tiles, gradient, tensors, count, limit) -> None:
+def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
     """Scales a gradient whose L2 norm is above `limit`, which holds the bits of a float64.
 
-    It lies in `count` tensors; `tensors` is an int64 table of where each starts, how far its rows are apart, how many
-    they are, how wide, and, as the bits of a float64, what its elements are multiplied by for the norm. Squares are
-    added up in float64, one sum per lane, tensor after tensor and row after row; then a halving tree.
+    Squares are added up in float64, one sum per lane, tensor after tensor and row after row; then a halving tree.
+    Reads tensors (n, Tensor), int64: where each part of the gradient starts, how far its rows are apart, how many
+    they are, how wide, and what its elements are multiplied by for the norm, the bits of a float64.
+    Writes gradient (block,), in place.
+
+    docs/derivations.md#regularizers
     """
     bld, lanes, scalar = e.builder, e.kind.lanes, e.kind.scalar
     wide = ir.VectorType(DOUBLE, lanes)
@@ -152,24 +162,22 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, count, limit) -> None:
         """body(address, mask, factor, *carried) for every vector of the gradient."""
 
         def tensor(i: Any, *carried: Any) -> list[Any]:
-            entry = [
-                e.offset(tensors, bld.add(bld.mul(i, e.integer(TENSOR_WORDS)), e.integer(k)), 8)
-                for k in range(TENSOR_WORDS)
-            ]
-            offset, stride, rows, width, bits = (e.load_scalar(place, I64) for place in entry)
-            factor = e.splat(bld.bitcast(bits, DOUBLE))
+            words = len(Tensor._fields)
+            entry = [e.offset(tensors, bld.add(bld.mul(i, e.integer(words)), e.integer(k)), 8) for k in range(words)]
+            part = Tensor(*[e.load_scalar(place, I64) for place in entry])
+            factor = e.splat(bld.bitcast(part.factor, DOUBLE))
 
             def row(r: Any, *carried: Any) -> list[Any]:
-                start = e.offset(gradient, bld.add(offset, bld.mul(r, stride)))
+                start = e.offset(gradient, bld.add(part.offset, bld.mul(r, part.stride)))
 
                 def vector(n: Any, *carried: Any) -> Any:
-                    return body(e.offset(start, n), e.first_lanes(bld.sub(width, n)), factor, *carried)
+                    return body(e.offset(start, n), e.first_lanes(bld.sub(part.width, n)), factor, *carried)
 
-                return e.loop(width, vector, *carried, step=lanes)
+                return e.loop(part.width, vector, *carried, step=lanes)
 
-            return e.loop(rows, row, *carried)
+            return e.loop(part.rows, row, *carried)
 
-        return e.loop(count, tensor, *initial)
+        return e.loop(n, tensor, *initial)
 
     def add_square(address: Any, mask: Any, factor: Value, total: Any) -> list[Any]:
         x = e.masked(mask, e.load(address))
@@ -188,10 +196,13 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, count, limit) -> None:
 
 
 @enter("average")
-def _average(e: Emitter, tiles: Tiles, average, w, count, decay, step) -> None:
-    """Averaged weights after the step whose number (from 1) is the int64 at `step`; count is whole vectors.
+def _average(e: Emitter, tiles: Tiles, average, w, n, decay, step) -> None:
+    """Averaged weights after a step: the weights after the first one, then their exponential average by `decay`.
 
-    `decay` holds the bits of a float64.
+    Reads w (n,), whole vectors; step (1,), int64: the step's number, from 1. `decay` holds the bits of a float64.
+    Writes average (n,).
+
+    docs/derivations.md#regularizers
     """
     bld, scalar = e.builder, e.kind.scalar
     number = bld.bitcast(decay, DOUBLE)
@@ -206,4 +217,4 @@ def _average(e: Emitter, tiles: Tiles, average, w, count, decay, step) -> None:
         here, new = e.offset(average, i), e.load(e.offset(w, i))
         e.store(Value(e, bld.select(starts, new.ir, averaged(e.load(here), new, kept, rest).ir)), here)
 
-    e.loop(count, vector, step=e.kind.lanes)
+    e.loop(n, vector, step=e.kind.lanes)

@@ -10,7 +10,12 @@ from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value
 
 @enter("gather_rows")
 def _gather_rows(e: Emitter, tiles: Tiles, out, source, row_stride, order, rows, columns) -> None:
-    """out[r, c] = source[order[r], c]; order is int64; out is dense."""
+    """Rows copied in an order: out[r, c] = source[order[r], c].
+
+    Reads order (rows,), int64; source (any number of rows, columns) by `row_stride`. Writes out (rows, columns), dense.
+
+    docs/mechanics.md#from-fit-to-a-members-minibatch
+    """
     bld = e.builder
 
     def row(r: Any) -> None:
@@ -25,7 +30,13 @@ def _gather_rows(e: Emitter, tiles: Tiles, out, source, row_stride, order, rows,
 
 @enter("gather_targets")
 def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, order, rows, targets) -> None:
-    """out[t, r] = source[t, order[r]]; order is int64."""
+    """Targets copied in an order, or, for float64, weights of rows: out[t, r] = source[t, order[r]].
+
+    Reads order (rows,), int64; source (targets, any number of rows) by `source_stride`.
+    Writes out (targets, rows) by `ldo`.
+
+    docs/mechanics.md#from-fit-to-a-members-minibatch
+    """
     bld = e.builder
 
     def target(t: Any) -> None:
@@ -41,14 +52,24 @@ def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, o
 
 
 @enter("fill")
-def _fill(e: Emitter, tiles: Tiles, out, count) -> None:
-    """Zeros; count is whole vectors."""
-    e.loop(count, lambda i: e.store(e.constant(0.0), e.offset(out, i)), step=e.kind.lanes)
+def _fill(e: Emitter, tiles: Tiles, out, n) -> None:
+    """Zeros.
+
+    Reads nothing. Writes out (n,), whole vectors.
+
+    docs/layout.md#vectors-and-lanes
+    """
+    e.loop(n, lambda i: e.store(e.constant(0.0), e.offset(out, i)), step=e.kind.lanes)
 
 
 @enter("scale")
-def _scale(e: Emitter, tiles: Tiles, out, stride, values, count, factor) -> None:
-    """out[i * stride] = factor * values[i], computed in float64; `factor` holds the bits of a float64."""
+def _scale(e: Emitter, tiles: Tiles, out, stride, values, n, factor) -> None:
+    """Initial weights from draws: out[i] = factor * values[i], computed in float64.
+
+    Reads values (n,), float64; `factor` holds the bits of a float64. Writes out (n,) by `stride`.
+
+    docs/derivations.md#initial-weights
+    """
     bld = e.builder
     number = bld.bitcast(factor, DOUBLE)
 
@@ -58,17 +79,22 @@ def _scale(e: Emitter, tiles: Tiles, out, stride, values, count, factor) -> None
             value if e.kind.scalar is DOUBLE else bld.fptrunc(value, e.kind.scalar), e.offset(out, bld.mul(i, stride))
         )
 
-    e.loop(count, element)
+    e.loop(n, element)
 
 
 @enter("finite")
-def _finite(e: Emitter, tiles: Tiles, block, count, verdict) -> None:
-    """The float64 at `verdict` becomes 0 if all of block is finite, else NaN; count is whole vectors."""
+def _finite(e: Emitter, tiles: Tiles, block, n, verdict) -> None:
+    """Whether all numbers are finite: the float64 at `verdict` becomes 0 if they are, else NaN.
+
+    Reads block (n,), whole vectors. Writes verdict (1,).
+
+    docs/mechanics.md#ending-early
+    """
 
     def turn(i: Any, total: Any) -> list[Any]:
         x = e.load(e.offset(block, i))
         return [(Value(e, total) + (x - x)).ir]
 
-    (total,) = e.loop(count, turn, e.constant(0.0).ir, step=e.kind.lanes)
+    (total,) = e.loop(n, turn, e.constant(0.0).ir, step=e.kind.lanes)
     folded = e.folded(Value(e, total))
     e.store_scalar(folded if e.kind.scalar is DOUBLE else e.builder.fpext(folded, DOUBLE), verdict)

@@ -1,0 +1,68 @@
+"""Passes of a step's numbers: learning rates by a schedule, and what the rules derive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pmlp_np.backends.numba.passes.registry import Tiles, enter
+from pmlp_np.backends.numba.passes.steps import Fields
+from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS
+from pmlp_np.formulas.schedules import SCHEDULES, options_read, rate_factor
+
+
+def _scalars_pass(name: str) -> None:
+    @enter(f"scalars:{name}")
+    def scalars(e: Emitter, tiles: Tiles, out, out_stride, inputs, n, step) -> None:
+        """The numbers of an update by a rule, from its hyperparameters and the number of the step (from 1).
+
+        Reads inputs (n, STEP_INPUTS), float64. Writes out (n, numbers, lanes), each number in all lanes of a
+        vector, by `out_stride` from one row of inputs to the next.
+
+        docs/derivations.md#optimizers
+        """
+        bld = e.builder
+
+        def row(i: Any) -> None:
+            to = e.offset(out, bld.mul(i, out_stride))
+            given = e.offset(inputs, bld.mul(i, e.integer(len(STEP_INPUTS))), 8)
+            h = {key: Value(e, e.load_scalar(e.offset(given, k, 8), DOUBLE)) for k, key in enumerate(STEP_INPUTS)}
+            for k, value in enumerate(RULES[name].scalars(Fields(h), step).values()):
+                scalar = value.ir if e.kind.scalar is DOUBLE else bld.fptrunc(value.ir, e.kind.scalar)
+                e.store(e.splat(scalar), e.offset(to, k * e.kind.lanes))
+
+        e.loop(n, row)
+
+
+def _schedule_pass(name: str) -> None:
+    @enter(f"schedule:{name}")
+    def schedule(
+        e: Emitter, tiles: Tiles, inputs, rates, n, options, minibatches, fit_epochs, epoch, minibatch
+    ) -> None:
+        """The learning rates of a step: the rates before any schedule, times its factor.
+
+        Reads rates (n,), and the member's row of all OPTIONS, options (OPTIONS,), all float64; `minibatches` counts
+        those of an epoch, `fit_epochs` the epochs of the schedule; `epoch` and `minibatch` (from 0) are the cursor.
+        Writes the learning rate into each row of inputs (n, STEP_INPUTS), float64.
+
+        docs/derivations.md#learning-rates-over-time
+        """
+        places = list(OPTIONS)
+        read = options_read(name)
+        o = {key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in read}
+        factor = rate_factor(name, Fields(o), epoch, minibatch, minibatches, fit_epochs)
+
+        def row(i: Any) -> None:
+            rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
+            start = e.builder.mul(i, e.integer(len(STEP_INPUTS)))
+            here = e.offset(inputs, e.builder.add(start, e.integer(STEP_INPUTS.index("learning_rate"))), 8)
+            e.store_scalar(rate.ir, here)
+
+        e.loop(n, row)
+
+
+for _name in RULES:
+    _scalars_pass(_name)
+for _name in SCHEDULES:
+    _schedule_pass(_name)

@@ -1,0 +1,260 @@
+"""Arguments of passes over a block of rows, by name: a pass and its arguments are an instruction of a program.
+
+Classes are called as the passes are (`LayerTrain` holds what `layer_train:relu` takes), whose docstrings say what each
+argument means. What changes from block to block comes first: `Block`, and behind it `Input` or `Targets`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pmlp_np.base.arrays import Address, Bits
+
+
+class Block(NamedTuple):
+    """How many rows, and whether (1) or not (0) they are the first or the last of the minibatch or task."""
+
+    rows: int
+    first: int
+    last: int
+
+
+class Input(NamedTuple):
+    """The rows that the first pass of a program reads, and its last one backward."""
+
+    rows: int
+    first: int
+    last: int
+    x: Address
+    x_stride: int
+
+
+class Targets(NamedTuple):
+    """Targets of the rows, and their weights (0: none), for the pass of the loss."""
+
+    rows: int
+    first: int
+    last: int
+    target: Address
+    ldt: int
+    weights: Address
+
+
+class Layer(NamedTuple):
+    """A layer forward."""
+
+    rows: int
+    first: int
+    last: int
+    x: Address
+    x_stride: int
+    a: Address
+    stride: int
+    w: Address
+    start: Address
+    width: int
+    vectors: int
+    fan_in: int
+
+
+class LayerTrain(NamedTuple):
+    """A hidden layer forward, with the activation's derivative."""
+
+    rows: int
+    first: int
+    last: int
+    x: Address
+    x_stride: int
+    a: Address
+    d: Address
+    stride: int
+    w: Address
+    start: Address
+    width: int
+    vectors: int
+    fan_in: int
+
+
+class Dropout(NamedTuple):
+    """Dropout of a hidden layer's units."""
+
+    rows: int
+    first: int
+    last: int
+    a: Address
+    d: Address
+    stride: int
+    vectors: int
+    unit: int
+    threshold: int
+    scale: Bits
+    key: int
+    epoch: int
+    layer: int
+    position: Address
+
+
+class InputDropout(NamedTuple):
+    """Dropout of features."""
+
+    rows: int
+    first: int
+    last: int
+    x: Address
+    x_stride: int
+    out: Address
+    features: int
+    threshold: int
+    scale: Bits
+    key: int
+    epoch: int
+    position: Address
+
+
+class Outputs(NamedTuple):
+    """Raw outputs from the last hidden layer."""
+
+    rows: int
+    first: int
+    last: int
+    raw: Address
+    ld: int
+    start: Address
+    a: Address
+    stride: int
+    w: Address
+    outputs: int
+    vectors: int
+
+
+class ByOutput(NamedTuple):
+    """Rows turned into lines of outputs."""
+
+    rows: int
+    first: int
+    last: int
+    out: Address
+    ldo: int
+    block: Address
+    ld: int
+    outputs: int
+
+
+class ByRow(NamedTuple):
+    """Lines of outputs turned into rows."""
+
+    rows: int
+    first: int
+    last: int
+    out: Address
+    ldo: int
+    block: Address
+    ld: int
+    outputs: int
+
+
+class LossTrain(NamedTuple):
+    """The loss and its gradient by raw outputs."""
+
+    rows: int
+    first: int
+    last: int
+    target: Address
+    ldt: int
+    weights: Address
+    mean: Bits
+    scale: Bits
+    raw: Address
+    dz: Address
+    ld: int
+    outputs: int
+    db: Address
+    db_lanes: Address
+    loss_lanes: Address
+    total: Address
+
+
+class LossEvaluate(NamedTuple):
+    """Sums of losses and scores."""
+
+    rows: int
+    first: int
+    last: int
+    target: Address
+    ldt: int
+    weights: Address
+    mean: Bits
+    raw: Address
+    ld: int
+    outputs: int
+    sums: Address
+    totals: Address
+
+
+class OutputBackward(NamedTuple):
+    """The output layer backward."""
+
+    rows: int
+    first: int
+    last: int
+    a: Address
+    d: Address
+    stride: int
+    hidden_db: Address
+    dz: Address
+    ld: int
+    w: Address
+    dw: Address
+    slots: Address
+    slot_stride: int
+    width: int
+    vectors: int
+    outputs: int
+    numbers: Address
+
+
+class HiddenBackward(NamedTuple):
+    """The gradient by pre-activations, from a hidden layer to the one below."""
+
+    rows: int
+    first: int
+    last: int
+    d: Address
+    d_stride: int
+    dz: Address
+    w: Address
+    stride: int
+    fan_in: int
+    vectors: int
+
+
+class WeightsBackward(NamedTuple):
+    """The gradient by hidden weights, and their step."""
+
+    rows: int
+    first: int
+    last: int
+    x: Address
+    x_stride: int
+    dz: Address
+    w: Address
+    dw: Address
+    stride: int
+    slots: Address
+    slot_stride: int
+    fan_in: int
+    width: int
+    vectors: int
+    numbers: Address
+
+
+class ColumnSums(NamedTuple):
+    """The gradient by hidden biases."""
+
+    rows: int
+    first: int
+    last: int
+    out: Address
+    block: Address
+    stride: int
+    vectors: int

@@ -1,0 +1,213 @@
+"""Instructions of a step's end: learning rates, the numbers that updates need, and what moves parameters and averages.
+
+They are called once per minibatch, on the whole gradient, by one slot alone (see `team`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.intrinsics import bits_of, float_item, item, set_float_item, set_items
+from pmlp_np.backends.numba.job import INPUT_BYTES, NUMBERS_BYTES
+from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, LATER, field_address, put
+from pmlp_np.backends.numba.program.step_arguments import (
+    TENSOR_BYTES,
+    Average,
+    Clip,
+    Scalars,
+    ScaleFeatures,
+    ScalesBackward,
+    Schedule,
+    Tensor,
+    Update,
+    UpdateRows,
+)
+from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
+from pmlp_np.formulas.options import OPTIONS, SCHEDULE_AT, WARMUP_AT
+from pmlp_np.state.step_inputs import MOST_SHARED_ROWS, RATE
+
+_N_HYPERPARAMETERS, _N_INPUTS, _N_OPTIONS = len(HYPERPARAMETERS), len(STEP_INPUTS), len(OPTIONS)
+_PARAMETRIZATION_AT = list(OPTIONS).index("parametrization")
+
+
+@kernel()
+def has_scales(job, m):
+    """Whether the features of member m have scales."""
+    return job.scale_offset != 0 and item(job.scale_offset, m) >= 0
+
+
+@kernel()
+def row_of_inputs(job, frame, layer):
+    """The number of the row with the inputs of a layer's weights; that of its biases comes next."""
+    return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > MOST_SHARED_ROWS else 0
+
+
+@kernel()
+def _fill_inputs(job, frame):
+    """The rows of inputs of the member's rule, and the learning rate of each before any schedule."""
+    m = frame.member
+    factors = job.input_factors + item(job.first_input, m) * INPUT_BYTES
+    for row in range(item(job.input_count, m)):
+        for i in range(_N_INPUTS):
+            value = float_item(factors, row * _N_INPUTS + i)
+            if i < _N_HYPERPARAMETERS:
+                value *= float_item(job.hyperparameters, m * _N_HYPERPARAMETERS + i)
+            if i == RATE:
+                value *= float_item(job.rate_factor, m)
+                set_float_item(frame.rates, row, value)
+            set_float_item(frame.inputs, row * _N_INPUTS + i, value)
+
+
+@kernel()
+def put_schedule(job, frame, at, batches):
+    """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
+    m = frame.member
+    if job.options == 0:
+        return at
+    options = job.options + m * _N_OPTIONS * 8
+    schedule = float_item(options, SCHEDULE_AT)
+    if schedule == 0.0 and float_item(options, WARMUP_AT) == 0.0:
+        return at
+    return put(at, item(job.schedule_pass, int(schedule)), Schedule(
+        inputs=frame.inputs, rates=frame.rates, n=item(job.input_count, m), options=options, minibatches=batches,
+        fit_epochs=item(job.fit_epochs, m), epoch=LATER, minibatch=LATER,
+    ))  # fmt: skip
+
+
+@kernel()
+def put_scalars(job, frame, at):
+    """The numbers that the updates of a step need, from each row of inputs."""
+    _fill_inputs(job, frame)
+    return put(at, item(job.scalars_pass, item(job.rule, frame.member)), Scalars(
+        out=frame.numbers, out_stride=NUMBERS_BYTES // job.itemsize, inputs=frame.inputs,
+        n=item(job.input_count, frame.member), step=LATER,
+    ))  # fmt: skip
+
+
+@kernel()
+def _put_update(job, frame, at, offset, widths, count, row):
+    """The step of `count` vectors from an offset (in elements) on, by a row of numbers."""
+    m, size = frame.member, job.itemsize
+    return put(at, item(job.update_pass, item(job.rule, m)), Update(
+        w=frame.block + offset * size, dw=frame.gradient + offset * size,
+        slots=job.slots + (item(job.slot_offset, m) + offset) * size, slot_stride=item(job.block_size, m),
+        widths=widths, n=count, numbers=frame.numbers + row * NUMBERS_BYTES,
+    ))  # fmt: skip
+
+
+@kernel()
+def _put_biases(job, frame, at):
+    """The step of all biases, which lie together at the end of the block: at once, or layer by layer where their inputs
+    differ."""
+    if item(job.bias_offset, frame.first_layer) < 0:
+        return at
+    at_once = 1 if item(job.input_count, frame.member) > MOST_SHARED_ROWS else frame.depth + 1
+    for layer in range(frame.first_layer, frame.first_layer + frame.depth + 1, at_once):
+        at = _put_update(job, frame, at, item(job.bias_offset, layer), job.fan_out + layer * 8, at_once,
+                         row_of_inputs(job, frame, layer) + 1)  # fmt: skip
+    return at
+
+
+@kernel()
+def _put_rows(job, frame, at, layer, rows, width):
+    """The step of a layer's weights, stored as so many rows, from their whole gradient."""
+    m, offset, size = frame.member, item(job.weight_offset, layer), job.itemsize
+    return put(at, item(job.update_rows_pass, item(job.rule, m)), UpdateRows(
+        w=frame.block + offset * size, dw=frame.gradient + offset * size,
+        slots=job.slots + (item(job.slot_offset, m) + offset) * size, slot_stride=item(job.block_size, m),
+        stride=item(job.row_stride, layer), rows=rows, width=width,
+        numbers=frame.numbers + row_of_inputs(job, frame, layer) * NUMBERS_BYTES,
+    ))  # fmt: skip
+
+
+@kernel()
+def _put_scales_backward(job, frame, at):
+    """The gradient of feature scales, and that of weights from that of weights times scales."""
+    layer, size = frame.first_layer, job.itemsize
+    weights, scales = item(job.weight_offset, layer) * size, item(job.scale_offset, frame.member) * size
+    return put(at, job.scales_backward_pass, ScalesBackward(
+        dscales=frame.gradient + scales, dw=frame.gradient + weights, w=frame.block + weights,
+        scales=frame.block + scales, stride=item(job.row_stride, layer), rows=item(job.fan_in, layer),
+        width=item(job.fan_out, layer),
+    ))  # fmt: skip
+
+
+@kernel()
+def put_scale_features(job, frame, at):
+    """The first layer's weights times feature scales, to where that layer reads them."""
+    layer, size = frame.first_layer, job.itemsize
+    return put(at, job.scale_features_pass, ScaleFeatures(
+        out=frame.scaled, w=frame.block + item(job.weight_offset, layer) * size,
+        scales=frame.block + item(job.scale_offset, frame.member) * size, stride=item(job.row_stride, layer),
+        rows=item(job.fan_in, layer), width=item(job.fan_out, layer),
+    ))  # fmt: skip
+
+
+@kernel()
+def _add_tensor(at, tensor):
+    """A line of the table that the pass `clip` reads."""
+    set_items(at, tensor)
+    return at + TENSOR_BYTES
+
+
+@kernel()
+def _put_clipped(job, frame, at):
+    """Clipping of the whole gradient, and the step of all weights."""
+    m, layers = frame.member, frame.depth + 1
+    # The table lies behind all instructions: these, at most as many for biases, and those of scales and averages.
+    table = to = at + (2 * layers + 4) * INSTRUCTION_BYTES
+    clip, at = at, at + INSTRUCTION_BYTES
+    divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
+    one = bits_of(1.0)
+    for layer in range(frame.first_layer, frame.first_layer + layers):
+        rows, width = item(job.fan_in, layer), item(job.fan_out, layer)
+        # Of weights w = W / scale, which stand for W, the gradient by W is 1 / scale times that by w.
+        factor = 1.0 / np.sqrt(float(rows)) if divided else 1.0
+        if frame.depth > 0 and layer == frame.first_layer + frame.depth:
+            rows, width = width, rows
+        to = _add_tensor(to, Tensor(offset=item(job.weight_offset, layer), stride=item(job.row_stride, layer),
+                                    rows=rows, width=width, factor=bits_of(factor)))  # fmt: skip
+        at = _put_rows(job, frame, at, layer, rows, width)
+        bias = item(job.bias_offset, layer)
+        if bias >= 0:
+            to = _add_tensor(to, Tensor(offset=bias, stride=0, rows=1, width=item(job.fan_out, layer), factor=one))
+    if has_scales(job, m):
+        to = _add_tensor(to, Tensor(offset=item(job.scale_offset, m), stride=0, rows=1,
+                                    width=item(job.fan_in, frame.first_layer), factor=one))  # fmt: skip
+    put(clip, job.clip_norm_pass, Clip(gradient=frame.gradient, tensors=table, n=(to - table) // TENSOR_BYTES,
+                                       limit=bits_of(float_item(job.clip_norm, m))))  # fmt: skip
+    return at
+
+
+@kernel()
+def _put_average(job, frame, at, step):
+    """Averaged weights after the step whose number lies at an address."""
+    m = frame.member
+    averages = job.averages + item(job.block_offset, m) * job.itemsize
+    return put(at, job.average_pass, Average(
+        average=averages, w=frame.block, n=item(job.block_size, m), decay=bits_of(float_item(job.average, m)),
+        step=step,
+    ))  # fmt: skip
+
+
+@kernel()
+def put_step(job, frame, at, scalars, clips, averages):
+    """What takes a step with the whole gradient and comes after it; `scalars` is the instruction that knows the step's
+    number. Returns where the next instruction goes."""
+    m, first = frame.member, frame.first_layer
+    scales = has_scales(job, m)
+    if scales:
+        at = _put_scales_backward(job, frame, at)
+    if clips:
+        at = _put_clipped(job, frame, at)
+    elif scales:
+        at = _put_rows(job, frame, at, first, item(job.fan_in, first), item(job.fan_out, first))
+    at = _put_biases(job, frame, at)
+    if scales:
+        # By the last row of inputs.
+        at = _put_update(job, frame, at, item(job.scale_offset, m), job.fan_in + first * 8, 1,
+                         item(job.input_count, m) - 1)  # fmt: skip
+    if averages:
+        at = _put_average(job, frame, at, field_address(scalars, Scalars, "step"))
+    return at
