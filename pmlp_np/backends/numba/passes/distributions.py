@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter
 from pmlp_np.formulas.initializers import DISTRIBUTIONS
+from pmlp_np.formulas.step_lists import distribution_steps
 
 
 def _distribution_pass(name: str) -> None:
-    function = DISTRIBUTIONS[name]
-
     @enter(f"distribution:{name}")
     def spread(e: Emitter, tiles: Tiles, values, count) -> None:
         """Draws from (0, 1), float64, become draws from the distribution, in place; whole vectors."""
-        e.loop(count, lambda i: e.store(function(e.load(e.offset(values, i))), e.offset(values, i)), step=e.kind.lanes)
+
+        def vector(i: Any) -> None:
+            (draw,) = emit(e, distribution_steps(name), e.load(e.offset(values, i)))
+            e.store(draw, e.offset(values, i))
+
+        e.loop(count, vector, step=e.kind.lanes)
 
 
 for _name in DISTRIBUTIONS:

@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.matrices import block_of, multiply
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
-from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
+from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, fma
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULE_OPTIONS, SCHEDULES, rate_factor
-
-
-class _Fields:
-    """Names as attributes."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.__dict__.update(values)
+from pmlp_np.formulas.schedules import SCHEDULE_OPTIONS, SCHEDULES
+from pmlp_np.formulas.step_lists import scalar_steps, schedule_steps, update_steps
 
 
 def _rule_passes(name: str) -> None:
     rule = RULES[name]
 
-    def scalars_of(e: Emitter, inputs: Any, step: Any) -> dict[str, Value]:
-        h = {key: Value(e, e.load_scalar(e.offset(inputs, i, 8), DOUBLE)) for i, key in enumerate(STEP_INPUTS)}
-        return rule.scalars(_Fields(h), step)
+    def scalars_of(e: Emitter, inputs: Any, step: Any) -> list[Value]:
+        given = [Value(e, e.load_scalar(e.offset(inputs, i, 8), DOUBLE)) for i in range(len(STEP_INPUTS))]
+        return emit(e, scalar_steps(name), *given, Value(e, step))
 
     @enter(f"scalars:{name}")
     def scalars(e: Emitter, tiles: Tiles, out, out_stride, inputs, count, step) -> None:
@@ -36,7 +31,7 @@ def _rule_passes(name: str) -> None:
             bld = e.builder
             to = e.offset(out, bld.mul(i, out_stride))
             given = e.offset(inputs, bld.mul(i, e.integer(len(STEP_INPUTS))), 8)
-            for k, value in enumerate(scalars_of(e, given, step).values()):
+            for k, value in enumerate(scalars_of(e, given, step)):
                 scalar = value.ir if e.kind.scalar is DOUBLE else bld.fptrunc(value.ir, e.kind.scalar)
                 e.store(e.splat(scalar), e.offset(to, k * e.kind.lanes))
 
@@ -44,12 +39,13 @@ def _rule_passes(name: str) -> None:
 
     def step(e: Emitter, numbers: Any, w: Any, slots: Any, slot_stride: Any) -> Callable[[Any, Value, Any], None]:
         """A function that takes the parameters at an offset one step along their gradient, under a lane mask."""
-        s = _Fields({key: e.load(e.offset(numbers, i * e.kind.lanes)) for i, key in enumerate(scalar_names(name))})
+        s = [e.load(e.offset(numbers, i * e.kind.lanes)) for i in range(len(scalar_names(name)))]
         slot_at = [e.offset(slots, e.builder.mul(slot_stride, e.integer(i))) for i in range(rule.slots)]
 
         def take(place: Any, gradient: Value, mask: Any) -> None:
             old = tuple(e.load(e.offset(at, place)) for at in slot_at)
-            new_w, new_slots = rule.update(e.load(e.offset(w, place)), gradient, old, s)
+            held = e.load(e.offset(w, place))
+            new_w, *new_slots = emit(e, update_steps(name, e.kind.name), held, gradient, *old, *s)
             e.store(e.masked(mask, new_w), e.offset(w, place))
             for at, slot in zip(slot_at, new_slots, strict=True):
                 e.store(e.masked(mask, slot), e.offset(at, place))
@@ -174,7 +170,7 @@ def _rule_passes(name: str) -> None:
             def gathered(r: Any, s: Value, gradients: Any) -> list[Any]:
                 """The gradient of one output's weights with a row added."""
                 activations = [e.load(here) for here in row_of(a, r)]
-                return [Words.fma(s, x, Value(e, g)).ir for x, g in zip(activations, gradients, strict=True)]
+                return [fma(s, x, Value(e, g)).ir for x, g in zip(activations, gradients, strict=True)]
 
             def keep_hidden(totals: Any) -> None:
                 for place, total in zip(at, totals, strict=True):
@@ -206,7 +202,7 @@ def _rule_passes(name: str) -> None:
                     def output(o: Any, *products: Any) -> list[Any]:
                         s, line = slope_of(o, r), e.offset(w, bld.mul(o, stride))
                         return [
-                            Words.fma(s, e.load(e.offset(line, place)), Value(e, x)).ir
+                            fma(s, e.load(e.offset(line, place)), Value(e, x)).ir
                             for place, x in zip(at, products, strict=True)
                         ]
 
@@ -241,8 +237,7 @@ def _rule_passes(name: str) -> None:
 
 def scalar_names(rule: str) -> tuple[str, ...]:
     """The names of the numbers that a rule derives for each step."""
-    one = dict.fromkeys(STEP_INPUTS, 0.5)
-    return tuple(RULES[rule].scalars(_Fields(one), 1))
+    return scalar_steps(rule).names
 
 
 def _schedule_pass(name: str) -> None:
@@ -253,8 +248,9 @@ def _schedule_pass(name: str) -> None:
         """The learning rates of a step, into each of `count` rows of STEP_INPUTS, from the rates before any schedule;
         options: a member's row of all OPTIONS, float64."""
         places = list(OPTIONS)
-        o = {key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS}
-        factor = rate_factor(name, _Fields(o), epoch, minibatch, minibatches, fit_epochs)
+        o = [Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS]
+        counts = [Value(e, count) for count in (epoch, minibatch, minibatches, fit_epochs)]
+        (factor,) = emit(e, schedule_steps(name), *o, *counts)
 
         def row(i: Any) -> None:
             rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
