@@ -101,14 +101,17 @@ class _Emission:
             return self.e.splat_integer(self.counts[self.list.value(x).extent]).ir
         known: list[Any] = [None if isinstance(a, Constant) else value(a) for a in step.arguments]
         lanes = next((x.type.count for x in known if x is not None and isinstance(x.type, ir.VectorType)), None)
+        # An exponent is one number for all lanes.
+        of_constants = None if step.word == "power" else lanes
         given = [
-            constant(argument.value, _typed(argument.dtype, lanes)) if isinstance(argument, Constant) else x
+            constant(argument.value, _typed(argument.dtype, of_constants)) if isinstance(argument, Constant) else x
             for argument, x in zip(step.arguments, known, strict=True)
         ]
         if step.word in DEFINITIONS:
             (result,) = emit(self.e, definition(step.word, step.dtype), *(Value(self.e, x) for x in given))
             return result.ir
-        if lanes is not None and len({str(x.type) for x in given if x.type != I1}) > 1:
+        if lanes is not None and step.dtype == "uint64":
+            # Random numbers: what is equal in all lanes is computed once, until it meets what is not.
             given = [x if isinstance(x.type, ir.VectorType) else self.e.splat(x).ir for x in given]
         return WORDS[step.word](self.e, step, _typed(step.dtype, lanes), *given)
 
