@@ -333,5 +333,6 @@ def test_an_activation_that_is_no_formula_is_refused(target):
     requires({"onnx": "onnx", "torch": "torch"}.get(target, "numpy"))
     pm.register_activation("by_numpy", lambda z: (np.sinh(z) * 0.0 + z, z * 0.0 + 1.0))
     mlp = random_mlp(np.random.default_rng(0), activation="by_numpy", hidden=(2,))
-    with pytest.raises(pm.DataError, match="^activation 'by_numpy': expected a formula of the vocabulary's words, "):
+    message = "^activation 'by_numpy': expected a formula of operators and the vocabulary's words, "
+    with pytest.raises(pm.DataError, match=message):
         RUNNERS[target](mlp, np.zeros((1, N_FEATURES)))

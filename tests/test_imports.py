@@ -22,6 +22,8 @@ OPTIONAL = (
 )  # fmt: skip
 # The command line's own, which nothing but it imports, and app.main itself late.
 OF_THE_APP = {"app.cli": {"typer"}, "app.screen": {"rich"}}
+# Imports that close a circle, and may until it is opened.
+CIRCULAR = {("app.main", "app.cli")}
 # Files that an optional package can't do without; nobody imports them at its top.
 LATE = {"models.export.torch_module": "torch"}
 
@@ -123,10 +125,12 @@ def test_another_order_would_be_noticed(monkeypatch):
     assert len(set(violations())) >= len(FLOORS)
 
 
-def test_no_imports_at_the_top_go_in_a_circle():
+def test_no_imports_go_in_a_circle():
+    """Those within functions counted."""
     # `from package import module` within a package is that module's import, which stands beside it.
     graph = {
-        name: [target for target, at_top in found if at_top and target != name] for name, found in IMPORTS.items()
+        name: [target for target, _ in found if target != name and (name, target) not in CIRCULAR]
+        for name, found in IMPORTS.items()
     }
     assert circle(graph) == []
     assert circle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c"]

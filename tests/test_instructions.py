@@ -52,7 +52,7 @@ NAMED = {name for name in LIBRARY if not name.startswith("machine:")}
 
 
 def class_name(pass_name: str) -> str:
-    """ "LossTrain" for "loss_train_weighted:huber": weighted rows take the same arguments."""
+    """The class of its arguments: LossTrain for loss_train_weighted:huber, as weighted rows take the same ones."""
     stem = pass_name.partition(":")[0].removesuffix("_weighted")
     return "".join(word.capitalize() for word in stem.split("_"))
 

@@ -7,6 +7,7 @@ import pytest
 
 from formula_samples import DTYPES, apply, assert_within, hyperparameters, loss_problem, wide
 from loss_variants import VARIANTS, library_loss
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes import PASSES
 from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.formulas import vocabulary
@@ -14,6 +15,7 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.formulas.tracing import Input, traced
 from running_passes import LANES, bits, padded, run_pass, sentinel
 
 
@@ -42,7 +44,8 @@ def word_pass(word):
     def every_vector(e, tiles, values, count):
         def vector(i):
             place = e.offset(values, i)
-            e.store(getattr(vocabulary, word)(e.load(place)), place)
+            steps = traced(getattr(vocabulary, word), [Input("x", e.kind.name)], ["result"])
+            e.store(*emit(e, steps, e.load(place)), place)
 
         e.loop(count, vector, step=e.kind.lanes)
 

@@ -6,24 +6,24 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kernels.runner import BoundPass, aligned
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.machine import multiply_add_rate as multiply_add_rate
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter
 from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.step_lists import activation_steps
 
 # Whole vectors, and few enough for the nearest cache: activations and derivatives are 14 KB of float32.
 _SHAPE = 16, 112
 
 
 def _activation_pass(name: str) -> None:
-    function = ACTIVATIONS[name].function
-
     @enter(f"lab:activation:{name}")
     def activation(e: Emitter, tiles: Tiles, z, derivative, count) -> None:
         """z becomes its activation, in place; the derivative goes beside it."""
 
         def vector(place: Any) -> None:
-            a, d = function(e.load(e.offset(z, place)))
+            a, d = emit(e, activation_steps(name, e.kind.name), e.load(e.offset(z, place)))
             e.store(a, e.offset(z, place))
             e.store(d, e.offset(derivative, place))
 

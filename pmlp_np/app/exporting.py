@@ -184,7 +184,7 @@ def _write_onnx_of_table(model: Any, path: Path, preparation: Preparation, class
 
 
 def _write_python_of_table(model: Any, path: Path, preparation: Preparation, classes: Any) -> None:
-    folder.write_text(path, to_python(model, None, None, classes, input_texts(preparation)))
+    folder.write_text(path, to_python(model._networks(), None, None, classes, input_texts(preparation)))
 
 
 # Writers of models that take the raw table's columns.

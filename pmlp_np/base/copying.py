@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from pmlp_np.base import version
 from pmlp_np.base.errors import FileFormatError, compose, show
 
 _VERSION, _ATTRIBUTES = "pmlp_np", "attributes"
@@ -36,17 +37,16 @@ class Independent:
 
 def versioned(kept: dict[str, Any]) -> dict[str, Any]:
     """A state that says which version wrote it."""
-    return {_VERSION: _version(), _ATTRIBUTES: kept}
+    return {_VERSION: version.VERSION, _ATTRIBUTES: kept}
 
 
 def attributes(kind: str, state: Any) -> dict[str, Any]:
     """What a state holds. FileFormatError where another version of pmlp_np wrote it."""
     made_by = state.get(_VERSION) if isinstance(state, Mapping) else None
-    if made_by != _version():
+    if made_by != version.VERSION:
         mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
-        raise FileFormatError(
-            compose(f"pickled {kind}", f"one of pmlp_np {_version()}", f"one of {show(made_by or 'another')}", mend)
-        )
+        expected, got = f"one of pmlp_np {version.VERSION}", f"one of {show(made_by or 'another')}"
+        raise FileFormatError(compose(f"pickled {kind}", expected, got, mend))
     return dict(state[_ATTRIBUTES])
 
 
@@ -60,9 +60,3 @@ def own(value: Any) -> Any:
     if type(value) is dict:
         return {name: own(each) for name, each in value.items()}
     return value
-
-
-def _version() -> str:
-    from pmlp_np import __version__
-
-    return __version__

@@ -133,6 +133,16 @@ def sigmoid(x):
     return where(x < 0, e, 1.0) / (1.0 + e)
 
 
+def bits(x):
+    """The bits of x as a whole number of the same size."""
+    return x.view({4: np.int32, 8: np.int64}[x.dtype.itemsize]) if _array_only(x) else x.vocabulary.bits(x)
+
+
+def from_bits(x):
+    """The inverse of `bits`."""
+    return x.view({4: np.float32, 8: np.float64}[x.dtype.itemsize]) if _array_only(x) else x.vocabulary.from_bits(x)
+
+
 def power(base, exponent):
     """base^exponent for 0 <= base < 1 and a whole exponent >= 1."""
     return base**exponent if _array_only(base) else base.vocabulary.power(base, exponent)

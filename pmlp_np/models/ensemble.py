@@ -15,8 +15,10 @@ from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.data.containers import as_numbers
 from pmlp_np.data.labels import agreed_names, as_strings, require_names
 from pmlp_np.formulas.reading import reading_of
+from pmlp_np.models.averaging import label_threshold, mixture, raw_of_mean, weighted_sum
 from pmlp_np.models.export.methods import Exportable
-from pmlp_np.models.mlp import MLP, require_finite
+from pmlp_np.models.mlp import MLP
+from pmlp_np.models.network import Networks, require_finite
 
 
 class Ensemble(Independent, Exportable):
@@ -26,7 +28,7 @@ class Ensemble(Independent, Exportable):
     weights: how much each counts, (n_mlps,) finite numbers at least 0, scaled to sum 1. Default None: all the same.
 
     As attributes, `mlps` is a tuple and `weights` a float64 array of sum 1. Means are taken in float64 and returned in
-    the networks' dtype; networks of weight 0 are not asked.
+    the networks' dtype; networks of weight 0 are not evaluated.
 
     Raises DataError where a network doesn't fit the first, by position, or has weights that are not finite (of a member
     that diverged) and counts, or weights are no weights.
@@ -100,22 +102,8 @@ class Ensemble(Independent, Exportable):
         reading, members, X = reading_of(self._loss), self.members(), self._numbers(X)
         if len(members) == 1:
             return members[0][1].forward(X)
-        parts = [(w, mlp.forward(X).astype(np.float64)) for w, mlp in members]
         with np.errstate(all="ignore"):
-            if reading.has_std:
-                raw = np.empty_like(parts[0][1])
-                raw[:, 0::2], variance = _mixture([(w, r[:, 0::2], np.exp(r[:, 1::2])) for w, r in parts])
-                raw[:, 1::2] = np.log(variance)
-            elif reading.link == "identity":
-                raw = _weighted_sum(parts)
-            elif reading.link == "exp":
-                raw = _log_mean_exp(parts)
-            elif reading.link == "sigmoid":
-                yes = _log_mean_exp([(w, -np.logaddexp(0.0, -r)) for w, r in parts])
-                raw = yes - _log_mean_exp([(w, -np.logaddexp(0.0, r)) for w, r in parts])
-            else:
-                raw = _log_mean_exp([(w, r - np.logaddexp.reduce(r, axis=1, keepdims=True)) for w, r in parts])
-            return raw.astype(self.dtype)
+            return raw_of_mean(reading, [(w, mlp.forward(X)) for w, mlp in members]).astype(self.dtype)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predictions in the target's own space, shaped as those of one network: means of values; int64 labels by the
@@ -124,7 +112,7 @@ class Ensemble(Independent, Exportable):
         if not self._loss.has_probabilities:
             return self._mean(lambda mlp: mlp.predict(X)).astype(self.dtype)
         # The mean probability of one label, less a half, has the sign that the label's raw output would have.
-        shift = 0.0 if self._loss.targets == "labels" else 0.5
+        shift = 0.0 if self._loss.targets == "labels" else label_threshold(is_mean=True)
         return self._loss.predictions(self._mean(lambda mlp: mlp.predict_proba(X)) - shift)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -137,10 +125,11 @@ class Ensemble(Independent, Exportable):
         """Standard deviations of the mixture, shaped as `predict` returns values: by the law of total variance, the
         mean of variances plus the variance of means. DataError for losses without a variance."""
         X = self._numbers(X)
-        parts = [(w, mlp.predict(X), mlp.predict_std(X)) for w, mlp in self.members()]
+        self._loss.standard_deviations(np.zeros((1, self.n_raw_outputs)))  # DataError where it has none
+        raws = [(w, mlp.forward(X)) for w, mlp in self.members()]
         with np.errstate(all="ignore"):
-            squares = [(w, mean.astype(np.float64), std.astype(np.float64) ** 2) for w, mean, std in parts]
-            return np.sqrt(_mixture(squares)[1]).astype(self.dtype)
+            found = np.sqrt(mixture([(w, raw[:, 0::2], raw[:, 1::2]) for w, raw in raws])[1]).astype(self.dtype)
+        return found[:, 0] if found.shape[1] == 1 else found
 
     def predict_quantiles(self, X: Any) -> np.ndarray:
         """Means of each level's quantiles, (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels).
@@ -153,9 +142,18 @@ class Ensemble(Independent, Exportable):
         require_names(self._names, X, source="ensemble.feature_names_in_")
         return as_numbers(X, "X")
 
-    def _mean(self, ask: Callable[[MLP], np.ndarray]) -> np.ndarray:
+    def _mean(self, predicted: Callable[[MLP], np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return _weighted_sum([(w, ask(mlp)) for w, mlp in self.members()])
+            return weighted_sum((w, predicted(mlp)) for w, mlp in self.members())
+
+    def _networks(self) -> Networks:
+        found = [mlp._network() for mlp in self.mlps]
+        return Networks(tuple(found), tuple(self.weights.tolist()), True, self._loss, self._names, repr(self))
+
+    def _of_networks(self, networks: Networks) -> Ensemble:
+        found = Ensemble([MLP._of_network(network, networks.loss) for network in networks.networks], self.weights)
+        found.weights = self.weights.copy()  # to the last bit
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble to a file (a zip of .npy arrays and a JSON header; no pickle)."""
@@ -212,22 +210,3 @@ def _shares(weights: Any, n: int) -> np.ndarray:
     # By the largest first: a sum must not overflow.
     given = given / given.max()
     return given / given.sum()
-
-
-def _weighted_sum(parts: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Σ w a of (w, a), in float64."""
-    total = np.zeros(parts[0][1].shape)
-    for w, a in parts:
-        total += w * a.astype(np.float64)
-    return total
-
-
-def _mixture(parts: list[tuple[float, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance) of a mixture of (w, mean, variance): Var Y = E Var(Y | k) + Var E(Y | k)."""
-    center = _weighted_sum([(w, mean) for w, mean, _ in parts])
-    return center, _weighted_sum([(w, variance + (mean - center) ** 2) for w, mean, variance in parts])
-
-
-def _log_mean_exp(parts: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """log Σ w e^a of (w, a), without overflow."""
-    return np.logaddexp.reduce([np.log(w) + a for w, a in parts], axis=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.archive import MISFITS, read_archive, unfit, write_archive
-from pmlp_np.base.checks import all_finite, is_whole, numbers, whole_array
+from pmlp_np.base.checks import is_whole, numbers, whole_array
 from pmlp_np.base.copying import Independent
 from pmlp_np.base.errors import DataError, compose, show, unknown_name
 from pmlp_np.data.containers import as_numbers
@@ -17,6 +17,7 @@ from pmlp_np.data.labels import as_strings, checked_names, require_names
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.models.export.methods import Exportable
+from pmlp_np.models.network import Network, Networks, require_finite
 
 
 class MLP(Independent, Exportable):
@@ -184,6 +185,22 @@ class MLP(Independent, Exportable):
         DataError for losses without."""
         return self._loss.quantiles(self.forward(X))
 
+    def _network(self) -> Network:
+        return Network(tuple(self.weights), tuple(self.biases), self.bias, self.activation, self.features,
+                       self._n_columns, self._names)  # fmt: skip
+
+    def _networks(self) -> Networks:
+        return Networks((self._network(),), (1.0,), False, self._loss, self._names, repr(self))
+
+    @staticmethod
+    def _of_network(network: Network, loss: Loss) -> MLP:
+        biases = network.biases if network.bias else None
+        n_columns = None if network.features is None else network.n_features
+        return MLP(network.weights, biases, network.activation, loss, network.features, n_columns, network.names)
+
+    def _of_networks(self, networks: Networks) -> MLP:
+        return self._of_network(networks.networks[0], networks.loss)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle). DataError for weights that
         are not finite, as those of a member that has diverged."""
@@ -258,15 +275,6 @@ class MLP(Independent, Exportable):
         names = sorted(set(self.activation), key=self.activation.index)
         shown = ", ".join([widths, *(["/".join(names)] if names else ["linear"]), *([] if self.bias else ["no bias"])])
         return f"MLP({shown}, {self.loss}, {self.n_parameters():,} parameters, {self.dtype})"
-
-
-def require_finite(name: str, mlp: MLP, mend: str) -> None:
-    """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
-    for kind, arrays in (("weights", mlp.weights), ("biases", mlp.biases)):
-        for k, array in enumerate(arrays):
-            if not all_finite(array):
-                got = "NaN or infinity, as of a member that diverged"
-                raise DataError(compose(f"{kind}[{k}] of {name}", "finite numbers", got, mend))
 
 
 def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:

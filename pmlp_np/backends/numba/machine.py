@@ -17,7 +17,7 @@ from pmlp_np.backends.numba import compiling
 from pmlp_np.backends.numba.code_cache import cache_folder
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.program.instructions import run
-from pmlp_np.backends.numba.simd import Emitter, Value, Words
+from pmlp_np.backends.numba.simd import Emitter, Value, fma
 from pmlp_np.base.arrays import address, allocate
 
 # Independent sums, so that a multiply-add never waits for the one before: as many as the registers hold (32 of a
@@ -43,7 +43,7 @@ def _multiply_adds(e: Emitter, tiles: Tiles, numbers, turns) -> None:
     def turn(_: Any, *sums: Any) -> list[Any]:
         values = [Value(e, s) for s in sums]
         for _ in range(_UNROLLED):
-            values = [Words.fma(x, y, s) for s in values]
+            values = [fma(x, y, s) for s in values]
         return [s.ir for s in values]
 
     start = [e.load(e.offset(numbers, (2 + i) * e.kind.lanes)).ir for i in range(_SUMS)]

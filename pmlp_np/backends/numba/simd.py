@@ -1,8 +1,8 @@
-"""The SIMD vector type: formulas and kernels written with it become LLVM IR.
+"""The SIMD vector type: passes written with it become LLVM IR.
 
 An `Emitter` writes straight-line code and loops for one `Kind` (float32 or float64). A `Value` is a vector of 64 bytes
-(16 float32 or 8 float64 lanes) or a scalar; operators and the vocabulary of `pmlp_np.formulas.vocabulary` on Values
-append instructions. Running a formula on Values therefore compiles it: there is one text of each formula.
+(16 float32 or 8 float64 lanes) or a scalar; operators on Values append instructions. Formulas are step lists, which
+`emitting` appends.
 
 Lane count and instruction order are fixed here and not by the processor: LLVM lowers the same 64-byte vectors to one
 AVX-512 register or two AVX2 registers, so the bits of a result do not depend on which. For the same reason no
@@ -12,7 +12,6 @@ leak or hide.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,33 +26,11 @@ POINTER = ir.PointerType()
 
 @dataclass(frozen=True)
 class Kind:
-    """A floating-point type as vectors see it, with the constants of its elementary functions."""
+    """A floating-point type as vectors see it."""
 
     name: str
     scalar: ir.Type
     integer: ir.IntType
-    mantissa_bits: int
-    exponent_bias: int
-    # exp: arguments are clamped here so that the scale 2^n stays a normal number.
-    exp_low: float
-    exp_high: float
-    ln2_high: float
-    ln2_low: float
-    # (e^r - 1 - r) / r² on |r| <= ln 2 / 2: minimax polynomial, lowest power first.
-    exp_series: tuple[float, ...]
-    log_terms: int
-    # Beyond these, tanh(x) is ±1 and sigmoid's exponential is negligible or dominant.
-    tanh_limit: float
-    sigmoid_limit: float
-    # Integer from which subtracting the bits of x gives 1/x within 13 %; Newton steps that follow.
-    reciprocal_seed: int
-    reciprocal_newton_steps: int
-    # pi / 2 in three pieces, each the rest rounded. sin and cos are not a number beyond the limit.
-    half_pi: tuple[float, float, float]
-    sine_limit: float
-    # (sin r - r) / r³ and (cos r - 1 + r² / 2) / r⁴ as polynomials in r² on |r| <= 0.81, lowest power first.
-    sine_series: tuple[float, ...]
-    cosine_series: tuple[float, ...]
 
     @property
     def itemsize(self) -> int:
@@ -68,42 +45,12 @@ class Kind:
         return ir.VectorType(self.scalar, self.lanes)
 
 
-# The float32 reduction takes ln 2 in one piece: n is at most 127, and the product enters the fma unrounded.
-# The series' relative errors in e^r are below 8e-9 and 2e-19, in sin r and cos r below 2e-8 and 2e-17 (mpmath's
-# chebyfit).
-FLOAT32 = Kind(
-    "float32", ir.FloatType(), I32, 23, 127,
-    exp_low=-87.0, exp_high=88.0, ln2_high=0.6931471805599453, ln2_low=0.0,
-    exp_series=(0.5, 0.16666575943917947, 0.041666553310798285, 0.008363352682558865, 0.001392640047984433),
-    log_terms=5, tanh_limit=9.1, sigmoid_limit=40.0, reciprocal_seed=0x7EF311C3, reciprocal_newton_steps=0,
-    half_pi=(1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15), sine_limit=1e5,
-    sine_series=(-0.16666664256136596, 0.008332671788493312, -0.0001957187653111038),
-    cosine_series=(0.04166666425253917, -0.0013888226393554423, 2.453189290669784e-05),
-)  # fmt: skip
-FLOAT64 = Kind(
-    "float64", ir.DoubleType(), I64, 52, 1023,
-    exp_low=-708.0, exp_high=709.0, ln2_high=6.93147180369123816490e-01, ln2_low=1.90821492927058770002e-10,
-    exp_series=(
-        0.5, 0.1666666666666667, 0.04166666666666667, 0.008333333333325966, 0.0013888888888883629,
-        0.0001984126987540889, 2.4801587325967827e-05, 2.7557254656202336e-06, 2.7557273111810967e-07,
-        2.5105525761140995e-08, 2.091490745304636e-09,
-    ),
-    log_terms=11, tanh_limit=20.0, sigmoid_limit=40.0, reciprocal_seed=0x7FDE623822FC16E6, reciprocal_newton_steps=1,
-    half_pi=(1.5707963267948966, 6.123233995736766e-17, -1.497384905065873e-33), sine_limit=1e9,
-    sine_series=(
-        -0.16666666666666663, 0.008333333333330088, -0.00019841269835498498, 2.7557315469490136e-06,
-        -2.5051004013548807e-08, 1.590920350380264e-10,
-    ),
-    cosine_series=(
-        0.041666666666666664, -0.001388888888888686, 2.4801587297977393e-05, -2.755731687568584e-07,
-        2.087606629630959e-09, -1.1377048360571915e-11,
-    ),
-)  # fmt: skip
+FLOAT32, FLOAT64 = Kind("float32", ir.FloatType(), I32), Kind("float64", DOUBLE, I64)
 KINDS = {kind.name: kind for kind in (FLOAT32, FLOAT64)}
 
 
 class Emitter:
-    """Appends instructions to an LLVM block: memory, loops, and the Values that formulas are run on."""
+    """Appends instructions to an LLVM block: memory, loops, and Values."""
 
     def __init__(self, builder: ir.IRBuilder, kind: Kind) -> None:
         self.builder = builder
@@ -214,7 +161,7 @@ class Emitter:
         name = f"llvm.masked.load.v{vector.count}{vector.element.intrinsic_name}.p0"
         function = self.declared(name, vector, [POINTER, I32, mask.type, vector])
         alignment = ir.Constant(I32, 8 if scalar is DOUBLE else self.kind.itemsize)
-        zero = _constant(0.0, vector)
+        zero = constant(0.0, vector)
         return Value(self, self.builder.call(function, [self.pointer(address), alignment, mask, zero]))
 
     def store(self, value: Value, address: Any) -> None:
@@ -250,7 +197,7 @@ class Emitter:
         return Value(self, b.shuffle_vector(first, undefined, zeros))
 
     def constant(self, number: float, like: ir.Type | None = None) -> Value:
-        return Value(self, _constant(number, self.kind.vector if like is None else like))
+        return Value(self, constant(number, self.kind.vector if like is None else like))
 
     def splat_integer(self, integer: Any) -> Value:
         """An i64 as a floating-point number in every lane."""
@@ -270,7 +217,7 @@ class Emitter:
         """The value in the mask's lanes, zero elsewhere (a select: NaN does not pass); mask None: all lanes."""
         if mask is None:
             return value
-        return Value(self, self.builder.select(mask, value.ir, _constant(0.0, value.ir.type)))
+        return Value(self, self.builder.select(mask, value.ir, constant(0.0, value.ir.type)))
 
     def folded(self, sums: Value) -> Any:
         """The sum of all lanes, a scalar of LLVM: halves are added until one is left."""
@@ -285,260 +232,52 @@ class Emitter:
         return Value(self, self.builder.shuffle_vector(a.ir, b.ir, mask))
 
 
-def _constant(number: float, type_: ir.Type) -> ir.Constant:
+def constant(number: float, type_: ir.Type) -> ir.Constant:
+    """A number of this type, in every lane."""
     if isinstance(type_, ir.VectorType):
         return ir.Constant(type_, [number] * type_.count)
     return ir.Constant(type_, number)
 
 
-class Value:
-    """A traced vector or scalar: operators and vocabulary words on it append instructions."""
+def intrinsic(e: Emitter, name: str, *values: Any) -> Any:
+    """LLVM's function of this name, of values of one type."""
+    type_ = values[0].type
+    scalar = type_.element if isinstance(type_, ir.VectorType) else type_
+    count = f"v{type_.count}" if isinstance(type_, ir.VectorType) else ""
+    function = e.declared(f"llvm.{name}.{count}{scalar.intrinsic_name}", type_, [type_] * len(values))
+    return e.builder.call(function, list(values))
 
-    # NumPy's scalars must leave binary operators to this class.
-    __array_ufunc__ = None
+
+class Value:
+    """A vector or scalar of floating-point numbers, with the operators in which passes are written. Formulas are no
+    functions of it: see `emitting`."""
 
     def __init__(self, emitter: Emitter, value: Any) -> None:
         self.emitter = emitter
         self.ir = value
 
     @property
-    def vocabulary(self) -> type[Words]:
-        return Words
-
-    @property
     def dtype(self) -> str:
         scalar = self.ir.type.element if isinstance(self.ir.type, ir.VectorType) else self.ir.type
         return "float64" if isinstance(scalar, ir.DoubleType) else "float32"
 
-    def like(self, number: Any) -> Value:
-        return number if isinstance(number, Value) else Value(self.emitter, _constant(float(number), self.ir.type))
+    def _operate(self, name: str, other: Value) -> Value:
+        return Value(self.emitter, getattr(self.emitter.builder, name)(self.ir, other.ir))
 
-    def _operate(self, name: str, other: Any, swapped: bool = False) -> Value:
-        if _foreign(other):
-            return NotImplemented
-        a, b = self.ir, self.like(other).ir
-        return Value(self.emitter, getattr(self.emitter.builder, name)(*((b, a) if swapped else (a, b))))
-
-    def _compare(self, operator: str, other: Any) -> Value:
-        if _foreign(other):
-            return NotImplemented
-        return Value(self.emitter, self.emitter.builder.fcmp_ordered(operator, self.ir, self.like(other).ir))
+    def _compare(self, operator: str, other: Value | float) -> Value:
+        b = other.ir if isinstance(other, Value) else constant(other, self.ir.type)
+        return Value(self.emitter, self.emitter.builder.fcmp_ordered(operator, self.ir, b))
 
     # fmt: off
-    def __add__(self, other): return self._operate("fadd", other)
-    def __radd__(self, other): return self._operate("fadd", other, swapped=True)
-    def __sub__(self, other): return self._operate("fsub", other)
-    def __rsub__(self, other): return self._operate("fsub", other, swapped=True)
-    def __mul__(self, other): return self._operate("fmul", other)
-    def __rmul__(self, other): return self._operate("fmul", other, swapped=True)
-    def __truediv__(self, other): return self._operate("fdiv", other)
-    def __rtruediv__(self, other): return self._operate("fdiv", other, swapped=True)
-    def __neg__(self): return Value(self.emitter, self.emitter.builder.fneg(self.ir))
-    def __lt__(self, other): return self._compare("<", other)
-    def __le__(self, other): return self._compare("<=", other)
-    def __gt__(self, other): return self._compare(">", other)
-    def __ge__(self, other): return self._compare(">=", other)
-    def __eq__(self, other): return self._compare("==", other)
+    def __add__(self, other: Value) -> Value: return self._operate("fadd", other)
+    def __sub__(self, other: Value) -> Value: return self._operate("fsub", other)
+    def __mul__(self, other: Value) -> Value: return self._operate("fmul", other)
+    def __truediv__(self, other: Value) -> Value: return self._operate("fdiv", other)
+    def __lt__(self, other: Value | float) -> Value: return self._compare("<", other)
+    def __gt__(self, other: Value | float) -> Value: return self._compare(">", other)
     # fmt: on
-    __hash__ = None  # type: ignore[assignment]
 
 
-def _foreign(other: Any) -> bool:
-    return not isinstance(other, Value | int | float)
-
-
-class Words:
-    """The vocabulary on Values. Polynomials and range reductions are explicit: no library function is called."""
-
-    @staticmethod
-    def _kind(x: Value) -> Kind:
-        return KINDS[x.dtype]
-
-    @staticmethod
-    def _integers(x: Value) -> ir.Type:
-        kind = Words._kind(x)
-        return ir.VectorType(kind.integer, kind.lanes) if isinstance(x.ir.type, ir.VectorType) else kind.integer
-
-    @staticmethod
-    def _intrinsic(name: str, *values: Value) -> Value:
-        emitter, type_ = values[0].emitter, values[0].ir.type
-        scalar = type_.element if isinstance(type_, ir.VectorType) else type_
-        count = f"v{type_.count}" if isinstance(type_, ir.VectorType) else ""
-        function = emitter.declared(f"llvm.{name}.{count}{scalar.intrinsic_name}", type_, [type_] * len(values))
-        return Value(emitter, emitter.builder.call(function, [value.ir for value in values]))
-
-    @staticmethod
-    def where(condition, a, b):
-        a = b.like(a) if isinstance(b, Value) else a
-        b = a.like(b)
-        return Value(condition.emitter, condition.emitter.builder.select(condition.ir, a.ir, b.ir))
-
-    @staticmethod
-    def ones_like(x):
-        return x.like(1.0)
-
-    @staticmethod
-    def absolute(x):
-        return Words._intrinsic("fabs", x)
-
-    @staticmethod
-    def sqrt(x):
-        return Words._intrinsic("sqrt", x)
-
-    @staticmethod
-    def fma(a, b, c):
-        return Words._intrinsic("fma", a, a.like(b), a.like(c))
-
-    @staticmethod
-    def _clamped(x, low, high):
-        x = Words.where(x > high, high, x)
-        return Words.where(x < low, low, x)
-
-    @staticmethod
-    def _polynomial(x, coefficients):
-        *lower, result = coefficients
-        for c in reversed(lower):
-            result = Words.fma(x, x.like(result), c)
-        return result
-
-    @staticmethod
-    def _exp_parts(x):
-        """(p, s) with e^x = (1 + p) s, s a power of two: Cody-Waite reduction, Taylor series of e^r - 1 on |r| <= ln 2
-        / 2."""
-        kind = Words._kind(x)
-        # Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the low bits.
-        magic = 1.5 * 2.0**kind.mantissa_bits
-        shifted = Words.fma(x, 1.0 / math.log(2.0), magic)
-        n = shifted - magic
-        r = Words.fma(n, -kind.ln2_high, x)
-        if kind.ln2_low:
-            r = Words.fma(n, -kind.ln2_low, r)
-        series = Words._polynomial(r, kind.exp_series)
-        p = Words.fma(r * r, series, r)
-        b, integers = x.emitter.builder, Words._integers(x)
-        bits = b.add(b.bitcast(shifted.ir, integers), _constant(kind.exponent_bias, integers))
-        scale = b.bitcast(b.shl(bits, _constant(kind.mantissa_bits, integers)), x.ir.type)
-        return p, Value(x.emitter, scale)
-
-    @staticmethod
-    def exp(x):
-        kind = Words._kind(x)
-        p, scale = Words._exp_parts(Words._clamped(x, kind.exp_low, kind.exp_high))
-        return Words.where(x < kind.exp_low, 0.0, Words.fma(p, scale, scale))
-
-    @staticmethod
-    def expm1(x):
-        kind = Words._kind(x)
-        p, scale = Words._exp_parts(Words._clamped(x, kind.exp_low, kind.exp_high))
-        return Words.fma(p, scale, scale - 1.0)
-
-    @staticmethod
-    def tanh(x):
-        limit = Words._kind(x).tanh_limit
-        p, scale = Words._exp_parts(2.0 * Words._clamped(x, -limit, limit))
-        m = Words.fma(p, scale, scale - 1.0)
-        return m * Words.reciprocal(m + 2.0)
-
-    @staticmethod
-    def sigmoid(x):
-        limit = Words._kind(x).sigmoid_limit
-        p, scale = Words._exp_parts(-Words._clamped(x, -limit, limit))
-        return Words.reciprocal(Words.fma(p, scale, scale + 1.0))
-
-    @staticmethod
-    def reciprocal(x):
-        # Seed from the bits (error below 13 %), then x (1 + e + e²) twice cubes the error, then Newton's x (1 + e).
-        kind, b, integers = Words._kind(x), x.emitter.builder, Words._integers(x)
-        seed = b.sub(_constant(kind.reciprocal_seed, integers), b.bitcast(x.ir, integers))
-        y = Value(x.emitter, b.bitcast(seed, x.ir.type))
-        for step in range(2 + kind.reciprocal_newton_steps):
-            e = Words.fma(-x, y, 1.0)
-            y = Words.fma(y, Words.fma(e, e, e) if step < 2 else e, y)
-        return y
-
-    @staticmethod
-    def _log_of_one_plus(f):
-        """log(1 + f) for -1/3 <= f <= 1/3: f - (f²/2 - s (f²/2 + R)), s = f / (2 + f) (fdlibm's form of the atanh
-        series)."""
-        terms = Words._kind(f).log_terms
-        s = f / (2.0 + f)
-        square = s * s
-        rest = square * Words._polynomial(square, [2.0 / (2 * k + 1) for k in range(1, terms + 1)])
-        half_square = 0.5 * (f * f)
-        return f - (half_square - s * (half_square + rest))
-
-    @staticmethod
-    def log(x):
-        kind, b, integers = Words._kind(x), x.emitter.builder, Words._integers(x)
-        two_thirds = {"float32": 0x3F2AAAAB, "float64": 0x3FE5555555555555}[kind.name]
-        bits = b.bitcast(x.ir, integers)
-        shift = _constant(kind.mantissa_bits, integers)
-        exponent = b.ashr(b.sub(bits, _constant(two_thirds, integers)), shift)
-        mantissa = Value(x.emitter, b.bitcast(b.sub(bits, b.shl(exponent, shift)), x.ir.type))
-        # An integer added to the bits of 1.5 * 2^mantissa is that number plus the integer.
-        magic = 1.5 * 2.0**kind.mantissa_bits
-        magic_bits = {"float32": 0x4B400000, "float64": 0x4338000000000000}[kind.name]
-        n = Value(x.emitter, b.bitcast(b.add(exponent, _constant(magic_bits, integers)), x.ir.type)) - magic
-        result = Words._log_of_one_plus(mantissa - 1.0)
-        result = Words.fma(n, kind.ln2_high, Words.fma(n, kind.ln2_low, result))
-        # The bits of NaN look like a number: x - x brings it back.
-        return result + (x - x)
-
-    @staticmethod
-    def log1p(x):
-        large = x > 1.0 / 3.0
-        f = Words.where(large, 0.5 * x - 0.5, x)
-        return Words._log_of_one_plus(f) + Words.where(large, x.like(math.log(2.0)), 0.0)
-
-    @staticmethod
-    def _quarter_turn(x, quarters):
-        """sin(x + quarters pi / 2): x = n pi / 2 + r with |r| <= pi / 4, and then ±sin r or ±cos r.
-
-        r is exact up to its last piece: x - n P is a multiple of P's last bit and below 1, so that it has no bits more.
-        """
-        kind, b, integers = Words._kind(x), x.emitter.builder, Words._integers(x)
-        x = Words.where(Words.absolute(x) > kind.sine_limit, math.nan, x)
-        # As in `_exp_parts`.
-        magic = 1.5 * 2.0**kind.mantissa_bits
-        shifted = Words.fma(x, 2.0 / math.pi, magic)
-        n = shifted - magic
-        r = x
-        for piece in kind.half_pi:
-            r = Words.fma(n, -piece, r)
-        square = r * r
-        sine = Words.fma(square * r, Words._polynomial(square, kind.sine_series), r)
-        tail = Words.fma(square, Words._polynomial(square, kind.cosine_series), -0.5)
-        cosine = Words.fma(square, tail, 1.0)
-        turns = b.add(b.bitcast(shifted.ir, integers), _constant(quarters, integers))
-        odd = b.icmp_signed("!=", b.and_(turns, _constant(1, integers)), _constant(0, integers))
-        size = b.bitcast(b.select(odd, cosine.ir, sine.ir), integers)
-        sign = b.shl(b.and_(turns, _constant(2, integers)), _constant(kind.integer.width - 2, integers))
-        return Value(x.emitter, b.bitcast(b.xor(size, sign), x.ir.type))
-
-    @staticmethod
-    def sin(x):
-        return Words._quarter_turn(x, 0)
-
-    @staticmethod
-    def cos(x):
-        return Words._quarter_turn(x, 1)
-
-    @staticmethod
-    def power(base, exponent):
-        """base^exponent by squaring; `exponent` is an i64 of LLVM."""
-        emitter, b = base.emitter, base.emitter.builder
-
-        def square(_, result, factor, rest):
-            odd = b.trunc(rest, I1)
-            result = b.select(odd, b.fmul(result, factor), result)
-            return [result, b.fmul(factor, factor), b.lshr(rest, emitter.integer(1))]
-
-        leading_zeros = emitter.declared("llvm.ctlz.i64", I64, [I64, I1])
-        bits = b.sub(emitter.integer(64), b.call(leading_zeros, [exponent, ir.Constant(I1, 0)]))
-        result, _, _ = emitter.loop(bits, square, base.like(1.0).ir, base.ir, exponent)
-        return Value(emitter, result)
-
-    @staticmethod
-    def number(count, like):
-        """An i64 of LLVM as a scalar."""
-        return Value(like.emitter, like.emitter.builder.sitofp(count, like.ir.type))
+def fma(a: Value, b: Value, c: Value) -> Value:
+    """a * b + c, rounded once."""
+    return Value(a.emitter, intrinsic(a.emitter, "fma", a.ir, b.ir, c.ir))

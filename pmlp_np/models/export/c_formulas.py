@@ -1,20 +1,14 @@
-"""Activations as C functions, made of the steps of their formulas."""
+"""Formulas as C, made of their steps."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from pmlp_np.models.export.tracing import Argument, traced
-
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/",
-          "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}  # fmt: skip
-_COMPARISONS = ("less", "less_equal", "greater", "greater_equal")
-# Functions of <math.h>, as they are called for double.
-_CALLS = {"exp": "exp", "expm1": "expm1", "log": "log", "log1p": "log1p", "tanh": "tanh", "sin": "sin", "cos": "cos",
-          "sqrt": "sqrt", "absolute": "fabs"}  # fmt: skip
+from pmlp_np.formulas.step_lists import activation_steps
+from pmlp_np.formulas.tracing import Argument, Constant, StepList
 
 
 def is_identifier(text: str) -> bool:
@@ -52,42 +46,76 @@ def sigmoid_text(prefix: str, dtype: np.dtype) -> str:
 def function_texts(names: Iterable[str], prefix: str, dtype: np.dtype) -> list[str]:
     """The C functions `<prefix>_activation_<name>` of these activations but identity, and what they call, each once."""
     wanted = sorted(set(names) - {"identity", "sigmoid"})
-    formulas = {name: traced(name, dtype) for name in wanted}
-    needs_sigmoid = "sigmoid" in names or any(step == "sigmoid" for steps in formulas.values() for step, _ in steps)
+    lists = {name: activation_steps(name, dtype.name).only("activation") for name in wanted}
+    needs_sigmoid = "sigmoid" in names or any(step.word == "sigmoid" for each in lists.values() for step in each.steps)
     texts = [sigmoid_text(prefix, dtype)] if needs_sigmoid else []
     kind = number_type(dtype)
-    for name, steps in formulas.items():
-        lines = [] if steps else ["    return z;"]
-        for number, (step, arguments) in enumerate(steps, 1):
-            of = "int" if step in _COMPARISONS else kind
-            given = [_argument(each, dtype) for each in arguments]
-            value = _expression(step, given, prefix, dtype)
-            lines.append(f"    return {value};" if number == len(steps) else f"    const {of} v{number} = {value};")
-        texts.append("\n".join([f"static inline {kind} {prefix}_activation_{name}({kind} z)", "{", *lines, "}"]))
+    for name, steps in lists.items():
+        lines, result = statements(steps, {"z": "z"}, prefix, dtype)
+        body = [f"    {line}" for line in [*lines, f"return {result};"]]
+        texts.append("\n".join([f"static inline {kind} {prefix}_activation_{name}({kind} z)", "{", *body, "}"]))
     return texts
 
 
-def _argument(value: Argument, dtype: np.dtype) -> str:
-    if isinstance(value, float):
+def statements(steps: StepList, inputs: Mapping[str, str], prefix: str, dtype: np.dtype) -> tuple[list[str], str]:
+    """(declarations of the values before, the last step's expression) of a list's only result, from the texts of its
+    inputs."""
+    (result,) = steps.results
+    texts = {i: inputs[each.name] for i, each in enumerate(steps.inputs)}
+    lines = []
+    for number, step in enumerate(steps.steps, len(steps.inputs)):
+        value = WORDS[step.word](prefix, dtype, *(_text(a, texts, dtype) for a in step.arguments))
+        texts[number] = value
+        if number != result:
+            of = "int" if step.dtype == "bool" else number_type(dtype)
+            texts[number] = f"v{number - len(steps.inputs) + 1}"
+            lines.append(f"const {of} {texts[number]} = {value};")
+    return lines, _text(result, texts, dtype)
+
+
+def _text(value: Argument, texts: Mapping[int, str], dtype: np.dtype) -> str:
+    if isinstance(value, Constant):
         # In parentheses where a sign would meet another: a - -1 is fine, --1 is not C.
-        text = literal(value, dtype)
+        text = literal(value.value, dtype)
         return f"({text})" if text.startswith("-") else text
-    return f"v{value}" if value else "z"
+    return texts[value]
 
 
-def _expression(step: str, given: list[str], prefix: str, dtype: np.dtype) -> str:
-    """One step as a C expression of the values before it."""
-    if step in _INFIX:
-        return f"{given[0]} {_INFIX[step]} {given[1]}"
-    if step in _CALLS:
-        return f"{math_function(_CALLS[step], dtype)}({given[0]})"
-    one = literal(1.0, dtype)
-    return {
-        "negative": f"-{given[0]}",
-        "where": "{} ? {} : {}".format(*given) if len(given) == 3 else "",
-        "fma": "{} * {} + {}".format(*given) if len(given) == 3 else "",
-        "reciprocal": f"{one} / {given[0]}",
-        # What it is shaped like may have no other use.
-        "ones_like": f"((void){given[0]}, {one})",
-        "sigmoid": f"{prefix}_activation_sigmoid({given[0]})",
-    }[step]
+def _infix(operator: str) -> Callable[..., str]:
+    return lambda prefix, dtype, a, b: f"{a} {operator} {b}"
+
+
+def _call(function: str) -> Callable[..., str]:
+    return lambda prefix, dtype, *given: f"{math_function(function, dtype)}({', '.join(given)})"
+
+
+# From a word to its expression, of the prefix of names, the dtype, and the arguments' names or literals.
+WORDS: dict[str, Callable[..., str]] = {
+    "add": _infix("+"),
+    "subtract": _infix("-"),
+    "multiply": _infix("*"),
+    "divide": _infix("/"),
+    "negative": lambda prefix, dtype, x: f"-{x}",
+    "less": _infix("<"),
+    "less_equal": _infix("<="),
+    "greater": _infix(">"),
+    "greater_equal": _infix(">="),
+    "equal": _infix("=="),
+    "not_equal": _infix("!="),
+    "where": lambda prefix, dtype, condition, a, b: f"{condition} ? {a} : {b}",
+    "fma": lambda prefix, dtype, a, b, c: f"{a} * {b} + {c}",
+    "reciprocal": lambda prefix, dtype, x: f"{literal(1.0, dtype)} / {x}",
+    # What it is shaped like may have no other use.
+    "ones_like": lambda prefix, dtype, x: f"((void){x}, {literal(1.0, dtype)})",
+    "sigmoid": lambda prefix, dtype, x: f"{prefix}_activation_sigmoid({x})",
+    "exp": _call("exp"),
+    "expm1": _call("expm1"),
+    "log": _call("log"),
+    "log1p": _call("log1p"),
+    "tanh": _call("tanh"),
+    "sin": _call("sin"),
+    "cos": _call("cos"),
+    "sqrt": _call("sqrt"),
+    "absolute": _call("fabs"),
+    "power": _call("pow"),
+}

@@ -11,8 +11,7 @@ import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.formulas.reading import Reading
-from pmlp_np.models.ensemble import Ensemble
-from pmlp_np.models.mlp import MLP, require_finite
+from pmlp_np.models.network import Network, Networks, require_finite
 
 _UNUSABLE = "Export another member."
 _TO_INSTALL = {"torch": "pip install torch"}
@@ -29,12 +28,12 @@ def needed(package: str) -> ModuleType:
         raise ImportError(compose(f"package {package}", "one that is installed", "none", f"Run: {install}")) from error
 
 
-def members_of(model: MLP | Ensemble) -> list[tuple[float, MLP]]:
+def members_of(model: Networks) -> list[tuple[float, Network]]:
     """(weight, network) of all networks whose mean the model is. DataError where one has weights that are not finite:
     other systems make labels of NaN."""
-    members = model.members() if isinstance(model, Ensemble) else [(1.0, model)]
-    for i, (_, mlp) in enumerate(members):
-        require_finite(f"network {i}" if isinstance(model, Ensemble) else "the network", mlp, _UNUSABLE)
+    members = model.members()
+    for i, (_, network) in enumerate(members):
+        require_finite(f"network {i}" if model.is_mean else "the network", network, _UNUSABLE)
     return members
 
 
@@ -54,9 +53,9 @@ def checked_input_names(names: Any, n_features: int) -> list[str] | None:
     return [str(name) for name in found]
 
 
-def input_names_of(model: MLP | Ensemble, names: Any) -> list[str] | None:
+def input_names_of(model: Networks, names: Any) -> list[str] | None:
     """The names given for the columns, else those that the model has of the frame that it was trained on, else None."""
-    return checked_input_names(model.feature_names_in_ if names is None else names, model.n_features)
+    return checked_input_names(model.feature_names if names is None else names, model.n_features)
 
 
 def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] | list[int] | None:

@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.formulas.reading import reading_of
-from pmlp_np.models.ensemble import Ensemble
-from pmlp_np.models.mlp import MLP
+from pmlp_np.formulas.reading import Reading, reading_of
+from pmlp_np.models.network import Network, Networks
 
 
-def folded(model: Any, inputs: Any = None, outputs: Any = None) -> Any:
-    """A model of the same kind for raw data; arguments and errors are those of `MLP.folded`."""
+def folded(model: Networks, inputs: Any = None, outputs: Any = None) -> Networks:
+    """The model for raw data; arguments and errors are those of `MLP.folded`."""
     ins = None if inputs is None else as_pair("inputs", inputs, model.n_features)
     outs = None if outputs is None else _of_outputs(model, outputs)
-    if isinstance(model, Ensemble):
-        found = Ensemble([_folded(mlp, ins, outs) for mlp in model.mlps], model.weights)
-        found.weights = model.weights.copy()
-        return found
-    return _folded(model, ins, outs)
+    reading = None if outs is None else reading_of(model.loss)
+    return model.with_networks([_folded(network, ins, outs, reading) for network in model.networks])
 
 
-def _of_outputs(model: MLP | Ensemble, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
+def _of_outputs(model: Networks, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
     """(shift, scale) of targets. DataError where predictions of this loss can't follow them."""
-    reading = reading_of(model._loss)
+    reading = reading_of(model.loss)
     if reading.link != "identity" or (reading.heads > 1 and not (reading.levels or reading.has_std)):
-        mend = "Fold inputs alone."
-        raise DataError(compose("outputs", "None for a loss that doesn't predict values as they are", model.loss, mend))
+        expected, hint = "None for a loss that doesn't predict values as they are", "Fold inputs alone."
+        raise DataError(compose("outputs", expected, str(model.loss), hint))
     shift, scale = as_pair("outputs", outputs, model.n_raw_outputs // reading.heads)
     if (reading.levels or reading.has_std) and (scale < 0.0).any():
         raise DataError(compose("scale of outputs", "numbers above 0 for this loss", f"{scale.min():g}"))
     return shift, scale
 
 
-def _folded(mlp: MLP, inputs: Any, outputs: Any) -> MLP:
-    weights, biases = ([a.astype(np.float64) for a in arrays] for arrays in (mlp.weights, mlp.biases))
-    bias = mlp.bias
+def _folded(network: Network, inputs: Any, outputs: Any, reading: Reading | None) -> Network:
+    weights, biases = ([a.astype(np.float64) for a in arrays] for arrays in (network.weights, network.biases))
+    bias = network.bias
     with np.errstate(all="ignore"):
         if inputs is not None:
-            shift, scale = inputs if mlp.features is None else (each[mlp.features] for each in inputs)
+            shift, scale = inputs if network.features is None else (each[network.features] for each in inputs)
             weights[0] = weights[0] / scale[:, None]
             biases[0] = biases[0] - shift @ weights[0]
             bias = bias or bool(shift.any())
-        if outputs is not None:
-            reading = reading_of(mlp._loss)
+        if reading is not None:
             shift, scale = (np.repeat(each, reading.heads) for each in outputs)
             added = shift
             if reading.has_std:
@@ -54,13 +50,12 @@ def _folded(mlp: MLP, inputs: Any, outputs: Any) -> MLP:
                 added[1::2], scale[1::2] = 2.0 * np.log(scale[1::2]), 1.0
             weights[-1], biases[-1] = weights[-1] * scale, biases[-1] * scale + added
             bias = bias or bool(added.any())
-        rounded = [a.astype(mlp.dtype) for a in weights], [a.astype(mlp.dtype) for a in biases]
-    for array, before in zip(rounded[0] + rounded[1], mlp.weights + mlp.biases, strict=True):
+        rounded = [a.astype(network.dtype) for a in weights], [a.astype(network.dtype) for a in biases]
+    for array, before in zip(rounded[0] + rounded[1], network.weights + network.biases, strict=True):
         if np.isfinite(before).all() and not np.isfinite(array).all():
             mend = "Scales are too small or shifts too large."
-            raise DataError(compose("folded weights", f"finite {mlp.dtype} numbers", "others", mend))
-    n_columns = None if mlp.features is None else mlp.n_features
-    return MLP(rounded[0], rounded[1] if bias else None, mlp.activation, mlp._loss, mlp.features, n_columns, mlp._names)
+            raise DataError(compose("folded weights", f"finite {network.dtype} numbers", "others", mend))
+    return replace(network, weights=tuple(rounded[0]), biases=tuple(rounded[1]), bias=bias)
 
 
 def as_pair(name: str, given: Any, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
+    from pmlp_np.models.network import Networks
+
 
 class Exportable:
     """What pm.MLP and pm.Ensemble have in common: folding of preprocessing, and forms for other systems."""
+
+    def _networks(self) -> Networks:
+        """The model as plain data."""
+        raise NotImplementedError
+
+    def _of_networks(self, networks: Networks) -> Self:
+        """A model of this kind, with the same weights of a mean, from plain data."""
+        raise NotImplementedError
 
     def folded(self, inputs: Any = None, outputs: Any = None) -> Self:
         """The same model for raw data: what prepared its inputs and targets is folded into weights and biases.
@@ -30,7 +40,7 @@ class Exportable:
         """
         from pmlp_np.models.export.folding import folded
 
-        return folded(self, inputs, outputs)
+        return self._of_networks(folded(self._networks(), inputs, outputs))
 
     def to_onnx(
         self,
@@ -57,7 +67,7 @@ class Exportable:
         """
         from pmlp_np.models.export.to_onnx import to_onnx
 
-        return to_onnx(cast(Any, self), path, input_names, class_names)
+        return to_onnx(self._networks(), path, input_names, class_names)
 
     def to_torch(self) -> torch.nn.Module:
         """The model as a torch.nn.Module with trainable parameters. Needs PyTorch.
@@ -71,7 +81,7 @@ class Exportable:
         """
         from pmlp_np.models.export.to_torch import to_torch
 
-        return to_torch(cast(Any, self))
+        return to_torch(self._networks())
 
     def to_sklearn(self, classes: Any = None) -> Any:
         """The model as a fitted estimator of scikit-learn: MLPRegressor or MLPClassifier; VotingRegressor or (soft)
@@ -90,7 +100,7 @@ class Exportable:
         """
         from pmlp_np.models.export.to_sklearn import to_sklearn
 
-        return to_sklearn(cast(Any, self), classes)
+        return to_sklearn(self._networks(), classes)
 
     def to_python(
         self,
@@ -114,7 +124,7 @@ class Exportable:
         """
         from pmlp_np.models.export.to_python import to_python
 
-        return to_python(cast(Any, self), path, input_names, class_names)
+        return to_python(self._networks(), path, input_names, class_names)
 
     def to_c(
         self,
@@ -143,4 +153,4 @@ class Exportable:
         """
         from pmlp_np.models.export.to_c import to_c
 
-        return to_c(cast(Any, self), path, input_names, class_names, prefix)
+        return to_c(self._networks(), path, input_names, class_names, prefix)

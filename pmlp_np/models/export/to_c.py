@@ -13,28 +13,36 @@ from typing import Any
 
 from pmlp_np.base.errors import DataError, compose, readable_bytes, show
 from pmlp_np.base.persistence import whole_file
+from pmlp_np.base.version import VERSION
 from pmlp_np.formulas.reading import Reading, reading_of
-from pmlp_np.models.ensemble import Ensemble
-from pmlp_np.models.export.c_formulas import function_texts, is_identifier, literal, math_function, number_type
+from pmlp_np.models.averaging import Average, averages, label_threshold
+from pmlp_np.models.export.c_formulas import (
+    function_texts,
+    is_identifier,
+    literal,
+    math_function,
+    number_type,
+    statements,
+)
 from pmlp_np.models.export.common import checked_class_names, input_names_of, members_of
-from pmlp_np.models.mlp import MLP
+from pmlp_np.models.network import Network, Networks
 
 _WIDTH = 110
 
 
 def to_c(
-    model: MLP | Ensemble,
+    model: Networks,
     path: str | os.PathLike[str] | None = None,
     input_names: Any = None,
     class_names: Any = None,
     prefix: Any = None,
 ) -> str:
     """The header's text; arguments and errors are those of `MLP.to_c`."""
-    reading = reading_of(model._loss)
+    reading = reading_of(model.loss)
     names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     writer = _Writer(model, reading, _prefix(prefix, path))
-    formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
+    formulas = [name for _, network in members_of(model) for name in network.activation]
     if reading.link == "sigmoid":
         formulas.append("sigmoid")
     networks, predicting = writer.networks(), writer.predictions()
@@ -85,7 +93,7 @@ def _array(kind: str, name: str, values: list[str]) -> str:
 class _Writer:
     """Texts of constants and functions, whose names begin with a prefix."""
 
-    def __init__(self, model: MLP | Ensemble, reading: Reading, prefix: str) -> None:
+    def __init__(self, model: Networks, reading: Reading, prefix: str) -> None:
         self.model, self.reading, self.prefix, self.macro = model, reading, prefix, prefix.upper()
         self.members = members_of(model)
         self.single = len(self.members) == 1
@@ -93,7 +101,8 @@ class _Writer:
         self.kind = number_type(model.dtype)
         self.n_raw = model.n_raw_outputs
         self.n = self.n_raw // reading.heads
-        widest = [max((*mlp.hidden, len(mlp.weights[0]))) for _, mlp in self.members]
+        self.averages = averages(reading, model.dtype.name)
+        widest = [max((*network.hidden, len(network.weights[0]))) for _, network in self.members]
         self.buffer = max(widest)
 
     def number(self, value: float) -> str:
@@ -108,15 +117,14 @@ class _Writer:
                           *(f"    {line}" for line in lines), "}"])  # fmt: skip
 
     def head(self, functions: list[str]) -> str:
-        from pmlp_np import __version__
-
         macro, model = self.macro, self.model
         itemsize = model.dtype.itemsize
-        n_constants = sum(mlp.n_parameters() for _, mlp in self.members)
+        n_constants = sum(network.n_parameters() for _, network in self.members)
         buffers = itemsize * (2 * self.buffer + (0 if self.single else 2 * self.n_raw))
-        kind = "A neural network" if isinstance(model, MLP) else "The mean of several neural networks"
-        said = f"{kind} as C99 (and C++11), written by pmlp_np {__version__}."
-        facts = textwrap.fill(repr(model).replace("*/", "* /"), _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
+        kind = "The mean of several neural networks" if model.is_mean else "A neural network"
+        said = f"{kind} as C99 (and C++11), written by pmlp_np {VERSION}."
+        facts = model.description.replace("*/", "* /")
+        facts = textwrap.fill(facts, _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
         private = [f"{self.prefix}_{name}(" for name in ("dense", "softmax")] + [f"{self.prefix}_member_"]
         declared = "\n".join(
             f" *     {line.removeprefix('static inline ')};"
@@ -157,14 +165,14 @@ class _Writer:
             shown = [string(str(name)) if texts else f"{name}LL" if name != -(2**63) else f"({name + 1}LL - 1)"
                      for name in classes]  # fmt: skip
             found.append(_array("char *const" if texts else "long long", f"{self.prefix}_class_names", shown))
-        for i, (_, mlp) in enumerate(self.members):
+        for i, (_, network) in enumerate(self.members):
             scope = self.scope(i)
-            if mlp.features is not None:
-                found.append(_array("int", f"{scope}_columns", [str(column) for column in mlp.features.tolist()]))
-            for k, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
+            if network.features is not None:
+                found.append(_array("int", f"{scope}_columns", [str(column) for column in network.features.tolist()]))
+            for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
                 # A row for each unit, whose products are summed.
                 found.append(_array(self.kind, f"{scope}_w{k}", [self.number(value) for value in w.T.ravel()]))
-                if mlp.bias:
+                if network.bias:
                     found.append(_array(self.kind, f"{scope}_b{k}", [self.number(value) for value in b]))
         return found
 
@@ -184,28 +192,28 @@ class _Writer:
         ]
         arguments = f"const {kind} *w, const {kind} *b, const {kind} *x, int n_in, int n_out, {kind} *y"
         texts = [self.function("y = W x + b, W (n_out, n_in); b may be 0.", "void", "dense", arguments, dense)]
-        for i, (_, mlp) in enumerate(self.members):
+        for i, (_, network) in enumerate(self.members):
             name = "forward" if self.single else f"member_{i}_forward"
             said = f"{self.n_raw} raw outputs" + ("." if self.single else f" of member {i}.")
-            texts.append(self.function(said, "void", name, f"const {kind} *x, {kind} *raw", self.forward(mlp, i)))
+            texts.append(self.function(said, "void", name, f"const {kind} *x, {kind} *raw", self.forward(network, i)))
         return texts
 
-    def forward(self, mlp: MLP, i: int) -> list[str]:
+    def forward(self, network: Network, i: int) -> list[str]:
         scope, p = self.scope(i), self.prefix
-        lines, source, last = [], "x", len(mlp.weights) - 1
-        n_buffers = min(2, last + (mlp.features is not None))
+        lines, source, last = [], "x", len(network.weights) - 1
+        n_buffers = min(2, last + (network.features is not None))
         lines += [f"{self.macro}_BUFFER {self.kind} {each}[{self.buffer}];" for each in ("one", "two")[:n_buffers]]
-        if mlp.features is not None or any(name != "identity" for name in mlp.activation):
+        if network.features is not None or any(name != "identity" for name in network.activation):
             lines.append("int i;")
-        if mlp.features is not None:
-            lines.append(f"for (i = 0; i < {len(mlp.weights[0])}; ++i) one[i] = x[{scope}_columns[i]];")
+        if network.features is not None:
+            lines.append(f"for (i = 0; i < {len(network.weights[0])}; ++i) one[i] = x[{scope}_columns[i]];")
             source = "one"
-        for k, w in enumerate(mlp.weights):
+        for k, w in enumerate(network.weights):
             target = "raw" if k == last else "two" if source == "one" else "one"
-            bias = f"{scope}_b{k}" if mlp.bias else "0"
+            bias = f"{scope}_b{k}" if network.bias else "0"
             lines.append(f"{p}_dense({scope}_w{k}, {bias}, {source}, {w.shape[0]}, {w.shape[1]}, {target});")
-            if k < last and mlp.activation[k] != "identity":
-                step = f"{target}[i] = {p}_activation_{mlp.activation[k]}({target}[i]);"
+            if k < last and network.activation[k] != "identity":
+                step = f"{target}[i] = {p}_activation_{network.activation[k]}({target}[i]);"
                 lines.append(f"for (i = 0; i < {w.shape[1]}; ++i) {step}")
             source = target
         return lines
@@ -216,13 +224,28 @@ class _Writer:
             return self.of_classes()
         return self.of_values()
 
-    def mean(self, n: int, value: str, more: list[str] | None = None) -> list[str]:
-        """Lines that add up, into out[0 ... n - 1], what `value` makes of each member's `raw`, by shares; o counts."""
+    def part(self, average: Average) -> tuple[list[str], str]:
+        """(declarations, expression) of what `raw` contributes to output o of a mean."""
+        inputs = {f"head_{h}": self.head_of(h) for h in range(self.reading.heads)}
+        inputs |= {"raw": "raw[o]", "center": "center[o]"}
+        return statements(average.part, inputs, self.prefix, self.dtype)
+
+    def each(self, n: int, declared: list[str], last: str) -> str:
+        """A loop of o over n, on one line."""
+        body = f"{{ {' '.join([*declared, last])} }}" if declared else last
+        return f"for (o = 0; o < {n}; ++o) {body}"
+
+    def mean(self, n: int, average: Average) -> list[str]:
+        """Lines that make a mean in out[0 ... n - 1] of each member's `raw`, by shares; o counts."""
         lines = [f"for (o = 0; o < {n}; ++o) out[o] = {self.number(0.0)};"]
+        declared, value = self.part(average)
         for i, (share, _) in enumerate(self.members):
             lines.append(f"{self.prefix}_member_{i}_forward(x, raw);")
-            lines += more or []
-            lines.append(f"for (o = 0; o < {n}; ++o) out[o] += {self.number(share)} * {value};")
+            lines += [f"{self.prefix}_softmax(raw);"] if average.softmax else []
+            lines.append(self.each(n, declared, f"out[o] += {self.number(share)} * ({value});"))
+        if average.finish is not None:
+            declared, value = statements(average.finish, {"mean": "out[o]"}, self.prefix, self.dtype)
+            lines.append(self.each(n, declared, f"out[o] = {value};"))
         return lines
 
     def raw(self) -> str:
@@ -234,15 +257,13 @@ class _Writer:
 
     def of_values(self) -> list[str]:
         reading, kind, n = self.reading, self.kind, self.n
-        value = self.head_of(reading.value_head)
-        if reading.link == "exp":
-            value = self.call("exp", value)
         arguments = f"const {kind} *x, {kind} *out"
         lines = [self.raw(), "int o;"]
         if self.single:
-            lines += [f"{self.prefix}_forward(x, raw);", f"for (o = 0; o < {n}; ++o) out[o] = {value};"]
+            declared, value = self.part(self.averages["prediction"])
+            lines += [f"{self.prefix}_forward(x, raw);", self.each(n, declared, f"out[o] = {value};")]
         else:
-            lines += self.mean(n, value)
+            lines += self.mean(n, self.averages["prediction"])
         texts = [self.function(f"{n} values.", "void", "predict_values", arguments, lines)]
         if n == 1:
             short = [f"{kind} value;", f"{self.prefix}_predict_values(x, &value);", "return value;"]
@@ -254,12 +275,8 @@ class _Writer:
                 lines += [f"{self.prefix}_forward(x, raw);",
                           f"for (o = 0; o < {n}; ++o) out[o] = {self.call('exp', half)};"]  # fmt: skip
             else:
-                # The law of total variance: the mean of variances plus the variance of means.
                 lines[0] += f" {self.macro}_BUFFER {kind} center[{n}];"
-                offset = f"({self.head_of(0)} - center[o])"
-                value = f"({self.call('exp', self.head_of(1))} + {offset} * {offset})"
-                lines += [f"{self.prefix}_predict_values(x, center);", *self.mean(n, value),
-                          f"for (o = 0; o < {n}; ++o) out[o] = {self.call('sqrt', 'out[o]')};"]  # fmt: skip
+                lines += [f"{self.prefix}_predict_values(x, center);", *self.mean(n, self.averages["std"])]
             texts.append(self.function(f"{n} standard deviations.", "void", "predict_std", arguments, lines))
         if reading.levels:
             levels = ", ".join(map(repr, reading.levels))
@@ -267,7 +284,7 @@ class _Writer:
             if self.single:
                 lines = [f"{self.prefix}_forward(x, out);"]
             else:
-                lines = [self.raw(), "int o;", *self.mean(self.n_raw, "raw[o]")]
+                lines = [self.raw(), "int o;", *self.mean(self.n_raw, self.averages["quantiles"])]
             texts.append(self.function(said, "void", "predict_quantiles", arguments, lines))
         return texts
 
@@ -287,18 +304,16 @@ class _Writer:
             ]
             texts.append(self.function("Raw outputs to probabilities, in place.", "void", "softmax",
                                        f"{kind} *raw", lines))  # fmt: skip
-        link = [f"{p}_softmax(raw);"] if softmax else []
-        value = "raw[o]" if softmax else f"{p}_activation_sigmoid(raw[o])"
         lines = ["int o;"]
         if self.single and softmax:
             lines = [f"{p}_forward(x, out);", f"{p}_softmax(out);"]
         elif self.single:
             lines += [f"{p}_forward(x, out);", f"for (o = 0; o < {n}; ++o) out[o] = {p}_activation_sigmoid(out[o]);"]
         else:
-            lines = [self.raw(), *lines, *self.mean(n, value, link)]
+            lines = [self.raw(), *lines, *self.mean(n, self.averages["probabilities"])]
         of = "of the classes" if softmax else "of label 1" if n == 1 else "of each label being 1"
         texts.append(self.function(f"{n} probabilities {of}.", "void", "predict_proba", arguments, lines))
-        score, threshold = ("forward", 0.0) if self.single else ("predict_proba", 0.5)
+        score, threshold = "forward" if self.single else "predict_proba", label_threshold(not self.single)
         lines = [self.raw(), f"{p}_{score}(x, raw);"]
         undefined = "-1 where it is not a number"
         if softmax:

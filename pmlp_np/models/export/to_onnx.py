@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pmlp_np.base.persistence import whole_file
+from pmlp_np.base.version import VERSION
 from pmlp_np.formulas.reading import Reading, reading_of
-from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.formulas.step_lists import activation_steps
+from pmlp_np.formulas.tracing import Constant, StepList
+from pmlp_np.models.averaging import Average, averages, label_threshold
 from pmlp_np.models.export.common import checked_class_names, input_names_of, members_of, needed
-from pmlp_np.models.export.tracing import Argument, traced
-from pmlp_np.models.mlp import MLP
+from pmlp_np.models.network import Network, Networks
 
 _OPSET, _IR_VERSION = 13, 7
 _ROWS = "n_samples"
@@ -38,8 +41,8 @@ _FLOAT32_OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
     "softsign": ("Softsign", {}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
 }
-# Steps of formulas that are one operator. Those that are several are in `_Graph.step`.
-_STEPS = {
+# Words of steps that are one operator. Those that are several are in _WORDS.
+_ONE_OPERATOR = {
     "add": "Add",
     "subtract": "Sub",
     "multiply": "Mul",
@@ -58,22 +61,24 @@ _STEPS = {
     "sqrt": "Sqrt",
     "absolute": "Abs",
     "sigmoid": "Sigmoid",
+    "equal": "Equal",
+    "power": "Pow",
 }
 
 
 def to_onnx(
-    model: MLP | Ensemble, path: str | os.PathLike[str] | None = None, input_names: Any = None, class_names: Any = None
+    model: Networks, path: str | os.PathLike[str] | None = None, input_names: Any = None, class_names: Any = None
 ) -> Any:
     """An onnx.ModelProto; arguments, outputs and errors are those of `MLP.to_onnx`."""
     onnx = needed("onnx")
-    reading = reading_of(model._loss)
+    reading = reading_of(model.loss)
     names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     graph = _Graph(onnx, model.dtype)
     members = []
-    for i, (weight, mlp) in enumerate(members_of(model)):
-        scope = f"member_{i}/" if isinstance(model, Ensemble) else ""
-        members.append((weight, _raw_outputs(graph, mlp, scope)))
+    for i, (weight, network) in enumerate(members_of(model)):
+        scope = f"member_{i}/" if model.is_mean else ""
+        members.append((weight, _raw_outputs(graph, network, scope)))
     if reading.has_probabilities:
         outputs = _classes(graph, reading, members, model.n_raw_outputs, classes)
     else:
@@ -87,13 +92,11 @@ def to_onnx(
     return found
 
 
-def _describe(onnx: Any, found: Any, model: MLP | Ensemble, names: Any, classes: Any) -> None:
+def _describe(onnx: Any, found: Any, model: Networks, names: Any, classes: Any) -> None:
     """Who made it, and what it is."""
-    from pmlp_np import __version__
-
-    found.producer_name, found.producer_version = "pmlp_np", __version__
-    found.doc_string = repr(model)
-    facts = {"model": repr(model), "loss": model.loss, "pmlp_np_version": __version__}
+    found.producer_name, found.producer_version = "pmlp_np", VERSION
+    found.doc_string = model.description
+    facts = {"model": model.description, "loss": str(model.loss), "pmlp_np_version": VERSION}
     if names is not None:
         facts["feature_names"] = json.dumps(names)
     if classes is not None:
@@ -109,7 +112,6 @@ class _Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
         self._known: dict[tuple[str, bytes], str] = {}
-        self._formulas: dict[str, Any] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node; the name of what it gives."""
@@ -151,33 +153,17 @@ class _Graph:
         if name in operators:
             operator, attributes = operators[name]
             return self.add(operator, z, **attributes)
-        if name not in self._formulas:
-            self._formulas[name] = traced(name, self.dtype)
-        values = [z]
-        for step, arguments in self._formulas[name]:
-            values.append(self.step(step, values, arguments))
-        return values[-1]
+        return self.run(activation_steps(name, self.dtype.name).only("activation"), z)
 
-    def step(self, name: str, values: list[str], arguments: tuple[Argument, ...]) -> str:
-        """A step of a formula, of earlier values and constants."""
-        given = [values[a] if isinstance(a, int) else self.number(a) for a in arguments]
-        if name in _STEPS:
-            return self.add(_STEPS[name], *given)
-        if name == "fma":
-            return self.add("Add", self.add("Mul", given[0], given[1]), given[2])
-        (x,), one = given, self.number(1.0)
-        if name == "reciprocal":
-            return self.add("Div", one, x)
-        if name == "ones_like":
-            return self.add("Where", self.add("Equal", x, x), one, one)
-        if name == "log1p":
-            return self.add("Log", self.add("Add", one, x))
-        # expm1: by tanh near zero, where e^x - 1 cancels: 2 t / (1 - t), t = tanh(x / 2).
-        two = self.number(2.0)
-        t = self.add("Tanh", self.add("Div", x, two))
-        near = self.add("Div", self.add("Mul", two, t), self.add("Sub", one, t))
-        far = self.add("Sub", self.add("Exp", x), one)
-        return self.add("Where", self.add("Less", self.add("Abs", x), one), near, far)
+    def run(self, steps: StepList, *inputs: str) -> str:
+        """The only result of a step list."""
+        values, (result,) = list(inputs), steps.results
+        for step in steps.steps:
+            given = [self.number(a.value) if isinstance(a, Constant) else values[a] for a in step.arguments]
+            one = _ONE_OPERATOR.get(step.word)
+            values.append(_WORDS[step.word](self, *given) if one is None else self.add(one, *given))
+        assert isinstance(result, int)
+        return values[result]
 
     def mean(self, parts: list[tuple[float, str]]) -> str:
         """Σ w a of (w, a)."""
@@ -198,17 +184,42 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
 
 
-def _raw_outputs(graph: _Graph, mlp: MLP, scope: str) -> str:
+def _expm1(graph: _Graph, x: str) -> str:
+    """By tanh near zero, where e^x - 1 cancels: 2 t / (1 - t), t = tanh(x / 2)."""
+    one, two = graph.number(1.0), graph.number(2.0)
+    t = graph.add("Tanh", graph.add("Div", x, two))
+    near = graph.add("Div", graph.add("Mul", two, t), graph.add("Sub", one, t))
+    far = graph.add("Sub", graph.add("Exp", x), one)
+    return graph.add("Where", graph.add("Less", graph.add("Abs", x), one), near, far)
+
+
+def _ones_like(graph: _Graph, x: str) -> str:
+    one = graph.number(1.0)
+    return graph.add("Where", graph.add("Equal", x, x), one, one)
+
+
+# Words of steps that are several operators: of the graph and values.
+_WORDS: dict[str, Callable[..., str]] = {
+    "fma": lambda graph, a, b, c: graph.add("Add", graph.add("Mul", a, b), c),
+    "reciprocal": lambda graph, x: graph.add("Div", graph.number(1.0), x),
+    "log1p": lambda graph, x: graph.add("Log", graph.add("Add", graph.number(1.0), x)),
+    "not_equal": lambda graph, a, b: graph.add("Not", graph.add("Equal", a, b)),
+    "ones_like": _ones_like,
+    "expm1": _expm1,
+}
+
+
+def _raw_outputs(graph: _Graph, network: Network, scope: str) -> str:
     """A network from X to raw outputs; its constants' names begin with `scope`."""
-    a = "X" if mlp.features is None else graph.columns("X", mlp.features)
-    for k, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
+    a = "X" if network.features is None else graph.columns("X", network.features)
+    for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         weights = graph.array(f"{scope}weights_{k}", w)
-        if mlp.bias:
+        if network.bias:
             a = graph.add("Gemm", a, weights, graph.array(f"{scope}biases_{k}", b))
         else:
             a = graph.add("MatMul", a, weights)
-        if k < len(mlp.activation):
-            a = graph.activation(mlp.activation[k], a)
+        if k < len(network.activation):
+            a = graph.activation(network.activation[k], a)
     return a
 
 
@@ -225,24 +236,26 @@ def _values(
             return graph.columns(raw, h)
         return raw if reading.heads == 1 else graph.columns(raw, range(h, n_raw, reading.heads))
 
-    means = [(w, head(raw, reading.value_head)) for w, raw in members]
-    if reading.link == "exp":
-        means = [(w, graph.add("Exp", value)) for w, value in means]
-    center = graph.mean(means)
+    def mean(average: Average, center: str = "") -> str:
+        """A mean over networks, or what one predicts."""
+        parts = []
+        for w, raw in members:
+            given = [center if each.name == "center" else raw if each.name == "raw" else
+                     head(raw, int(each.name.removeprefix("head_"))) for each in average.part.inputs]  # fmt: skip
+            parts.append((w, graph.run(average.part, *given)))
+        found = graph.mean(parts)
+        return found if average.finish is None else graph.run(average.finish, found)
+
+    defined = averages(reading, graph.dtype.name)
+    center = mean(defined["prediction"])
     outputs = {"prediction": (center, element, shape)}
     if reading.has_std and len(members) == 1:
         half = graph.add("Mul", graph.number(0.5), head(members[0][1], 1))
         outputs["std"] = (graph.add("Exp", half), element, shape)
     elif reading.has_std:
-        # The law of total variance: the mean of variances plus the variance of means.
-        spreads = []
-        for (w, raw), (_, mean) in zip(members, means, strict=True):
-            offset = graph.add("Sub", mean, center)
-            variance = graph.add("Exp", head(raw, 1))
-            spreads.append((w, graph.add("Add", variance, graph.add("Mul", offset, offset))))
-        outputs["std"] = (graph.add("Sqrt", graph.mean(spreads)), element, shape)
+        outputs["std"] = (mean(defined["std"], center), element, shape)
     if reading.levels:
-        quantiles = graph.mean(members)
+        quantiles = mean(defined["quantiles"])
         if n > 1:
             # 0: as many rows as there are.
             quantiles = graph.add("Reshape", quantiles, graph.whole([0, n, reading.heads]))
@@ -282,10 +295,11 @@ def _classes(
 ) -> dict[str, tuple[str, Any, list[Any]]]:
     """Outputs of a model that predicts classes, or labels of which each is 0 or 1: `label` and `probabilities`."""
     element, types = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype), graph.onnx.TensorProto
-    link = {"sigmoid": ("Sigmoid", {}), "softmax": ("Softmax", {"axis": 1})}[reading.link]
-    probabilities = graph.mean([(w, graph.add(link[0], raw, **link[1])) for w, raw in members])
-    # A network's own raw outputs decide more sharply than probabilities that rounding made equal.
-    scores, threshold = (members[0][1], 0.0) if len(members) == 1 else (probabilities, 0.5)
+    average = averages(reading, graph.dtype.name)["probabilities"]
+    linked = [(w, graph.add("Softmax", raw, axis=1) if average.softmax else raw) for w, raw in members]
+    probabilities = graph.mean([(w, graph.run(average.part, raw)) for w, raw in linked])
+    threshold = label_threshold(len(members) > 1)
+    scores = members[0][1] if len(members) == 1 else probabilities
     shape: list[Any] = [_ROWS]
     if reading.link == "softmax":
         label = graph.add("ArgMax", scores, axis=1, keepdims=0)

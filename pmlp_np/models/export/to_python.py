@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.persistence import whole_file
+from pmlp_np.base.version import VERSION
 from pmlp_np.formulas.reading import Reading, reading_of
-from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.models.averaging import Average, averages, label_threshold
 from pmlp_np.models.export.common import checked_class_names, input_names_of, members_of
-from pmlp_np.models.export.python_formulas import NUMPY_FUNCTIONS, function_texts
-from pmlp_np.models.mlp import MLP
+from pmlp_np.models.export.python_formulas import NUMPY_FUNCTIONS, expression, function_texts
+from pmlp_np.models.network import Network, Networks
 
 _LINE = 100  # of base64
 
@@ -44,24 +45,24 @@ def is_module_name(stem: str) -> bool:
 
 
 def to_python(
-    model: MLP | Ensemble,
+    model: Networks,
     path: str | os.PathLike[str] | None = None,
     input_names: Any = None,
     class_names: Any = None,
     inputs: InputTexts | None = None,
 ) -> str:
     """The file's text; arguments and errors are those of `MLP.to_python`. inputs: default, the numbers of X."""
-    reading = reading_of(model._loss)
+    reading = reading_of(model.loss)
     names = input_names_of(model, input_names) if inputs is None else None
     if inputs is None:
         said, has_columns = f"X (n_samples, {model.n_features})", names is not None
         inputs = InputTexts(said, (), [_checked(model, has_columns)], _read(model.n_features, has_columns))
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
-    single = model if isinstance(model, MLP) else None
+    single = None if model.is_mean else members_of(model)[0][1]
     writer = _Writer(model, reading, classes is not None)
     # It stands in the docstring as a module's name, which not every file's name can be.
     name = "model" if path is None or not is_module_name(Path(path).stem) else Path(path).stem
-    formulas = [name for _, mlp in members_of(model) for name in mlp.activation]
+    formulas = [name for _, network in members_of(model) for name in network.activation]
     if single is None:
         formulas.append("identity")
     elif "identity" in formulas:
@@ -91,14 +92,12 @@ def to_python(
     return text
 
 
-def _head(model: MLP | Ensemble, writer: _Writer, name: str, inputs: InputTexts) -> str:
-    from pmlp_np import __version__
-
-    kind = "A neural network" if isinstance(model, MLP) else "The mean of several neural networks"
+def _head(model: Networks, writer: _Writer, name: str, inputs: InputTexts) -> str:
+    kind = "The mean of several neural networks" if model.is_mean else "A neural network"
     imports = "\n".join(f"import {module}" for module in sorted({"base64", "csv", "sys", *inputs.imports}))
-    return f'''"""{kind}, for use with NumPy alone. Written by pmlp_np {__version__}.
+    return f'''"""{kind}, for use with NumPy alone. Written by pmlp_np {VERSION}.
 
-{textwrap.fill(repr(model), 110)}
+{textwrap.fill(model.description, 110)}
 
     from {name} import predict
     predict(X)    # {writer.what} {writer.shape}, from {inputs.said}
@@ -114,25 +113,26 @@ import numpy as np'''
 class _Writer:
     """Texts of the functions that predict."""
 
-    def __init__(self, model: MLP | Ensemble, reading: Reading, has_names: bool) -> None:
+    def __init__(self, model: Networks, reading: Reading, has_names: bool) -> None:
         self.model, self.reading, self.has_names = model, reading, has_names
-        self.single = isinstance(model, MLP)
+        self.single = not model.is_mean
         self.n_raw, self.n_columns = model.n_raw_outputs, model.n_features
         self.n = self.n_raw // reading.heads
+        self.averages = averages(reading, model.dtype.name)
         self.shape = "(n_samples,)" if self.n == 1 else f"(n_samples, {self.n})"
         if reading.link == "softmax":
             self.shape = "(n_samples,)"
         self.what = "values" if not reading.has_probabilities else "names of classes" if has_names else "labels"
 
-    def network(self, mlp: MLP) -> list[str]:
+    def network(self, network: Network) -> list[str]:
         """forward of one network, line by line."""
         lines = ["a = checked(X)"]
-        if mlp.features is not None:
+        if network.features is not None:
             lines[0] += "[:, READS]"
-        last = len(mlp.weights) - 1
+        last = len(network.weights) - 1
         for k in range(last + 1):
-            z = f"a @ W{k} + b{k}" if mlp.bias else f"a @ W{k}"
-            name = "identity" if k == last else mlp.activation[k]
+            z = f"a @ W{k} + b{k}" if network.bias else f"a @ W{k}"
+            name = "identity" if k == last else network.activation[k]
             step = z if name == "identity" else f"{NUMPY_FUNCTIONS.get(name, name)}({z})"
             lines.append(f"return {step}" if k == last else f"a = {step}")
         said = f"Raw outputs (n_samples, {self.n_raw}) of X (n_samples, {self.n_columns})."
@@ -140,7 +140,7 @@ class _Writer:
 
     def members(self) -> list[str]:
         """Raw outputs of an ensemble's members, and their mean."""
-        choosing = any(mlp.features is not None for _, mlp in members_of(self.model))
+        choosing = any(network.features is not None for _, network in members_of(self.model))
         lines = [
             "x = checked(X)",
             "found = []",
@@ -169,17 +169,24 @@ class _Writer:
             return f"{of}[:, {h}]"
         return of if self.reading.heads == 1 else f"{of}[:, {h}::{self.reading.heads}]"
 
+    def part(self, average: Average, raw: str) -> str:
+        """What one network contributes to a mean, of the text of its raw outputs."""
+        inputs = {f"head_{h}": self.head(h, raw) for h in range(self.reading.heads)}
+        inputs |= {"raw": f"softmax({raw})" if average.softmax else raw, "center": "center"}
+        return expression(average.part, inputs, longest=0)[1]
+
+    def mean(self, average: Average) -> str:
+        value = f"mean([{self.part(average, 'raw')} for raw in members_forward(X)])"
+        return value if average.finish is None else expression(average.finish, {"mean": value}, longest=0)[1]
+
     def predictions(self) -> list[str]:
         """predict, and predict_proba, predict_std, predict_quantiles where they are defined."""
         return self.of_classes() if self.reading.has_probabilities else self.of_values()
 
     def of_values(self) -> list[str]:
         reading, raw = self.reading, "forward(X)" if self.single else "raw"
-        value = self.head(reading.value_head, raw)
-        if reading.link == "exp":
-            value = f"np.exp({value})"
-        if not self.single:
-            value = f"mean([{value} for raw in members_forward(X)])"
+        averaged = self.averages["prediction"]
+        value = self.part(averaged, raw) if self.single else self.mean(averaged)
         texts = [_function("predict", f"{self.what.capitalize()} {self.shape}.", [f"return {value}"])]
         if reading.has_std:
             said = f"Standard deviations {self.shape}."
@@ -187,12 +194,7 @@ class _Writer:
                 lines = [f"return np.exp(0.5 * {self.head(1, raw)})"]
             else:
                 said = said[:-1] + ": the mean of variances plus the variance of means."
-                lines = [
-                    "center = predict(X)",
-                    f"variances = [np.exp({self.head(1, raw)}) + ({self.head(0, raw)} - center) ** 2 "
-                    "for raw in members_forward(X)]",
-                    "return np.sqrt(mean(variances))",
-                ]
+                lines = ["center = predict(X)", f"return {self.mean(self.averages['std'])}"]
             texts.append(_function("predict_std", said, lines))
         if reading.levels:
             levels = ", ".join(map(repr, reading.levels))
@@ -221,8 +223,8 @@ class _Writer:
                     "return e / e.sum(axis=1, keepdims=True)",
                 ]
                 texts.append("\n".join(["def softmax(raw):", *(f"    {step}" for step in steps)]))
-            lines = [f"return mean([{self.reading.link}(raw) for raw in members_forward(X)])"]
-        scores, threshold = ("forward(X)", "0.0") if self.single else ("predict_proba(X)", "0.5")
+            lines = [f"return {self.mean(self.averages['probabilities'])}"]
+        scores, threshold = "forward(X)" if self.single else "predict_proba(X)", label_threshold(not self.single)
         undefined = "~np.isfinite(scores.max(axis=1))" if softmax else "np.isnan(scores).any(axis=1)"
         if softmax:
             label = "np.argmax(scores, axis=1)"
@@ -253,7 +255,7 @@ def _function(name: str, said: str, lines: list[str], quiet: bool = True) -> str
     return "\n".join([*head, f"def {name}({argument}):", *(f"    {line}" for line in body)])
 
 
-def _checked(model: MLP | Ensemble, has_columns: bool) -> str:
+def _checked(model: Networks, has_columns: bool) -> str:
     by_name = """
     names = list(getattr(X, "columns", COLUMNS))
     if names != COLUMNS and all(isinstance(name, str) for name in names):
@@ -285,30 +287,30 @@ def _array(values: np.ndarray, indent: str = "") -> str:
     return "\n".join([f'array({shape}, """', *lines, f'{indent}""")'])
 
 
-def _weights(mlp: MLP) -> list[str]:
-    lines = [] if mlp.features is None else [_list("READS", mlp.features.tolist())]
-    for k, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
+def _weights(network: Network) -> list[str]:
+    lines = [] if network.features is None else [_list("READS", network.features.tolist())]
+    for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         lines.append(f"W{k} = {_array(w)}")
-        if mlp.bias:
+        if network.bias:
             lines.append(f"b{k} = {_array(b)}")
     return ["\n".join(lines)]
 
 
-def _member_weights(model: MLP | Ensemble) -> list[str]:
+def _member_weights(model: Networks) -> list[str]:
     """What each member counts, and its layers."""
     members = members_of(model)
-    choosing = any(mlp.features is not None for _, mlp in members)
+    choosing = any(network.features is not None for _, network in members)
     lines = ["MEMBERS = ["]
-    for _, mlp in members:
+    for _, network in members:
         pad = "        " if choosing else "    "
         if choosing:
-            columns = range(mlp.n_features) if mlp.features is None else mlp.features.tolist()
+            columns = range(network.n_features) if network.features is None else network.features.tolist()
             lines += ["    (", textwrap.indent(pprint.pformat(list(columns), width=_LINE, compact=True), pad) + ","]
         lines.append(f"{pad}[")
-        for k, (w, b) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
-            name = mlp.activation[k] if k < len(mlp.activation) else "identity"
+        for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+            name = network.activation[k] if k < len(network.activation) else "identity"
             inner = pad + "        "
-            bias = _array(b, inner) if mlp.bias else "0.0"
+            bias = _array(b, inner) if network.bias else "0.0"
             lines += [f"{pad}    (", f"{inner}{_array(w, inner)},", f"{inner}{bias},",
                       f"{inner}{NUMPY_FUNCTIONS.get(name, name)},", f"{pad}    ),"]  # fmt: skip
         lines.append(f"{pad}],")

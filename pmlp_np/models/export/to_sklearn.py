@@ -8,26 +8,27 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.data.labels import as_strings
+from pmlp_np.formulas.losses import Loss
 from pmlp_np.formulas.reading import Reading, reading_of
-from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.export.common import members_of, needed
-from pmlp_np.models.mlp import MLP
+from pmlp_np.models.network import Network, Networks
 
 _ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 _INSTEAD = "Use to_python, to_onnx or to_torch."
 
 
-def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
+def to_sklearn(model: Networks, classes: Any = None) -> Any:
     """A fitted estimator; arguments and errors are those of `MLP.to_sklearn`."""
     needed("sklearn")
     members = members_of(model)
-    reading = reading_of(model._loss)
+    reading = reading_of(model.loss)
     if reading.heads > 1:
         _cannot("loss", "one raw output per output", f"{reading.heads} ({model.loss})")
     n = model.n_raw_outputs
     labels = _labels(classes, reading, n)
-    if not isinstance(model, Ensemble):
-        return _estimator(model, reading, labels)
+    if not model.is_mean:
+        return _estimator(members[0][1], model.loss, reading, labels)
     if n > 1 and reading.link != "softmax":
         _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n}")
     from sklearn.ensemble import VotingClassifier, VotingRegressor
@@ -35,7 +36,8 @@ def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
     # The inner estimators of a VotingClassifier know classes by number.
     inner = None if labels is None else np.arange(len(labels))
     order = None if labels is None else np.argsort(labels, kind="stable")
-    estimators = [(f"member_{i}", _estimator(mlp, reading, inner, order)) for i, (_, mlp) in enumerate(members)]
+    made = [_estimator(network, model.loss, reading, inner, order) for _, network in members]
+    estimators = [(f"member_{i}", estimator) for i, estimator in enumerate(made)]
     weights = [weight for weight, _ in members]
     if labels is None:
         voting = VotingRegressor(estimators, weights=weights)
@@ -49,7 +51,7 @@ def to_sklearn(model: MLP | Ensemble, classes: Any = None) -> Any:
 
     voting.estimators_ = [estimator for _, estimator in estimators]
     voting.named_estimators_ = Bunch(**dict(estimators))
-    if (names := model.feature_names_in_) is not None:
+    if (names := model.feature_names) is not None:
         voting.feature_names_in_ = names
     return voting
 
@@ -72,7 +74,9 @@ def _labels(classes: Any, reading: Reading, n: int) -> np.ndarray | None:
     return labels
 
 
-def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.ndarray | None = None) -> Any:
+def _estimator(
+    network: Network, loss: Loss, reading: Reading, labels: np.ndarray | None, order: np.ndarray | None = None
+) -> Any:
     """A fitted MLPRegressor or MLPClassifier.
 
     order: the network's classes in the estimator's order, where labels (sorted already) don't say it.
@@ -80,17 +84,18 @@ def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.preprocessing import LabelBinarizer
 
-    activation = _activation(mlp)
-    first = np.zeros((mlp.n_features, mlp.weights[0].shape[1]), mlp.dtype)
+    activation = _activation(network)
+    first = np.zeros((network.n_features, network.weights[0].shape[1]), network.dtype)
     # A column may be read twice.
-    np.add.at(first, np.arange(mlp.n_features) if mlp.features is None else mlp.features, mlp.weights[0])
-    coefs = [first, *(w.copy() for w in mlp.weights[1:])]
-    intercepts = [b.copy() for b in mlp.biases]
-    settings = {"hidden_layer_sizes": mlp.hidden, "activation": activation}
+    columns = np.arange(network.n_features) if network.features is None else network.features
+    np.add.at(first, columns, network.weights[0])
+    coefs = [first, *(w.copy() for w in network.weights[1:])]
+    intercepts = [b.copy() for b in network.biases]
+    settings = {"hidden_layer_sizes": network.hidden, "activation": activation}
     if not reading.has_probabilities:
         if reading.link == "exp":
             if "loss" not in inspect.signature(MLPRegressor).parameters:
-                _cannot("loss", "squared_error, with scikit-learn below 1.7", mlp.loss)
+                _cannot("loss", "squared_error, with scikit-learn below 1.7", str(loss))
             settings["loss"] = "poisson"
         estimator = MLPRegressor(**settings)
         estimator.out_activation_ = "exp" if reading.link == "exp" else "identity"
@@ -98,7 +103,7 @@ def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.
         estimator = MLPClassifier(**settings)
         binarizer = LabelBinarizer()
         if labels is None:
-            binarizer.fit(np.eye(mlp.n_raw_outputs, dtype=np.int64))
+            binarizer.fit(np.eye(network.n_raw_outputs, dtype=np.int64))
         else:
             binarizer.fit(labels)
             order = np.argsort(labels, kind="stable") if order is None else order
@@ -106,9 +111,9 @@ def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.
         estimator._label_binarizer, estimator.classes_ = binarizer, binarizer.classes_
         estimator.out_activation_ = "softmax" if coefs[-1].shape[1] > 2 and labels is not None else "logistic"
     estimator.coefs_, estimator.intercepts_ = coefs, intercepts
-    estimator.n_features_in_, estimator.n_outputs_ = mlp.n_features, coefs[-1].shape[1]
+    estimator.n_features_in_, estimator.n_outputs_ = network.n_features, coefs[-1].shape[1]
     estimator.n_layers_ = len(coefs) + 1
-    if (names := mlp.feature_names_in_) is not None:
+    if (names := as_strings(network.names)) is not None:
         estimator.feature_names_in_ = names
     # What further training (partial_fit, warm_start) goes on from.
     estimator.n_iter_, estimator.t_, estimator.loss_curve_, estimator.best_loss_ = 0, 0, [], np.inf
@@ -117,11 +122,11 @@ def _estimator(mlp: MLP, reading: Reading, labels: np.ndarray | None, order: np.
     return estimator
 
 
-def _activation(mlp: MLP) -> str:
+def _activation(network: Network) -> str:
     """scikit-learn's name of the network's only activation."""
-    names = set(mlp.activation) or {"identity"}
+    names = set(network.activation) or {"identity"}
     if len(names) > 1:
-        _cannot("activation", "the same one in all layers", "/".join(mlp.activation))
+        _cannot("activation", "the same one in all layers", "/".join(network.activation))
     (name,) = names
     if name not in _ACTIVATIONS:
         _cannot("activation", f"one of {', '.join(_ACTIVATIONS)}", name)

@@ -5,47 +5,56 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
+import numpy as np
+
 from pmlp_np.formulas.reading import reading_of
-from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.formulas.step_lists import activation_steps
+from pmlp_np.formulas.tracing import Constant
 from pmlp_np.models.export.common import members_of, needed
-from pmlp_np.models.export.tracing import traced
-from pmlp_np.models.mlp import MLP
+from pmlp_np.models.network import Network, Networks
 
 
-def to_torch(model: MLP | Ensemble) -> Any:
+def to_torch(model: Networks) -> Any:
     """A torch_module.Model; methods and errors are those of `MLP.to_torch`."""
     torch = needed("torch")
     from pmlp_np.models.export.torch_module import ACTIVATIONS, Model
 
-    reading, members = reading_of(model._loss), members_of(model)
+    reading, members = reading_of(model.loss), members_of(model)
     module = Model(
-        [_settings(mlp, ACTIVATIONS) for _, mlp in members],
+        [_settings(member, ACTIVATIONS) for _, member in members],
         [weight for weight, _ in members],
         reading.link,
         reading.heads,
         reading.value_head,
         reading.has_std,
         bool(reading.levels),
-        repr(model),
+        model.description,
         model.dtype.name,
     )
     with torch.no_grad():
-        for (_, mlp), network in zip(members, module.networks, strict=True):
+        for (_, member), network in zip(members, module.networks, strict=True):
             linear = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
-            for layer, w, b in zip(linear, mlp.weights, mlp.biases, strict=True):
+            for layer, w, b in zip(linear, member.weights, member.biases, strict=True):
                 # Copies: training the module must not change the network.
                 layer.weight.copy_(torch.from_numpy(w.T.copy()))
-                if mlp.bias:
+                if member.bias:
                     layer.bias.copy_(torch.from_numpy(b.copy()))
     return module
 
 
-def _settings(mlp: MLP, known: Container[str]) -> dict[str, Any]:
+def _settings(network: Network, known: Container[str]) -> dict[str, Any]:
     """The arguments of a torch_module.Network of this shape, plain values; of activations not `known`, the steps."""
-    steps = {name: traced(name, mlp.dtype) for name in mlp.activation if name not in known}
     return {
-        "widths": [len(mlp.weights[0]), *mlp.hidden, mlp.n_raw_outputs],
-        "activations": [steps.get(name, name) for name in mlp.activation],
-        "bias": mlp.bias,
-        "columns": None if mlp.features is None else mlp.features.tolist(),
+        "widths": [len(network.weights[0]), *network.hidden, network.n_raw_outputs],
+        "activations": [name if name in known else plain_steps(name, network.dtype) for name in network.activation],
+        "bias": network.bias,
+        "columns": None if network.features is None else network.features.tolist(),
     }
+
+
+def plain_steps(name: str, dtype: np.dtype) -> tuple[tuple[str, tuple[int | float, ...]], ...]:
+    """The steps of an activation as torch_module.Formula takes them: (word, arguments), of plain numbers."""
+    steps = activation_steps(name, dtype.name).only("activation").steps
+    return tuple(
+        (step.word, tuple(float(a.value) if isinstance(a, Constant) else a for a in step.arguments)) for step in steps
+    )

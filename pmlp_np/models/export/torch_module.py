@@ -36,6 +36,8 @@ _STEPS: dict[str, Any] = {
     "less_equal": operator.le,
     "greater": operator.gt,
     "greater_equal": operator.ge,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
     "where": torch.where,
     "exp": torch.exp,
     "expm1": torch.expm1,
@@ -50,6 +52,7 @@ _STEPS: dict[str, Any] = {
     "reciprocal": torch.reciprocal,
     "sigmoid": torch.sigmoid,
     "fma": lambda a, b, c: a * b + c,
+    "power": torch.pow,
 }
 
 

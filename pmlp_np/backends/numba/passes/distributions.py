@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter
 from pmlp_np.formulas.initializers import DISTRIBUTIONS
+from pmlp_np.formulas.step_lists import distribution_steps
 
 
 def _distribution_pass(name: str) -> None:
-    function = DISTRIBUTIONS[name]
-
     @enter(f"distribution:{name}")
     def spread(e: Emitter, tiles: Tiles, values, n) -> None:
         """Uniform draws from (0, 1) become draws from the distribution.
@@ -18,7 +20,12 @@ def _distribution_pass(name: str) -> None:
 
         docs/derivations.md#initial-weights
         """
-        e.loop(n, lambda i: e.store(function(e.load(e.offset(values, i))), e.offset(values, i)), step=e.kind.lanes)
+
+        def vector(i: Any) -> None:
+            (draw,) = emit(e, distribution_steps(name), e.load(e.offset(values, i)))
+            e.store(draw, e.offset(values, i))
+
+        e.loop(n, vector, step=e.kind.lanes)
 
 
 for _name in DISTRIBUTIONS:

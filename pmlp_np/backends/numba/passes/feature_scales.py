@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
-from pmlp_np.backends.numba.simd import Emitter, Value, Words
+from pmlp_np.backends.numba.simd import Emitter, Value, fma
 
 
 def _over_vectors(e: Emitter, width: Any, body: Callable[..., Any], *carried: Any) -> list[Any]:
@@ -59,7 +59,7 @@ def _scales_backward(e: Emitter, tiles: Tiles, dscales, dw, w, scales, stride, r
             here = e.offset(dw, place)
             g = e.masked(mask, e.load(here))
             e.store(scale * g, here)
-            return [Words.fma(e.load(e.offset(w, place)), g, Value(e, total)).ir]
+            return [fma(e.load(e.offset(w, place)), g, Value(e, total)).ir]
 
         (total,) = _over_vectors(e, width, vector, e.constant(0.0).ir)
         e.store_scalar(e.folded(Value(e, total)), e.offset(dscales, i))

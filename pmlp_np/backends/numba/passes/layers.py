@@ -6,14 +6,16 @@ itself takes 5 instructions a vector, and two stores take 4 cycles on some proce
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.matrices import multiply, row_of
-from pmlp_np.backends.numba.passes.registry import PASSES, Pass, Tiles, digest, enter
-from pmlp_np.backends.numba.simd import Emitter, Value
+from pmlp_np.backends.numba.passes.registry import PASSES, Pass, Tiles, enter
+from pmlp_np.backends.numba.simd import KINDS, Emitter, Value
 from pmlp_np.formulas.activations import ACTIVATIONS, Activation
+from pmlp_np.formulas.step_lists import activation_steps
+from pmlp_np.formulas.tracing import digest
 
 
 def layer_pass(name: str, task: str) -> str:
@@ -31,19 +33,18 @@ def layer_pass(name: str, task: str) -> str:
 
 @cache
 def _own_label(entry: Activation) -> str:
-    passes = _passes_of(entry.function).values()
-    return f"{entry.name}@{digest(*passes, of=f'activation {entry.name!r}')}"
+    return f"{entry.name}@{digest(*(activation_steps(entry.name, kind) for kind in KINDS))}"
 
 
 def _layer_passes(label: str, entry: Activation) -> None:
-    for task, function in _passes_of(entry.function).items():
+    for task, function in _passes_of(entry.name).items():
         enter(f"{task}:{label}")(function)
 
 
-def _passes_of(function: Callable[[Any], tuple[Any, Any]]) -> dict[str, Pass]:
+def _passes_of(name: str) -> dict[str, Pass]:
     def layer(e: Emitter, tiles: Tiles, stores, stride, x, x_stride, w, start, rows, width, vectors, fan_in) -> None:
         """The activation of x W + start, and where wanted its derivative: what stores[i] is an address for."""
-        bld, lanes = e.builder, e.kind.lanes
+        bld, lanes, steps = e.builder, e.kind.lanes, activation_steps(name, e.kind.name)
 
         def finish(r: Any, height: int, columns: Any, count: int, sums: list[Any]) -> None:
             # Only the last vector of a strip can reach beyond the width.
@@ -52,7 +53,7 @@ def _passes_of(function: Callable[[Any], tuple[Any, Any]]) -> dict[str, Pass]:
             lines = [e.rows(e.offset(address, columns), r, stride, height) for address in stores]
             for i in range(height):
                 for j in range(count):
-                    results = function(Value(e, sums[i * count + j]))
+                    results = emit(e, steps, Value(e, sums[i * count + j]))
                     for line, result in zip(lines, results, strict=False):
                         e.store(e.masked(masks[j], result), e.offset(line[i], j * lanes))
 

@@ -1,4 +1,4 @@
-"""Passes of losses: a loss, its gradient by raw outputs, and their sums; lanes run across rows."""
+"""Passes of losses: a loss, its gradient by the raw outputs, and their sums; lanes run across rows."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ from typing import Any
 
 from llvmlite import ir
 
-from pmlp_np.backends.numba.outputs import PerOutput
-from pmlp_np.backends.numba.passes.registry import PASSES, Pass, Tiles, digest, enter
-from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
+from pmlp_np.backends.numba.emitting import ByOutput, emit
+from pmlp_np.backends.numba.passes.registry import PASSES, Pass, Tiles, enter
+from pmlp_np.backends.numba.simd import DOUBLE, KINDS, Emitter, Value
 from pmlp_np.formulas.losses import LOSSES, Loss
+from pmlp_np.formulas.step_lists import loss_steps, score_steps
+from pmlp_np.formulas.tracing import OUTPUT, RAW, digest
 
 # Names of passes are literals of compiled code: longer texts of parameters become a hash.
 _LONGEST_LABEL = 80
 
 
-def _per_output(load: Any, e: Emitter, block: Any, ld: Any, r: Any, outputs: Any) -> PerOutput:
+def _per_output(load: Any, e: Emitter, block: Any, ld: Any, r: Any) -> ByOutput:
     bld = e.builder
-    return PerOutput(e, outputs, lambda o: load(e.offset(block, bld.add(bld.mul(o, ld), r))))
+    return lambda o: load(e.offset(block, bld.add(bld.mul(o, ld), r)))
 
 
-def _raws_and_targets(e: Emitter, loss: Loss, raw, ld, target, ldt, r, outputs, mask) -> tuple[PerOutput, Any]:
-    """Targets are read under the mask: they may end with the last row. `outputs` counts raw outputs."""
-    labels, n_targets = loss.targets == "labels", _per_head(e, loss, outputs)
+def _raws_and_targets(e: Emitter, loss: Loss, raw, ld, target, ldt, r, mask) -> tuple[ByOutput, Value | ByOutput]:
+    """Targets are read under the mask: they may end with the last row."""
 
     def load_target(address: Any) -> Value:
         return e.load_masked(address, mask)
 
-    targets = load_target(e.offset(target, r)) if labels else _per_output(load_target, e, target, ldt, r, n_targets)
-    return _per_output(e.load, e, raw, ld, r, outputs), targets
+    labels = loss.targets == "labels"
+    targets = load_target(e.offset(target, r)) if labels else _per_output(load_target, e, target, ldt, r)
+    return _per_output(e.load, e, raw, ld, r), targets
+
+
+def _counts(e: Emitter, loss: Loss, outputs: Any) -> dict[str, Any]:
+    """How many values there are of each extent; `outputs` counts raw outputs."""
+    return {RAW: outputs, OUTPUT: outputs if loss.heads == 1 else e.builder.sdiv(outputs, e.integer(loss.heads))}
 
 
 class _Totals:
@@ -69,14 +76,11 @@ def loss_pass(loss: Loss, task: str) -> str:
 def _label(loss: Loss) -> str:
     label = str(loss)
     if loss.registered:
-        return f"{loss.name}@{digest(_evaluate_of(loss), _train_of(loss), of=f'loss {loss.name!r}')}"
+        lists = [steps(loss, kind) for steps in (loss_steps, score_steps) for kind in KINDS]
+        return f"{loss.name}@{digest(*lists)}"
     if len(label) > _LONGEST_LABEL:
         return f"{loss.name}#{hashlib.sha256(label.encode()).hexdigest()[:20]}"
     return label
-
-
-def _per_head(e: Emitter, loss: Loss, outputs: Any) -> Any:
-    return outputs if loss.heads == 1 else e.builder.sdiv(outputs, e.integer(loss.heads))
 
 
 def _loss_passes(label: str, loss: Loss) -> None:
@@ -123,7 +127,8 @@ def _train_of(loss: Loss, weighted: bool = False) -> Pass:
 
         def group(r: Any, sums: Any) -> list[Any]:
             mask = e.first_lanes(bld.sub(rows, r))
-            row_loss, gradients = loss.by_head(*_raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask))
+            counts, given = _counts(e, loss, outputs), _raws_and_targets(e, loss, raw, ld, target, ldt, r, mask)
+            row_loss, *gradients = emit(e, loss_steps(loss, e.kind.name), *given, counts=counts)
             row_factor = factor
             if weighted:
                 wide, mask = _weights_of_rows(e, weights, mean, r, mask)
@@ -132,12 +137,12 @@ def _train_of(loss: Loss, weighted: bool = False) -> Pass:
 
             def output(o: Any) -> None:
                 for h, gradient in enumerate(gradients):
-                    value = e.masked(mask, gradient.at(o) * row_factor)
+                    value = e.masked(mask, gradient(o) * row_factor)
                     place = o if loss.heads == 1 else bld.add(bld.mul(o, e.integer(loss.heads)), e.integer(h))
                     e.store(value, e.offset(dz, bld.add(bld.mul(place, ld), r)))
                     e.store(e.load(sums_of(place)) + value, sums_of(place))
 
-            e.loop(_per_head(e, loss, outputs), output)
+            e.loop(counts[OUTPUT], output)
             return [totals.added(sums, row_loss, mask)]
 
         (sums,) = e.loop(rows, group, totals.start, step=lanes)
@@ -149,6 +154,16 @@ def _train_of(loss: Loss, weighted: bool = False) -> Pass:
         e.when(ends, lambda: e.loop(outputs, fold))
 
     return train
+
+
+def _loss_of(e: Emitter, loss: Loss, given: tuple[Any, Any], counts: dict[str, Any]) -> Value:
+    row_loss, *_ = emit(e, loss_steps(loss, e.kind.name), *given, counts=counts)
+    return row_loss
+
+
+def _score_of(e: Emitter, loss: Loss, given: tuple[Any, Any], counts: dict[str, Any]) -> Value:
+    (score,) = emit(e, score_steps(loss, e.kind.name), *given, counts=counts)
+    return score
 
 
 def _evaluate_of(loss: Loss, weighted: bool = False) -> Pass:
@@ -170,13 +185,12 @@ def _evaluate_of(loss: Loss, weighted: bool = False) -> Pass:
             return value if e.kind.scalar is DOUBLE else Value(e, e.builder.fpext(value.ir, vector))
 
         def values(r: Any, mask: Any) -> tuple[list[Value], Any]:
-            raws, targets = _raws_and_targets(e, loss, raw, ld, target, ldt, r, outputs, mask)
+            given, counts = _raws_and_targets(e, loss, raw, ld, target, ldt, r, mask), _counts(e, loss, outputs)
             if not weighted:
-                row_loss, _ = loss.by_head(raws, targets)
-                return [row_loss, loss.score(raws, targets)], mask
+                return [_loss_of(e, loss, given, counts), _score_of(e, loss, given, counts)], mask
             weight, counted = _weights_of_rows(e, weights, mean, r, mask)
-            row_loss, _ = loss.by_head(raws, targets)
-            return [weight * wide(row_loss), weight * wide(loss.score(raws, targets)), weight], counted
+            weighted_loss = weight * wide(_loss_of(e, loss, given, counts))
+            return [weighted_loss, weight * wide(_score_of(e, loss, given, counts)), weight], counted
 
         _sum_up(e, 3 if weighted else 2, values, rows, first, last, sums, totals)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pmlp_np.backends.numba.passes.registry import Cover, Tiles, enter
-from pmlp_np.backends.numba.simd import Emitter, Value, Words
+from pmlp_np.backends.numba.simd import Emitter, Value, fma
 
 # A tile: first row, number of rows, first column, number of vectors. Its sums go row by row.
 Begin = Callable[[Any, int, Any, int], list[Any]]
@@ -33,7 +33,7 @@ def multiply(
             results = []
             for i in range(height):
                 x = e.broadcast(bld.add(a_at[i], a_k_at))
-                results += [Words.fma(x, bs[j], Value(e, accumulators[i * width + j])).ir for j in range(width)]
+                results += [fma(x, bs[j], Value(e, accumulators[i * width + j])).ir for j in range(width)]
             return results
 
         finish(r, height, columns, width, e.loop(depth, turn, *begin(r, height, columns, width)))
@@ -112,7 +112,7 @@ def _dots(
                 q_vectors = [e.load(e.offset(at, place)) for at in q_at]
                 p_vectors = [e.load(e.offset(at, place)) for at in p_at]
                 pairs = [(x, y) for y in q_vectors for x in p_vectors]
-                return [Words.fma(x, y, Value(e, s)).ir for (x, y), s in zip(pairs, sums, strict=True)]
+                return [fma(x, y, Value(e, s)).ir for (x, y), s in zip(pairs, sums, strict=True)]
 
             sums = [Value(e, s) for s in e.loop(vectors, turn, *[e.constant(0.0).ir] * (count * at_once))]
             for c, part in enumerate(parts):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.passes.steps import Take, step_of, take_or_keep
-from pmlp_np.backends.numba.simd import Emitter, Value, Words
+from pmlp_np.backends.numba.simd import Emitter, Value, fma
 from pmlp_np.formulas.optimizers import RULES
 
 
@@ -55,7 +55,7 @@ class _Strip:
         def output(o: Any, *products: Any) -> list[Any]:
             dz, line = self.dz_of(o, r), e.offset(self.w, e.builder.mul(o, self.stride))
             return [
-                Words.fma(dz, e.load(e.offset(line, place)), Value(e, x)).ir
+                fma(dz, e.load(e.offset(line, place)), Value(e, x)).ir
                 for place, x in zip(self.at, products, strict=True)
             ]
 
@@ -74,7 +74,7 @@ class _Strip:
         """The gradient by one output's weights with a row added."""
         e = self.e
         activations = [e.load(here) for here in self.row(self.a, r)]
-        return [Words.fma(dz, x, Value(e, s)).ir for x, s in zip(activations, sums, strict=True)]
+        return [fma(dz, x, Value(e, s)).ir for x, s in zip(activations, sums, strict=True)]
 
     def keep(self, totals: Sequence[Any], address: Any) -> None:
         for place, total in zip(self.at, totals, strict=True):

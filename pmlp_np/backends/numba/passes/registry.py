@@ -14,15 +14,9 @@ then a halving tree.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
-
-from llvmlite import ir
-
-from pmlp_np.backends.numba.simd import I64, KINDS, Emitter
-from pmlp_np.base.errors import DataError, compose
 
 
 class Cover(NamedTuple):
@@ -89,26 +83,3 @@ def enter(name: str) -> Callable[[Pass], Pass]:
 def argument_names(name: str) -> tuple[str, ...]:
     """The i64 arguments of a pass, in order."""
     return tuple(inspect.signature(PASSES[name]).parameters)[2:]
-
-
-def digest(*passes: Pass, of: str) -> str:
-    """A short hash of what these passes compile to.
-
-    Raises DataError where the user's formula `of` is none of the vocabulary's words.
-    """
-    found = hashlib.sha256()
-    for function in passes:
-        for kind in KINDS.values():
-            module = ir.Module()
-            count = len(inspect.signature(function).parameters) - 2
-            traced = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * count), "traced")
-            builder = ir.IRBuilder(traced.append_basic_block())
-            try:
-                function(Emitter(builder, kind), AVX2_TILES, *traced.args)
-            except Exception as error:
-                mend = "Choose with v.where; no NumPy functions, no `if` on values."
-                got = f"{type(error).__name__}: {error}"
-                raise DataError(compose(of, "a formula of operators and the vocabulary's words", got, mend)) from error
-            builder.ret_void()
-            found.update(str(module).encode())
-    return found.hexdigest()[:20]

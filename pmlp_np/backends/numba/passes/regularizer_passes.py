@@ -8,57 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.program.step_arguments import Tensor
-from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, Words
-from pmlp_np.formulas.random import dropout_words
-from pmlp_np.formulas.regularizers import averaged, clip_factor
-from pmlp_np.formulas.vocabulary import sqrt
-
-
-class Whole:
-    """Traced whole numbers of 64 bits, one or one per lane, with the operators in which random numbers are written.
-
-    Products of two 32-bit words are what processors multiply fast: the compiler sees that the upper halves are zero.
-    """
-
-    # NumPy's scalars must leave binary operators to this class.
-    __array_ufunc__ = None
-
-    def __init__(self, emitter: Emitter, value: Any) -> None:
-        self.emitter, self.ir = emitter, value
-
-    def spread(self) -> Whole:
-        """One number in every lane."""
-        if isinstance(self.ir.type, ir.VectorType):
-            return self
-        e, b = self.emitter, self.emitter.builder
-        vector, index = ir.VectorType(I64, e.kind.lanes), ir.IntType(32)
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = b.insert_element(undefined, self.ir, ir.Constant(index, 0))
-        return Whole(e, b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, e.kind.lanes), None)))
-
-    def _operate(self, name: str, other: Any, swapped: bool = False) -> Whole:
-        if isinstance(other, int | np.uint64):
-            other = Whole(self.emitter, self.emitter.integer(int(other)))
-        a, b = (other, self) if swapped else (self, other)
-        if a.ir.type != b.ir.type:
-            a, b = a.spread(), b.spread()
-        return Whole(self.emitter, getattr(self.emitter.builder, name)(a.ir, b.ir))
-
-    # fmt: off
-    def __add__(self, other): return self._operate("add", other)
-    def __mul__(self, other): return self._operate("mul", other)
-    def __rmul__(self, other): return self._operate("mul", other, swapped=True)
-    def __and__(self, other): return self._operate("and_", other)
-    def __xor__(self, other): return self._operate("xor", other)
-    def __rxor__(self, other): return self._operate("xor", other, swapped=True)
-    def __lshift__(self, other): return self._operate("shl", other)
-    def __rshift__(self, other): return self._operate("lshr", other)
-    # fmt: on
+from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, fma, intrinsic
+from pmlp_np.formulas.step_lists import average_steps, clip_steps, dropout_steps
 
 
 def _factors(
@@ -71,12 +27,12 @@ def _factors(
     number = bld.bitcast(scale, DOUBLE)
     kept = e.splat(number if e.kind.scalar is DOUBLE else bld.fptrunc(number, e.kind.scalar))
     lane = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
-    units = Whole(e, bld.add(Whole(e, unit).spread().ir, lane))
-    bound = Whole(e, threshold).spread().ir
+    units = bld.add(e.splat(unit).ir, lane)
+    bound = e.splat(threshold).ir
     stop = bld.ashr(bld.add(bld.add(first, rows), e.integer(3)), e.integer(2))
 
     def four(n: Any) -> None:
-        words = dropout_words(Whole(e, n), Whole(e, epoch), Whole(e, layer), units, Whole(e, key))
+        words = emit(e, dropout_steps(), *(Value(e, x) for x in (n, epoch, layer, units, key)))
         row = bld.sub(bld.mul(n, e.integer(4)), first)
         for i, word in enumerate(words):
             r = bld.add(row, e.integer(i))
@@ -183,10 +139,11 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
         x = e.masked(mask, e.load(address))
         x = x if scalar is DOUBLE else Value(e, bld.fpext(x.ir, wide))
         x = x * factor
-        return [Words.fma(x, x, Value(e, total)).ir]
+        return [fma(x, x, Value(e, total)).ir]
 
     (total,) = over_vectors(add_square, e.constant(0.0, wide).ir)
-    factor = clip_factor(sqrt(Value(e, e.folded(Value(e, total)))), Value(e, bld.bitcast(limit, DOUBLE)))
+    norm = Value(e, intrinsic(e, "sqrt", e.folded(Value(e, total))))
+    (factor,) = emit(e, clip_steps(), norm, Value(e, bld.bitcast(limit, DOUBLE)))
     factors = e.splat(factor.ir if scalar is DOUBLE else bld.fptrunc(factor.ir, scalar))
 
     def scale(address: Any, mask: Any, factor: Value) -> None:
@@ -215,6 +172,7 @@ def _average(e: Emitter, tiles: Tiles, average, w, n, decay, step) -> None:
 
     def vector(i: Any) -> None:
         here, new = e.offset(average, i), e.load(e.offset(w, i))
-        e.store(Value(e, bld.select(starts, new.ir, averaged(e.load(here), new, kept, rest).ir)), here)
+        (average_now,) = emit(e, average_steps(e.kind.name), e.load(here), new, kept, rest)
+        e.store(Value(e, bld.select(starts, new.ir, average_now.ir)), here)
 
     e.loop(n, vector, step=e.kind.lanes)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
-from pmlp_np.backends.numba.passes.steps import Fields
 from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULES, options_read, rate_factor
+from pmlp_np.formulas.schedules import SCHEDULES, options_read
+from pmlp_np.formulas.step_lists import scalar_steps, schedule_steps
 
 
 def _scalars_pass(name: str) -> None:
@@ -27,8 +28,8 @@ def _scalars_pass(name: str) -> None:
         def row(i: Any) -> None:
             to = e.offset(out, bld.mul(i, out_stride))
             given = e.offset(inputs, bld.mul(i, e.integer(len(STEP_INPUTS))), 8)
-            h = {key: Value(e, e.load_scalar(e.offset(given, k, 8), DOUBLE)) for k, key in enumerate(STEP_INPUTS)}
-            for k, value in enumerate(RULES[name].scalars(Fields(h), step).values()):
+            h = [Value(e, e.load_scalar(e.offset(given, k, 8), DOUBLE)) for k in range(len(STEP_INPUTS))]
+            for k, value in enumerate(emit(e, scalar_steps(name), *h, Value(e, step))):
                 scalar = value.ir if e.kind.scalar is DOUBLE else bld.fptrunc(value.ir, e.kind.scalar)
                 e.store(e.splat(scalar), e.offset(to, k * e.kind.lanes))
 
@@ -49,9 +50,10 @@ def _schedule_pass(name: str) -> None:
         docs/derivations.md#learning-rates-over-time
         """
         places = list(OPTIONS)
-        read = options_read(name)
-        o = {key: Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in read}
-        factor = rate_factor(name, Fields(o), epoch, minibatch, minibatches, fit_epochs)
+        read = [places.index(option) for option in options_read(name)]
+        o = [Value(e, e.load_scalar(e.offset(options, k, 8), DOUBLE)) for k in read]
+        counts = [Value(e, count) for count in (epoch, minibatch, minibatches, fit_epochs)]
+        (factor,) = emit(e, schedule_steps(name), *o, *counts)
 
         def row(i: Any) -> None:
             rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor

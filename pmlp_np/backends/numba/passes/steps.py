@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
+from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.simd import Emitter, Value
-from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
+from pmlp_np.formulas.optimizers import RULES
+from pmlp_np.formulas.step_lists import scalar_steps, update_steps
 
 # take(place, dw, mask): the parameters at an offset take a step along their gradient, in the lanes of a mask.
 Take = Callable[[Any, Value, Any], None]
 
 
-class Fields:
-    """Names as attributes."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.__dict__.update(values)
-
-
-@cache
 def scalar_names(rule: str) -> tuple[str, ...]:
     """The names of the numbers that a rule derives for each step."""
-    one = dict.fromkeys(STEP_INPUTS, 0.5)
-    return tuple(RULES[rule].scalars(Fields(one), 1))
+    return scalar_steps(rule).names
 
 
 def step_of(e: Emitter, rule: str, w: Any, slots: Any, slot_stride: Any, numbers: Any) -> Take:
     """The step of a rule on parameters from `w` on, whose slots lie `slot_stride` elements apart; each of its numbers
     fills a vector of `numbers`. Padding, where the mask is not, becomes zero."""
-    s = Fields({key: e.load(e.offset(numbers, i * e.kind.lanes)) for i, key in enumerate(scalar_names(rule))})
+    s = [e.load(e.offset(numbers, i * e.kind.lanes)) for i in range(len(scalar_names(rule)))]
     slot_at = [e.offset(slots, e.builder.mul(slot_stride, e.integer(i))) for i in range(RULES[rule].slots)]
 
     def take(place: Any, dw: Value, mask: Any) -> None:
         old = tuple(e.load(e.offset(at, place)) for at in slot_at)
-        new_w, new_slots = RULES[rule].update(e.load(e.offset(w, place)), dw, old, s)
+        held = e.load(e.offset(w, place))
+        new_w, *new_slots = emit(e, update_steps(rule, e.kind.name), held, dw, *old, *s)
         e.store(e.masked(mask, new_w), e.offset(w, place))
         for at, slot in zip(slot_at, new_slots, strict=True):
             e.store(e.masked(mask, slot), e.offset(at, place))

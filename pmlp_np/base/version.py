@@ -1,0 +1,3 @@
+"""The version, which files, pickles and exports name."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,131 @@
+"""The step list of each formula: activations, losses, scores, links, update rules, schedules, distributions and what
+regularizers compute. What a backend or an export renders is one of these.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from pmlp_np.formulas.activations import ACTIVATIONS, Activation
+from pmlp_np.formulas.initializers import DISTRIBUTIONS
+from pmlp_np.formulas.loss_base import Loss
+from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
+from pmlp_np.formulas.random import dropout_words
+from pmlp_np.formulas.regularizers import averaged, clip_factor
+from pmlp_np.formulas.schedules import options_read, rate_factor
+from pmlp_np.formulas.tracing import OUTPUT, RAW, ROW, Input, StepList, traced
+
+_WHOLE, _WORD = "int64", "uint64"
+
+
+def activation_steps(name: str, dtype: str) -> StepList:
+    """z -> activation, derivative. Raises DataError where a registered function is no formula."""
+    return _activation(ACTIVATIONS[name], dtype)
+
+
+@cache
+def _activation(entry: Activation, dtype: str) -> StepList:
+    return traced(entry.function, [Input("z", dtype)], ["activation", "derivative"], f"activation {entry.name!r}")
+
+
+def _loss_inputs(loss: Loss, dtype: str) -> list[Input]:
+    """Raw outputs, and targets: one for each output, or a label."""
+    return [
+        Input("raw", dtype, OUTPUT if loss.heads == 1 else RAW),
+        Input("target", dtype, ROW if loss.targets == "labels" else OUTPUT),
+    ]
+
+
+@cache
+def loss_steps(loss: Loss, dtype: str) -> StepList:
+    """raw, target -> loss (of the row), gradient_0, gradient_1, ... (of the loss by each head). Raises DataError where
+    a registered function is no formula."""
+
+    def formula(raw: Any, target: Any) -> tuple[Any, ...]:
+        row_loss, gradients = loss.by_head(raw, target)
+        return row_loss, *gradients
+
+    names = ["loss", *(f"gradient_{h}" for h in range(loss.heads))]
+    return traced(formula, _loss_inputs(loss, dtype), names, f"loss {loss.name!r}")
+
+
+@cache
+def score_steps(loss: Loss, dtype: str) -> StepList:
+    """raw, target -> score (of the row)."""
+    return traced(loss.score, _loss_inputs(loss, dtype), ["score"], f"loss {loss.name!r}")
+
+
+@cache
+def link_steps(loss: Loss, dtype: str) -> StepList:
+    """raw -> probability, for each output, of losses that have probabilities."""
+    return traced(loss.link, [Input("raw", dtype, OUTPUT)], ["probability"], f"link of loss {loss.name!r}")
+
+
+@cache
+def scalar_steps(rule: str) -> StepList:
+    """STEP_INPUTS (float64) and the 1-based step (int64) -> the numbers of the step, float64, by their names."""
+    inputs = [*(Input(name, "float64") for name in STEP_INPUTS), Input("step", _WHOLE)]
+
+    def formula(*values: Any) -> dict[str, Any]:
+        return RULES[rule].scalars(SimpleNamespace(**dict(zip(STEP_INPUTS, values[:-1], strict=True))), values[-1])
+
+    return traced(formula, inputs, of=f"rule {rule!r}")
+
+
+@cache
+def update_steps(rule: str, dtype: str) -> StepList:
+    """w, g, slot_0, ... and the numbers of `scalar_steps` -> w, slot_0, ..."""
+    entry = RULES[rule]
+    slots, numbers = [f"slot_{i}" for i in range(entry.slots)], scalar_steps(rule).names
+
+    def formula(w: Any, g: Any, *others: Any) -> tuple[Any, ...]:
+        s = SimpleNamespace(**dict(zip(numbers, others[entry.slots :], strict=True)))
+        new_w, new_slots = entry.update(w, g, others[: entry.slots], s)
+        return new_w, *new_slots
+
+    return traced(
+        formula, [Input(name, dtype) for name in ("w", "g", *slots, *numbers)], ["w", *slots], f"rule {rule!r}"
+    )
+
+
+@cache
+def schedule_steps(name: str) -> StepList:
+    """Its options (`schedules.options_read`, float64), epoch, minibatch, minibatches, fit_epochs (int64) -> factor of the
+    learning rate."""
+    counts = ("epoch", "minibatch", "minibatches", "fit_epochs")
+    options = options_read(name)
+    inputs = [*(Input(each, "float64") for each in options), *(Input(each, _WHOLE) for each in counts)]
+
+    def formula(*values: Any) -> Any:
+        n = len(options)
+        return rate_factor(name, SimpleNamespace(**dict(zip(options, values[:n], strict=True))), *values[n:])
+
+    return traced(formula, inputs, ["factor"], f"schedule {name!r}")
+
+
+@cache
+def distribution_steps(name: str) -> StepList:
+    """u in (0, 1), float64 -> a draw from the distribution."""
+    return traced(DISTRIBUTIONS[name], [Input("u", "float64")], ["draw"], f"distribution {name!r}")
+
+
+@cache
+def dropout_steps() -> StepList:
+    """four, epoch, layer, unit, key -> four random words; all uint64. See `random.dropout_words`."""
+    inputs = [Input(name, _WORD) for name in ("four", "epoch", "layer", "unit", "key")]
+    return traced(dropout_words, inputs, [f"word_{i}" for i in range(4)], "dropout")
+
+
+@cache
+def clip_steps() -> StepList:
+    """norm, limit (float64) -> factor of the gradient."""
+    return traced(clip_factor, [Input("norm", "float64"), Input("limit", "float64")], ["factor"], "clipping")
+
+
+@cache
+def average_steps(dtype: str) -> StepList:
+    """average, w, decay, rest -> average."""
+    inputs = [Input(name, dtype) for name in ("average", "w", "decay", "rest")]
+    return traced(averaged, inputs, ["average"], "averaging")
