@@ -92,8 +92,8 @@ def update_steps(rule: str, dtype: str) -> StepList:
 
 @cache
 def schedule_steps(name: str) -> StepList:
-    """Its options (`schedules.options_read`, float64), epoch, minibatch, minibatches, fit_epochs (int64) -> factor of the
-    learning rate."""
+    """Its options (`schedules.options_read`, float64), epoch, minibatch, minibatches, fit_epochs (int64) -> the factor
+    of the learning rate."""
     counts = ("epoch", "minibatch", "minibatches", "fit_epochs")
     options = options_read(name)
     inputs = [*(Input(each, "float64") for each in options), *(Input(each, _WHOLE) for each in counts)]
