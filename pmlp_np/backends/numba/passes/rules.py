@@ -11,7 +11,7 @@ from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, fma
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULE_OPTIONS, SCHEDULES
+from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.formulas.step_lists import scalar_steps, schedule_steps, update_steps
 
 
@@ -247,10 +247,12 @@ def _schedule_pass(name: str) -> None:
     ) -> None:
         """The learning rates of a step, into each of `count` rows of STEP_INPUTS, from the rates before any schedule;
         options: a member's row of all OPTIONS, float64."""
-        places = list(OPTIONS)
-        o = [Value(e, e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)) for key in SCHEDULE_OPTIONS]
-        counts = [Value(e, count) for count in (epoch, minibatch, minibatches, fit_epochs)]
-        (factor,) = emit(e, schedule_steps(name), *o, *counts)
+        steps, places = schedule_steps(name), list(OPTIONS)
+        given = {"epoch": epoch, "minibatch": minibatch, "minibatches": minibatches, "fit_epochs": fit_epochs}
+        for key, *_ in steps.inputs:
+            if key not in given:
+                given[key] = e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)
+        (factor,) = emit(e, steps, *(Value(e, given[key]) for key, *_ in steps.inputs))
 
         def row(i: Any) -> None:
             rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
