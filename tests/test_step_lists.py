@@ -26,7 +26,7 @@ from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
 from pmlp_np.formulas.random import dropout_words
 from pmlp_np.formulas.regularizers import averaged, clip_factor
-from pmlp_np.formulas.schedules import SCHEDULE_OPTIONS, SCHEDULES, rate_factor
+from pmlp_np.formulas.schedules import SCHEDULES, rate_factor
 from pmlp_np.formulas.tracing import OUTPUT, RAW, ROW, Constant, Input, StepList, traced
 from pmlp_np.models.export import c_formulas, python_formulas, to_onnx
 from running_passes import LANES, bits, run_pass, sentinel
@@ -179,10 +179,11 @@ def schedule_problem(draw):
 def test_schedules_on_arrays(name, draw):
     for _ in range(50):
         row, times = schedule_problem(draw)
-        o = {key: np.float64(row[key]) for key in SCHEDULE_OPTIONS}
+        steps = step_lists.schedule_steps(name)
+        o = {key: np.float64(row[key]) for key, dtype, _ in steps.inputs if dtype == "float64"}
         with np.errstate(all="ignore"):
             expected = rate_factor(name, SimpleNamespace(**o), *times)
-        same(evaluate(step_lists.schedule_steps(name), *o.values(), *times)[0], expected)
+        same(evaluate(steps, *o.values(), *times)[0], expected)
 
 
 def test_distributions_and_regularizers_on_arrays(draw):
@@ -292,9 +293,9 @@ def test_schedules_as_compiled(name, draw):
         run_pass("float64", f"schedule:{name}", inputs=inputs, rates=np.ones(1), count=1,
                  options=np.array(list(row.values())), minibatches=minibatches, fit_epochs=fit_epochs, epoch=epoch,
                  minibatch=minibatch)  # fmt: skip
-        o = [np.float64(row[key]) for key in SCHEDULE_OPTIONS]
-        given = (*o, epoch, minibatch, minibatches, fit_epochs)
-        (found,) = evaluate(step_lists.schedule_steps(name), *given, as_compiled=True)
+        steps = step_lists.schedule_steps(name)
+        o = [np.float64(row[key]) for key, dtype, _ in steps.inputs if dtype == "float64"]
+        (found,) = evaluate(steps, *o, epoch, minibatch, minibatches, fit_epochs, as_compiled=True)
         same(np.float64(found), inputs[0, STEP_INPUTS.index("learning_rate")])
 
 

@@ -3,7 +3,7 @@
 With weights w_k of sum 1 a mean is Σ w_k part(network k). Values, quantiles and probabilities are averaged as they are
 predicted (probabilities, never logits). Standard deviations follow from the law of total variance: the variance of the
 mixture is the mean of variances plus the variance of means. `Ensemble` computes it here; exports write it down in their
-language from `averages`.
+language from `averages` and `raw_steps`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from pmlp_np.formulas import vocabulary as v
 from pmlp_np.formulas.reading import Reading
-from pmlp_np.formulas.tracing import Input, StepList, traced
+from pmlp_np.formulas.tracing import OUTPUT, Input, StepList, traced
 
 
 @dataclass(frozen=True)
@@ -63,45 +63,74 @@ def label_threshold(is_mean: bool) -> float:
     return 0.5 if is_mean else 0.0
 
 
+# Raw outputs of the mean: those that one network would need to predict the same. Formulas whose "outputs" are networks.
+
+
+def raw_steps(reading: Reading, dtype: str) -> StepList:
+    """w, raw (or head_0, head_1 of a loss with a variance) of each network -> the same of the mean. Of a softmax, `raw`
+    are logarithms of probabilities."""
+    heads = ["head_0", "head_1"] if reading.has_std else ["raw"]
+    inputs = [Input(name, dtype, OUTPUT) for name in ("w", *heads)]
+    return traced(_raw_formula(reading), inputs, heads, "the raw outputs of a mean")
+
+
+def _raw_formula(reading: Reading) -> Any:
+    if reading.has_std:
+        return _raw_of_mixture
+    return {"identity": _mean, "exp": _log_mean_exp, "sigmoid": _log_odds, "softmax": _log_mean_exp}[reading.link]
+
+
+def _mean(w: Any, a: Any) -> Any:
+    return v.sum_outputs(w * a)
+
+
+def _raw_of_mixture(w: Any, mean: Any, log_variance: Any) -> tuple[Any, Any]:
+    center = _mean(w, mean)
+    return center, v.log(_mean(w, _spread(mean, log_variance, center)))
+
+
+def _log_mean_exp(w: Any, a: Any) -> Any:
+    """log Σ w e^a, without overflow."""
+    most = v.max_outputs(a)
+    finite = v.where(most - most == 0.0, most, 0.0)
+    return finite + v.log(_mean(w, v.exp(a - finite)))
+
+
+def _log_sigmoid(a: Any) -> Any:
+    return v.where(a < 0.0, a, 0.0) - v.log1p(v.exp(-v.absolute(a)))
+
+
+def _log_odds(w: Any, a: Any) -> Any:
+    """log p / (1 - p) of the mean p of probabilities, no matter how small."""
+    return _log_mean_exp(w, _log_sigmoid(a)) - _log_mean_exp(w, _log_sigmoid(-a))
+
+
 # On arrays.
 
 
 def weighted_sum(parts: Iterable[tuple[float, np.ndarray]]) -> np.ndarray:
     """Σ w a of (w, a), in float64, one after another."""
-    total = None
+    total: Any = 0.0
     for w, a in parts:
-        term = w * a.astype(np.float64)
-        total = np.zeros(a.shape) + term if total is None else total + term
-    assert total is not None
+        total = total + w * a.astype(np.float64)
     return total
 
 
-def mixture(parts: list[tuple[float, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance), float64, of a mixture of (w, mean, logarithm of the variance)."""
+def mixture_variance(parts: list[tuple[float, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The variance, float64, of a mixture of (w, mean, logarithm of the variance)."""
     wide = [(w, mean.astype(np.float64), log_variance.astype(np.float64)) for w, mean, log_variance in parts]
     center = weighted_sum((w, mean) for w, mean, _ in wide)
-    return center, weighted_sum((w, _spread(mean, log_variance, center)) for w, mean, log_variance in wide)
+    return weighted_sum((w, _spread(mean, log_variance, center)) for w, mean, log_variance in wide)
 
 
 def raw_of_mean(reading: Reading, parts: list[tuple[float, np.ndarray]]) -> np.ndarray:
     """Raw outputs (n_samples, n_raw_outputs), float64, of which one network would predict what the mean of (w, raw
-    outputs) predicts: the link's inverse of the mean, by logarithms, which no probability is too small for."""
-    parts = [(w, raw.astype(np.float64)) for w, raw in parts]
+    outputs) predicts."""
+    w = np.array([w for w, _ in parts]).reshape(-1, 1, 1)
+    raw = np.stack([raw.astype(np.float64) for _, raw in parts])  # (networks, rows, raw outputs)
+    formula = _raw_formula(reading)
     if reading.has_std:
-        found = np.empty_like(parts[0][1])
-        found[:, 0::2], variance = mixture([(w, raw[:, 0::2], raw[:, 1::2]) for w, raw in parts])
-        found[:, 1::2] = np.log(variance)
-        return found
-    if reading.link == "identity":
-        return weighted_sum(parts)
-    if reading.link == "exp":
-        return _log_mean_exp(parts)
-    if reading.link == "sigmoid":
-        yes = _log_mean_exp([(w, -np.logaddexp(0.0, -raw)) for w, raw in parts])
-        return yes - _log_mean_exp([(w, -np.logaddexp(0.0, raw)) for w, raw in parts])
-    return _log_mean_exp([(w, raw - np.logaddexp.reduce(raw, axis=1, keepdims=True)) for w, raw in parts])
-
-
-def _log_mean_exp(parts: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """log Σ w e^a of (w, a), without overflow."""
-    return np.logaddexp.reduce([np.log(w) + a for w, a in parts], axis=0)
+        return np.stack(formula(w, raw[..., 0::2], raw[..., 1::2]), axis=-1).reshape(raw.shape[1:])
+    if reading.link == "softmax":
+        raw = raw - np.logaddexp.reduce(raw, axis=2, keepdims=True)
+    return formula(w, raw)

@@ -15,7 +15,7 @@ from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.data.containers import as_numbers
 from pmlp_np.data.labels import agreed_names, as_strings, require_names
 from pmlp_np.formulas.reading import reading_of
-from pmlp_np.models.averaging import label_threshold, mixture, raw_of_mean, weighted_sum
+from pmlp_np.models.averaging import label_threshold, mixture_variance, raw_of_mean, weighted_sum
 from pmlp_np.models.export.methods import Exportable
 from pmlp_np.models.mlp import MLP
 from pmlp_np.models.network import Networks, require_finite
@@ -128,7 +128,8 @@ class Ensemble(Independent, Exportable):
         self._loss.standard_deviations(np.zeros((1, self.n_raw_outputs)))  # DataError where it has none
         raws = [(w, mlp.forward(X)) for w, mlp in self.members()]
         with np.errstate(all="ignore"):
-            found = np.sqrt(mixture([(w, raw[:, 0::2], raw[:, 1::2]) for w, raw in raws])[1]).astype(self.dtype)
+            variance = mixture_variance([(w, raw[:, 0::2], raw[:, 1::2]) for w, raw in raws])
+            found = np.sqrt(variance).astype(self.dtype)
         return found[:, 0] if found.shape[1] == 1 else found
 
     def predict_quantiles(self, X: Any) -> np.ndarray:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-import numpy as np
-
 from pmlp_np.formulas.reading import reading_of
 from pmlp_np.formulas.step_lists import activation_steps
-from pmlp_np.formulas.tracing import Constant
+from pmlp_np.formulas.tracing import Constant, StepList
+from pmlp_np.models.averaging import raw_steps
 from pmlp_np.models.export.common import members_of, needed
 from pmlp_np.models.network import Network, Networks
 
@@ -30,6 +29,7 @@ def to_torch(model: Networks) -> Any:
         bool(reading.levels),
         model.description,
         model.dtype.name,
+        plain(raw_steps(reading, model.dtype.name)) if len(members) > 1 else None,
     )
     with torch.no_grad():
         for (_, member), network in zip(members, module.networks, strict=True):
@@ -44,17 +44,25 @@ def to_torch(model: Networks) -> Any:
 
 def _settings(network: Network, known: Container[str]) -> dict[str, Any]:
     """The arguments of a torch_module.Network of this shape, plain values; of activations not `known`, the steps."""
+
+    def activation(name: str) -> str | dict[str, Any]:
+        return name if name in known else plain(activation_steps(name, network.dtype.name).only("activation"))
+
     return {
         "widths": [len(network.weights[0]), *network.hidden, network.n_raw_outputs],
-        "activations": [name if name in known else plain_steps(name, network.dtype) for name in network.activation],
+        "activations": [activation(name) for name in network.activation],
         "bias": network.bias,
         "columns": None if network.features is None else network.features.tolist(),
     }
 
 
-def plain_steps(name: str, dtype: np.dtype) -> tuple[tuple[str, tuple[int | float, ...]], ...]:
-    """The steps of an activation as torch_module.Formula takes them: (word, arguments), of plain numbers."""
-    steps = activation_steps(name, dtype.name).only("activation").steps
-    return tuple(
-        (step.word, tuple(float(a.value) if isinstance(a, Constant) else a for a in step.arguments)) for step in steps
-    )
+def plain(steps: StepList) -> dict[str, Any]:
+    """A list as torch_module.Steps takes it."""
+    return {
+        "inputs": len(steps.inputs),
+        "steps": [
+            (step.word, tuple(float(a.value) if isinstance(a, Constant) else a for a in step.arguments))
+            for step in steps.steps
+        ],
+        "results": steps.results,
+    }

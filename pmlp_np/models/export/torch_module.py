@@ -53,24 +53,33 @@ _STEPS: dict[str, Any] = {
     "sigmoid": torch.sigmoid,
     "fma": lambda a, b, c: a * b + c,
     "power": torch.pow,
+    # The networks of a mean are on axis 0.
+    "sum_outputs": lambda x: x.sum(0),
+    "max_outputs": lambda x: x.amax(0),
 }
 
 
-class Formula(nn.Module):
-    """An activation that PyTorch has no module for, as steps (name, arguments): whole numbers are earlier values (0 is
-    z, k the result of step k - 1), others constants. The last step gives the result; without steps it is z."""
+def results_of(formula: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    """The results of a formula {"inputs": how many, "steps": [(word, arguments), ...], "results": [...]}: whole numbers
+    are values (inputs first, then what each step gives), others constants."""
+    values = list(inputs)
+    assert len(values) == formula["inputs"]
+    for word, arguments in formula["steps"]:
+        # Constants as tensors of the dtype: two numbers alone would make a float32.
+        given = [values[a] if isinstance(a, int) else torch.tensor(a, dtype=inputs[0].dtype) for a in arguments]
+        values.append(_STEPS[word](*given))
+    return [values[result] for result in formula["results"]]
 
-    def __init__(self, steps: Any) -> None:
+
+class Formula(nn.Module):
+    """An activation that PyTorch has no module for, as `results_of` takes it."""
+
+    def __init__(self, formula: Any) -> None:
         super().__init__()
-        self.steps = steps
+        self.formula = formula
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        values = [z]
-        for name, arguments in self.steps:
-            # Constants as tensors of z's dtype: two numbers alone would make a float32.
-            given = [values[a] if isinstance(a, int) else torch.tensor(a, dtype=z.dtype) for a in arguments]
-            values.append(_STEPS[name](*given))
-        return values[-1]
+        return results_of(self.formula, z)[0]
 
 
 # Softplus with a threshold at which log(1 + e^z) equals z in float64 too; PyTorch's 20 is one for float32.
@@ -100,7 +109,7 @@ ACTIVATIONS: dict[str, Any] = {
 class Network(nn.Module):
     """A multi-layer perceptron from (n_samples, n_columns) to raw outputs.
 
-    widths: of all layers, inputs first. activations: a name for each hidden layer, or the steps of a Formula.
+    widths: of all layers, inputs first. activations: a name for each hidden layer, or what Formula takes.
     columns: the columns that it reads, or None for all.
     """
 
@@ -129,6 +138,8 @@ class Model(nn.Module):
     heads: raw outputs per output, of which `value_head` is the prediction; with `has_std` the second is the logarithm
         of a variance; with `has_quantiles` each is a quantile.
     description: what it is, for people. dtype: "float32" or "float64".
+    mean: of several networks, the formula from their weights and raw outputs (of a softmax: logarithms of
+        probabilities; with `has_std`: the first head, the second) to those of the mean.
     """
 
     def __init__(
@@ -142,16 +153,18 @@ class Model(nn.Module):
         has_quantiles: bool = False,
         description: str = "",
         dtype: str = "float32",
+        mean: Any = None,
     ) -> None:
         super().__init__()
         self.settings = {
             "networks": networks, "weights": weights, "link": link, "heads": heads, "value_head": value_head,
             "has_std": has_std, "has_quantiles": has_quantiles, "description": description, "dtype": dtype,
+            "mean": mean,
         }  # fmt: skip
         self.networks = nn.ModuleList(Network(**each) for each in networks)
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64), persistent=False)
         self.link, self.heads, self.value_head = link, heads, value_head
-        self.has_std, self.has_quantiles = has_std, has_quantiles
+        self.has_std, self.has_quantiles, self.mean = has_std, has_quantiles, mean
         self.to(getattr(torch, dtype))
 
     def extra_repr(self) -> str:
@@ -164,18 +177,9 @@ class Model(nn.Module):
         raw = torch.stack([network(x) for network in self.networks])  # (networks, rows, raw outputs)
         w = self.weights.reshape(-1, 1, 1)
         if self.has_std:
-            mean, variance = raw[..., 0::2], torch.exp(raw[..., 1::2])
-            center = (w * mean).sum(0)
-            total = (w * (variance + (mean - center) ** 2)).sum(0)
-            return torch.stack([center, torch.log(total)], dim=-1).flatten(1)
-        if self.link == "identity":
-            return (w * raw).sum(0)
-        if self.link == "exp":
-            return torch.logsumexp(torch.log(w) + raw, 0)
-        if self.link == "sigmoid":
-            yes = torch.logsumexp(torch.log(w) + nn.functional.logsigmoid(raw), 0)
-            return yes - torch.logsumexp(torch.log(w) + nn.functional.logsigmoid(-raw), 0)
-        return torch.logsumexp(torch.log(w) + torch.log_softmax(raw, -1), 0)
+            heads = results_of(self.mean, w, raw[..., 0::2], raw[..., 1::2])
+            return torch.stack(heads, dim=-1).flatten(1)
+        return results_of(self.mean, w, torch.log_softmax(raw, -1) if self.link == "softmax" else raw)[0]
 
     @torch.no_grad()
     def predict(self, x: torch.Tensor) -> torch.Tensor:

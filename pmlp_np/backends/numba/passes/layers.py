@@ -45,6 +45,7 @@ def _passes_of(name: str) -> dict[str, Pass]:
     def layer(e: Emitter, tiles: Tiles, stores, stride, x, x_stride, w, start, rows, width, vectors, fan_in) -> None:
         """The activation of x W + start, and where wanted its derivative: what stores[i] is an address for."""
         bld, lanes, steps = e.builder, e.kind.lanes, activation_steps(name, e.kind.name)
+        steps = steps.only(*steps.names[: len(stores)])
 
         def finish(r: Any, height: int, columns: Any, count: int, sums: list[Any]) -> None:
             # Only the last vector of a strip can reach beyond the width.
@@ -54,7 +55,7 @@ def _passes_of(name: str) -> dict[str, Pass]:
             for i in range(height):
                 for j in range(count):
                     results = emit(e, steps, Value(e, sums[i * count + j]))
-                    for line, result in zip(lines, results, strict=False):
+                    for line, result in zip(lines, results, strict=True):
                         e.store(e.masked(masks[j], result), e.offset(line[i], j * lanes))
 
         multiply(e, tiles.layer, row_of(e, start), x, x_stride, e.integer(1), w, stride, rows, vectors, fan_in, finish)

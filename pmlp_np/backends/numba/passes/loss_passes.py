@@ -157,7 +157,7 @@ def _train_of(loss: Loss, weighted: bool = False) -> Pass:
 
 
 def _loss_of(e: Emitter, loss: Loss, given: tuple[Any, Any], counts: dict[str, Any]) -> Value:
-    row_loss, *_ = emit(e, loss_steps(loss, e.kind.name), *given, counts=counts)
+    (row_loss,) = emit(e, loss_steps(loss, e.kind.name).only("loss"), *given, counts=counts)
     return row_loss
 
 

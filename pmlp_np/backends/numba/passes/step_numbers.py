@@ -9,7 +9,7 @@ from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.simd import DOUBLE, Emitter, Value
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS
-from pmlp_np.formulas.schedules import SCHEDULES, options_read
+from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.formulas.step_lists import scalar_steps, schedule_steps
 
 
@@ -49,11 +49,12 @@ def _schedule_pass(name: str) -> None:
 
         docs/derivations.md#learning-rates-over-time
         """
-        places = list(OPTIONS)
-        read = [places.index(option) for option in options_read(name)]
-        o = [Value(e, e.load_scalar(e.offset(options, k, 8), DOUBLE)) for k in read]
-        counts = [Value(e, count) for count in (epoch, minibatch, minibatches, fit_epochs)]
-        (factor,) = emit(e, schedule_steps(name), *o, *counts)
+        steps, places = schedule_steps(name), list(OPTIONS)
+        given = {"epoch": epoch, "minibatch": minibatch, "minibatches": minibatches, "fit_epochs": fit_epochs}
+        for key, *_ in steps.inputs:
+            if key not in given:
+                given[key] = e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)
+        (factor,) = emit(e, steps, *(Value(e, given[key]) for key, *_ in steps.inputs))
 
         def row(i: Any) -> None:
             rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
