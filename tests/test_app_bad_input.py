@@ -247,7 +247,7 @@ def test_choices_that_are_none(fit, capsys):
     refused(fit(GOOD, "--width", "0"), "--width")
     refused(fit(GOOD, "--activation", "rleu"), "--activation", "Did you mean 'relu'?")
     refused(fit(GOOD, "--learning-rate", "-1"), "--learning-rate")
-    refused(fit(GOOD, "--metric", "accuracy"), "--metric, for regression", "rmse, mae, r2")
+    refused(fit(GOOD, "--metric", "accuracy"), "--metric, for regression", "r2, rmse, mae")
     refused(fit(GOOD, "--validation-share", "0"), "--validation-share")
     refused(fit(GOOD, "--epochs", "0"), "--epochs", code=2)
     said = run(capsys, "fit", fit.out.with_name("t.csv"), "--target", "y", "--out", fit.out, "--width", "64",

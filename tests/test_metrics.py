@@ -299,3 +299,22 @@ def test_the_page_describes_every_metric_as_it_is():
     kinds = {"values": "values", "classes, labels": "labels probabilities"}
     told = [(name, better == "larger", tuple(kinds[of].split())) for name, better, of in rows]
     assert told == [(metric.name, metric.grows, metric.targets) for metric in METRICS.values()]
+
+
+def test_every_metric_says_how_people_read_it():
+    labels = [metric.label for metric in METRICS.values()]
+    assert all(labels) and len(set(labels)) == len(labels)
+    assert all(metric.unit in ("", "%", "target") for metric in METRICS.values())
+    assert METRICS["rmse"].in_words == "root-mean-square error" and METRICS["r2"].in_words == "R²"
+    assert [name for name, metric in METRICS.items() if metric.is_share] == ["accuracy", "balanced_accuracy"]
+    assert [name for name, metric in METRICS.items() if metric.needs_every_class] == ["roc_auc"]
+
+
+def test_units_are_right():
+    """A metric in the target's unit grows with it; another one doesn't change."""
+    draw = np.random.default_rng(5)
+    raw, y = draw.normal(size=(3, 50, 1)), draw.normal(size=(1, 50))
+    once, scaled = (judge(VALUES, LOSSES["squared_error"], factor * raw, factor * y) for factor in (1.0, 8.0))
+    for name in VALUES:
+        factor = 8.0 if METRICS[name].unit == "target" else 1.0
+        np.testing.assert_allclose(scaled[name], factor * once[name], rtol=1e-12)

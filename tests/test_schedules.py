@@ -16,7 +16,7 @@ import pmlp_np as pm
 from conftest import BACKENDS, requires
 from pmlp_np.formulas.optimizers import STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_NAMES
-from pmlp_np.formulas.schedules import SCHEDULES, cos_turns, floor, rate_factor
+from pmlp_np.formulas.schedules import SCHEDULES, cos_turns, floor, options_read, rate_factor
 from running_passes import run_pass
 from small_pool import VALIDATION, X, Y, bits
 
@@ -275,3 +275,19 @@ def test_a_loop_of_calls_stands_at_the_end_unless_it_says_how_long_it_is(schedul
         loop.partial_fit(X, Y, epochs=2, **how)
     whole = pm.Pool(pm.Member(hidden=4, schedule=schedule), X.shape[1], seed=3).fit(X, Y, epochs=6, **how)
     assert bits(loop) == bits(whole)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_an_entry_names_the_options_that_its_formula_reads(schedule: str) -> None:
+    read: set[str] = set()
+
+    class Watched:
+        def __getattr__(self, name: str) -> np.ndarray:
+            read.add(name)
+            return np.array(OPTIONS[name].default, float)
+
+    rate_factor(schedule, Watched(), np.array(1), np.array(0), np.array(4), 8)
+    assert read == set(options_read(schedule))
+    epochs = [float(rate_factor(schedule, options(schedule_factor=0.5), np.array(3), np.array(0), np.array(4), length))
+              for length in (8, 16)]  # fmt: skip
+    assert (epochs[0] != epochs[1]) == SCHEDULES[schedule].has_length
