@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import Backend
+from pmlp_np.backends.contract import SHUFFLES, Backend
 from pmlp_np.base import checks, interrupts
 from pmlp_np.base.archive import write_archive
 from pmlp_np.base.copying import Independent, attributes
@@ -50,6 +50,7 @@ from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.specs.storage import COLUMNS, require_sound
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, STATUS_NAMES, STOPPED, STOPPED_EARLY, Progress
+from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.callbacks import Callback
 from pmlp_np.training.fit_data import OwnData, fit_data, rows_of, watch_of
 from pmlp_np.training.history import History, frozen
@@ -426,9 +427,9 @@ class Pool(Independent):
         self.ended_ = "interrupted"
         healthy = self._progress.status != DIVERGED
         watch = watch_of(self._plan, settings)
+        state = TrainingState.start(self._progress, asked, settings.epochs, batch_size, SHUFFLES[settings.shuffle])
         self.ended_ = train(
-            backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_, asked,
-            self._kept_best,
+            backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best
         )  # fmt: skip
         say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
@@ -534,7 +535,8 @@ class Pool(Independent):
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         data = self._asked_rows(X, y, positions, rows, sample_weight)
-        return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
+        backend = self._ready()
+        return backend.evaluate(positions, backend.place(data), weights, UNWATCHED)[0]
 
     def _asked_rows(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
         """X and y, of which each of these members is asked about its own rows, and by its own weights, if any are
@@ -598,10 +600,11 @@ class Pool(Independent):
         source = "y" if rows is None else "rows"
         require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
-        means = backend.evaluate(positions, data, weights, UNWATCHED)
+        placed = backend.place(data)
+        means = backend.evaluate(positions, placed, weights, UNWATCHED)
         if not names:
             return finished_score(self._plan.loss, means)
-        return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
+        return measured(names, self._plan.loss, backend, positions, placed, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
         """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.

@@ -11,8 +11,10 @@ import numpy as np
 from pmlp_np.backends.contract import Backend, Control
 from pmlp_np.base import checks, errors
 from pmlp_np.base.errors import DataError, UndefinedLabelError, compose, require_memory, show
+from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.index_sets import Sets
 from pmlp_np.data.inputs import as_features, feature_sets
+from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 
 # Raw outputs of this many bytes are held at a time where a result is reduced or linked.
@@ -43,7 +45,8 @@ def predictions(
         raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
         backend = ready()
         # By the backend's plan: another thread may have trained on other features meanwhile.
-        backend.forward(positions, feature_sets(x, backend.plan.features), raw, weights, UNWATCHED)
+        asked = backend.place(Dataset(feature_sets(x, backend.plan.features)))
+        backend.forward(positions, asked, raw, weights, UNWATCHED)
         return _linked(link, raw)
     like = link(np.zeros((1, 1, n_raw), plan.dtype))
     shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
@@ -57,11 +60,11 @@ def predictions(
         require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
         x = x.copy()
     backend = ready()
-    columns = feature_sets(x, backend.plan.features)
+    asked = backend.place(Dataset(feature_sets(x, backend.plan.features)))
     in_place = reduce is None and out.flags.c_contiguous and out.flags.aligned
     if in_place and like.size == n_raw and like.dtype == plan.dtype:
         raw = out.reshape(len(positions), len(x), n_raw)
-        backend.forward(positions, columns, raw, weights, UNWATCHED)
+        backend.forward(positions, asked, raw, weights, UNWATCHED)
         for piece in _slices(len(out), out[:1].nbytes):
             linked = _linked(link, raw[piece], piece.start)
             # A view: raw outputs are the predictions, and lie where they belong.
@@ -69,7 +72,7 @@ def predictions(
                 out[piece] = linked
         return out
     total = np.zeros(shape, np.float64) if reduce else None
-    for piece, raw in _raw_pieces(plan, backend, positions, columns, weights):
+    for piece, raw in _raw_pieces(plan, backend, positions, asked, weights):
         if total is None:
             out[piece] = _linked(link, raw, piece.start)
         else:
@@ -90,13 +93,13 @@ def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: in
 
 
 def _raw_pieces(
-    plan: Plan, backend: Backend, positions: np.ndarray, x: list[np.ndarray], weights: str
+    plan: Plan, backend: Backend, positions: np.ndarray, asked: Placed, weights: str
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Raw outputs of some members at a time."""
-    row = len(x[0]) * plan.n_raw_outputs
-    for piece in _slices(len(positions), row * plan.dtype.itemsize):
-        raw = np.empty((piece.stop - piece.start, len(x[0]), plan.n_raw_outputs), plan.dtype)
-        backend.forward(positions[piece], x, raw, weights, UNWATCHED)
+    n = asked.data.n
+    for piece in _slices(len(positions), n * plan.n_raw_outputs * plan.dtype.itemsize):
+        raw = np.empty((piece.stop - piece.start, n, plan.n_raw_outputs), plan.dtype)
+        backend.forward(positions[piece], asked, raw, weights, UNWATCHED)
         yield piece, raw
 
 

@@ -34,10 +34,10 @@ from pmlp_np.backends.numba.job import (
     MEETINGS_AT,
     NUMBERS_BYTES,
     PLACE_AT,
-    PROGRAM_AT,
     SUMS_AT,
     TRAIN,
     frame,
+    program_at,
 )
 from pmlp_np.backends.numba.updates import (
     STEP_AT,
@@ -273,7 +273,7 @@ def write_program(job, team, m, batches):
     """The program of the job's task on member m, in the scratch of the slot that runs it; `batches` to an epoch."""
     place, scratch = frame(job, team.slot, m), item(job.scratch, team.slot)
     own = item(job.scratch, team.slot + team.part)
-    at = prepare = own + PROGRAM_AT
+    at = prepare = own + program_at(job, m)
     keep = schedule = 0
     scales = has_scales(job, m)
     if job.task == TRAIN:
