@@ -250,11 +250,11 @@ def test_a_press_while_training_cuts_a_long_validation_short(backend: str, monke
     """Members whose epoch was done when Ctrl-C came are validated later, too."""
     pool, expected = validated_pool(backend), validated_pool(backend).fit(*data(), epochs=4, **VALIDATED)
     held = pool._ready()
-    train, evaluate = held.train_epoch, held.evaluate
+    train, evaluate = held.train, held.evaluate
 
-    def pressed_at_the_end(members: Any, progress: Any, *args: Any) -> None:
-        train(members, progress, *args)
-        if progress.epoch.max() == 2:
+    def pressed_at_the_end(members: Any, state: Any, *args: Any) -> None:
+        train(members, state, *args)
+        if state.progress.epoch.max() == 2:
             signal.raise_signal(signal.SIGINT)
 
     def long_one(members: Any, rows: Any, weights: str, control: Control) -> Any:
@@ -262,7 +262,7 @@ def test_a_press_while_training_cuts_a_long_validation_short(backend: str, monke
         return evaluate(members, rows, weights, control)
 
     with monkeypatch.context() as patched:
-        patched.setattr(held, "train_epoch", pressed_at_the_end)
+        patched.setattr(held, "train", pressed_at_the_end)
         patched.setattr(held, "evaluate", long_one)
         pool.fit(*data(), epochs=4, **VALIDATED)
     assert pool.ended_ == "interrupted" and pool._records.due.any()
@@ -289,9 +289,10 @@ def test_an_evaluation_is_left_between_blocks_of_rows(monkeypatch: pytest.Monkey
     pool = pm.Pool(pm.Member(hidden=(64, 64)), 4)
     X, y = data(400_000)
     backend, (rows, _) = pool._ready(), rows_of(pool._plan, pool.ids_, X, y)
-    loss, score = backend.evaluate(np.arange(1), rows, "last", Control(lambda share: True))
+    placed = backend.place(rows)
+    loss, score = backend.evaluate(np.arange(1), placed, "last", Control(lambda share: True))
     assert np.isnan(loss).all() and np.isnan(score).all()
-    assert np.isfinite(backend.evaluate(np.arange(1), rows, "last", Control())[0]).all()
+    assert np.isfinite(backend.evaluate(np.arange(1), placed, "last", Control())[0]).all()
 
 
 def test_metrics_are_left_between_their_pieces(monkeypatch: pytest.MonkeyPatch):
@@ -299,8 +300,9 @@ def test_metrics_are_left_between_their_pieces(monkeypatch: pytest.MonkeyPatch):
     pool = validated_pool("numba")
     shares: list[float] = []
     rows, _ = rows_of(pool._plan, pool.ids_, *data())
+    backend = pool._ready()
     measuring.measured(
-        ["mae"], pool._plan.loss, pool._ready(), np.arange(4), rows, "last",
+        ["mae"], pool._plan.loss, backend, np.arange(4), backend.place(rows), "last",
         Control(lambda share: bool(shares.append(share))), (np.zeros(4), np.zeros(4)),
     )  # fmt: skip
     assert {0.0, 0.25, 0.5, 0.75} <= set(shares)

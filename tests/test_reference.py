@@ -27,6 +27,8 @@ from pmlp_np.formulas.optimizers import SGD, Adam, AdamW
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, Progress
+from pmlp_np.state.training_state import TrainingState
+from pmlp_np.training.history import History
 from strict_cupy import DeviceArray, device_module
 
 # Float64 errs by 1e-16 per operation; Adam divides by gradients, of which small ones carry larger relative errors.
@@ -119,6 +121,24 @@ class Case:
         return mlp, mlp.train(*self.data(), epochs, int(self.batch_sizes()[i]), key)
 
 
+def train_epoch(
+    backend: ReferenceBackend,
+    members: np.ndarray,
+    progress: Progress,
+    data: Dataset,
+    batch_size: np.ndarray,
+    shuffle: int,
+    loss: np.ndarray,
+    control: Control,
+) -> None:
+    """One epoch of these members, which nothing follows; loss (n_members,) receives those of members that finished."""
+    n = backend.plan.n_members
+    state = TrainingState.start(progress, np.ones(n, bool), 1, batch_size, shuffle)
+    record = History(n).record(1, progress.epoch, False)
+    backend.train(members, state, backend.place(data), None, 1, record, control)
+    loss[members] = record.loss[0, members]
+
+
 def train(
     case: Case, backend: ReferenceBackend, epochs: int, progress: Progress | None = None
 ) -> tuple[Progress, np.ndarray]:
@@ -129,7 +149,7 @@ def train(
         loss = np.full(len(case.members), np.nan)
         members = np.flatnonzero(progress.status == READY)
         arguments = (members, progress, case.rows(), case.batch_sizes(), SHUFFLES[case.shuffle], loss, Control())
-        backend.train_epoch(*arguments)
+        train_epoch(backend, *arguments)
         history[:, epoch] = loss
     return progress, history
 
@@ -199,7 +219,7 @@ def cases(draw: st.DrawFn) -> Case:
 def outputs(case: Case, backend: ReferenceBackend, weights: str = "last") -> np.ndarray:
     everybody = np.arange(backend.plan.n_members)
     out = np.empty((len(everybody), case.n_rows, case.n_raw_outputs), case.dtype)
-    backend.forward(everybody, [case.data()[0]], out, weights, Control())
+    backend.forward(everybody, backend.place(Dataset([case.data()[0]])), out, weights, Control())
     return out
 
 
@@ -237,7 +257,7 @@ def test_members_train_as_if_alone(case: Case, epochs: int, memory_cap: int) -> 
     assume(np.abs(history).max() < DIVERGING)
     X, y = case.data()
     out = outputs(case, backend)
-    found, score = backend.evaluate(np.arange(len(case.members)), case.rows(), "last", Control())
+    found, score = backend.evaluate(np.arange(len(case.members)), backend.place(case.rows()), "last", Control())
     slots = []
     for i, member in enumerate(case.members):
         mlp, losses = case.trained_alone(i, epochs)
@@ -309,7 +329,7 @@ def test_stopping_between_minibatches_loses_nothing(case: Case, stops: list[int]
         before = progress.step.sum()
         epoch, loss = progress.epoch.copy(), np.full(len(case.members), np.nan)
         shuffle = SHUFFLES[case.shuffle]
-        pieces.train_epoch(members, progress, case.rows(), case.batch_sizes(), shuffle, loss, Control(tick))
+        train_epoch(pieces, members, progress, case.rows(), case.batch_sizes(), shuffle, loss, Control(tick))
         assert shares == sorted(shares) and shares[0] > 0 and shares[-1] <= 1
         assert len(shares) <= patience and progress.step.sum() > before
         assert len(shares) == patience or shares[-1] == 1
@@ -334,10 +354,10 @@ def test_a_stopped_evaluation_leaves_the_rest_unknown(operation: str) -> None:
         return len(ticks) == 3 * case.n_rows
 
     if operation == "evaluate":
-        results = backend.evaluate(everybody, case.rows(), "last", Control(tick))
+        results = backend.evaluate(everybody, backend.place(case.rows()), "last", Control(tick))
     else:
         results = (np.full((len(everybody), case.n_rows, case.n_raw_outputs), np.nan),)
-        backend.forward(everybody, [case.data()[0]], results[0], "last", Control(tick))
+        backend.forward(everybody, backend.place(Dataset([case.data()[0]])), results[0], "last", Control(tick))
     for result in results:
         assert np.isfinite(result).reshape(len(everybody), -1).all(axis=1).sum() == 3
     assert ticks == sorted(ticks) and 0 < ticks[-1] < 1
@@ -400,10 +420,10 @@ def test_members_stand_at_different_places(shuffle: str | None) -> None:
     backend, progress, loss = case.backend(), Progress.start(4), np.full(4, np.nan)
     fixed = (progress, case.rows(), case.batch_sizes(), SHUFFLES[shuffle], loss)
     for members, control in (([0, 1], Control()), ([0, 2], Control(lambda share: True)), ([1], Control())):
-        backend.train_epoch(np.array(members), *fixed, control)
+        train_epoch(backend, np.array(members), *fixed, control)
     assert progress.epoch.tolist() == [1, 2, 0, 0] and progress.minibatch.sum() == (1 if shuffle == "shared" else 2)
     for _ in range(2):
-        backend.train_epoch(np.array([3, 1, 0, 2]), *fixed, Control())
+        train_epoch(backend, np.array([3, 1, 0, 2]), *fixed, Control())
     for i, epochs in enumerate((3, 4, 2, 2)):
         mlp, losses = case.trained_alone(i, epochs)
         assert_parameters(backend, i, mlp, SAME)
@@ -419,9 +439,9 @@ def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
     assert_same_state(at_once, in_parts, **REORDERED)
     np.testing.assert_allclose(outputs(case, at_once), outputs(case, in_parts), **REORDERED)
     members = np.array([7, 3, 12, 0])
-    several = at_once.evaluate(members, case.rows(), "last", Control())
+    several = at_once.evaluate(members, at_once.place(case.rows()), "last", Control())
     for i, m in enumerate(members):
-        one = in_parts.evaluate(np.array([m]), case.rows(), "last", Control())
+        one = in_parts.evaluate(np.array([m]), in_parts.place(case.rows()), "last", Control())
         np.testing.assert_allclose(np.ravel(one), np.array(several)[:, i], **REORDERED)
 
 
@@ -468,9 +488,9 @@ def test_memory_stays_under_the_cap(
         tracemalloc.start()
         if operation == "train":
             arguments = (rows, case.batch_sizes(), SHUFFLES[shuffle], np.zeros(n_members), Control())
-            backend.train_epoch(everybody, Progress.start(n_members), *arguments)
+            train_epoch(backend, everybody, Progress.start(n_members), *arguments)
         else:
-            backend.evaluate(everybody, rows, "last", Control())
+            backend.evaluate(everybody, backend.place(rows), "last", Control())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert cap / 10 < peak < cap, (operation, peak)
@@ -515,7 +535,8 @@ def test_best_is_kept_apart_from_training() -> None:
     np.testing.assert_array_equal(outputs(MIXED, backend, "best")[[0, 3]], [first[0], second[3]])
     for found, wanted in zip(sum(backend.store.read(3, "best"), []), sum(kept, []), strict=True):
         np.testing.assert_array_equal(found, wanted)
-    best, last = (backend.evaluate(np.arange(5), MIXED.rows(), weights, Control())[0] for weights in ("best", "last"))
+    placed = backend.place(MIXED.rows())
+    best, last = (backend.evaluate(np.arange(5), placed, weights, Control())[0] for weights in ("best", "last"))
     assert (best != last).all()
 
 
@@ -556,9 +577,9 @@ def test_write_replaces_parameters_and_clears_slots() -> None:
 def test_nothing_is_done_for_no_members() -> None:
     backend, nobody = MIXED.backend(), np.zeros(0, np.int64)
     loss = np.zeros(5)
-    backend.train_epoch(nobody, Progress.start(5), MIXED.rows(), MIXED.batch_sizes(), 1, loss, Control())
-    assert [len(found) for found in backend.evaluate(nobody, MIXED.rows(), "last", Control())] == [0, 0]
-    backend.forward(nobody, MIXED.data()[0], np.empty((0, 10, 2)), "last", Control())
+    train_epoch(backend, nobody, Progress.start(5), MIXED.rows(), MIXED.batch_sizes(), 1, loss, Control())
+    assert [len(found) for found in backend.evaluate(nobody, backend.place(MIXED.rows()), "last", Control())] == [0, 0]
+    backend.forward(nobody, backend.place(Dataset([MIXED.data()[0]])), np.empty((0, 10, 2)), "last", Control())
     assert_same_state(backend, MIXED.backend(), rtol=0)
 
 
@@ -592,7 +613,7 @@ def test_on_a_device_nothing_is_converted_or_mixed(case: Case, dtype: str, stric
         restore(device, state_of(device))
         assert_same_state(host, device, **tolerance)
         np.testing.assert_allclose(outputs(case, host), outputs(case, device), **tolerance)
-        found = [backend.evaluate(everybody, case.rows(), "best", Control())[0] for backend in (host, device)]
+        found = [b.evaluate(everybody, b.place(case.rows()), "best", Control())[0] for b in (host, device)]
         np.testing.assert_allclose(*found, **tolerance)
 
 

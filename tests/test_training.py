@@ -97,12 +97,18 @@ def test_best_and_last_weights_are_those_of_their_epochs(curves):
 
 
 def count_work(pool, monkeypatch):
-    """A list that grows by the members of each epoch's call."""
+    """A list that grows by the members of each epoch: a round of several begins with those of its first."""
     calls, backend = [], pool._ready()
-    train_epoch = backend.train_epoch
-    monkeypatch.setattr(
-        backend, "train_epoch", lambda members, *rest: calls.append(set(members)) or train_epoch(members, *rest)
-    )
+    train = backend.train
+
+    def counted(members, state, *rest):
+        before = state.progress.epoch.copy()
+        train(members, state, *rest)
+        calls.append(set(members.tolist()))
+        for k in range(1, (state.progress.epoch - before).max()):
+            calls.append(set(np.flatnonzero(state.progress.epoch > before + k).tolist()))
+
+    monkeypatch.setattr(backend, "train", counted)
     return calls
 
 
@@ -468,6 +474,7 @@ def test_time_left_follows_from_what_is_left(capsys, monkeypatch):
 def test_progress_never_goes_back_and_ends_at_the_whole(monkeypatch, early_stopping):
     """Also where members leave on the way, by divergence too, and the work that was left falls away."""
     shares = []
+    monkeypatch.setattr("pmlp_np.training.rounds._ROUND_SECONDS", 0.0)
     monkeypatch.setattr(ProgressBar, "show", lambda self, share, note: shares.append(share))
     pool = pm.Pool(SPECS + pm.Member(hidden=4, optimizer=pm.SGD(learning_rate=1e30)), F)
     pool.fit(X, Y, epochs=20, early_stopping=early_stopping, patience=1, **SETTINGS)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np import backends
+from pmlp_np.backends.contract import SHUFFLES
 from pmlp_np.base import checks, interrupts
 from pmlp_np.base.archive import write_archive
 from pmlp_np.base.errors import DataError, compose, show
@@ -33,6 +34,7 @@ from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.specs.storage import COLUMNS, require_sound
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, STOPPED, STOPPED_EARLY
+from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.fit_data import fit_data, watch_of
 from pmlp_np.training.loop import train
 from pmlp_np.training.settings import Settings
@@ -247,9 +249,9 @@ class Pool(Predicting):
         self.ended_ = "interrupted"
         healthy = self._progress.status != DIVERGED
         watch = watch_of(self._plan, settings)
+        state = TrainingState.start(self._progress, asked, settings.epochs, batch_size, SHUFFLES[settings.shuffle])
         self.ended_ = train(
-            backend, self._progress, self._records, watch, batch_size, rows, validation, settings, self.ids_, asked,
-            self._kept_best,
+            backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best
         )  # fmt: skip
         say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self

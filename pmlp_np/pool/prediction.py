@@ -21,6 +21,7 @@ from pmlp_np.data.weights import EVALUATED, put_weights
 from pmlp_np.models.mlp import hidden_layer
 from pmlp_np.pool.divergence import diverged, of_members, who_counts
 from pmlp_np.pool.held_members import HeldMembers
+from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 from pmlp_np.training.fit_data import rows_of
 from pmlp_np.training.measuring import finished_score, measured, require_measurable
@@ -111,7 +112,8 @@ class Predicting(HeldMembers):
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         data = self._evaluation_data(X, y, positions, rows, sample_weight)
-        return self._ready().evaluate(positions, data, weights, UNWATCHED)[0]
+        backend = self._ready()
+        return backend.evaluate(positions, backend.place(data), weights, UNWATCHED)[0]
 
     def _evaluation_data(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
         """X and y, and the rows and the weights that these members are evaluated on, where any are given."""
@@ -174,10 +176,11 @@ class Predicting(HeldMembers):
         source = "y" if rows is None else "rows"
         require_measurable(names, self._plan, positions, data, "metric", source, self.ids_)
         backend = self._ready()
-        means = backend.evaluate(positions, data, weights, UNWATCHED)
+        placed = backend.place(data)
+        means = backend.evaluate(positions, placed, weights, UNWATCHED)
         if not names:
             return finished_score(self._plan.loss, means)
-        return measured(names, self._plan.loss, backend, positions, data, weights, UNWATCHED, means)[names[0]]
+        return measured(names, self._plan.loss, backend, positions, placed, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
         """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.
@@ -231,7 +234,8 @@ def _predictions(
         raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
         backend = ready()
         # By the backend's plan: another thread may have trained on other features meanwhile.
-        backend.forward(positions, feature_sets(x, backend.plan.features), raw, weights, UNWATCHED)
+        asked = backend.place(Dataset(feature_sets(x, backend.plan.features)))
+        backend.forward(positions, asked, raw, weights, UNWATCHED)
         return _linked(link, raw)
     like = link(np.zeros((1, 1, n_raw), plan.dtype))
     shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
@@ -245,11 +249,11 @@ def _predictions(
         require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
         x = x.copy()
     backend = ready()
-    columns = feature_sets(x, backend.plan.features)
+    asked = backend.place(Dataset(feature_sets(x, backend.plan.features)))
     in_place = reduce is None and out.flags.c_contiguous and out.flags.aligned
     if in_place and like.size == n_raw and like.dtype == plan.dtype:
         raw = out.reshape(len(positions), len(x), n_raw)
-        backend.forward(positions, columns, raw, weights, UNWATCHED)
+        backend.forward(positions, asked, raw, weights, UNWATCHED)
         for piece in _slices(len(out), out[:1].nbytes):
             linked = _linked(link, raw[piece], piece.start)
             # A view: raw outputs are the predictions, and lie where they belong.
@@ -257,7 +261,7 @@ def _predictions(
                 out[piece] = linked
         return out
     total = np.zeros(shape, np.float64) if reduce else None
-    for piece, raw in _raw_pieces(plan, backend, positions, columns, weights):
+    for piece, raw in _raw_pieces(plan, backend, positions, asked, weights):
         if total is None:
             out[piece] = _linked(link, raw, piece.start)
         else:
@@ -278,13 +282,13 @@ def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: in
 
 
 def _raw_pieces(
-    plan: Plan, backend: Backend, positions: np.ndarray, x: list[np.ndarray], weights: str
+    plan: Plan, backend: Backend, positions: np.ndarray, asked: Placed, weights: str
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Raw outputs of some members at a time."""
-    row = len(x[0]) * plan.n_raw_outputs
-    for piece in _slices(len(positions), row * plan.dtype.itemsize):
-        raw = np.empty((piece.stop - piece.start, len(x[0]), plan.n_raw_outputs), plan.dtype)
-        backend.forward(positions[piece], x, raw, weights, UNWATCHED)
+    n = asked.data.n
+    for piece in _slices(len(positions), n * plan.n_raw_outputs * plan.dtype.itemsize):
+        raw = np.empty((piece.stop - piece.start, n, plan.n_raw_outputs), plan.dtype)
+        backend.forward(positions[piece], asked, raw, weights, UNWATCHED)
         yield piece, raw
 
 

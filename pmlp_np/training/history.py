@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from pmlp_np.base.copying import Independent
+from pmlp_np.state.epoch_rule import EpochRecord
 
 # Members whose curves are copied at a time.
 _AT_ONCE = 1 << 12
@@ -61,6 +62,29 @@ class History(Independent):
         """Note one value of each of these members; one too large for float32 becomes infinity."""
         with np.errstate(over="ignore"):
             self._rooms[name][epoch, members] = values
+
+    def enter_lines(self, name: str, members: np.ndarray, start: np.ndarray, lines: np.ndarray) -> None:
+        """Note values of some epochs in a row, (epochs, n_members), from the epoch `start`, (n_members,), of each of
+        these members on. Epochs for which there is no room are left out."""
+        room, (first, last) = self._rooms[name], (int(start[members].min()), int(start[members].max()))
+        with np.errstate(over="ignore"):
+            if first == last:
+                n = min(len(lines), self.n_epochs - first)
+                if len(members) == self.n_members:
+                    room[first : first + n] = lines[:n]
+                else:
+                    room[first : first + n, members] = lines[:n, members]
+                return
+            for k, line in enumerate(lines):
+                some = members[start[members] + k < self.n_epochs]
+                room[start[some] + k, some] = line[some]
+
+    def record(self, epochs: int, start: np.ndarray, validated: bool) -> EpochRecord:
+        """Room for what so many epochs of all members find out, from the epochs `start`, (n_members,), on; with the
+        columns of the best so far, which it shares."""
+        best = self.best_value, self.best_epoch, self.waits_from, self.due
+        lines = [np.full((epochs, self.n_members), np.nan) for _ in range(3 if validated else 1)]
+        return EpochRecord(start.copy(), lines[0], *best, *lines[1:])
 
     def show(self, members: np.ndarray, values: Mapping[str, np.ndarray], keys: np.ndarray) -> None:
         """Note what the weights that these members predict with were measured at, by curve, on data of these keys."""

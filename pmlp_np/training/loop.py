@@ -1,262 +1,339 @@
 """Training: epochs, validation, early stopping, callbacks, budgets and interrupts. It knows no backend, only the
 contract.
 
-Each member trains for the given number of epochs from where it stands. An epoch of all members that are still in is one
-call of the backend; after it, members are validated, compared with their best, and leave when they have stopped or
-diverged. A budget or Ctrl-C ends that call between minibatches: each member's cursor says where, and the next call goes
-on from there (see `cursor`).
+Each member trains up to its target from where it stands. A round is one call of the backend, which trains some epochs
+of all members that are still in, validates them after each, keeps their best and retires who has not improved (see
+`epoch_rule`). Where callbacks are to be called after each epoch, or metrics need Python, a round is one epoch, and what
+follows it is done here. A budget or Ctrl-C ends a round between minibatches: each member's cursor says where, and the
+next call goes on from there (see `cursor`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pmlp_np.backends.contract import SHUFFLES, Backend, Control
+from pmlp_np.backends.contract import Backend, Control
 from pmlp_np.base import interrupts
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.schedules import needs_fit_epochs
-from pmlp_np.state.progress import DIVERGED, READY, STOPPED, STOPPED_EARLY, Progress
+from pmlp_np.state.epoch_rule import EpochRecord, EpochRule, after_epoch
+from pmlp_np.state.placed import Placed
+from pmlp_np.state.progress import DIVERGED, READY, STOPPED
+from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.callbacks import call_back
 from pmlp_np.training.cursor import enter_epochs, leave_epochs
 from pmlp_np.training.data_keys import DataKeys
 from pmlp_np.training.history import History
 from pmlp_np.training.monitoring import Watch, measure_again
 from pmlp_np.training.progress_bar import ProgressBar
+from pmlp_np.training.rounds import RoundLength
 from pmlp_np.training.settings import Settings
 
 
 def train(
     backend: Backend,
-    progress: Progress,
+    state: TrainingState,
     records: History,
     watch: Watch,
-    batch_size: np.ndarray,
     data: Dataset,
     validation: Dataset | None,
     settings: Settings,
     ids: np.ndarray,
-    asked: np.ndarray,
     keeps_best: bool,
+    pause: Callable[[], bool] | None = None,
 ) -> str:
-    """Train those of the members `asked` (a mask) that are READY for `settings.epochs` epochs more. Returns "done",
-    "stopped", "time budget" or "interrupted".
+    """Train the members that the state asks for, those that are READY, up to their targets. Returns "done", "stopped",
+    "time budget", "interrupted" or "paused".
 
     keeps_best: whether the backend keeps best weights. They are the last of members without a best epoch when this
-    returns or raises, and whenever callbacks are called.
+        returns or raises, and whenever callbacks are called.
+    pause: asked now and then whether to pause. A run that has paused, ended or was interrupted goes on when this is
+        called again with its state.
     """
-    began = time.monotonic()
-    keys, first_step = DataKeys(backend.plan, data), progress.step.copy()
-    begun_with = keys, batch_size, SHUFFLES[settings.shuffle]
+    return _Run(backend, state, records, watch, data, validation, settings, ids, keeps_best, pause).run()
 
-    def settle(members: np.ndarray) -> None:
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        state: TrainingState,
+        records: History,
+        watch: Watch,
+        data: Dataset,
+        validation: Dataset | None,
+        settings: Settings,
+        ids: np.ndarray,
+        keeps_best: bool,
+        pause: Callable[[], bool] | None,
+    ) -> None:
+        self.began = time.monotonic()
+        self.backend, self.state, self.progress = backend, state, state.progress
+        self.records, self.watch, self.settings = records, watch, settings
+        self.ids, self.keeps_best, self.pause = ids, keeps_best, pause
+        self.placed: Placed = backend.place(data)
+        self.validation: Placed | None = None if validation is None else backend.place(validation)
+        self.keys = DataKeys(backend.plan, data)
+        self.spent = state.seconds
+        budget = settings.time_budget
+        self.deadline = None if budget is None else self.began + budget - state.seconds
+        # Cut short by Ctrl-C alone, as if never begun: the epoch is validated when training goes on, so that where
+        # training is interrupted changes nothing, neither curves, nor who stops early.
+        self.whole = Control(_heard, settings.n_threads)
+        self.rule = self._rule()
+        self.parameters = backend.plan.parameter_counts()
+        self.batches = -(-self.placed.counts // state.batch_size)
+        self.finished, self.this_round, self.shown, self.note, self.paused = 0.0, 0.0, 0.0, "", False
+
+    def _rule(self) -> EpochRule | None:
+        """What the backend does after each epoch; None where it is done here."""
+        settings = self.settings
+        if settings.callbacks:
+            return None
+        if self.validation is None:
+            return EpochRule()
+        return self.watch.rule(self.validation, settings.early_stopping, settings.patience, settings.min_delta)
+
+    def run(self) -> str:
+        state, begun_with = self.state, (self.keys, self.state.batch_size, self.state.shuffle)
+        enter_epochs(self.progress, state.asked, *begun_with)
+        try:
+            return self._train()
+        finally:
+            self._settle(np.arange(len(self.ids)))
+            leave_epochs(self.progress, state.asked, *begun_with)
+            state.seconds = self.spent + time.monotonic() - self.began
+
+    def _settle(self, members: np.ndarray) -> None:
         """Have these members predict with what they learned last, where no validation says what is better. Who has
         diverged since it was settled last keeps its best."""
-        if validation is None:
+        progress, records = self.progress, self.records
+        if self.validation is None:
             lost = (progress.status[members] == DIVERGED) & (records.best_epoch[members] >= 0)
-            changed = members[(progress.step[members] != first_step[members]) & ~lost]
+            changed = members[(progress.step[members] != self.state.first_step[members]) & ~lost]
             records.drop(changed, progress.epoch[changed])
-        if keeps_best:
-            backend.store.keep(members[records.best_epoch[members] < 0])
+        if self.keeps_best:
+            self.backend.store.keep(members[records.best_epoch[members] < 0])
 
-    enter_epochs(progress, asked, *begun_with)
-    try:
-        return _train(
-            backend, progress, records, watch, batch_size, data, validation, settings, ids, asked, began, settle
-        )
-    finally:
-        settle(np.arange(len(ids)))
-        leave_epochs(progress, asked, *begun_with)
+    # When to stop.
 
+    def _over(self) -> bool:
+        """Whether to stop between two minibatches, be it to go on later."""
+        if interrupts.pressed() or (self.deadline is not None and time.monotonic() >= self.deadline):
+            return True
+        self.paused = self.paused or (self.pause is not None and self.pause())
+        return self.paused
 
-def _train(
-    backend: Backend,
-    progress: Progress,
-    records: History,
-    watch: Watch,
-    batch_size: np.ndarray,
-    data: Dataset,
-    validation: Dataset | None,
-    settings: Settings,
-    ids: np.ndarray,
-    asked: np.ndarray,
-    began: float,
-    settle: Callable[[np.ndarray], None],
-) -> str:
-    # Who is not asked is where it should be.
-    target = np.where(asked, progress.epoch + settings.epochs, progress.epoch)
-    _fix_schedules(backend, progress, asked, settings.epochs)
-    names = ["loss"] + (watch.curves if validation is not None else [])
-    shown = "loss" if validation is None else watch.shown
-    records.make_room(names, int(target[progress.status == READY].max(initial=0)))
-    counts = data.counts(len(batch_size))
-    batches = -(-counts // batch_size)
-    parameters = backend.plan.parameter_counts()
-    deadline = None if settings.time_budget is None else began + settings.time_budget
+    def _tick(self, share: float) -> bool:
+        self._show(share)
+        return self._over()
 
-    def work_left() -> float:
+    def _show(self, share: float) -> None:
+        done = self.finished + share * self.this_round
+        # A round may end after fewer epochs than were asked for: what is shown never goes back.
+        self.shown = max(self.shown, done / max(self.finished + self.left, 1.0))
+        self.bar.show(self.shown, self.note)
+
+    def _work_left(self) -> float:
         """Multiply-adds, roughly, up to the target of every member that is still in."""
-        epochs = np.maximum(target - progress.epoch, 0) - progress.minibatch / batches
-        return float((epochs * parameters * counts)[asked & (progress.status == READY)].sum())
+        progress, state = self.progress, self.state
+        epochs = np.maximum(state.target - progress.epoch, 0) - progress.minibatch / self.batches
+        return float((epochs * self.parameters * self.placed.counts)[state.asked & (progress.status == READY)].sum())
 
-    left, finished, rounds, stopped = work_left(), 0.0, 0, False
-    with contextlib.closing(ProgressBar(settings.progress)) as bar:
-        this_epoch, note = 0.0, ""
-
-        def over() -> bool:
-            return interrupts.pressed() or (deadline is not None and time.monotonic() >= deadline)
-
-        def tick(share: float) -> bool:
-            bar.show((finished + share * this_epoch) / max(finished + left, 1.0), note)
-            return over()
-
-        def heard(share: float) -> bool:
-            # What is done counts, also where Ctrl-C came meanwhile.
-            if share < 1.0:
+    def _train(self) -> str:
+        state, stopped = self.state, False
+        _fix_schedules(self.backend, state)
+        names = ["loss"] + ([] if self.validation is None else self.watch.curves)
+        self.records.make_room(names, int(state.target[self.progress.status == READY].max(initial=0)))
+        self.left, self.length = self._work_left(), RoundLength(len(self.ids))
+        with contextlib.closing(ProgressBar(self.settings.progress)) as self.bar:
+            if self.validation is not None:
+                self._measure_again(self.validation)
+            while not (stopped or self._over()):
                 interrupts.heed()
-            return False
-
-        control = Control(tick, settings.n_threads)
-        # Not cut short by a budget. By Ctrl-C it is, as if never begun: the epoch is validated when training goes on,
-        # so that where training is interrupted changes nothing, neither curves, nor who stops early.
-        whole = Control(heard, settings.n_threads)
-        if validation is not None:
-            records.follow(watch.monitor)
-            validation_keys = DataKeys(backend.plan, validation).of(np.arange(len(ids)))
-            # Members whose last epoch is still to be validated come below.
-            standing = (progress.step > 0) & (progress.status != DIVERGED) & (records.due == 0)
-            # An epoch that is cut short leaves weights that no epoch ends with: they are no best ones.
-            to_keep = settings.early_stopping & asked & (progress.status == READY) & (progress.minibatch == 0)
-            with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
-                measure_again(
-                    records, watch, backend, validation, validation_keys, standing, to_keep, progress.epoch, whole
-                )
-        while not (stopped or over()):
-            interrupts.heed()
-            members = np.flatnonzero((progress.status == READY) & (progress.epoch < target))
-            if not len(members):
-                break
-            epoch = progress.epoch[members].copy()
-            epoch_loss = np.full(records.n_members, np.nan)
-            due = members[(records.due[members] != 0) & (epoch > 0)]
-            if len(due):
-                members, epoch, this_epoch = due, progress.epoch[due] - 1, 0.0
-                epoch_loss[due] = records.curves["loss"][due, epoch]
-            else:
-                this_epoch = float((parameters * counts * (1 - progress.minibatch / batches))[members].sum())
+                members = state.in_training()
+                if not len(members):
+                    break
                 try:
-                    with interrupts.abandoning():
-                        backend.train_epoch(
-                            members, progress, data, batch_size, SHUFFLES[settings.shuffle], epoch_loss, control
-                        )
-                except interrupts.Abandoned:
-                    pass
-                finally:
-                    # Wherever Ctrl-C ended it, some may have finished their epoch.
-                    records.enter("loss", members, epoch, epoch_loss[members])
-            done = progress.epoch[members] > epoch
-            healthy = done & (progress.status[members] != DIVERGED)
-            watched = epoch_loss[members[healthy]]
-            records.due[members[healthy]] = 1
-            if validation is not None:
-                try:
-                    with interrupts.abandoning():
-                        watched = _validate(
-                            backend, progress, records, watch, members[healthy], epoch[healthy], validation,
-                            validation_keys, settings, whole,
-                        )  # fmt: skip
+                    stopped = self._round(members)
                 except interrupts.Abandoned:
                     break
-            _reduce_rates(backend, progress, members[healthy], watched)
-            records.due[members[healthy]] = 0
-            # Not after an epoch that was cut short: it is told of when it is finished.
-            if settings.callbacks and not (~done & (progress.status[members] == READY)).any():
-                rounds += 1
-                settle(members)
-                still_in = members[progress.status[members] == READY]
-                with interrupts.released():
-                    leaving, stopped = call_back(
-                        settings.callbacks, records, ids, still_in, progress.epoch[still_in], rounds,
-                        time.monotonic() - began,
-                    )  # fmt: skip
-                progress.status[leaving & (progress.status != DIVERGED)] = STOPPED
-            finished, left = finished + this_epoch, work_left()
-            note = _note(progress, records, target, shown) if bar.wanted else ""
-            bar.show(finished / max(finished + left, 1.0), note)
-        if interrupts.pressed():
-            return "interrupted"
-        if stopped:
-            return "stopped"
-        return "time budget" if work_left() else "done"
+                before, self.left = self.left, self._work_left()
+                self.finished += min(self.this_round, before - self.left)
+                self.note = self._note() if self.bar.wanted else ""
+                self._show(0.0)
+            if interrupts.pressed():
+                return "interrupted"
+            if stopped:
+                return "stopped"
+            if self.paused:
+                return "paused"
+            return "time budget" if self._work_left() else "done"
+
+    def _measure_again(self, validation: Placed) -> None:
+        progress, records = self.progress, self.records
+        records.follow(self.watch.monitor)
+        self.validation_keys = DataKeys(self.backend.plan, validation.data).of(np.arange(len(self.ids)))
+        # Members whose last epoch is still to be validated come below.
+        standing = (progress.step > 0) & (progress.status != DIVERGED) & (records.due == 0)
+        # An epoch that is cut short leaves weights that no epoch ends with: they are no best ones.
+        to_keep = self.settings.early_stopping & self.state.asked & (progress.status == READY)
+        to_keep &= progress.minibatch == 0
+        with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
+            measure_again(
+                records, self.watch, self.backend, validation, self.validation_keys, standing, to_keep,
+                progress.epoch, self.whole,
+            )  # fmt: skip
+
+    # Rounds.
+
+    def _round(self, members: np.ndarray) -> bool:
+        """Train these members for some epochs, or validate those of them whose last epoch is due. Returns whether a
+        callback ends training."""
+        progress, records = self.progress, self.records
+        due = members[(records.due[members] != 0) & (progress.epoch[members] > 0)]
+        if len(due):
+            self.this_round = 0.0
+            epoch = progress.epoch[due] - 1
+            self._end_epoch(due, epoch, records.curves["loss"][due, epoch].astype(np.float64))
+            return self._call_back(due)
+        epoch = progress.epoch[members]
+        left = int((self.state.target[members] - epoch).max())
+        epochs = 1 if self.rule is None else min(self.length.epochs, left)
+        record = records.record(epochs, progress.epoch, self.rule is not None and self.validation is not None)
+        self._train_round(members, record, epochs)
+        done = progress.epoch[members] > epoch
+        if self.rule is None:
+            some = members[done & (progress.status[members] != DIVERGED)]
+            records.due[some] = 1
+            self._end_epoch(some, progress.epoch[some] - 1, record.loss[0, some])
+        # Not after an epoch that was cut short: it is told of when it is finished.
+        if not (~done & (progress.status[members] == READY)).any():
+            return self._call_back(members)
+        return False
+
+    def _train_round(self, members: np.ndarray, record: EpochRecord, epochs: int) -> None:
+        state, progress = self.state, self.progress
+        begun = progress.epoch[members]
+        each = np.minimum(state.target[members] - begun, epochs) - progress.minibatch[members] / self.batches[members]
+        self.this_round = float((self.parameters * self.placed.counts)[members] @ each)
+        self.length.begin()
+        try:
+            with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
+                control = Control(self._tick, self.settings.n_threads)
+                self.backend.train(members, state, self.placed, self.rule, epochs, record, control)
+        finally:
+            # Wherever Ctrl-C ended it, some may have finished their epoch.
+            self._enter(members, record)
+        self.length.end(int((progress.epoch[members] - begun).max()))
+
+    def _enter(self, members: np.ndarray, record: EpochRecord) -> None:
+        """Enter into the history what a round found out."""
+        records, progress = self.records, self.progress
+        records.enter_lines("loss", members, record.start, record.loss)
+        if self.rule is None or self.validation is None:
+            return
+        # Members that finish an epoch and have diverged then are not validated.
+        unusable = (progress.status[members] == DIVERGED) & (progress.minibatch[members] == 0)
+        epochs = progress.epoch[members] - record.start[members]
+        validated = epochs - (unusable & (epochs > 0)) - (records.due[members] != 0)
+        curves = self._curves(members, record, validated)
+        for curve, lines in curves.items():
+            records.enter_lines(curve, members, record.start, lines)
+        # Members with a best epoch show what they were measured at when they were at their best.
+        best = records.best_epoch[members]
+        line = np.where(best < 0, validated - 1, best - record.start[members])
+        some, line = members[(validated > 0) & (line >= 0)], line[(validated > 0) & (line >= 0)]
+        shown = {curve: lines[line, some] for curve, lines in curves.items()}
+        records.show(some, shown, self.validation_keys[some])
+
+    def _curves(self, members: np.ndarray, record: EpochRecord, validated: np.ndarray) -> dict[str, np.ndarray]:
+        """By validation curve its values in a round, (epochs, n_members), NaN where nothing is known.
+
+        validated: (len(members),), how many epochs of each member have been validated.
+        """
+        found = [np.full_like(record.loss, np.nan) for _ in self.watch.curves]
+        for k in range(int(validated.max(initial=0))):
+            some = members[validated > k]
+            means = record.validation_loss[k, some], record.validation_score[k, some]
+            assert self.validation is not None
+            values = self.watch.complete(means, self.backend, some, self.validation, "last", self.whole)
+            for lines, line in zip(found, values.values(), strict=True):
+                lines[k, some] = line
+        return dict(zip(self.watch.curves, found, strict=True))
+
+    def _show_latest(self, members: np.ndarray, epoch: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Show what members were validated at after an epoch; those that were better before show that."""
+        records = self.records
+        latest = (records.best_epoch[members] < 0) | (records.best_epoch[members] == epoch)
+        at_latest = {curve: found[latest] for curve, found in values.items()}
+        records.show(members[latest], at_latest, self.validation_keys[members[latest]])
+
+    def _end_epoch(self, members: np.ndarray, epoch: np.ndarray, losses: np.ndarray) -> None:
+        """Validate members after an epoch, enter what is found, and do what follows from it."""
+        values: dict[str, np.ndarray] = {}
+        settings, decides = self.settings, None
+        if self.validation is not None:
+            with interrupts.abandoning():
+                values = self.watch.measure(self.backend, members, self.validation, "last", self.whole)
+            losses, decides = values["loss"], self.watch.oriented(values)
+        rule = EpochRule(self.validation, settings.early_stopping, settings.patience, settings.min_delta)
+        record = self.records.record(0, self.progress.epoch, False)
+        for curve, found in self.watch.by_curve(values).items() if values else ():
+            self.records.enter(curve, members, epoch, found)
+        after_epoch(
+            rule, self.backend.plan.specs, self.progress, record, members, epoch, losses, decides,
+            self.backend.store.keep,
+        )  # fmt: skip
+        if values:
+            self._show_latest(members, epoch, self.watch.by_curve(values))
+
+    def _call_back(self, members: np.ndarray) -> bool:
+        """Tell callbacks of an epoch of these members. Returns whether training is to end."""
+        if not self.settings.callbacks:
+            return False
+        progress, state = self.progress, self.state
+        state.rounds += 1
+        self._settle(members)
+        still_in = members[progress.status[members] == READY]
+        with interrupts.released():
+            leaving, stopped = call_back(
+                self.settings.callbacks, self.records, self.ids, still_in, progress.epoch[still_in], state.rounds,
+                self.spent + time.monotonic() - self.began,
+            )  # fmt: skip
+        progress.status[leaving & (progress.status != DIVERGED)] = STOPPED
+        return stopped
+
+    def _note(self) -> str:
+        progress, target = self.progress, self.state.target
+        curve = "loss" if self.validation is None else self.watch.shown
+        latest = int(progress.epoch.max())
+        values = self.records.curves[curve][:, max(latest - 1, 0)]
+        active = int(((progress.status == READY) & (progress.epoch < target)).sum())
+        text = f"epoch {latest}/{int(target.max())}, {active:,} members"
+        if np.isfinite(values).any():
+            # Scores may grow or shrink; the range is true of both.
+            low, high = np.nanmin(values), np.nanmax(values)
+            text += f", {curve.replace('_', ' ')} {low:.3g} to {high:.3g}"
+        return text
 
 
-def _validate(
-    backend: Backend,
-    progress: Progress,
-    records: History,
-    watch: Watch,
-    members: np.ndarray,
-    epoch: np.ndarray,
-    validation: Dataset,
-    keys: np.ndarray,
-    settings: Settings,
-    control: Control,
-) -> np.ndarray:
-    """Validate members after an epoch; keep the best weights of those that have a best epoch, with early stopping of
-    all, and then retire who has not improved. Returns their losses."""
-    values = watch.measure(backend, members, validation, "last", control)
-    for curve, found in watch.by_curve(values).items():
-        records.enter(curve, members, epoch, found)
-    found = watch.oriented(values)
-    tracked = settings.early_stopping | (records.best_epoch[members] >= 0)
-    better = tracked & (found < records.best_value[members] - settings.min_delta)
-    if better.any():
-        backend.store.keep(members[better])
-        records.keep(members[better], found[better], epoch[better])
-    # The others show what they were measured at when they were at their best.
-    latest = better | (records.best_epoch[members] < 0)
-    at_latest = {curve: each[latest] for curve, each in watch.by_curve(values).items()}
-    records.show(members[latest], at_latest, keys[members[latest]])
-    if settings.early_stopping:
-        # Counted from the first validated epoch where no value was ever a number.
-        waited = epoch - np.maximum(records.waits_from[members], 0)
-        progress.status[members[~better & (waited >= settings.patience)]] = STOPPED_EARLY
-    return values["loss"]
+def _heard(share: float) -> bool:
+    # What is done counts, also where Ctrl-C came meanwhile.
+    if share < 1.0:
+        interrupts.heed()
+    return False
 
 
-def _fix_schedules(backend: Backend, progress: Progress, asked: np.ndarray, epochs: int) -> None:
-    """Note the epochs of their first fit for those whose schedule goes by them."""
-    by_fit = needs_fit_epochs(backend.plan.specs.option("schedule"), backend.plan.specs.option("schedule_epochs"))
-    progress.fit_epochs[asked & by_fit & (progress.fit_epochs == 0)] = epochs
-
-
-def _reduce_rates(backend: Backend, progress: Progress, members: np.ndarray, losses: np.ndarray) -> None:
-    """Multiply the learning rates of those whose loss after an epoch has not fallen for long by their
-    plateau_factor."""
-    specs = backend.plan.specs
-    patience = specs.option("plateau_patience")[members]
-    watched = patience > 0.0
-    if not watched.any():
-        return
-    members, losses, patience = members[watched], losses[watched], patience[watched]
-    better = losses < progress.plateau_loss[members]
-    progress.plateau_loss[members[better]] = losses[better]
-    progress.plateau_wait[members] = np.where(better, 0, progress.plateau_wait[members] + 1)
-    stuck = members[progress.plateau_wait[members] >= patience]
-    progress.rate_factor[stuck] *= specs.option("plateau_factor")[stuck]
-    progress.plateau_wait[stuck] = 0
-
-
-def _note(progress: Progress, records: History, target: np.ndarray, curve: str) -> str:
-    latest = int(progress.epoch.max())
-    values = records.curves[curve][:, max(latest - 1, 0)]
-    active = int(((progress.status == READY) & (progress.epoch < target)).sum())
-    text = f"epoch {latest}/{int(target.max())}, {active:,} members"
-    if np.isfinite(values).any():
-        # Scores may grow or shrink; the range is true of both.
-        low, high = np.nanmin(values), np.nanmax(values)
-        text += f", {curve.replace('_', ' ')} {low:.3g} to {high:.3g}"
-    return text
+def _fix_schedules(backend: Backend, state: TrainingState) -> None:
+    """Note the planned epochs of their first fit for those whose schedule goes by them."""
+    specs, progress = backend.plan.specs, state.progress
+    by_fit = needs_fit_epochs(specs.option("schedule"), specs.option("schedule_epochs"))
+    first = state.asked & by_fit & (progress.fit_epochs == 0)
+    progress.fit_epochs[first] = state.planned[first]

@@ -12,7 +12,9 @@ import numpy as np
 from pmlp_np.backends.contract import Backend, Control
 from pmlp_np.base.errors import require_memory
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.grouping import alike
 from pmlp_np.formulas.losses import Loss
+from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 from pmlp_np.training.metrics import (
     JUDGING,
@@ -42,7 +44,8 @@ def require_measurable(
     names = list(names)
     for name in names:
         require_fit(argument, name, plan.loss, plan.n_outputs)
-    for places in _alike(members, _row_sets(data), data.weight_of, data.targets) if names else ():
+    row_set = None if data.rows is None else data.rows.of
+    for places in alike(members, (row_set, data.weight_of, data.targets)) if names else ():
         first = members[places[0]]
         rows, weight = _counted(data, first)
         whose = source if data.rows is None and data.weight_of is None else f"{source} of member {ids[first]}"
@@ -70,7 +73,7 @@ def measured(
     loss: Loss,
     backend: Backend,
     members: np.ndarray,
-    data: Dataset,
+    placed: Placed,
     weights: str,
     control: Control,
     means: tuple[np.ndarray, np.ndarray],
@@ -80,19 +83,18 @@ def measured(
     means: of their losses and scores, from an evaluation. Metrics that don't follow from them take raw outputs, of some
         members that share their rows at a time.
     """
-    found = {name: np.empty(len(members)) for name in names}
+    data, found = placed.data, {name: np.empty(len(members)) for name in names}
     known = [name for name in found if follows_from_means(name, loss, data.n_targets)]
     rest = [name for name in found if name not in known]
-    row_sets = _row_sets(data)
-    for places in _alike(members, row_sets, data.weight_of, data.targets) if known else ():
+    for places in alike(members, (placed.row_set, data.weight_of, data.targets)) if known else ():
         rows, weight = _counted(data, members[places[0]])
         y = _targets_of(data, members[places[0]], rows)
         for name in known:
             found[name][places] = known_from_means(name, loss, means[0][places], means[1][places], y, weight)
-    for places in _alike(members, row_sets, data.weight_of) if rest else ():
+    for places in alike(members, (placed.row_set, data.weight_of)) if rest else ():
         rows, weight = _counted(data, members[places[0]])
         for part, raw in _raw_outputs(backend, members, places, data, rows, weights, control):
-            for same in _alike(members[part], data.targets):
+            for same in alike(members[part], (data.targets,)):
                 y = _targets_of(data, members[part[same[0]]], rows)
                 theirs = raw if len(same) == len(raw) else raw[same]
                 for name, values in judge(rest, loss, theirs, y, weight).items():
@@ -112,29 +114,15 @@ def _raw_outputs(
     """(places, raw outputs (places, rows, raw outputs)) of those at these places, of these rows (None: all), some at a
     time."""
     x = data.x if rows is None else [columns[rows] for columns in data.x]
+    asked = backend.place(Dataset(x))
     n_rows, n_raw, dtype = len(x[0]), backend.plan.n_raw_outputs, backend.plan.dtype
     step = max(1, PIECE_BYTES // (n_rows * n_raw * dtype.itemsize))
     for start in range(0, len(places), step):
         control.tick(start / len(places))
         part = places[start : start + step]
         raw = np.empty((len(part), n_rows, n_raw), dtype)
-        backend.forward(members[part], x, raw, weights, control)
+        backend.forward(members[part], asked, raw, weights, control)
         yield part, raw
-
-
-def _row_sets(data: Dataset) -> np.ndarray | None:
-    return None if data.rows is None else data.rows.of
-
-
-def _alike(members: np.ndarray, *sets: np.ndarray | None) -> list[np.ndarray]:
-    """Places of members in groups of whom each has the same of all these sets, (n_members,) numbers or None where there
-    is one for all."""
-    columns = [numbers[members] for numbers in sets if numbers is not None]
-    if not len(members) or not columns:
-        return [np.arange(len(members))] * bool(len(members))
-    _, group = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1)
 
 
 def _counted(data: Dataset, member: int) -> tuple[np.ndarray | None, np.ndarray | None]:

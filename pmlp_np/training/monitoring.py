@@ -10,11 +10,12 @@ import numpy as np
 
 from pmlp_np.backends.contract import Backend, Control
 from pmlp_np.base.errors import DataError, compose, show, unknown_name
-from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.losses import Loss
+from pmlp_np.state.epoch_rule import EpochRule
+from pmlp_np.state.placed import Placed
 from pmlp_np.training.history import History, decider, ranker
 from pmlp_np.training.measuring import finished_score, measured
-from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical
+from pmlp_np.training.metrics import METRIC_ALIASES, METRICS, canonical, follows_from_means
 
 # What is measured in any case, and may be monitored as metrics may.
 _OWN = ("loss", "score")
@@ -78,12 +79,34 @@ class Watch:
         return _PREFIX + ranker(self.monitor)
 
     def measure(
-        self, backend: Backend, members: np.ndarray, data: Dataset, weights: str, control: Control
+        self, backend: Backend, members: np.ndarray, placed: Placed, weights: str, control: Control
     ) -> dict[str, np.ndarray]:
         """Loss, score and metrics of these members, (len(members),) float64 by name."""
-        means = backend.evaluate(members, data, weights, control)
+        means = backend.evaluate(members, placed, weights, control)
+        return self.complete(means, backend, members, placed, weights, control)
+
+    def complete(
+        self,
+        means: tuple[np.ndarray, np.ndarray],
+        backend: Backend,
+        members: np.ndarray,
+        placed: Placed,
+        weights: str,
+        control: Control,
+    ) -> dict[str, np.ndarray]:
+        """The same, from the mean losses and scores of an evaluation."""
         values = {"loss": means[0], "score": finished_score(self.loss, means)}
-        return values | measured(self.metrics, self.loss, backend, members, data, weights, control, means)
+        return values | measured(self.metrics, self.loss, backend, members, placed, weights, control, means)
+
+    def rule(self, placed: Placed, early_stopping: bool, patience: int, min_delta: float) -> EpochRule | None:
+        """What follows an epoch with validation on this data, where no part of it needs Python; else None."""
+        decides = decider(self.monitor)
+        by_means = all(follows_from_means(name, self.loss, placed.data.n_targets) for name in self.metrics)
+        plain_score = type(self.loss).finish is Loss.finish
+        if not by_means or not (decides == "loss" or (decides == "score" and plain_score)):
+            return None
+        how = early_stopping, patience, min_delta
+        return EpochRule(placed, *how, by_score=decides == "score", score_grows=self.loss.score_grows)
 
     def oriented(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """What decides, negated where it grows: smaller is better."""
@@ -95,7 +118,7 @@ def measure_again(
     records: History,
     watch: Watch,
     backend: Backend,
-    validation: Dataset,
+    validation: Placed,
     keys: np.ndarray,
     standing: np.ndarray,
     to_keep: np.ndarray,

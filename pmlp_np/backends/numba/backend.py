@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.backends.contract import MEMBER_ORDER, Control
+from pmlp_np.backends.epoch_end import train_epoch
 from pmlp_np.backends.numba import driver, threads, views
 from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled, pass_address
 from pmlp_np.backends.numba.job import (
+    BY_GROWING_SCORE,
+    BY_LOSS,
+    BY_SCORE,
     DONE_STRIDE,
     EVALUATE,
     FORWARD,
@@ -27,6 +31,7 @@ from pmlp_np.backends.numba.passes.layers import layer_pass
 from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.backends.numba.question import Question
 from pmlp_np.backends.numba.simd import KINDS
+from pmlp_np.backends.numba.views import PlacedInMemory
 from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.base.arrays import allocate
 from pmlp_np.data.dataset import Dataset
@@ -34,10 +39,13 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
+from pmlp_np.state.epoch_rule import EpochRecord, EpochRule
 from pmlp_np.state.layout import PoolLayout, spread
+from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import READY, Progress
+from pmlp_np.state.progress import READY
 from pmlp_np.state.step_inputs import StepInputs
+from pmlp_np.state.training_state import TrainingState
 
 # Tasks of less than about this many multiply-adds are done by the calling thread: the helpers would still be waking up.
 # One member keeps no more than one thread busy, so that it is worth it up to what a user does not notice: some
@@ -100,49 +108,104 @@ class NumbaBackend(StoredBackend):
         self._execute(INITIALIZE, members, Control(), weight_scale=weight_scale, bias_scale=bias_scale)
         self.store.start(members)
 
-    def train_epoch(
+    def place(self, data: Dataset) -> PlacedInMemory:
+        return PlacedInMemory(self.plan, data)
+
+    def train(
         self,
         members: np.ndarray,
-        progress: Progress,
-        data: Dataset,
-        batch_size: np.ndarray,
-        shuffle: int,
-        loss: np.ndarray,
+        state: TrainingState,
+        placed: Placed,
+        rule: EpochRule | None,
+        epochs: int,
+        record: EpochRecord,
         control: Control,
     ) -> None:
         self.store.changed()
-        fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
+        fields: dict[str, Any] = {"batch_size": state.batch_size, "shuffle": state.shuffle}
+        fields |= known(vars(state.progress)) | known(vars(record))
+        fields |= {"round_start": record.start, "record_stride": self.plan.n_members}
         n_threads = threads.slots_of(control)
-        if shuffle == MEMBER_ORDER:
-            most = int(data.counts(self.plan.n_members)[members].max())
+        if state.shuffle == MEMBER_ORDER:
+            most = int(placed.counts[members].max(initial=0))
             fields["orders"], fields["most_rows"] = np.empty(min(n_threads, len(members)) * most, np.int64), most
-        for part, seen in views.of_an_epoch(self.plan, data, members, progress, shuffle, n_threads):
-            self._execute(TRAIN, part, control, seen, **fields)
+        if rule is not None:
+            fields |= self._rule_fields(rule, members, record)
+        pieces = views.of_a_round(placed, members, record.start, epochs, state.shuffle, n_threads)
+        for part, some_epochs, seen in pieces:
+            limit = np.minimum(state.target, record.start + some_epochs)
+            if not self._train_piece(part, state, seen, limit, rule, record, control, fields):
+                break
         # Again, as somebody may have asked for averages meanwhile.
         self.store.changed()
 
+    def _rule_fields(self, rule: EpochRule, members: np.ndarray, record: EpochRecord) -> dict[str, Any]:
+        """The job's fields that say what follows an epoch."""
+        if rule.early_stopping:
+            self.store.keep(members[:0])
+        option = self.plan.specs.option
+        falls = option("plateau_patience")[members].any()
+        names = ("plateau_patience", "plateau_factor") if falls else ()
+        return {name: np.ascontiguousarray(option(name)) for name in names} | {
+            "has_rule": 1, "early_stopping": int(rule.early_stopping), "patience": rule.patience,
+            "min_delta": np.array([rule.min_delta], np.float64), "best": self.store.best,
+            "by_score": BY_LOSS if not rule.by_score else BY_GROWING_SCORE if rule.score_grows else BY_SCORE,
+        }  # fmt: skip
+
+    def _train_piece(
+        self,
+        members: np.ndarray,
+        state: TrainingState,
+        seen: views.Seen,
+        limit: np.ndarray,
+        rule: EpochRule | None,
+        record: EpochRecord,
+        control: Control,
+        fields: dict[str, Any],
+    ) -> bool:
+        """Train members that see the same, or go through orders, up to their limits, (n_members,). Returns whether the
+        control lets all go on.
+
+        Members that are too large to be dealt out are trained by all threads together: epoch by epoch.
+        """
+        by_size = members[self._largest_first(members)]
+        weight = self.layout.block_size[by_size]
+        n_threads = 1 if _is_small(weight * seen.counts(by_size)) else threads.slots_of(control)
+        n_together = threads.too_large_to_deal_out(weight, n_threads)
+        validation = None if rule is None else rule.validation
+        goes_on, large = True, by_size[:n_together]
+        while goes_on and len(large):
+            step = np.minimum(limit, state.progress.epoch + 1)
+
+            def train(part: np.ndarray = large, step: np.ndarray = step) -> None:
+                nonlocal goes_on
+                alone = fields | {"limit": step, "has_rule": 0}
+                goes_on = self._execute(TRAIN, part, control, seen, together=True, **alone)
+
+            train_epoch(train, self, large, state, rule, record, control.n_threads)
+            large = large[(state.progress.epoch < limit)[large] & (state.progress.status[large] == READY)]
+        if not goes_on:
+            return False
+        rest = members if not n_together else by_size[n_together:]
+        return self._execute(TRAIN, rest, control, seen, validation=validation, limit=limit, **fields)
+
     def evaluate(
-        self, members: np.ndarray, data: Dataset, weights: str, control: Control
+        self, members: np.ndarray, placed: Placed, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
         loss, score = np.full(self.plan.n_members, np.nan), np.full(self.plan.n_members, np.nan)
-        seen = views.as_they_lie(self.plan, data, members)
-        self._execute(EVALUATE, members, control, seen, weights, loss=loss, score=score)
+        self._execute(EVALUATE, members, control, _views(placed), weights, loss=loss, score=score)
         return loss[members], score[members]
 
-    def forward(
-        self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str, control: Control
-    ) -> None:
-        if len(x) > 1:
-            seen = views.as_they_lie(self.plan, Dataset(x), members)
-            self._execute(FORWARD, members, control, seen, weights, out=out)
-            return
-        buffer = self.store.weights(weights)
-        question = self._question
-        if question is None or not question.serves(members, buffer):
-            self._question = question = Question(self, members, buffer)
-        if question.parameters * len(x[0]) >= _SMALL_WORK or not question.answer(x[0], out):
-            seen = views.as_they_lie(self.plan, Dataset(x), members)
-            self._execute(FORWARD, members, control, seen, weights, out=out)
+    def forward(self, members: np.ndarray, placed: Placed, out: np.ndarray, weights: str, control: Control) -> None:
+        x = placed.data.x
+        if len(x) == 1 and placed.data.rows is None:
+            buffer = self.store.weights(weights)
+            question = self._question
+            if question is None or not question.serves(members, buffer):
+                self._question = question = Question(self, members, buffer)
+            if question.parameters * len(x[0]) < _SMALL_WORK and question.answer(x[0], out):
+                return
+        self._execute(FORWARD, members, control, _views(placed), weights, out=out)
 
     # Running the driver.
 
@@ -278,28 +341,36 @@ class NumbaBackend(StoredBackend):
         control: Control,
         seen: views.Seen | None = None,
         weights: str = "last",
+        validation: Placed | None = None,
+        together: bool = False,
         **fields: Any,
-    ) -> None:
-        """Run a task on these members and what they see; `fields` are the job's fields that this task alone needs."""
+    ) -> bool:
+        """Run a task on these members and what they see; `fields` are the job's fields that this task alone needs.
+        Returns whether all of it was done.
+
+        validation: what members are evaluated on after each epoch. together: whether all threads train each member.
+        """
         if len(members) == 0:
-            return
+            return True
         marker = announce_compilation(self._kind.name)
         weight = self.layout.block_size[members]
         total = int(weight.sum())
         n_rows: Any = 1 if seen is None else seen.counts(members)
+        work = weight * n_rows
         if task == TRAIN:
+            epochs = (fields["limit"] - fields["epoch"])[members]
             batches = -(-n_rows // fields["batch_size"][members])
-            total = int((weight * (batches - fields["minibatch"][members])).sum())
-        small = int((weight * n_rows).sum()) < (_SMALL_WORK if len(members) > 1 else _SMALL_WORK_OF_ONE)
+            total = int((weight * (batches * epochs - fields["minibatch"][members])).sum())
+            # Ctrl-C is heard while a member is validated, too.
+            work = (work + (0 if validation is None else weight * validation.counts[members])) * epochs
+        small = _is_small(work)
         # Nothing is watched while weights are drawn: helpers that others have are not waited for.
-        small = small or (task == INITIALIZE and threads.are_busy())
+        small = not together and (small or (task == INITIALIZE and threads.are_busy()))
         n_threads = 1 if small else threads.slots_of(control)
-        place = self._largest_first(members)
-        n_together = threads.too_large_to_deal_out(weight[place], n_threads) if task == TRAIN else 0
         flags = np.zeros((4, DONE_STRIDE), np.int64)  # each on a cache line of its own
         done = np.zeros(n_threads * DONE_STRIDE, np.int64)
         gathers = seen is not None and (seen.goes_through_orders or fields.get("shuffle") == MEMBER_ORDER)
-        weighted = seen is not None and seen.weights is not None
+        weighted = seen is not None and seen.data.weights is not None
         job = JobBuilder(self._base(task, members, gathers, weighted)).put(
             done=done, counter=flags[0], stop=flags[1], meeting=flags[2], together=flags[3],
             give_way=threads.give_way(),
@@ -309,28 +380,39 @@ class NumbaBackend(StoredBackend):
             job.put(**seen.job_fields())
 
         def tick() -> bool:
-            return control.tick(min(int(done.sum()) / total, 1.0))
+            return control.tick(min(int(done.sum()) / max(total, 1), 1.0))
 
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
-            for together, part in ((True, place[:n_together]), (False, place[n_together:])):
-                while len(part) and not flags[1, 0]:
-                    chunk = max(1, min(_MOST_AT_ONCE, len(part) // (_SHARES * n_threads)))
-                    jobs = job.put(queue=members[part], n_queue=len(part), chunk=chunk, place=part).build()
-                    if small:
-                        driver.work(0, jobs)
-                        control.tick(1.0)
-                        break
-                    slots = n_threads if together else min(n_threads, len(part))
-                    flags[0, 0] = flags[2, 0] = 0
-                    before = fields["epoch"][members[part]] if task == TRAIN else None
-                    if not threads.run(jobs, slots, together, flags, tick, gives_way=task == TRAIN):
-                        break
-                    # Other threads wanted the helpers: on with the epochs that are not done.
-                    at = members[part]
-                    part = part[(fields["epoch"][at] == before) & (fields["status"][at] == READY)]
+            evaluation = None if validation is None else self._evaluation(members, validation, scratch, flags[1])
+            place = self._largest_first(members)
+            while len(place):
+                chunk = max(1, min(_MOST_AT_ONCE, len(place) // (_SHARES * n_threads)))
+                job.put(queue=members[place], n_queue=len(place), chunk=chunk, place=place)
+                jobs = job.build(evaluation)
+                if small:
+                    driver.work(0, jobs)
+                    flags[1, 0] = control.tick(1.0)
+                    break
+                slots = n_threads if together else min(n_threads, len(place))
+                flags[0, 0] = flags[2, 0] = 0
+                if not threads.run(jobs, slots, together, flags, tick, gives_way=task == TRAIN):
+                    break
+                # Other threads wanted the helpers: on with what is not done.
+                at = members[place]
+                place = place[(fields["epoch"] < fields["limit"])[at] & (fields["status"][at] == READY)]
         if task == TRAIN:
             note_compiled(marker)
+        return not flags[1, 0]
+
+    def _evaluation(
+        self, members: np.ndarray, placed: Placed, scratch: np.ndarray, stop: np.ndarray
+    ) -> JobBuilder:
+        """The job of evaluations of these members that take turns with their training."""
+        seen = _views(placed)
+        base = self._base(EVALUATE, members, seen.goes_through_orders, placed.data.weights is not None)
+        fixed = {"parameters": self.store.parameters, "scratch": scratch, "stop": stop}
+        return JobBuilder(base).put(**fixed, **seen.job_fields())
 
     def _largest_first(self, members: np.ndarray) -> np.ndarray:
         """Places of members in the order in which they are dealt out."""
@@ -362,3 +444,14 @@ class NumbaBackend(StoredBackend):
             yield np.array([block.ctypes.data for block in blocks], np.int64)
         finally:
             self._idle_scratch += blocks
+
+
+def _views(placed: Placed) -> views.Seen:
+    """What members see of a dataset that this backend has placed."""
+    assert isinstance(placed, PlacedInMemory)
+    return placed.as_they_lie
+
+
+def _is_small(work: np.ndarray) -> bool:
+    """Whether a task of so many multiply-adds a member is done by the calling thread."""
+    return int(work.sum()) < (_SMALL_WORK if len(work) > 1 else _SMALL_WORK_OF_ONE)

@@ -21,6 +21,10 @@ from pmlp_np.base.arrays import Address, address
 from pmlp_np.formulas.optimizers import RULES, STEP_INPUTS
 
 INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
+# The stop flag: a budget ends training between minibatches; Ctrl-C ends also the validation of an epoch that is done.
+STOP, INTERRUPT = 1, 2
+# What decides which epoch is best: the loss, a score, or one that grows.
+BY_LOSS, BY_SCORE, BY_GROWING_SCORE = range(3)
 
 _FIELDS = list(JobFields.__annotations__)
 JOB = np.dtype([(name, np.int64) for name in _FIELDS])
@@ -60,7 +64,22 @@ def _program_bytes(depth):
     return (8 * depth + 17) * INSTRUCTION_BYTES
 
 
+def _evaluation_bytes(depth):
+    """Forward at most two passes per layer, and what comes before and after."""
+    return (2 * depth + 6) * INSTRUCTION_BYTES
+
+
 _compiled_program_bytes = kernel()(_program_bytes)
+_compiled_evaluation_bytes = kernel()(_evaluation_bytes)
+
+
+@kernel()
+def program_at(job, m):
+    """Where a member's program lies in a slot's scratch, in bytes. An evaluation's has room of its own: it may take
+    turns with training."""
+    if job.task != EVALUATE:
+        return PROGRAM_AT
+    return PROGRAM_AT + _compiled_program_bytes(item(job.first_layer, m + 1) - 1 - item(job.first_layer, m))
 
 
 def known(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,9 +108,13 @@ class JobBuilder:
             self._numbers[_PLACE_OF[name]] = value or 0
         return self
 
-    def build(self) -> np.ndarray:
-        """The job, a one-element array of JOB. It lives as long as this builder."""
-        return self._numbers.view(JOB)
+    def build(self, evaluation: JobBuilder | None = None) -> np.ndarray:
+        """The job, and that of the evaluations which take turns with it (zeros where there are none): an array of two
+        JOB. It lives as long as this builder."""
+        other = np.zeros_like(self._numbers) if evaluation is None else evaluation._numbers
+        jobs = np.concatenate([self._numbers, other])
+        self._alive.append((jobs, evaluation))
+        return jobs.view(JOB)
 
 
 class Frame(NamedTuple):
@@ -157,6 +180,7 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
     return (
         PROGRAM_AT
         + _program_bytes(int(layout.depth.max()))
+        + _evaluation_bytes(int(layout.depth.max()))
         + elements * itemsize
         + input_rows * _ROW_BYTES
         + 4 * VECTOR_BYTES
@@ -179,14 +203,15 @@ def frame_of(job, slot, m):
     outputs = (job.n_outputs + job.lanes - 1) // job.lanes * job.lanes
     widest = max(widest, outputs)
     per_output = outputs * rows * size
-    raw = item(job.scratch, slot) + PROGRAM_AT + _compiled_program_bytes(depth)
+    programs = _compiled_program_bytes(depth) + _compiled_evaluation_bytes(depth)
+    raw = item(job.scratch, slot) + PROGRAM_AT + programs
     dz = raw + per_output
     targets = dz + per_output
     row_major = targets + per_output
     zeros = row_major + per_output
     unused = zeros + widest * size
     numbers = unused + widest * size
-    input_rows = 0 if job.task != TRAIN else item(job.input_count, m)
+    input_rows = item(job.input_count, m)
     inputs = numbers + input_rows * NUMBERS_BYTES
     rates = inputs + input_rows * INPUT_BYTES
     lane_sums = numbers + input_rows * _ROW_BYTES

@@ -39,11 +39,10 @@ class DataFields(TypedDict, total=False):
 
     views: Table
     view_of: Table
-    y: Table
+    epoch_views: int
     y_stride: int
     n_targets: int
     targets: Table
-    weights: Table
     weight_of: Table
     weight_mean: Table
     shuffle: int
@@ -57,6 +56,31 @@ class ResultFields(TypedDict, total=False):
     out: Table
     loss: Table
     score: Table
+
+
+class RoundFields(TypedDict, total=False):
+    """A round of epochs, and what follows each: see `state.epoch_rule`. Tables of records are (epochs, n_members), line
+    k for epoch `round_start` + k of a member, which trains while its epoch is below `limit`."""
+
+    round_start: Table
+    limit: Table
+    record_stride: int
+    validation_loss: Table
+    validation_score: Table
+    has_rule: int
+    early_stopping: int
+    patience: int
+    min_delta: Table
+    by_score: int
+    best: Table
+    best_value: Table
+    best_epoch: Table
+    waits_from: Table
+    due: Table
+    plateau_patience: Table
+    plateau_factor: Table
+    plateau_loss: Table
+    plateau_wait: Table
 
 
 class LayoutFields(TypedDict, total=False):
@@ -154,7 +178,7 @@ class PassTableFields(TypedDict, total=False):
 
 
 class JobFields(
-    QueueFields, DataFields, ResultFields, LayoutFields, MemberFields, ProgressFields, PassFields, PassTableFields,
-    total=False,
+    QueueFields, DataFields, ResultFields, RoundFields, LayoutFields, MemberFields, ProgressFields, PassFields,
+    PassTableFields, total=False,
 ):  # fmt: skip
     """All fields of a job."""

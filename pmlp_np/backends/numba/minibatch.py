@@ -71,14 +71,17 @@ def run_block(job, program, rows, first, last):
 
 
 @kernel()
-def source_of(job, m):
-    """What member m sees of the data."""
-    view = job.views + (0 if job.view_of == 0 else item(job.view_of, m)) * VIEW_WORDS * 8
+def source_of(job, m, k):
+    """What member m sees of the data in the k-th epoch of the round."""
+    place = 0 if job.view_of == 0 else item(job.view_of, m)
+    if job.epoch_views > 1:
+        place += k
+    view = job.views + place * VIEW_WORDS * 8
     line = job.y_stride * job.itemsize
-    y = job.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
-    weights = NOWHERE
-    if job.weights != 0:
-        weights = job.weights + (0 if job.weight_of == 0 else item(job.weight_of, m)) * job.y_stride * 8
+    y = item(view, 5) + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
+    weights = item(view, 6)
+    if weights != NOWHERE and job.weight_of != 0:
+        weights += item(job.weight_of, m) * job.y_stride * 8
     return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights)
 
 

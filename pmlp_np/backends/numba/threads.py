@@ -17,6 +17,7 @@ from numba import types
 
 from pmlp_np.backends.contract import Control
 from pmlp_np.backends.numba import driver
+from pmlp_np.backends.numba.job import INTERRUPT, STOP
 from pmlp_np.base import interrupts
 from pmlp_np.base.arrays import NOWHERE, Address
 
@@ -154,7 +155,7 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
     # KeyboardInterrupt between two starts would free buffers that a helper works on.
     with interrupts.held(), _in_turn(tick) as mine:
         if not mine:
-            flags[1, 0] = 1
+            flags[1, 0] = STOP
             return False
         while len(_helpers) < n_threads:
             _helpers.append(_Helper())
@@ -167,11 +168,11 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
                     stopped = stopped or tick()
                     gave_way = gives_way and bool(_waiting) and time.monotonic() - began >= _TURN_SECONDS
                     if stopped or gave_way:
-                        flags[1, 0] = 1
+                        flags[1, 0] = STOP
         finally:
             # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
             while not all(event.is_set() for event in ended):
-                flags[1, 0] = 1
+                flags[1, 0] = INTERRUPT
                 with contextlib.suppress(KeyboardInterrupt):
                     next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
         tick()

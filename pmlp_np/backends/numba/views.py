@@ -1,10 +1,11 @@
-"""Views: what of a table each member sees, as the driver reads it, and in which pieces an epoch is best run.
+"""Views: what of a table each member sees, as the driver reads it, and in which pieces a round of epochs is best run.
 
-A view is a row of 64-bit numbers: address and stride of the features, number of rows, and up to two orders in which to
-read them: the epoch's, which shuffles places, and the member's own rows, which places stand for. Where neither is given
-rows are read where they lie.
+A view is a row of 64-bit numbers: address and stride of the features, number of rows, up to two orders in which to read
+them (the epoch's, which shuffles places, and the member's own rows, which places stand for; where neither is given rows
+are read where they lie), and the addresses of targets and weights. Where epochs differ in what is seen, a member has
+one view for each epoch of the round, one behind the other.
 
-Members that see the same rows in the same order may read a reordered copy, made once for all of them, or go through the
+Members that see the same rows in the same order may read reordered copies, made once for all of them, or go through the
 orders, which costs each a copy of every row block. Many members share a copy (cross-validation: one fold after the
 other); where nearly every member sees other rows (bootstraps), all go through their orders at once.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,14 @@ from pmlp_np.backends.numba.job import VIEW_WORDS
 from pmlp_np.backends.numba.random_draws import shuffle as shuffle_rows
 from pmlp_np.base.arrays import address
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.grouping import groups_of
+from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import Progress
 
 # A reordered copy is made up to this size; larger tables are read through the order.
 _REORDER_BYTES = 1 << 30
+# Copies and orders for the epochs of a round take no more than this, but for those of one epoch.
+_ROUND_BYTES = 1 << 24
 # Members per thread from which a copy of their own is made for members that see the same rows.
 _WORTH_A_COPY = 32
 
@@ -35,14 +40,15 @@ _WORTH_A_COPY = 32
 class Seen:
     """What some members see: views, which of them each member has (None: the first), targets and weights.
 
-    The arrays whose addresses stand in `views` are kept alive by `held`.
+    epoch_views: how many views each group has, for as many epochs; 1: all epochs see the same. The arrays whose
+    addresses stand in `views` are kept alive by `held`.
     """
 
     data: Dataset
     views: np.ndarray
     view_of: np.ndarray | None
-    y: np.ndarray | None
-    weights: np.ndarray | None
+    y_stride: int
+    epoch_views: int = 1
     held: list[Any] = field(default_factory=list)
 
     @property
@@ -58,26 +64,10 @@ class Seen:
         """The job's fields that say all this."""
         data = self.data
         return {
-            "views": self.views, "view_of": self.view_of, "y": self.y, "weights": self.weights,
-            "y_stride": 0 if self.y is None else self.y.shape[1], "n_targets": 0 if self.y is None else data.n_targets,
-            "targets": data.targets, "weight_of": data.weight_of, "weight_mean": data.weight_mean,
+            "views": self.views, "view_of": self.view_of, "epoch_views": self.epoch_views, "y_stride": self.y_stride,
+            "n_targets": 0 if data.y is None else data.n_targets, "targets": data.targets,
+            "weight_of": data.weight_of, "weight_mean": data.weight_mean,
         }  # fmt: skip
-
-
-def groups_of(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Members that agree in all columns form a group: (first member of each group, group of each member)."""
-    n = len(columns[0])
-    code = np.zeros(n, np.int64)
-    for column in columns:
-        if (column == column[:1]).all():
-            continue
-        values, inverse = np.unique(column, return_inverse=True)
-        # Renumbered each time, so that codes never overflow.
-        _, code = np.unique(code * len(values) + inverse.ravel(), return_inverse=True)
-    if not code.any():
-        return np.arange(min(n, 1)), code
-    _, first = np.unique(code, return_index=True)
-    return first, code
 
 
 class _Table:
@@ -87,89 +77,125 @@ class _Table:
         self.rows: list[list[int]] = []
         self.held: list[Any] = []
 
-    def add(self, x: np.ndarray, n: int, order: np.ndarray | None = None, rows: np.ndarray | None = None) -> None:
-        def place(array: np.ndarray | None) -> int:
-            return 0 if array is None else address(array)
-
-        row = [address(x), x.strides[0] // x.itemsize, n, place(order), place(rows)]
+    def add(
+        self,
+        x: np.ndarray,
+        n: int,
+        y: np.ndarray | None,
+        weights: np.ndarray | None,
+        order: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        arrays = (order, rows, y, weights)
+        places = [0 if array is None else address(array) for array in arrays]
+        row = [address(x), x.strides[0] // x.itemsize, n, *places]
         self.rows.append(row + [0] * (VIEW_WORDS - len(row)))
-        self.held += [x, order, rows]
+        self.held += [x, *arrays]
 
-    def seen(self, data: Dataset, view_of: np.ndarray | None, y: Any = None, weights: Any = None) -> Seen:
-        views = np.array(self.rows, np.int64)
-        return Seen(data, views, view_of, data.y if y is None else y,
-                    data.weights if weights is None else weights, self.held)  # fmt: skip
+    def seen(self, data: Dataset, view_of: np.ndarray | None, y_stride: int, epoch_views: int = 1) -> Seen:
+        return Seen(data, np.array(self.rows, np.int64), view_of, y_stride, epoch_views, self.held)
 
 
-def _set_columns(plan: Plan, data: Dataset, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The feature set and the row set of each of these members."""
-    none = np.zeros(len(members), np.int64)
-    features = none if plan.features is None else plan.features.of[members]
-    return features, none if data.rows is None else data.rows.of[members]
+class PlacedInMemory(Placed):
+    """A dataset in main memory, and views of it."""
+
+    @cached_property
+    def as_they_lie(self) -> Seen:
+        """What members see, unshuffled: for evaluation and forward passes."""
+        data = self.data
+        first, group = groups_of([self.feature_set, self.row_set])
+        table = _Table()
+        for i in first.tolist():
+            own = self.rows_of(i)
+            n = data.n if own is None else len(own)
+            table.add(data.x[self.feature_set[i]], n, data.y, data.weights, None, own)
+        return table.seen(data, group if group.any() else None, data.n)
 
 
-def as_they_lie(plan: Plan, data: Dataset, members: np.ndarray) -> Seen:
-    """What members see, unshuffled: for evaluation and forward passes."""
-    features, rows = _set_columns(plan, data, members)
-    first, group = groups_of([features, rows])
-    table = _Table()
-    for i in first.tolist():
-        own = None if data.rows is None else data.rows.arrays[rows[i]]
-        table.add(data.x[features[i]], data.n if own is None else len(own), None, own)
-    return table.seen(data, _spread(plan, members, group))
+class _Orders:
+    """The orders of places in epochs, each drawn once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._drawn: dict[tuple[int, int, int], np.ndarray] = {}
+
+    def of(self, member: int, epoch: int, n: int) -> np.ndarray:
+        key = int(self._plan.order_key[member].view(np.int64)), epoch, n
+        if key not in self._drawn:
+            self._drawn[key] = np.empty(n, np.int64)
+            shuffle_rows(key[0], key[1], address(self._drawn[key]), n)
+        return self._drawn[key]
 
 
-def _spread(plan: Plan, members: np.ndarray, group: np.ndarray) -> np.ndarray | None:
-    """Groups of these members as a column of all members; None where there is one group."""
-    if not group.any():
-        return None
-    column = np.zeros(plan.n_members, np.int64)
-    column[members] = group
-    return column
-
-
-def of_an_epoch(
-    plan: Plan, data: Dataset, members: np.ndarray, progress: Progress, shuffle: int, n_threads: int
-) -> Iterator[tuple[np.ndarray, Seen]]:
-    """Members, and what they see in their current epoch, piece by piece."""
-    features, rows = _set_columns(plan, data, members)
-    columns = [features, rows]
+def of_a_round(
+    placed: Placed, members: np.ndarray, epoch: np.ndarray, epochs: int, shuffle: int, n_threads: int
+) -> Iterator[tuple[np.ndarray, int, Seen]]:
+    """Members, for how many epochs, and what they see in them from their current ones, (n_members,), on, piece by
+    piece: `epochs`, or as many as there is room for."""
+    columns = [placed.feature_set[members], placed.row_set[members]]
     if shuffle == SHARED_ORDER:
-        columns += [plan.order_key[members], progress.epoch[members]]
+        columns += [placed.plan.order_key[members], epoch[members]]
     first, group = groups_of(columns)
-    orders: dict[tuple[int, int, int], np.ndarray] = {}
-
-    def own_rows(i: int) -> np.ndarray | None:
-        return None if data.rows is None else data.rows.arrays[rows[i]]
-
-    def order_of(i: int) -> np.ndarray | None:
-        """The epoch's order of places; drawn per member in compiled code where each has its own."""
-        if shuffle != SHARED_ORDER:
-            return None
-        own, m = own_rows(i), members[i]
-        n = data.n if own is None else len(own)
-        key = int(plan.order_key[m].view(np.int64)), int(progress.epoch[m]), n
-        if key not in orders:
-            orders[key] = np.empty(n, np.int64)
-            shuffle_rows(key[0], key[1], address(orders[key]), n)
-        return orders[key]
-
+    data, leaders = placed.data, members[first]
     shared = data.targets is None and data.weight_of is None and shuffle != MEMBER_ORDER
     moves = shuffle == SHARED_ORDER or data.rows is not None
     alike = len(first) == 1 or len(members) >= _WORTH_A_COPY * n_threads * len(first)
     if moves and shared and alike and max(x.nbytes for x in data.x) <= _REORDER_BYTES:
-        for g, i in enumerate(first.tolist()):
-            order, own = order_of(i), own_rows(i)
-            index = own if order is None else order if own is None else own[order]
-            assert index is not None and data.y is not None
-            table = _Table()
-            table.add(data.x[features[i]][index], len(index))
-            weights = None if data.weights is None else np.ascontiguousarray(data.weights[:, index])
-            y = np.ascontiguousarray(data.y[:, index])
-            yield members[group == g] if len(first) > 1 else members, table.seen(data, None, y, weights)
+        for g, m in enumerate(leaders.tolist()):
+            part = members[group == g] if len(first) > 1 else members
+            yield part, *_reordered(placed, m, int(epoch[m]), epochs, shuffle)
         return
-    table = _Table()
-    for i in first.tolist():
-        own = own_rows(i)
-        table.add(data.x[features[i]], data.n if own is None else len(own), order_of(i), own)
-    yield members, table.seen(data, _spread(plan, members, group))
+    yield members, *_through_orders(placed, members, leaders, group, epoch, epochs, shuffle)
+
+
+def _reordered(placed: Placed, member: int, epoch: int, epochs: int, shuffle: int) -> tuple[int, Seen]:
+    """Copies of what a member sees in its epochs from `epoch` on, and for how many there is room."""
+    data, own, x = placed.data, placed.rows_of(member), placed.data.x[placed.feature_set[member]]
+    n = data.n if own is None else len(own)
+    assert data.y is not None
+    row_bytes = x.shape[1] * x.itemsize + sum(
+        len(lines) * lines.itemsize for lines in (data.y, data.weights) if lines is not None
+    )
+    if shuffle == SHARED_ORDER:
+        epochs = copies = max(1, min(epochs, _ROUND_BYTES // (n * row_bytes)))
+    else:
+        copies = 1
+    table, orders = _Table(), _Orders(placed.plan)
+    for k in range(copies):
+        index = own
+        if shuffle == SHARED_ORDER:
+            order = orders.of(member, epoch + k, n)
+            index = order if own is None else own[order]
+        assert index is not None
+        weights = None if data.weights is None else np.ascontiguousarray(data.weights[:, index])
+        table.add(x[index], n, np.ascontiguousarray(data.y[:, index]), weights)
+    return epochs, table.seen(data, None, n, copies)
+
+
+def _through_orders(
+    placed: Placed,
+    members: np.ndarray,
+    leaders: np.ndarray,
+    group: np.ndarray,
+    epoch: np.ndarray,
+    epochs: int,
+    shuffle: int,
+) -> tuple[int, Seen]:
+    """Views that read rows where they lie, through the epochs' orders and the members' own rows, and for how many
+    epochs there is room. leaders: a member of each group."""
+    data, table, orders = placed.data, _Table(), _Orders(placed.plan)
+    counts, copies = placed.counts[leaders], 1
+    if shuffle == SHARED_ORDER:
+        keys = zip(placed.plan.order_key[leaders].tolist(), epoch[leaders].tolist(), counts.tolist(), strict=True)
+        order_bytes = 8 * sum(n for _, _, n in set(keys)) + 8 * VIEW_WORDS * len(leaders)
+        epochs = copies = max(1, min(epochs, _ROUND_BYTES // order_bytes))
+    for m, n in zip(leaders.tolist(), counts.tolist(), strict=True):
+        x, own = data.x[placed.feature_set[m]], placed.rows_of(m)
+        for k in range(copies):
+            order = orders.of(m, int(epoch[m]) + k, n) if shuffle == SHARED_ORDER else None
+            table.add(x, n, data.y, data.weights, order, own)
+    view_of = None
+    if group.any():
+        view_of = np.zeros(placed.plan.n_members, np.int64)
+        view_of[members] = group * copies
+    return epochs, table.seen(data, view_of, data.n, copies)

@@ -6,11 +6,13 @@ How a step is computed is on one page, step.py, on top of m3.py; here is what th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pmlp_np.backends.contract import IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control
+from pmlp_np.backends.epoch_end import train_epoch
 from pmlp_np.backends.reference import step, step_options
 from pmlp_np.backends.reference.chunks import MEMORY_CAP, Chunks
 from pmlp_np.backends.reference.fused import FusedNetwork
@@ -18,12 +20,16 @@ from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.base import interrupts
 from pmlp_np.base.arrays import device_namespace, segment_sum, to_numpy
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.grouping import alike
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.random import shuffled_order, uniforms
+from pmlp_np.state.epoch_rule import EpochRecord, EpochRule
 from pmlp_np.state.layout import PoolLayout
+from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import DIVERGED, Progress
+from pmlp_np.state.progress import DIVERGED, READY, Progress
 from pmlp_np.state.step_inputs import StepInputs
+from pmlp_np.state.training_state import TrainingState
 
 _without_warnings = np.errstate(all="ignore")
 
@@ -64,19 +70,44 @@ class ReferenceBackend(StoredBackend):
                     tensors[-1:] = [np.zeros_like(tensor) for tensor in tensors[-1:]]
             self.store.write(m, weights, biases)
 
+    def place(self, data: Dataset) -> Placed:
+        return Placed(self.plan, data)
+
+    def train(self, members: np.ndarray, state: TrainingState, placed: Placed, rule: EpochRule | None, epochs: int,
+              record: EpochRecord, control: Control) -> None:  # fmt: skip
+        progress = state.progress
+        for k in range(epochs):
+            ready = (progress.status[members] == READY) & (progress.epoch[members] < state.target[members])
+            part = members[ready & (progress.epoch[members] == record.start[members] + k)]
+            if not len(part):
+                return
+            stopped = False
+
+            def tick(share: float, before: int = k) -> bool:
+                nonlocal stopped
+                stopped = control.tick((before + share) / epochs)
+                return stopped
+
+            train = partial(self._train_epoch, part, state, placed, record.loss[k], tick)
+            train_epoch(train, self, part, state, rule, record, control.n_threads)
+            if stopped:
+                return
+
     @_without_warnings
-    def train_epoch(self, members: np.ndarray, progress: Progress, data: Dataset, batch_size: np.ndarray, shuffle: int,
-                    loss: np.ndarray, control: Control) -> None:  # fmt: skip
+    def _train_epoch(self, members: np.ndarray, state: TrainingState, placed: Placed, loss: np.ndarray,
+                     watch: Callable[[float], bool]) -> None:  # fmt: skip
+        """Finish one epoch of each member, or as much as `watch` allows."""
+        progress, batch_size, shuffle = state.progress, state.batch_size, state.shuffle
         weight, done = self.layout.block_size, 0
-        left = (weight * (-(-data.counts(len(weight)) // batch_size) - progress.minibatch))[members].sum()
+        left = (weight * (-(-placed.counts // batch_size) - progress.minibatch))[members].sum()
 
         def tick(advanced: np.ndarray) -> bool:
             nonlocal done
             done += int(weight[advanced].sum())
-            return control.tick(done / left)
+            return watch(done / left)
 
-        for group in self._in_step(members, progress, data, batch_size, shuffle):
-            table = self._seen_by(group[0], data)
+        for group in self._in_step(members, progress, placed, batch_size, shuffle):
+            table = self._seen_by(group[0], placed)
             batch = min(int(batch_size[group[0]]), table.n)
             # Where features drop out, each member reads a copy of its own.
             own_inputs = bool(self.plan.specs.option("input_dropout")[group[0]])
@@ -90,12 +121,12 @@ class ReferenceBackend(StoredBackend):
                     return
 
     @_without_warnings
-    def evaluate(self, members: np.ndarray, data: Dataset, weights: str,
+    def evaluate(self, members: np.ndarray, placed: Placed, weights: str,
                  control: Control) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         loss, score = np.full(len(members), np.nan), np.full(len(members), np.nan)
         total: Any = 0.0
-        for group in self._alike(members, data):
-            table = self._seen_by(members[group[0]], data)
+        for group in placed.alike(members):
+            table = self._seen_by(members[group[0]], placed)
             for places, rows, raw in self._raw_outputs(members[group], table.x[0], weights, control):
                 index = self.xp.arange(rows.start, rows.stop).reshape(-1, 1)
                 target = self._targets(table, members[group][places], index)
@@ -111,38 +142,25 @@ class ReferenceBackend(StoredBackend):
         return loss, score
 
     @_without_warnings
-    def forward(self, members: np.ndarray, x: list[np.ndarray], out: np.ndarray, weights: str,
+    def forward(self, members: np.ndarray, placed: Placed, out: np.ndarray, weights: str,
                 control: Control) -> None:  # fmt: skip
-        data = Dataset(x)
-        for group in self._alike(members, data):
-            own = self._seen_by(members[group[0]], data).x[0]
+        for group in placed.alike(members):
+            own = self._seen_by(members[group[0]], placed).x[0]
             for places, rows, raw in self._raw_outputs(members[group], own, weights, control):
                 out[group[places], rows] = to_numpy(raw.transpose(2, 1, 0))
 
     # What members see.
 
-    def _sets(self, members: np.ndarray, data: Dataset) -> list[np.ndarray]:
-        """The feature set and the row set of each of these members."""
-        none = np.zeros(len(members), np.int64)
-        features, rows = self.plan.features, data.rows
-        return [none if features is None else features.of[members], none if rows is None else rows.of[members]]
-
-    def _alike(self, members: np.ndarray, data: Dataset) -> list[np.ndarray]:
-        """Places of members in groups that see the same features of the same rows."""
-        _, group = np.unique(np.stack(self._sets(members, data)), axis=1, return_inverse=True)
-        return [np.flatnonzero(group.ravel() == g) for g in range(int(group.max(initial=-1)) + 1)]
-
-    def _seen_by(self, member: int, data: Dataset) -> Dataset:
+    def _seen_by(self, member: int, placed: Placed) -> Dataset:
         """The table as this member, and those like it, see it: on the device, its rows in their order."""
-        xp = self.xp
-        features, rows = (int(place[0]) for place in self._sets(np.array([member]), data))
-        own = slice(None) if data.rows is None else data.rows.arrays[rows]
+        xp, data, rows = self.xp, placed.data, placed.rows_of(member)
+        own = slice(None) if rows is None else rows
 
         def chosen(lines: np.ndarray | None) -> Any:
             return None if lines is None else xp.asarray(lines[:, own])
 
-        return Dataset([xp.asarray(data.x[features][own])], chosen(data.y), data.n_targets, None, data.targets,
-                    chosen(data.weights), data.weight_of, data.weight_mean)  # fmt: skip
+        return Dataset([xp.asarray(data.x[placed.feature_set[member]][own])], chosen(data.y), data.n_targets, None,
+                    data.targets, chosen(data.weights), data.weight_of, data.weight_mean)  # fmt: skip
 
     def _targets(self, table: Any, members: np.ndarray, index: Any) -> Any:
         """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
@@ -165,20 +183,15 @@ class ReferenceBackend(StoredBackend):
 
     # Training.
 
-    def _in_step(self, members: np.ndarray, progress: Progress, data: Dataset, batch_size: np.ndarray,
+    def _in_step(self, members: np.ndarray, progress: Progress, placed: Placed, batch_size: np.ndarray,
                  shuffle: int) -> list[np.ndarray]:  # fmt: skip
         """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows, all of
         them with dropout of features or none."""
-        if not len(members):
-            return []
-        columns = [self.layout.depth[members], batch_size[members], progress.minibatch[members]]
-        columns += self._sets(members, data)
-        columns.append(self.plan.specs.option("input_dropout")[members] > 0.0)
+        columns = [self.layout.depth, batch_size, progress.minibatch, placed.feature_set, placed.row_set]
+        columns.append(self.plan.specs.option("input_dropout") > 0.0)
         if shuffle == SHARED_ORDER:
-            columns += [self.plan.order_key[members], progress.epoch[members]]
-        table = np.stack([column.astype(np.uint64) for column in columns], axis=1)
-        _, group, counts = np.unique(table, axis=0, return_inverse=True, return_counts=True)
-        return np.split(members[np.argsort(group.ravel(), kind="stable")], np.cumsum(counts)[:-1])
+            columns += [self.plan.order_key, progress.epoch]
+        return [members[group] for group in alike(members, columns)]
 
     def _orders(self, members: np.ndarray, progress: Progress, n: int, shuffle: int) -> Any:
         """The orders in which members' epochs visit n rows: (n, members), or (n, 1) if there is but one."""

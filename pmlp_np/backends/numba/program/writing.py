@@ -26,10 +26,10 @@ from pmlp_np.backends.numba.job import (
     EVALUATE,
     MEETINGS_AT,
     POSITION_AT,
-    PROGRAM_AT,
     SUMS_AT,
     TRAIN,
     frame_of,
+    program_at,
 )
 from pmlp_np.backends.numba.program.backward import put_backward
 from pmlp_np.backends.numba.program.forward import (
@@ -91,7 +91,7 @@ def write_program(job, team, m, batches):
     frame, scratch = frame_of(job, team.slot, m), item(job.scratch, team.slot)
     mine = item(job.scratch, team.slot + team.part)
     fan_in = item(job.fan_in, frame.first_layer)
-    at = scalars = mine + PROGRAM_AT
+    at = scalars = mine + program_at(job, m)
     no_step_from = schedule = inputs = position = NOWHERE
     scales = has_scales(job, m)
     if job.task == TRAIN:

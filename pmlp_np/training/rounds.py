@@ -1,0 +1,34 @@
+"""Rounds: how many epochs members train before Python enters what they found, and looks at budgets and callbacks."""
+
+from __future__ import annotations
+
+import time
+
+# A round is to take about so long: short enough that under a time budget all members come about as far, and long enough
+# that what Python does between two rounds costs little beside it.
+_ROUND_SECONDS = 0.2
+# A round may have so many times the epochs of the round before: the first ones say little about those that come.
+_GROWTH = 4
+# What a round finds out takes no more than this: three float64 numbers of each epoch and member.
+_RECORD_BYTES = 1 << 24
+_BYTES_OF_EACH = 3 * 8
+
+
+class RoundLength:
+    """Epochs of the next round, by the measured speed of the last one. The first has one epoch. What members learn does
+    not depend on it."""
+
+    def __init__(self, n_members: int) -> None:
+        self._most = max(1, _RECORD_BYTES // (_BYTES_OF_EACH * n_members))
+        self.epochs = 1
+        self._began = 0.0
+
+    def begin(self) -> None:
+        self._began = time.perf_counter()
+
+    def end(self, epochs: int) -> None:
+        """The round is over, in which members trained for up to so many epochs."""
+        if epochs:
+            each = (time.perf_counter() - self._began) / epochs
+            fitting = int(_ROUND_SECONDS / max(each, 1e-9))
+            self.epochs = max(1, min(fitting, _GROWTH * epochs, self._most))
