@@ -110,16 +110,17 @@ class NumbaBackend(StoredBackend):
         loss: np.ndarray,
         control: Control,
     ) -> None:
-        self.store.changed()
         fields = {"batch_size": batch_size, "shuffle": shuffle, "loss": loss, **known(vars(progress))}
         n_threads = threads.slots_of(control)
         if shuffle == MEMBER_ORDER:
             most = int(data.counts(self.plan.n_members)[members].max())
             fields["orders"], fields["most_rows"] = np.empty(min(n_threads, len(members)) * most, np.int64), most
-        for part, seen in views.of_an_epoch(self.plan, data, members, progress, shuffle, n_threads):
-            self._execute(TRAIN, part, control, seen, **fields)
-        # Again, as somebody may have asked for averages meanwhile.
-        self.store.changed()
+        try:
+            for part, seen in views.of_an_epoch(self.plan, data, members, progress, shuffle, n_threads):
+                self._execute(TRAIN, part, control, seen, **fields)
+        finally:
+            # However it ends, and whoever has read averages meanwhile.
+            self.store.changed()
 
     def evaluate(
         self, members: np.ndarray, data: Dataset, weights: str, control: Control
