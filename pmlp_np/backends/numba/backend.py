@@ -121,7 +121,6 @@ class NumbaBackend(StoredBackend):
         record: EpochRecord,
         control: Control,
     ) -> None:
-        self.store.changed()
         fields: dict[str, Any] = {"batch_size": state.batch_size, "shuffle": state.shuffle}
         fields |= known(vars(state.progress)) | known(vars(record))
         fields |= {"round_start": record.start, "record_stride": self.plan.n_members}
@@ -131,13 +130,15 @@ class NumbaBackend(StoredBackend):
             fields["orders"], fields["most_rows"] = np.empty(min(n_threads, len(members)) * most, np.int64), most
         if rule is not None:
             fields |= self._rule_fields(rule, members, record)
-        pieces = views.of_a_round(placed, members, record.start, epochs, state.shuffle, n_threads)
-        for part, some_epochs, seen in pieces:
-            limit = np.minimum(state.target, record.start + some_epochs)
-            if not self._train_piece(part, state, seen, limit, rule, record, control, fields):
-                break
-        # Again, as somebody may have asked for averages meanwhile.
-        self.store.changed()
+        try:
+            pieces = views.of_a_round(placed, members, record.start, epochs, state.shuffle, n_threads)
+            for part, some_epochs, seen in pieces:
+                limit = np.minimum(state.target, record.start + some_epochs)
+                if not self._train_piece(part, state, seen, limit, rule, record, control, fields):
+                    return
+        finally:
+            # However it ends, and whoever has read averages meanwhile.
+            self.store.changed()
 
     def _rule_fields(self, rule: EpochRule, members: np.ndarray, record: EpochRecord) -> dict[str, Any]:
         """The job's fields that say what follows an epoch."""
