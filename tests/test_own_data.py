@@ -20,6 +20,10 @@ from member_state import member_states
 from oracle import OracleMLP
 from pmlp_np.backends.numba import views
 from pmlp_np.data.index_sets import Sets, sets_of
+from pmlp_np.training.data_keys import DataKeys
+from pmlp_np.training.fit_data import OwnData as Given
+from pmlp_np.training.fit_data import fit_data
+from pmlp_np.training.settings import Settings
 from strategies import Case, cases
 from test_faithful import BOUNDED, NUDGE, NUDGED, close, lone_network
 
@@ -412,3 +416,29 @@ def test_targets_of_a_wrong_shape_and_bad_folds_are_refused() -> None:
         pool.out_of_fold(X, folded(FOLDS), [0.5] * 60)
     with pytest.raises(pm.DataError, match="^features: expected those that fit was given, or None, got others."):
         pool.partial_fit(X, y, features=[[0]] * 60)
+
+
+@pytest.mark.parametrize("of_each", [True, False])
+def test_what_some_members_see_is_taken_with_them(of_each: bool) -> None:
+    """Their rows, features, targets and weights, and nothing that nobody sees any more."""
+    rng = np.random.default_rng()
+    n, members, chosen = 20, 6, np.array([4, 1, 5])
+    X = rng.normal(size=(n, 4))
+    parts = [rng.integers(0, n, 9), rng.integers(0, n, 12)]
+    columns = [np.array([0, 3]), np.array([1, 3]), np.array([2])]
+    pool = pm.Pool([pm.Member(hidden=3)] * members, 4)
+    features = [columns[i % 3] for i in range(members)] if of_each else None
+    y = rng.normal(size=(members, n)) if of_each else rng.normal(size=n)
+    weights = rng.uniform(0.1, 1.0, size=(members, n)) if of_each else rng.uniform(0.1, 1.0, n)
+    pool.fit(X, None if of_each else y, targets=y if of_each else None, features=features, epochs=1)
+    rows = [parts[i % 2] for i in range(members)] if of_each else None
+    given = Given(rows=rows, targets=y if of_each else None, sample_weight=weights)
+    settings = Settings(1, 8, "shared", False, 1, 0.0, None, False, None)
+    data, _ = fit_data(pool._plan, pool.ids_, X, None if of_each else y, None, given, settings)
+    sets = None if pool._plan.features is None else pool._plan.features.of
+    taken, part = data.take(chosen, sets), pool._plan.take(chosen)
+    keys = DataKeys(pool._plan, data).of(chosen)
+    assert np.array_equal(DataKeys(part, taken).of(np.arange(3)), keys)
+    assert len(set(keys.tolist())) == (3 if of_each else 1)
+    if of_each:
+        assert len(taken.x) == 2 and len(taken.y) == 3 and len(taken.weights) == 3 and len(taken.rows.arrays) == 2

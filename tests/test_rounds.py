@@ -39,7 +39,7 @@ def of_length(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def fix(epochs: int) -> None:
         length = SimpleNamespace(epochs=epochs, begin=lambda: None, end=lambda done: None)
-        monkeypatch.setattr(loop, "RoundLength", lambda n_members: length)
+        monkeypatch.setattr(loop, "RoundLength", lambda *arguments: length)
 
     return fix
 
@@ -345,15 +345,16 @@ def test_how_many_epochs_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         length.end(epochs)
         return length.epochs
 
-    length = rounds.RoundLength(10)
+    length = rounds.RoundLength(10, budgeted=True)
     assert length.epochs == 1
-    # Fast epochs: four times as many as before, then as many as take a fifth of a second.
+    # Fast epochs: four times as many as before, then as many as take three tenths of a second.
     assert after(0.001, 1, length) == 4 and after(0.004, 4, length) == 16
-    assert after(0.16, 16, length) == 20
+    assert after(0.16, 16, length) == 30
+    assert after(1.0, 20, rounds.RoundLength(10, budgeted=False)) == 40
     # Slow ones: never less than one; a round that did nothing says nothing.
     assert after(10.0, 1, length) == 1 and after(5.0, 0, length) == 1
     # What a round finds out of very many members takes its room.
-    many = rounds.RoundLength(300_000)
+    many = rounds.RoundLength(300_000, budgeted=False)
     assert after(0.0, 1, many) == 2
 
 

@@ -39,6 +39,30 @@ class Dataset:
         """Rows of the table."""
         return len(self.x[0])
 
+    def take(self, positions: np.ndarray, features: np.ndarray | None = None) -> Dataset:
+        """What the members at these positions see, with what is their own: rows, targets, weights. What nobody sees any
+        more is dropped.
+
+        features: (n_members,) int64, the feature set of each member (`Sets.of` of the plan); None where there is one.
+        """
+        x = self.x if features is None else [self.x[i] for i in np.unique(features[positions])]
+        rows = None if self.rows is None else self.rows.take(positions)
+        y, targets = _taken(self.y, self.targets, positions, self.n_targets)
+        weights, weight_of = _taken(self.weights, self.weight_of, positions, 1)
+        mean = None if self.weight_mean is None else self.weight_mean[positions]
+        return Dataset(x, y, self.n_targets, rows, targets, weights, weight_of, mean)
+
     def counts(self, n_members: int) -> np.ndarray:
         """Rows of each member, (n_members,) int64."""
         return np.full(n_members, self.n) if self.rows is None else self.rows.lengths
+
+
+def _taken(
+    lines: np.ndarray | None, of: np.ndarray | None, positions: np.ndarray, each: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Sets of so many lines each, (sets * each, n), that some members have, and which of them each has."""
+    if lines is None or of is None:
+        return lines, of
+    used, found = np.unique(of[positions], return_inverse=True)
+    kept = lines.reshape(-1, each, lines.shape[1])[used]
+    return kept.reshape(-1, lines.shape[1]), found.ravel()

@@ -151,7 +151,7 @@ class _Run:
         _fix_schedules(self.backend, state)
         names = ["loss"] + ([] if self.validation is None else self.watch.curves)
         self.records.make_room(names, int(state.target[self.progress.status == READY].max(initial=0)))
-        self.left, self.length = self._work_left(), RoundLength(len(self.ids))
+        self.left, self.length = self._work_left(), RoundLength(len(self.ids), self.deadline is not None)
         with contextlib.closing(ProgressBar(self.settings.progress)) as self.bar:
             if self.validation is not None:
                 self._measure_again(self.validation)
