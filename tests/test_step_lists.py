@@ -1,7 +1,9 @@
 """Step lists: on arrays each is the formula itself, and as compiled code computes it, bit for bit."""
 
+import ctypes
 import math
 import operator
+import subprocess
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
+import step_lists_in_c
+from c_header import compiler
 from formula_samples import DTYPES, hyperparameters, loss_problem, wide
 from loss_variants import VARIANTS, library_loss
 from pmlp_np.backends.numba.emitting import WORDS as EMITTED
@@ -305,6 +309,56 @@ def test_distributions_as_compiled(name, draw):
     expected = u.copy()
     run_pass("float64", f"distribution:{name}", values=expected, count=len(u))
     same(evaluate(step_lists.distribution_steps(name), u, as_compiled=True)[0], expected)
+
+
+# In a second language.
+
+OUTPUTS, ROWS = 2, 64
+
+
+@pytest.fixture(scope="module")
+def in_c(tmp_path_factory):
+    """All lists as C functions, by what they are."""
+    folder = tmp_path_factory.mktemp("lists")
+    names = {what: f"list_{i}" for i, what in enumerate(LISTS)}
+    texts = [step_lists_in_c.function(names[what], steps) for what, steps in LISTS.items()]
+    (folder / "lists.c").write_text("\n\n".join([step_lists_in_c.HEAD, *texts]))
+    library = folder / "lists.so"
+    # Nothing is fused that is not written so, as on a GPU with --fmad=false.
+    flags = ["-O1", "-std=gnu99", "-ffp-contract=off", "-shared", "-fPIC"]
+    subprocess.run([compiler(), *flags, "lists.c", "-o", str(library), "-lm"], check=True, cwd=folder)
+    functions = ctypes.CDLL(str(library))
+    return {what: getattr(functions, name) for what, name in names.items()}
+
+
+def arguments(steps, what, draw):
+    """Arrays of each input, and how many raw outputs there are."""
+    heads = next((step.parameters[0] for step in steps.steps if step.word == "head"), 1)
+    sizes = {ROW: (ROWS,), OUTPUT: (OUTPUTS, ROWS), RAW: (heads * OUTPUTS, ROWS)}
+    found = []
+    for name, dtype, extent in steps.inputs:
+        if name == "target" and extent == ROW:
+            found.append(draw.integers(0, OUTPUTS, sizes[extent]).astype(dtype))
+        elif dtype in DTYPES:
+            small = what.startswith("numbers of") or what in SCHEDULES or what in DISTRIBUTIONS
+            values = draw.uniform(0.01, 0.99, sizes[extent]) if small else 3.0 * draw.normal(size=sizes[extent])
+            found.append(values.astype(dtype))
+        else:
+            found.append(draw.integers(1, 40 if dtype == "int64" else 2**40, sizes[extent]).astype(dtype))
+    return found, heads * OUTPUTS
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_lists_in_c_have_the_same_bits(what, in_c, draw):
+    steps = LISTS[what]
+    given, n_raw = arguments(steps, what, draw)
+    expected = [np.asarray(value) for value in evaluate(steps, *given, as_compiled=True)]
+    shapes = [(ROWS,) if steps.value(result).extent == ROW else (OUTPUTS, ROWS) for result in steps.results]
+    found = [np.empty(shape, value.dtype) for shape, value in zip(shapes, expected, strict=True)]
+    pointers = [(ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays)) for arrays in (given, found)]
+    in_c[what](*map(ctypes.c_int64, (ROWS, n_raw, OUTPUTS)), *pointers)
+    for one, value, shape in zip(found, expected, shapes, strict=True):
+        same(one, np.broadcast_to(value, shape))
 
 
 # The tracer.

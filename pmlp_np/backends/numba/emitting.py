@@ -1,8 +1,7 @@
 """Step lists become LLVM IR, step by step: no instruction is added, left out or moved.
 
-Values are vectors of 64 bytes, lanes across rows, or scalars, as the inputs are. A value of extent OUTPUT or RAW is
-emitted output by output, where it is needed: a reduction over outputs is one loop, so that a formula of any number of
-outputs stays a handful of loops. A word with a list of its own (`formulas.elementary`) is emitted as that list.
+Values are vectors of 64 bytes, lanes across rows, or scalars, as the inputs are. In which order steps are written, and
+where loops over outputs are, `formulas.rendering` says; here is what each word is.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any
 from llvmlite import ir
 
 from pmlp_np.backends.numba.simd import DOUBLE, I1, I32, I64, Emitter, Value, constant, intrinsic
-from pmlp_np.formulas.elementary import DEFINITIONS, definition
-from pmlp_np.formulas.tracing import FLOATS, ROW, Constant, Step, StepList
+from pmlp_np.formulas.rendering import Rendering
+from pmlp_np.formulas.tracing import FLOATS, Constant, Step, StepList
 
 # What a value per output is: from an output's number, an i64, to the value for it.
 ByOutput = Callable[[Any], Value]
@@ -23,64 +22,45 @@ _TYPES = {"float32": ir.FloatType(), "float64": DOUBLE, "bool": I1, "int32": I32
 
 def emit(e: Emitter, steps: StepList, *inputs: Any, counts: Mapping[str, Any] | None = None) -> list[Any]:
     """The results of a step list. Inputs and results are Values; of extent OUTPUT or RAW functions from an output's
-    number to a Value. counts: how many there are of an extent, an i64."""
-    emission = _Emission(e, steps, inputs, counts or {})
-    return [emission.result(result) for result in steps.results]
+    number, an i64, to a Value. counts: how many there are of an extent, an i64."""
+
+    def plain(value: Any) -> Any:
+        return (lambda o: value(o).ir) if callable(value) else value.ir
+
+    def wrapped(value: Any) -> Any:
+        return (lambda o: Value(e, value(o))) if callable(value) else Value(e, value)
+
+    return [wrapped(x) for x in Rendering(_Llvm(e, counts or {}), steps, tuple(map(plain, inputs))).results()]
 
 
-class _Emission:
-    """A list that is being emitted: the values so far, and those for one output."""
+class _Llvm:
+    """LLVM IR as a language of step lists: values are vectors or scalars of LLVM, numbers of outputs i64."""
 
-    def __init__(self, e: Emitter, steps: StepList, inputs: tuple[Any, ...], counts: Mapping[str, Any]) -> None:
-        self.e, self.list, self.inputs, self.counts = e, steps, inputs, counts
-        self.values: list[Any] = [None if callable(value) else value.ir for value in inputs]
-        self.tables: dict[int, Any] = {}
-        self.output: Any = None
-        self.for_output: dict[int, Any] = {}
-        for number, step in enumerate(steps.steps, len(inputs)):
-            if step.word == "output_constants":
-                self.tables[number] = self._table(step)
-            self.values.append(self._emitted(step, self.values.__getitem__) if step.extent == ROW else None)
+    def __init__(self, e: Emitter, counts: Mapping[str, Any]) -> None:
+        self.e, self.counts = e, counts
 
-    def result(self, argument: Any) -> Any:
-        if self.list.value(argument).extent == ROW:
-            return Value(self.e, self.values[argument])
-        return lambda o: Value(self.e, self.at(argument, o))
+    def constant(self, argument: Constant, step: Step, known: list[Any]) -> Any:
+        # An exponent is one number for all lanes.
+        lanes = None if step.word == "power" else _lanes(known)
+        return constant(argument.value, _typed(argument.dtype, lanes))
 
-    def at(self, number: int, o: Any) -> Any:
-        """A value for the output whose number is the i64 `o`. Within one loop body each is emitted once."""
-        if self.values[number] is not None:
-            return self.values[number]
-        if self.output is not o:
-            self.output, self.for_output = o, {}
-        known = self.for_output
-        if number not in known:
-            if number < len(self.inputs):
-                known[number] = self.inputs[number](o).ir
-            else:
-                step = self.list.value(number)
-                assert isinstance(step, Step)
-                found = self._of_outputs(step, number, o)
-                known[number] = self._emitted(step, lambda n: self.at(n, o)) if found is None else found
-        return known[number]
+    def word(self, step: Step, given: list[Any]) -> Any:
+        lanes = _lanes(given)
+        if lanes is not None and step.dtype == "uint64":
+            # Random numbers: what is equal in all lanes is computed once, until it meets what is not.
+            given = [x if isinstance(x.type, ir.VectorType) else self.e.splat(x).ir for x in given]
+        return WORDS[step.word](self.e, step, _typed(step.dtype, lanes), *given)
 
-    def _of_outputs(self, step: Step, number: int, o: Any) -> Any:
-        """A word that speaks of the output's number; None for any other."""
-        e = self.e
-        if step.word == "output_index":
-            return e.splat_integer(o).ir
-        if step.word == "output_constants":
-            table = self.tables[number]
-            place = e.builder.gep(table, [e.integer(0), o], source_etype=table.value_type)
-            return e.splat(e.builder.load(place, typ=table.value_type.element)).ir
-        if step.word == "head":
-            (raw,), (heads, h) = step.arguments, step.parameters
-            assert isinstance(raw, int)
-            place = e.builder.add(e.builder.mul(o, e.integer(heads)), e.integer(h))
-            return self.inputs[raw](place).ir
-        return None
+    def count(self, extent: str) -> Any:
+        return self.counts[extent]
 
-    def _table(self, step: Step) -> Any:
+    def number_of(self, index: Any, step: Step) -> Any:
+        return self.e.splat_integer(index).ir
+
+    def head(self, index: Any, heads: int, h: int) -> Any:
+        return self.e.builder.add(self.e.builder.mul(index, self.e.integer(heads)), self.e.integer(h))
+
+    def table(self, step: Step) -> Any:
         """The numbers lie in the compiled code."""
         module = self.e.builder.module
         type_ = ir.ArrayType(_TYPES[step.dtype], len(step.parameters))
@@ -89,68 +69,52 @@ class _Emission:
         table.initializer = ir.Constant(type_, list(step.parameters))
         return table
 
-    def _emitted(self, step: Step, value: Callable[[int], Any]) -> Any:
-        """The instructions of one step, from the values of its arguments."""
-        if step.word in _REDUCTIONS:
-            (x,) = step.arguments
-            assert isinstance(x, int)
-            return _REDUCTIONS[step.word](self, x, self.counts.get(self.list.value(x).extent))
-        if step.word == "n_outputs":
-            (x,) = step.arguments
-            assert isinstance(x, int)
-            return self.e.splat_integer(self.counts[self.list.value(x).extent]).ir
-        known: list[Any] = [None if isinstance(a, Constant) else value(a) for a in step.arguments]
-        lanes = next((x.type.count for x in known if x is not None and isinstance(x.type, ir.VectorType)), None)
-        # An exponent is one number for all lanes.
-        of_constants = None if step.word == "power" else lanes
-        given = [
-            constant(argument.value, _typed(argument.dtype, of_constants)) if isinstance(argument, Constant) else x
-            for argument, x in zip(step.arguments, known, strict=True)
-        ]
-        if step.word in DEFINITIONS:
-            (result,) = emit(self.e, definition(step.word, step.dtype), *(Value(self.e, x) for x in given))
-            return result.ir
-        if lanes is not None and step.dtype == "uint64":
-            # Random numbers: what is equal in all lanes is computed once, until it meets what is not.
-            given = [x if isinstance(x.type, ir.VectorType) else self.e.splat(x).ir for x in given]
-        return WORDS[step.word](self.e, step, _typed(step.dtype, lanes), *given)
+    def from_table(self, table: Any, index: Any, step: Step) -> Any:
+        place = self.e.builder.gep(table, [self.e.integer(0), index], source_etype=table.value_type)
+        return self.e.splat(self.e.builder.load(place, typ=table.value_type.element)).ir
+
+    def reduced(self, step: Step, count: Any, at: Callable[[Any], Any]) -> Any:
+        return _REDUCTIONS[step.word](self.e, count, at(self.e.integer(0)), at)
+
+
+def _lanes(values: list[Any]) -> int | None:
+    """How many lanes there are, None of scalars."""
+    return next((x.type.count for x in values if x is not None and isinstance(x.type, ir.VectorType)), None)
 
 
 def _typed(dtype: str, lanes: int | None) -> ir.Type:
     return _TYPES[dtype] if lanes is None else ir.VectorType(_TYPES[dtype], lanes)
 
 
-def _folded(emission: _Emission, x: int, count: Any, combine: Callable[[Value, Value], Value]) -> Any:
-    e = emission.e
-    first = emission.at(x, e.integer(0))
-
-    def turn(o: Any, so_far: Any) -> list[Any]:
-        return [combine(Value(e, so_far), Value(e, emission.at(x, o))).ir]
-
-    (result,) = e.loop(count, turn, first, start=e.integer(1))
-    return result
+# From a reduction to its loop: of the emitter, the number of outputs, the first value, and what emits one.
 
 
-def _larger(a: Value, b: Value) -> Value:
-    return Value(a.emitter, a.emitter.builder.select((b > a).ir, b.ir, a.ir))
+def _sum(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> Any:
+    return e.loop(count, lambda o, total: [e.builder.fadd(total, at(o))], first, start=e.integer(1))[0]
 
 
-def _first_largest(emission: _Emission, x: int, count: Any) -> Any:
+def _largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> Any:
+    def turn(o: Any, best: Any) -> list[Any]:
+        value = at(o)
+        return [e.builder.select(e.builder.fcmp_ordered(">", value, best), value, best)]
+
+    return e.loop(count, turn, first, start=e.integer(1))[0]
+
+
+def _first_largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> Any:
     """The number of the first output that holds the largest value."""
-    e, select = emission.e, emission.e.builder.select
 
     def turn(o: Any, best: Any, place: Any) -> list[Any]:
-        value = emission.at(x, o)
-        larger = (Value(e, value) > Value(e, best)).ir
-        return [select(larger, value, best), select(larger, e.splat_integer(o).ir, place)]
+        value = at(o)
+        larger = e.builder.fcmp_ordered(">", value, best)
+        return [e.builder.select(larger, value, best), e.builder.select(larger, e.splat_integer(o).ir, place)]
 
-    first = emission.at(x, e.integer(0))
     return e.loop(count, turn, first, constant(0.0, first.type), start=e.integer(1))[1]
 
 
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "sum_outputs": lambda emission, x, count: _folded(emission, x, count, lambda a, b: a + b),
-    "max_outputs": lambda emission, x, count: _folded(emission, x, count, _larger),
+    "sum_outputs": _sum,
+    "max_outputs": _largest,
     "argmax_outputs": _first_largest,
 }
 
