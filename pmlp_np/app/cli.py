@@ -44,7 +44,7 @@ Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="T
                                               show_default=False)]  # fmt: skip
 # Options on how a table is written, which fit and predict share.
 Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", rich_help_panel=_TABLE, show_default=False,
-    help="utf-8, cp1252, latin-1, utf-16, ...; Default: detected from the file.")]
+    help="utf-8, cp1252, latin-1, utf-16, ... Default: detected from the file.")]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", metavar="CHARACTER", rich_help_panel=_TABLE,
     show_default=False, help="Separator of cells: , ; tab | or another. Default: detected from the first lines.")]
 Decimal = Annotated[str | None, typer.Option("--decimal", metavar="MARK", rich_help_panel=_TABLE, show_default=False,
@@ -151,13 +151,13 @@ def fit(
     ids: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
         help="Train only these combinations, by id: 3,17 or 0-99. They are the same members as in a full fit.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Most epochs of a member. Default 300.")] = None,
+        help="Maximum number of epochs. Default 300.")] = None,
     patience: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
         help="Stop a member after N epochs without improvement. Default 30.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
         help="Rows per minibatch. Default 32, more for large tables.")] = None,
     time_budget: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.0, rich_help_panel=_TRAINING,
-        show_default=False, help="Most seconds of training; 0: no limit. Default 60.")] = None,
+        show_default=False, help="Maximum seconds of training; 0: no limit. Default 60.")] = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_TRAINING, show_default=False,
         help=f"The metric to rank by: {_METRICS}.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=_TRAINING,
