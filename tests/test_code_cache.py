@@ -73,6 +73,20 @@ def test_code_is_kept_and_found_again(folder, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+@kernel()
+def weighed(a, b):
+    return 3 * a + b
+
+
+def weigh_some(n):
+    return weighed(n, 0) + weighed(2, n) + weighed(1, 1) + weighed(n, n)
+
+
+def test_constant_arguments_make_no_versions_of_a_function(folder):
+    assert kernel(entry=True)(weigh_some)(5) == 15 + 11 + 4 + 20
+    assert len(weighed.overloads) == 1
+
+
 def damages():
     """(name, what becomes of a file's bytes), at random."""
 

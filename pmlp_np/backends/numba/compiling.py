@@ -41,6 +41,9 @@ def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]]
         compile_now = dispatcher.compile
 
         def compile_held(signature: Any) -> Any:
+            # To Numba a constant argument is a type of its own; one version for all numbers is enough.
+            if isinstance(signature, tuple):
+                signature = tuple(types.unliteral(argument) for argument in signature)
             with interrupts.held():
                 return compile_now(signature)
 
