@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-# A round is to take about so long: long enough that members, once fetched, train for several epochs. Under a budget
-# it is shorter, so that all members come about as far. A progress bar and Ctrl-C wait for no round.
+# A round is to take about so long: long enough that members, once fetched, train for several epochs. Under a time
+# budget it is shorter, so that all members come about as far. A progress bar and Ctrl-C wait for no round.
 _ROUND_SECONDS, _BUDGETED_SECONDS = 2.0, 0.3
 # A round may have so many times the epochs of the round before: the first ones say little about those that come.
 _GROWTH = 4
