@@ -81,11 +81,11 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _first_largest(x: Any) -> Any:
-    best, place = x[0], np.zeros_like(x[0])
+    best, number = x[0], np.zeros_like(x[0])
     for o in range(1, len(x)):
         larger = x[o] > best
-        best, place = np.where(larger, x[o], best), np.where(larger, x.dtype.type(o), place)
-    return place
+        best, number = np.where(larger, x[o], best), np.where(larger, x.dtype.type(o), number)
+    return number
 
 
 def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:

@@ -1,8 +1,8 @@
 """The words in which formulas are written, and what they mean on arrays.
 
 A formula uses operators (+ - * / comparisons), Python floats as constants, and these words. Called with NumPy or CuPy
-arrays a word is the array function; called with a value that carries its own `vocabulary` (a traced value, from which a
-backend emits machine code) it is that vocabulary's word of the same name. Constants take the other operand's dtype.
+arrays a word is the array function; called with a value that carries its own `vocabulary` (a traced value, see
+`tracing`) it is that vocabulary's word of the same name. Constants take the other operand's dtype.
 
 Losses see per-output values: on arrays, axis 0 is the output; the words `..._outputs` reduce over it.
 """

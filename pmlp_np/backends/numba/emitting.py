@@ -70,8 +70,8 @@ class _Llvm:
         return table
 
     def from_table(self, table: Any, index: Any, step: Step) -> Any:
-        place = self.e.builder.gep(table, [self.e.integer(0), index], source_etype=table.value_type)
-        return self.e.splat(self.e.builder.load(place, typ=table.value_type.element)).ir
+        address = self.e.builder.gep(table, [self.e.integer(0), index], source_etype=table.value_type)
+        return self.e.splat(self.e.builder.load(address, typ=table.value_type.element)).ir
 
     def reduced(self, step: Step, count: Any, at: Callable[[Any], Any]) -> Any:
         return _REDUCTIONS[step.word](self.e, count, at(self.e.integer(0)), at)
@@ -104,10 +104,10 @@ def _largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> An
 def _first_largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> Any:
     """The number of the first output that holds the largest value."""
 
-    def turn(o: Any, best: Any, place: Any) -> list[Any]:
+    def turn(o: Any, best: Any, number: Any) -> list[Any]:
         value = at(o)
         larger = e.builder.fcmp_ordered(">", value, best)
-        return [e.builder.select(larger, value, best), e.builder.select(larger, e.splat_integer(o).ir, place)]
+        return [e.builder.select(larger, value, best), e.builder.select(larger, e.splat_integer(o).ir, number)]
 
     return e.loop(count, turn, first, constant(0.0, first.type), start=e.integer(1))[1]
 

@@ -31,6 +31,7 @@ def to_sklearn(model: Networks, classes: Any = None) -> Any:
         return _estimator(members[0][1], model.loss, reading, labels)
     if n > 1 and reading.link != "softmax":
         _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n}")
+    # They take the means that `averaging.averages` defines: of values, and of probabilities.
     from sklearn.ensemble import VotingClassifier, VotingRegressor
 
     # The inner estimators of a VotingClassifier know classes by number.
