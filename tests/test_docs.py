@@ -203,8 +203,8 @@ def imported_modules(module: str) -> set[str]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pmlp_np":
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            paths = {name: ROOT.joinpath(*name.split(".")) for name in inner}
-            names = {name for name, path in paths.items() if path.with_suffix(".py").exists() or path.is_dir()}
+            places = {name: ROOT.joinpath(*name.split(".")) for name in inner}
+            names = {name for name, place in places.items() if place.with_suffix(".py").exists() or place.is_dir()}
             found |= names or {node.module}
     return found
 
