@@ -2,7 +2,7 @@
 
 from pmlp_np import plots as plots
 from pmlp_np.base.errors import DataError, DivergedWarning, FileFormatError, MemoryNeededError, PmlpError, SpecError
-from pmlp_np.base.version import VERSION
+from pmlp_np.base.version import __version__ as __version__
 from pmlp_np.formulas.losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -23,8 +23,6 @@ from pmlp_np.pool.pool import Pool
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.specs.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
 from pmlp_np.training.callbacks import EpochEnd
-
-__version__ = VERSION
 
 __all__ = [
     "MLP",

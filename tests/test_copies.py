@@ -366,7 +366,7 @@ VERSIONED = {
 def test_pickles_of_other_versions_are_refused(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch):
     thing = make()
     with monkeypatch.context() as patched:
-        patched.setattr("pmlp_np.base.version.VERSION", "0.0.7")
+        patched.setattr("pmlp_np.base.version.__version__", "0.0.7")
         old = pickle.dumps(thing)
     said = r"^pickled \w+: expected one of pmlp_np .*, got one of '0.0.7'. .*save"
     with pytest.raises(pm.FileFormatError, match=said):

@@ -37,15 +37,15 @@ class Independent:
 
 def versioned(kept: dict[str, Any]) -> dict[str, Any]:
     """A state that says which version wrote it."""
-    return {_VERSION: version.VERSION, _ATTRIBUTES: kept}
+    return {_VERSION: version.__version__, _ATTRIBUTES: kept}
 
 
 def attributes(kind: str, state: Any) -> dict[str, Any]:
     """What a state holds. FileFormatError where another version of pmlp_np wrote it."""
     made_by = state.get(_VERSION) if isinstance(state, Mapping) else None
-    if made_by != version.VERSION:
+    if made_by != version.__version__:
         mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
-        expected, got = f"one of pmlp_np {version.VERSION}", f"one of {show(made_by or 'another')}"
+        expected, got = f"one of pmlp_np {version.__version__}", f"one of {show(made_by or 'another')}"
         raise FileFormatError(compose(f"pickled {kind}", expected, got, mend))
     return dict(state[_ATTRIBUTES])
 

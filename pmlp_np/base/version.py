@@ -1,3 +1,3 @@
 """The version, which files, pickles and exports name."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

@@ -13,7 +13,7 @@ from typing import Any
 
 from pmlp_np.base.errors import DataError, compose, readable_bytes, show
 from pmlp_np.base.persistence import whole_file
-from pmlp_np.base.version import VERSION
+from pmlp_np.base.version import __version__
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.models.averaging import Average, averages, label_threshold
 from pmlp_np.models.export.c_formulas import (
@@ -122,7 +122,7 @@ class _Writer:
         n_constants = sum(network.n_parameters() for _, network in self.members)
         buffers = itemsize * (2 * self.buffer + (0 if self.single else 2 * self.n_raw))
         kind = "The mean of several neural networks" if model.is_mean else "A neural network"
-        said = f"{kind} as C99 (and C++11), written by pmlp_np {VERSION}."
+        said = f"{kind} as C99 (and C++11), written by pmlp_np {__version__}."
         facts = model.description.replace("*/", "* /")
         facts = textwrap.fill(facts, _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
         private = [f"{self.prefix}_{name}(" for name in ("dense", "softmax")] + [f"{self.prefix}_member_"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.persistence import whole_file
-from pmlp_np.base.version import VERSION
+from pmlp_np.base.version import __version__
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.formulas.step_lists import activation_steps
 from pmlp_np.formulas.tracing import Constant, StepList
@@ -94,9 +94,9 @@ def to_onnx(
 
 def _describe(onnx: Any, found: Any, model: Networks, names: Any, classes: Any) -> None:
     """Who made it, and what it is."""
-    found.producer_name, found.producer_version = "pmlp_np", VERSION
+    found.producer_name, found.producer_version = "pmlp_np", __version__
     found.doc_string = model.description
-    facts = {"model": model.description, "loss": str(model.loss), "pmlp_np_version": VERSION}
+    facts = {"model": model.description, "loss": str(model.loss), "pmlp_np_version": __version__}
     if names is not None:
         facts["feature_names"] = json.dumps(names)
     if classes is not None:

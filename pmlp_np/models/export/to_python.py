@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.persistence import whole_file
-from pmlp_np.base.version import VERSION
+from pmlp_np.base.version import __version__
 from pmlp_np.formulas.reading import Reading, reading_of
 from pmlp_np.models.averaging import Average, averages, label_threshold
 from pmlp_np.models.export.common import checked_class_names, input_names_of, members_of
@@ -95,7 +95,7 @@ def to_python(
 def _head(model: Networks, writer: _Writer, name: str, inputs: InputTexts) -> str:
     kind = "The mean of several neural networks" if model.is_mean else "A neural network"
     imports = "\n".join(f"import {module}" for module in sorted({"base64", "csv", "sys", *inputs.imports}))
-    return f'''"""{kind}, for use with NumPy alone. Written by pmlp_np {VERSION}.
+    return f'''"""{kind}, for use with NumPy alone. Written by pmlp_np {__version__}.
 
 {textwrap.fill(model.description, 110)}
 
