@@ -354,7 +354,7 @@ def test_how_many_epochs_a_round_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     # Slow ones: never less than one; a round that did nothing says nothing.
     assert after(10.0, 1, length) == 1 and after(5.0, 0, length) == 1
     # What a round finds out of very many members takes its room.
-    many = rounds.RoundLength(300_000, budgeted=False)
+    many = rounds.RoundLength(150_000, budgeted=False)
     assert after(0.0, 1, many) == 2
 
 

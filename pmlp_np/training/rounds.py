@@ -9,9 +9,10 @@ import time
 _ROUND_SECONDS, _BUDGETED_SECONDS = 2.0, 0.3
 # A round may have so many times the epochs of the round before: the first ones say little about those that come.
 _GROWTH = 4
-# What a round finds out takes no more than this: three float64 numbers of each epoch and member.
+# What a round finds out takes about so much, but for that of one epoch: three float64 numbers of each epoch and member,
+# and as many of the curves that are made of them.
 _RECORD_BYTES = 1 << 24
-_BYTES_OF_EACH = 3 * 8
+_BYTES_OF_EACH = 6 * 8
 
 
 class RoundLength:
