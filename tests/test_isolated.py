@@ -172,7 +172,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     handed_out: list[np.ndarray] = []
     clean = store.allocate
 
-    def allocate(n: int, dtype: np.dtype, xp: Any) -> np.ndarray:
+    def allocate(n: int, dtype: np.dtype, xp: Any = np) -> np.ndarray:
         block = clean(n, dtype, xp)
         block[...] = np.nan
         handed_out.append(block)
@@ -186,7 +186,8 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
         handed_out.append(block)
         return block
 
-    monkeypatch.setattr(store, "allocate", allocate)
+    for module in (store, numba_backend):
+        monkeypatch.setattr(module, "allocate", allocate)
     monkeypatch.setattr(numba_backend.NumbaBackend, "_new_scratch", new_scratch)
     return handed_out
 
