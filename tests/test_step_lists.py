@@ -257,10 +257,9 @@ def test_losses_as_compiled(label, dtype, draw):
     lane_sums, total, totals = np.empty((2, lanes)), np.empty(1), np.empty(2)
     both = {"rows": rows, "first": 1, "last": 1, "raw": raw, "target": np.ascontiguousarray(target), "ld": rows,
             "ldt": rows, "outputs": n_raw}  # fmt: skip
-    run_pass(dtype, loss_pass(loss, "loss_train"), **both, scale=bits(1.0), weights=0, gradient=gradient,
-             bias_gradient=sentinel(n_raw, dtype), bias_sums=sentinel((n_raw, lanes), dtype), loss_sums=lane_sums,
-             total=total)  # fmt: skip
-    run_pass(dtype, loss_pass(loss, "loss_evaluate"), **both, sums=lane_sums, totals=totals)
+    run_pass(dtype, loss_pass(loss, "loss_train"), **both, weights=0, mean=0, scale=bits(1.0), dz=gradient,
+             db=sentinel(n_raw, dtype), db_lanes=sentinel((n_raw, lanes), dtype), loss_lanes=lane_sums, total=total)  # fmt: skip
+    run_pass(dtype, loss_pass(loss, "loss_evaluate"), **both, weights=0, mean=0, sums=lane_sums, totals=totals)
     target = target.reshape(-1) if loss.targets == "labels" else target
     row_loss, *gradients = evaluate(step_lists.loss_steps(loss, dtype), raw, target, as_compiled=True)
     for h, expected in enumerate(gradients):
@@ -278,14 +277,14 @@ def test_rules_as_compiled(rule, dtype, draw):
     for step in (1, 7, 123457):
         numbers = np.empty((len(names), lanes), dtype)
         run_pass(dtype, f"scalars:{rule}", out=numbers, out_stride=numbers.size, inputs=np.array(list(h.values())),
-                 count=1, step=step)  # fmt: skip
+                 n=1, step=step)  # fmt: skip
         found = evaluate(step_lists.scalar_steps(rule), *map(np.float64, h.values()), step, as_compiled=True)
         same(np.array([kind(value) for value in found]), numbers[:, 0])
     w, g, slots = rule_problem(draw, rule, dtype)
     expected = evaluate(step_lists.update_steps(rule, dtype), w, g, *slots, *numbers[:, 0], as_compiled=True)
     block = np.stack([w, *slots])
-    run_pass(dtype, f"update:{rule}", w=block, gradient=g, slots=block[1:], slot_stride=len(w),
-             widths=np.array([len(w)]), count=1, numbers=numbers)  # fmt: skip
+    run_pass(dtype, f"update:{rule}", w=block, dw=g, slots=block[1:], slot_stride=len(w),
+             widths=np.array([len(w)]), n=1, numbers=numbers)  # fmt: skip
     same(block, np.stack(expected))
 
 
@@ -294,7 +293,7 @@ def test_schedules_as_compiled(name, draw):
     for _ in range(50):
         row, (epoch, minibatch, minibatches, fit_epochs) = schedule_problem(draw)
         inputs = np.zeros((1, len(STEP_INPUTS)))
-        run_pass("float64", f"schedule:{name}", inputs=inputs, rates=np.ones(1), count=1,
+        run_pass("float64", f"schedule:{name}", inputs=inputs, rates=np.ones(1), n=1,
                  options=np.array(list(row.values())), minibatches=minibatches, fit_epochs=fit_epochs, epoch=epoch,
                  minibatch=minibatch)  # fmt: skip
         steps = step_lists.schedule_steps(name)
@@ -307,7 +306,7 @@ def test_schedules_as_compiled(name, draw):
 def test_distributions_as_compiled(name, draw):
     u = (draw.integers(0, 2**32, 4096) + 0.5) * 2.0**-32
     expected = u.copy()
-    run_pass("float64", f"distribution:{name}", values=expected, count=len(u))
+    run_pass("float64", f"distribution:{name}", values=expected, n=len(u))
     same(evaluate(step_lists.distribution_steps(name), u, as_compiled=True)[0], expected)
 
 

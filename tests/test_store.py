@@ -8,12 +8,14 @@ import pytest
 
 import pmlp_np as pm
 from pmlp_np import backends
-from pmlp_np.backends.contract import Control
+from pmlp_np.backends.contract import IN_ORDER, Control
 from pmlp_np.backends.store import BUFFERS, Store
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.state import layout as layouts
 from pmlp_np.state.layout import PoolLayout
 from pmlp_np.state.progress import Progress
+from pmlp_np.state.training_state import TrainingState
+from pmlp_np.training.history import History
 from strict_cupy import device_module
 
 
@@ -185,7 +187,9 @@ def test_averages_asked_for_while_members_train(backend, monkeypatch):
         asked.append(share)
         return False
 
-    made.train_epoch(np.arange(2), Progress.start(2), data, np.full(2, 2), 0, np.zeros(2), Control(tick))
+    state = TrainingState.start(Progress.start(2), np.ones(2, bool), 1, np.full(2, 2), IN_ORDER)
+    record = History(2).record(1, state.progress.epoch, False)
+    made.train(np.arange(2), state, made.place(data), None, 1, record, Control(tick))
     assert asked[0] < 1.0
     (w, *_), _ = made.store.read(1, "last")
     assert np.array_equal(made.store.read(1, "average")[0][0], w)

@@ -142,7 +142,7 @@ class NumbaBackend(StoredBackend):
 
     def _rule_fields(self, rule: EpochRule, members: np.ndarray, record: EpochRecord) -> dict[str, Any]:
         """The job's fields that say what follows an epoch."""
-        if rule.early_stopping:
+        if rule.early_stopping and self.store.best is None:
             self.store.keep(members[:0])
         option = self.plan.specs.option
         falls = option("plateau_patience")[members].any()
