@@ -258,7 +258,8 @@ def test_losses_as_compiled(label, dtype, draw):
     both = {"rows": rows, "first": 1, "last": 1, "raw": raw, "target": np.ascontiguousarray(target), "ld": rows,
             "ldt": rows, "outputs": n_raw}  # fmt: skip
     run_pass(dtype, loss_pass(loss, "loss_train"), **both, weights=0, mean=0, scale=bits(1.0), dz=gradient,
-             db=sentinel(n_raw, dtype), db_lanes=sentinel((n_raw, lanes), dtype), loss_lanes=lane_sums, total=total)  # fmt: skip
+             db=sentinel(n_raw, dtype), db_lanes=sentinel((n_raw, lanes), dtype), loss_lanes=lane_sums,
+             total=total)  # fmt: skip
     run_pass(dtype, loss_pass(loss, "loss_evaluate"), **both, weights=0, mean=0, sums=lane_sums, totals=totals)
     target = target.reshape(-1) if loss.targets == "labels" else target
     row_loss, *gradients = evaluate(step_lists.loss_steps(loss, dtype), raw, target, as_compiled=True)
