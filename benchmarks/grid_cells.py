@@ -49,7 +49,6 @@ class Effort(NamedTuple):
 
     repeats: int
     rows: int  # timed; where fewer than the cell has, the seconds are multiplied up
-    epochs: int = 1  # in one call
 
 
 # Members of which a method that trains one after another trains a sample: this many widths, spread evenly from 1 to 100
@@ -58,16 +57,12 @@ SAMPLE_WIDTHS = 10
 # Slow methods on many rows: whole minibatches of every size, and each costs what the one before cost.
 MOST_ROWS = {"jax": 2048, "pytorch_fused": 512}
 MOST_ROWS_ONE_AFTER_ANOTHER = 1024
-# Epochs of a fit on few rows, of which the library trains several in one round. Peers go epoch by epoch, as their loops
-# do.
-EPOCHS_ON_FEW_ROWS = 20
 TRIAL_ROWS = 256  # on which such a method tries one thread and all of them
 
 
 def effort(method: str, cell: Cell, quick: bool) -> Effort:
     if method == LIBRARY:
-        epochs = EPOCHS_ON_FEW_ROWS if cell.n_rows <= 100 else 1
-        return Effort(5 if quick or cell.n_rows > 1000 else 7, cell.n_rows, epochs)
+        return Effort(5 if quick or cell.n_rows > 1000 else 7, cell.n_rows)
     most = MOST_ROWS_ONE_AFTER_ANOTHER if METHODS[method].one_after_another else MOST_ROWS[method]
     repeats = {"jax": 3 if quick or cell.n_rows > 100 else 5, "pytorch_fused": 1 if quick else 2}.get(method, 3)
     return Effort(repeats, min(most, cell.n_rows))

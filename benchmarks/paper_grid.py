@@ -77,8 +77,8 @@ class Entrant:
         found = self.worker.ask("losses", rows=LOSS_ROWS)["losses"]
         return np.array([np.nan if loss is None else loss for loss in found])
 
-    def _train(self, rows: int, epochs: int = 1) -> dict[str, Any]:
-        return self.worker.ask("train", rows=rows, n_threads=self.n_threads, epochs=epochs)
+    def _train(self, rows: int) -> dict[str, Any]:
+        return self.worker.ask("train", rows=rows, n_threads=self.n_threads)
 
     def choose_threads(self) -> None:
         """For models one after another, more threads may be slower: the faster number is timed."""
@@ -90,7 +90,7 @@ class Entrant:
         self.n_threads = min(self.trial, key=lambda n: self.trial[n])
 
     def time_one(self) -> None:
-        answer = self._train(self.effort.rows, self.effort.epochs)
+        answer = self._train(self.effort.rows)
         self.seconds.append(self.scale * answer["seconds"])
         self.busy.append(answer["cores_busy_with_other_work"])
 
@@ -101,7 +101,6 @@ class Entrant:
             "agreement": agrees,
             "cores_busy_with_other_work": float(np.median(self.busy)),
             "timed_rows": self.effort.rows,
-            "timed_epochs": self.effort.epochs,
             "timed_members": len(self.members) if self.members is not None else len(ARCHITECTURES),
             "multiplied_by": self.scale,
         }

@@ -36,14 +36,14 @@ LINE = "| `max_error` | smaller | values | max of abs(p − y) | mean over outpu
 # Tests over the tables: those of what has been added, by its names, and those of whole tables.
 ADDED = "softshrink or soft_shrink or log_cosh or adagrad or square_root or max_error"
 OF_TABLES = (
-    "holds_everything or test_values or scikit_learns_names or describes_every_metric or style_that_stands_apart or "
+    "test_values or scikit_learns_names or describes_every_metric or style_that_stands_apart or "
     "page_of_knobs or (chosen_pools and float64 and every and (optimizer or activation or schedule))"
 )
 ON_ARRAYS = (
     "test_formulas.py", "test_schedules.py", "test_metrics.py", "test_export.py", "test_plots.py", "test_packaging.py",
     "test_docs.py", "test_faithful.py",
 )  # fmt: skip
-COMPILED = ("test_passes.py", "test_bits.py")
+COMPILED = ("test_passes.py",)
 
 needs_numba = pytest.mark.skipif("numba" not in BACKENDS, reason="PMLP_TEST_BACKENDS leaves out numba")
 
@@ -104,8 +104,8 @@ def test_tests_over_the_tables_find_them(tree: Path) -> None:
 
 @needs_numba
 def test_they_are_compiled(tree: Path) -> None:
-    found = passed(tree, COMPILED, f"(({ADDED}) and float32) or holds_everything", "numba")
-    for name in ("softshrink", "log_cosh", "adagrad", "adagrad_shrinking", "holds_everything"):
+    found = passed(tree, COMPILED, f"({ADDED}) and float32", "numba")
+    for name in ("softshrink", "log_cosh", "adagrad", "adagrad_shrinking"):
         assert any(name in line for line in found), f"no test of {name}"
 
 
