@@ -212,6 +212,7 @@ def long_validation() -> tuple[pm.Pool, dict[str, Any], tuple[np.ndarray, np.nda
 
 
 @on_numba
+@pytest.mark.usefixtures("ctrl_c_as_in_a_terminal")
 def test_ctrl_c_leaves_an_epoch_that_is_being_validated_due(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, how, data = long_validation()
     with monkeypatch.context() as patch:
