@@ -130,6 +130,8 @@ def every_member_by_all_threads(setting: Setting, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
 
 
+# Members that diverge have other bits: the comparison is to say so.
+@pytest.mark.filterwarnings("ignore::pmlp_np.base.errors.DivergedWarning")
 @pytest.mark.usefixtures("every_member_by_all_threads")
 @every_setting
 @pytest.mark.parametrize("n_threads", [2, 3])
