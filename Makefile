@@ -50,6 +50,7 @@ test-core:
 
 lint: $(INSTALLED)-lint
 	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check --quiet .
 	$(VENV_PYTHON) -m mypy
 
 # The variable silences an announcement of another program.

@@ -121,8 +121,7 @@ def limits_of(entry: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
     cell, seconds = Cell(**entry["cell"]), entry["methods"][LIBRARY]["epoch_seconds"]["median"]
     shape = ARCHITECTURES, cell.n_features, cell.n_outputs, cell.depth, cell.n_rows
     bounds = {
-        kind: limit.epoch_seconds(rates, *shape, kind == "rounded_widths")
-        for kind in ("true_widths", "rounded_widths")
+        kind: limit.epoch_seconds(rates, *shape, kind == "rounded_widths") for kind in ("true_widths", "rounded_widths")
     }
     return {"limit_seconds": bounds, "limit_fraction": {kind: bound / seconds for kind, bound in bounds.items()}}
 

@@ -1,7 +1,7 @@
 """Draw docs/knobs.md, the table of everything that can be set, from the code: tables, docstrings and signatures.
 
-    python docs/draw_knobs.py            # writes docs/knobs.md
-    python docs/draw_knobs.py --check    # only says whether it is up to date
+python docs/draw_knobs.py            # writes docs/knobs.md
+python docs/draw_knobs.py --check    # only says whether it is up to date
 """
 
 import argparse

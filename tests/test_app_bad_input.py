@@ -1,4 +1,4 @@
-"""Bad input of the command line: each mistake is one line on stderr that names the culprit and the mend, an exit code,
+"""Bad input of the command line: each mistake is one line on stderr that names the culprit and the hint, an exit code,
 and no traceback; and nothing half is left on the disk."""
 
 import errno

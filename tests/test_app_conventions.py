@@ -448,7 +448,7 @@ def test_hints_are_followed(capsys, tmp_path, monkeypatch, case):
 
 def test_no_number_is_called_missing_by_a_hint(table):
     """'1,364' among numbers once was to be said as --missing, which lost it."""
-    text = 'a;y\n' + "".join(f"{'1,364,5' if i == 20 else f'{i}.25'};{i}\n" for i in range(60))
+    text = "a;y\n" + "".join(f"{'1,364,5' if i == 20 else f'{i}.25'};{i}\n" for i in range(60))
     with pytest.raises(DataError, match="'1,364,5' in line 22") as error:
         kinds_of(table(text), "y", (), ())
     assert "--missing" not in str(error.value)

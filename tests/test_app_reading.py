@@ -189,7 +189,6 @@ def test_blanks_behind_a_closing_quote_belong_to_no_cell(table, spaces):
     assert set(table(text).frame["a"]) == {" u0 ", " u1 "}
 
 
-
 def test_a_quote_that_nothing_closes_and_text_behind_one(table):
     for cell, words in (('"p', "runs over 55 lines, to line 61, the end of the file"), ('"p"x', r"text behind .*'x")):
         with pytest.raises(DataError, match=f"line 7: .*{words}"):

@@ -1,5 +1,5 @@
 """Bad input: refused before training starts, in words that name the argument or member, what was expected, what came,
-and how to mend it. What single modules refuse is in their own tests; here is what users meet."""
+and how to correct it. What single modules refuse is in their own tests; here is what users meet."""
 
 import re
 

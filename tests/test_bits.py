@@ -466,9 +466,7 @@ def test_avx512_tiles_on_avx_registers_give_the_same_bits(tmp_path: Path) -> Non
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip(f"{platform.machine()} runs no x86 code")
     # Of its own cache: tiles are no part of a cached function's name.
-    other = bits_of_other_code(
-        tmp_path, WRITE_BITS_OF_AVX512_TILES, PMLP_CACHE_DIR=str(tmp_path / "cache"), **AVX_ONLY
-    )
+    other = bits_of_other_code(tmp_path, WRITE_BITS_OF_AVX512_TILES, PMLP_CACHE_DIR=str(tmp_path / "cache"), **AVX_ONLY)
     assert not {"avx2", "avx512f"} & set(other.pop("features").tolist())
     assert set(other.pop("registers").tolist()) == {"xmm", "ymm"}
     assert other.pop("code") != assembly(OUTPUTS)

@@ -71,8 +71,17 @@ def test_unknown_names_come_with_the_nearest_known_name_or_alias():
 @pytest.mark.parametrize(
     ("n", "text"),
     [
-        (0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (1234, "1.2 kB"), (9949, "9.9 kB"), (9951, "10 kB"),
-        (999_499, "999 kB"), (999_501, "1.0 MB"), (20_000_000_000, "20 GB"), (5e12, "5.0 TB"), (12345e12, "12,345 TB"),
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (1234, "1.2 kB"),
+        (9949, "9.9 kB"),
+        (9951, "10 kB"),
+        (999_499, "999 kB"),
+        (999_501, "1.0 MB"),
+        (20_000_000_000, "20 GB"),
+        (5e12, "5.0 TB"),
+        (12345e12, "12,345 TB"),
     ],
 )
 def test_readable_bytes(n, text):

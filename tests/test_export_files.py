@@ -15,7 +15,7 @@ from conftest import requires
 from exported import N_FEATURES, RUNNERS, assert_alike, by_onnx, by_python, random_mlp, rows, run_onnx
 from loss_variants import VARIANTS
 
-NAMES = ["age", "height", "weight of\na \"person\"", "ärger", "e", "f"]
+NAMES = ["age", "height", 'weight of\na "person"', "ärger", "e", "f"]
 
 
 def models(loss, n_outputs=1, **settings):

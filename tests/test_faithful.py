@@ -464,8 +464,14 @@ CASES = {
     "regularizers, each layer with its own numbers": plain(
         [
             pm.Member(
-                hidden=h, activation="tanh", optimizer=o, parametrization="ntk", bias_rate_factor=0.1, l1=1e-3,
-                schedule="cosine", **regularizers,
+                hidden=h,
+                activation="tanh",
+                optimizer=o,
+                parametrization="ntk",
+                bias_rate_factor=0.1,
+                l1=1e-3,
+                schedule="cosine",
+                **regularizers,
             )
             for h in [(), (3,), (20, 9)]
             for o in (pm.SGD(0.01, momentum=0.9), pm.Adam(0.01, eps=1e-5), pm.NAdam(0.01, eps=1e-5))

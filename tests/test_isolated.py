@@ -237,9 +237,7 @@ def test_poisoned_memory_changes_no_bit_and_padding_ends_zero(
 
 @numba_only
 @both_dtypes
-def test_poisoned_memory_of_pools_made_from_others(
-    dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_poisoned_memory_of_pools_made_from_others(dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From a file, and from two that are joined; with best and averaged weights."""
     members = [pm.Member(hidden=(5, 17), activation="sigmoid", average=average) for average in (0.9, 0.0, 0.5)]
     arguments = FIT | {"validation_data": (X[:20], Y[:20]), "early_stopping": True, "epochs": 2}

@@ -15,7 +15,15 @@ import pmlp_np as pm
 import sklearn_metrics
 from conftest import requires
 from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.training.metrics import JUDGING, METRIC_ALIASES, METRICS, canonical, judge, known_from_means, require_fit
+from pmlp_np.training.metrics import (
+    BYTES_PER_OUTPUT_BYTE,
+    METRIC_ALIASES,
+    METRICS,
+    canonical,
+    known_from_means,
+    metric_values,
+    require_fit,
+)
 
 # Both sides sum in float64, in other orders; a value near zero is a difference of larger ones.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
@@ -73,7 +81,7 @@ def undefined_allowed():
 @given(data=st.data(), ties=st.booleans())
 def test_values(sk, data, ties):
     raw, y, weight = data.draw(outcomes(st.integers(1, 4), ties))
-    found = judge(VALUES, LOSSES["squared_error"], raw, y, weight)
+    found = metric_values(VALUES, LOSSES["squared_error"], raw, y, weight)
     assert list(found) == list(sklearn_metrics.VALUES)
     for i, own in enumerate(raw):
         true, predicted, w = counted(weight, y.T.astype(float), own.astype(float))
@@ -84,9 +92,7 @@ def test_values(sk, data, ties):
 @undefined_allowed()
 def expected_of_classes(sk, true, predicted, p, w, averaged):
     """What scikit-learn says of one label per row; p is (rows,) of class 1, or (rows, classes)."""
-    return {
-        name: function(sk, true, predicted, p, w, averaged) for name, function in sklearn_metrics.CLASSES.items()
-    }
+    return {name: function(sk, true, predicted, p, w, averaged) for name, function in sklearn_metrics.CLASSES.items()}
 
 
 @given(data=st.data(), ties=st.booleans())
@@ -97,7 +103,7 @@ def test_classes(sk, data, ties):
     highest = data.draw(st.integers(1, n_classes))
     true = np.floor(np.abs(numbers[0]) * 2) % highest
     loss = LOSSES["cross_entropy"]
-    found = judge(CLASSES, loss, raw, true[None], weight)
+    found = metric_values(CLASSES, loss, raw, true[None], weight)
     for i, own in enumerate(raw):
         p = loss.probabilities(own)
         y, guess, p, w = counted(weight, true.astype(int), own.argmax(axis=1), p)
@@ -121,7 +127,7 @@ def test_labels(sk, data, ties):
     raw, numbers, weight = data.draw(outcomes(st.integers(1, 4), ties))
     true = (numbers > data.draw(st.sampled_from([0.0, 1.0, 9.0]))).astype(raw.dtype)
     loss = LOSSES["binary_cross_entropy"]
-    found = judge(CLASSES, loss, raw, true, weight)
+    found = metric_values(CLASSES, loss, raw, true, weight)
     for i, own in enumerate(raw):
         y, guess, p, w = counted(weight, true.T.astype(int), (own > 0).astype(int), loss.probabilities(own))
         each = [expected_of_classes(sk, y[:, k], guess[:, k], p[:, k], w, "binary") for k in range(y.shape[1])]
@@ -141,7 +147,7 @@ def test_area_is_the_share_of_pairs_in_order():
         true = draw.permutation(np.arange(n_rows) % 2).astype(float)
         weight = draw.integers(1, 4, n_rows) / 2
         for w in (None, weight):
-            (found,) = judge(["roc_auc"], LOSSES["binary_cross_entropy"], raw, true[None], w).values()
+            (found,) = metric_values(["roc_auc"], LOSSES["binary_cross_entropy"], raw, true[None], w).values()
             pair_weight = np.outer(weight[true == 1], weight[true == 0]) if w is not None else 1.0
             for i in range(5):
                 high, low = raw[i, true == 1, 0][:, None], raw[i, true == 0, 0]
@@ -153,10 +159,10 @@ def test_constant_targets():
     """Also where their mean is rounded: 1 for those who are right, 0 for the others."""
     y = np.full((1, 3), 0.1)
     raw = np.stack([y.T, y.T + 0.25])
-    assert judge(["r2"], LOSSES["squared_error"], raw, y)["r2"].tolist() == [1.0, 0.0]
+    assert metric_values(["r2"], LOSSES["squared_error"], raw, y)["r2"].tolist() == [1.0, 0.0]
     y, weight = np.array([[0.1, 0.1, 0.1, 7.0]]), np.array([1.0, 1.0, 1.0, 0.0])
     raw = np.stack([y.T, y.T + 0.25])
-    assert judge(["r2"], LOSSES["squared_error"], raw, y, weight)["r2"].tolist() == [1.0, 0.0]
+    assert metric_values(["r2"], LOSSES["squared_error"], raw, y, weight)["r2"].tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -173,10 +179,10 @@ def test_nobody_else_changes_a_members_bits(loss, n_outputs, n_rows, weighted):
         y = (y > 0).astype("float32") if loss == "binary_cross_entropy" else np.arange(n_rows)[None] % n_outputs
     weight = draw.random(n_rows) if weighted else None
     names = VALUES if loss == "squared_error" else CLASSES
-    together = judge(names, LOSSES[loss], raw, y, weight)
+    together = metric_values(names, LOSSES[loss], raw, y, weight)
     for i in range(len(raw)):
         for chosen in ([i], [i, (i + 1) % 7, 0], [0, i]):
-            part = judge(names, LOSSES[loss], raw[chosen], y, weight)
+            part = metric_values(names, LOSSES[loss], raw[chosen], y, weight)
             for name in names:
                 assert part[name][chosen.index(i)] == together[name][i], name
 
@@ -188,7 +194,7 @@ def test_outputs_that_are_no_numbers_have_no_metric(name):
     raw = draw.normal(size=(3, 20, 3))
     y = raw[0].T + 0.1 if name in VALUES else np.arange(20)[None] % 3
     raw[1, 7, 2] = np.nan
-    (found,) = judge([name], loss, raw, y).values()
+    (found,) = metric_values([name], loss, raw, y).values()
     assert np.isnan(found).tolist() == [False, True, False]
 
 
@@ -217,7 +223,7 @@ def test_what_an_evaluation_says_is_what_raw_outputs_say():
                     if known is None:
                         continue
                     taken.add((str(loss), n_outputs, name))
-                    np.testing.assert_allclose(known, judge([name], loss, raw, y, weight)[name], rtol=1e-12)
+                    np.testing.assert_allclose(known, metric_values([name], loss, raw, y, weight)[name], rtol=1e-12)
                     nan = known_from_means(name, loss, means[0] * np.nan, means[1], y, weight)
                     assert np.isnan(nan).all()
     assert {("squared_error", 1, "r2"), ("squared_error", 1, "rmse"), ("cross_entropy", 3, "accuracy")} <= taken
@@ -241,15 +247,15 @@ def test_judging_takes_the_memory_that_is_stated(loss, n_outputs, dtype):
     raw = draw.normal(size=(20_000 // n_outputs, 10, n_outputs)).astype(dtype)
     y = (np.arange(10) % 2) * np.ones((1 if loss == "cross_entropy" else n_outputs, 1))
     names = VALUES if loss == "squared_error" else CLASSES
-    judge(names, LOSSES[loss], raw, y)
+    metric_values(names, LOSSES[loss], raw, y)
     for weight in (None, draw.random(10)):
         tracemalloc.start()
         try:
-            judge(names, LOSSES[loss], raw, y, weight)
+            metric_values(names, LOSSES[loss], raw, y, weight)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak + raw.nbytes <= JUDGING * raw.nbytes
+        assert peak + raw.nbytes <= BYTES_PER_OUTPUT_BYTE * raw.nbytes
 
 
 # Names.
@@ -314,7 +320,7 @@ def test_units_are_right():
     """A metric in the target's unit grows with it; another one doesn't change."""
     draw = np.random.default_rng(5)
     raw, y = draw.normal(size=(3, 50, 1)), draw.normal(size=(1, 50))
-    once, scaled = (judge(VALUES, LOSSES["squared_error"], factor * raw, factor * y) for factor in (1.0, 8.0))
+    once, scaled = (metric_values(VALUES, LOSSES["squared_error"], factor * raw, factor * y) for factor in (1.0, 8.0))
     for name in VALUES:
         factor = 8.0 if METRICS[name].unit == "target" else 1.0
         np.testing.assert_allclose(scaled[name], factor * once[name], rtol=1e-12)

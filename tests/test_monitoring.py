@@ -12,7 +12,7 @@ import pmlp_np as pm
 from pmlp_np.base.errors import free_memory
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.training.history import History
-from pmlp_np.training.metrics import METRICS, judge
+from pmlp_np.training.metrics import METRICS, metric_values
 from small_pool import F, X, bits, draw_x, draw_y, pool_of, same_history
 
 VALIDATION_X = draw_x(30, 2)
@@ -47,7 +47,7 @@ def test_curves_hold_every_metric_of_every_epoch(backend, loss, outputs, dtype):
     for epoch in range(3):
         plain.partial_fit(X, y, **SETTINGS)
         raw, targets = plain.forward(data[0]), np.atleast_2d(data[1].T)
-        expected = judge(names, LOSSES[loss], raw, targets.astype(dtype))
+        expected = metric_values(names, LOSSES[loss], raw, targets.astype(dtype))
         for name in names:
             # What follows from the evaluation is summed and rounded elsewhere than what follows from raw outputs.
             score = plain.score(*data, metric=name)
@@ -150,7 +150,7 @@ def test_each_member_is_measured_by_its_own_targets(own_rows):
     for name in ("r2", "mae", "rmse"):
         for i, own in enumerate(rows):
             raw, y = predicted[i, own].reshape(1, -1, 1), targets[i, own][None].astype(np.float32)
-            (expected,) = judge([name], LOSSES["squared_error"], raw, y).values()
+            (expected,) = metric_values([name], LOSSES["squared_error"], raw, y).values()
             np.testing.assert_allclose(pool.history_[f"validation_{name}"][i, -1], expected[0], rtol=1e-5)
 
 

@@ -95,7 +95,7 @@ import sys
 def twice(x):
     return x + x
 '''
-TESTS = '''import pmlp_np
+TESTS = """import pmlp_np
 import pytest
 
 
@@ -116,7 +116,7 @@ def test_by_fixture(four):
 @pytest.mark.parametrize("x", [0, 3])
 def test_many(x):
     assert pmlp_np.twice(x) == 2 * x
-'''
+"""
 
 
 @pytest.fixture

@@ -583,8 +583,6 @@ def test_nothing_is_done_for_no_members() -> None:
     assert_same_state(backend, MIXED.backend(), rtol=0)
 
 
-
-
 @pytest.fixture(scope="module")
 def strict_cupy() -> ModuleType:
     return device_module()

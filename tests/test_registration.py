@@ -137,7 +137,7 @@ def test_the_same_function_may_come_again_another_may_not():
     pm.register_loss("own", copy_of_squared_error)
     pm.register_loss("own", lambda raw, target: copy_of_squared_error(raw, target))
     assert list(ACTIVATIONS).count("own") == 1
-    mend = "Take another name; a function that has been entered stays until the process ends."
+    hint = "Take another name; a function that has been entered stays until the process ends."
     for what, register in [
         ("activation has, got 'own'", lambda: pm.register_activation("own", copy_of_leaky_relu, kinks=[0])),
         ("activation has, got 'relu'", lambda: pm.register_activation("relu", copy_of_softsign)),
@@ -147,7 +147,7 @@ def test_the_same_function_may_come_again_another_may_not():
         ("loss has, got 'huber'", lambda: pm.register_loss("huber", copy_of_squared_error)),
         ("loss has, got 'mse'", lambda: pm.register_loss("mse", copy_of_squared_error)),
     ]:
-        with pytest.raises(pm.DataError, match=re.escape(f"name: expected one that no other {what}. {mend}")):
+        with pytest.raises(pm.DataError, match=re.escape(f"name: expected one that no other {what}. {hint}")):
             register()
 
 

@@ -60,8 +60,7 @@ def product_of_members(space, repeats):
     names = [name for name in order if name in space]
     choices = [space[name] if isinstance(space[name], list) else [space[name]] for name in names]
     return [
-        Member(**dict(zip(names, values, strict=True)))
-        for *values, _ in itertools.product(*choices, range(repeats))
+        Member(**dict(zip(names, values, strict=True))) for *values, _ in itertools.product(*choices, range(repeats))
     ]
 
 
@@ -77,7 +76,16 @@ def test_a_grid_is_the_product_of_members(space, repeats):
 
 def test_the_papers_pool():
     assert PAPER_ACTIVATIONS == [
-        "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "selu", "hardshrink", "mish",
+        "identity",
+        "sigmoid",
+        "tanh",
+        "relu",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "selu",
+        "hardshrink",
+        "mish",
     ]
     specs = grid(hidden=[(h,) for h in range(1, 101)], activation=PAPER_ACTIVATIONS, repeats=10)
     assert repr(specs) == "10,000 members: widths 1-100, depth 1, 10 activations, adam"
@@ -127,49 +135,71 @@ REFUSED_GRIDS = [
     ({"hidden": [3, (4, 0)], "repeats": 5}, "got (4, 0). hidden=64 is one layer"),
     ({"hidden": np.array([3, -3]), "activation": ["relu", "tanh"]}, "member 2: hidden[1]: expected "),
     ({"hidden": range(3)}, "member 0: hidden[0]: expected "),
-    ({"hidden": [[64, 32]]},
-     "got [64, 32]. Lists, ranges and arrays are choices, for pm.grid and pm.sample; a tuple is one"),
+    (
+        {"hidden": [[64, 32]]},
+        "got [64, 32]. Lists, ranges and arrays are choices, for pm.grid and pm.sample; a tuple is one",
+    ),
     ({"hidden": np.array([1.0, 2.0])}, "each a whole number from 1 to 16777216, got 1.0."),
     ({"hidden": []}, "hidden: expected at least one choice, got none. Leave hidden out for its default."),
     ({"hidden": {3, 4}}, "hidden: expected one value, or a list, range or array of choices, got {3, 4}. Make a list"),
     ({"activation": dict(relu=1)}, "activation: expected one value, or a list, range or array of choices"),
     ({"learning_rate": iter([1, 2])}, "learning_rate: expected one value, or a list, range or array of choices"),
-    ({"learning_rate": np.ones((2, 2))},
-     "learning_rate: expected choices in one dimension, got an array of shape (2, 2)."),
-    ({"hidden": np.ones((2, 2, 2), int)},
-     "hidden: expected choices in one dimension, got an array of shape (2, 2, 2)."),
+    (
+        {"learning_rate": np.ones((2, 2))},
+        "learning_rate: expected choices in one dimension, got an array of shape (2, 2).",
+    ),
+    (
+        {"hidden": np.ones((2, 2, 2), int)},
+        "hidden: expected choices in one dimension, got an array of shape (2, 2, 2).",
+    ),
     ({"hidden": [3, 4], "activation": ["relu", "rleu"]}, "member 1: activation[1]: expected one of identity, "),
     ({"hidden": [3, 4], "activation": ["relu", "rleu"]}, "got 'rleu'. Did you mean 'relu'?"),
-    ({"hidden": [(3, 4), 5], "activation": [("relu", "tanh")]},
-     "member 1: activation: expected one name, or a tuple of "
-     "one per layer for the 1 hidden layer of hidden=(5,), got ('relu', 'tanh')."),
-    ({"learning_rate": [0.1, -1], "batch_size": [1, 2]},
-     "member 2: learning_rate[1]: expected a finite number, above 0, "
-     "got -1. For example learning_rate=0.01."),
-    ({"learning_rate": np.array([0.1, np.nan])},
-     "member 1: learning_rate[1]: expected a finite number, above 0, got nan."),
+    (
+        {"hidden": [(3, 4), 5], "activation": [("relu", "tanh")]},
+        "member 1: activation: expected one name, or a tuple of "
+        "one per layer for the 1 hidden layer of hidden=(5,), got ('relu', 'tanh').",
+    ),
+    (
+        {"learning_rate": [0.1, -1], "batch_size": [1, 2]},
+        "member 2: learning_rate[1]: expected a finite number, above 0, got -1. For example learning_rate=0.01.",
+    ),
+    (
+        {"learning_rate": np.array([0.1, np.nan])},
+        "member 1: learning_rate[1]: expected a finite number, above 0, got nan.",
+    ),
     ({"learning_rate": np.array([True])}, "above 0, got True."),
     ({"learning_rate": -1}, "learning_rate: expected a finite number, above 0, got -1."),
     ({"learning_rate": uniform(0.1, 0.2)}, "got uniform(0.1, 0.2). A distribution belongs to pm.sample"),
     ({"hidden": (integers(1, 3), 4)}, "got (integers(1, 3), 4)."),
     ({"optimizer": ["adam", SGD(), SGD(learning_rate=-1)], "seed": [1, 2]}, "member 4: optimizer[2]: learning_rate: "),
-    ({"optimizer": ["adam", "sdg"]},
-     "member 1: optimizer[1]: expected one of sgd, adam, adamw, rmsprop, nadam, got 'sdg'. Did you mean"),
-    ({"optimizer": [SGD(), Adam()], "momentum": [0.1]},
-     "momentum: expected a hyperparameter of Adam (learning_rate, beta1, "
-     "beta2, eps, weight_decay), got 'momentum'. Optimizers with momentum: pm.SGD, pm.RMSprop."),
+    (
+        {"optimizer": ["adam", "sdg"]},
+        "member 1: optimizer[1]: expected one of sgd, adam, adamw, rmsprop, nadam, got 'sdg'. Did you mean",
+    ),
+    (
+        {"optimizer": [SGD(), Adam()], "momentum": [0.1]},
+        "momentum: expected a hyperparameter of Adam (learning_rate, beta1, "
+        "beta2, eps, weight_decay), got 'momentum'. Optimizers with momentum: pm.SGD, pm.RMSprop.",
+    ),
     ({"bias": [True, 0]}, "member 1: bias[1]: expected True or False, got 0."),
     ({"bias": np.array([0, 1])}, "member 0: bias[0]: expected True or False, got 0."),
     ({"initializer": ["pytorch", "he"]}, "member 1: initializer[1]: expected one of pytorch, "),
-    ({"batch_size": [None, 0]},
-     "member 1: batch_size[1]: expected a whole number of rows, at least 1, or None, got 0."),
-    ({"seed": [0, -1], "repeats": 3},
-     "member 3: seed[1]: expected a whole number from 0 to 2**64 - 1, or None, got -1."),
+    (
+        {"batch_size": [None, 0]},
+        "member 1: batch_size[1]: expected a whole number of rows, at least 1, or None, got 0.",
+    ),
+    (
+        {"seed": [0, -1], "repeats": 3},
+        "member 3: seed[1]: expected a whole number from 0 to 2**64 - 1, or None, got -1.",
+    ),
     ({"repeats": 0}, "repeats: expected a whole number, at least 1, got 0. For example repeats=10."),
     ({"repeats": 2.0}, "repeats: expected a whole number, at least 1, got 2.0."),
     ({"repeats": True}, "repeats: expected a whole number, at least 1, got True."),
-    ({"repeat": 3}, "repeat: expected a hyperparameter of Adam (learning_rate, beta1, beta2, eps, weight_decay), got "
-     "'repeat'. Did you mean 'repeats'?"),
+    (
+        {"repeat": 3},
+        "repeat: expected a hyperparameter of Adam (learning_rate, beta1, beta2, eps, weight_decay), got "
+        "'repeat'. Did you mean 'repeats'?",
+    ),
 ]
 
 
@@ -188,9 +218,10 @@ def test_a_grid_that_would_not_fit_is_refused_before_it_is_built():
 
 def test_a_sample_without_choices_is_copies_of_the_default():
     assert list(sample(3)) == list(sample(np.int8(3))) == [Member()] * 3
-    assert list(sample(2, hidden=(3, 4), activation=("relu", "tanh"), bias=False, momentum=0.5, optimizer="sgd")) == [
-        Member((3, 4), ("relu", "tanh"), False, optimizer=SGD(momentum=0.5))
-    ] * 2
+    assert (
+        list(sample(2, hidden=(3, 4), activation=("relu", "tanh"), bias=False, momentum=0.5, optimizer="sgd"))
+        == [Member((3, 4), ("relu", "tanh"), False, optimizer=SGD(momentum=0.5))] * 2
+    )
 
 
 @given(spaces(), st.integers(0, 2**70))
@@ -338,22 +369,32 @@ REFUSED_SAMPLES = [
     ({"hidden": (3, uniform(1, 5))}, "member 0: hidden: expected a layer's width, or a tuple of widths"),
     ({"hidden": [4, 0]}, "hidden[1]: expected a layer's width, or a tuple of widths"),
     ({"hidden": []}, "hidden: expected at least one choice, got none."),
-    ({"hidden": Odd()},
-     "hidden: expected a distribution whose rvs(size=20) gives 20 numbers, got shape (20, 2) from Odd()."),
+    (
+        {"hidden": Odd()},
+        "hidden: expected a distribution whose rvs(size=20) gives 20 numbers, got shape (20, 2) from Odd().",
+    ),
     ({"hidden": (3, Odd())}, "gives 20 numbers, got shape (20, 2) from Odd(). Take one with scalar parameters."),
-    ({"learning_rate": [0.1, uniform(0.1, 0.2)]},
-     "learning_rate[1]: expected a finite number, above 0, got uniform(0.1, "
-     "0.2). A distribution belongs to pm.sample, alone or as a width in a tuple."),
+    (
+        {"learning_rate": [0.1, uniform(0.1, 0.2)]},
+        "learning_rate[1]: expected a finite number, above 0, got uniform(0.1, "
+        "0.2). A distribution belongs to pm.sample, alone or as a width in a tuple.",
+    ),
     ({"learning_rate": uniform(-2, -1)}, "member 0: learning_rate: expected a finite number, above 0, got -1."),
     ({"momentum": uniform(0.1, 0.2)}, "momentum: expected a hyperparameter of Adam"),
     ({"activation": uniform(0, 1)}, "member 0: activation: expected a name, one of identity, "),
     ({"bias": integers(0, 1)}, "member 0: bias: expected True or False, got "),
-    ({"optimizer": integers(0, 1)},
-     "member 0: optimizer: expected an optimizer (SGD, Adam, AdamW, RMSprop, NAdam) or its name, got "),
-    ({"batch_size": integers(-9, -8)},
-     "member 0: batch_size: expected a whole number of rows, at least 1, or None, got -"),
-    ({"hidden": [(3, 4)], "activation": [("relu", "tanh", "elu")]},
-     "member 0: activation: expected one name, or a tuple "),
+    (
+        {"optimizer": integers(0, 1)},
+        "member 0: optimizer: expected an optimizer (SGD, Adam, AdamW, RMSprop, NAdam) or its name, got ",
+    ),
+    (
+        {"batch_size": integers(-9, -8)},
+        "member 0: batch_size: expected a whole number of rows, at least 1, or None, got -",
+    ),
+    (
+        {"hidden": [(3, 4)], "activation": [("relu", "tanh", "elu")]},
+        "member 0: activation: expected one name, or a tuple ",
+    ),
     ({"actvation": "relu"}, "got 'actvation'. Did you mean 'activation'?"),
 ]
 
@@ -367,15 +408,21 @@ def test_a_bad_sample_is_refused_by_name(arguments, message):
 @pytest.mark.parametrize(
     ("make", "bounds", "message"),
     [
-        (uniform, (1, 1),
-         "uniform: expected finite numbers with low < high, got low=1, high=1. For example pm.uniform("),
+        (
+            uniform,
+            (1, 1),
+            "uniform: expected finite numbers with low < high, got low=1, high=1. For example pm.uniform(",
+        ),
         (uniform, (0, math.inf), "finite numbers with low < high, got low=0, high=inf."),
         (uniform, (-math.inf, 0), "got low=-inf, high=0."),
         (uniform, (math.nan, 1), "got low=nan, high=1."),
         (uniform, ("0", 1), "got low='0', high=1."),
         (uniform, (False, True), "got low=False, high=True."),
-        (log_uniform, (0, 1),
-         "log_uniform: expected finite numbers with 0 < low < high, got low=0, high=1. For example"),
+        (
+            log_uniform,
+            (0, 1),
+            "log_uniform: expected finite numbers with 0 < low < high, got low=0, high=1. For example",
+        ),
         (integers, (1, 2.5), "integers: expected whole numbers with low < high, got low=1, high=2.5. For example"),
         (integers, (5, 4), "got low=5, high=4."),
         (integers, (0, 2**53), f"got low=0, high={2**53}."),

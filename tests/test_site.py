@@ -191,7 +191,9 @@ def test_docstrings_are_made_markdown() -> None:
 
         more()
     """
-    assert tool("docstrings").markdown(text, frozenset({"grid", "DataError"})) == """\
+    assert (
+        tool("docstrings").markdown(text, frozenset({"grid", "DataError"}))
+        == """\
 Does it: a_b \\* c_d &lt; 3 \\[and\\] more\\_.
 
 `x`
@@ -214,6 +216,7 @@ pm.grid()
 
 more()
 ```"""
+    )
 
 
 def test_public_names_are_linked_in_prose_alone() -> None:

@@ -107,7 +107,10 @@ def test_every_argument_is_kept():
 
 def test_numpy_numbers_become_pythons():
     member = Member(
-        hidden=(np.int8(4), np.uint64(5)), bias=np.bool_(False), batch_size=np.int32(8), seed=np.uint64(2**64 - 1),
+        hidden=(np.int8(4), np.uint64(5)),
+        bias=np.bool_(False),
+        batch_size=np.int32(8),
+        seed=np.uint64(2**64 - 1),
         optimizer=SGD(learning_rate=np.float64(0.5), momentum=0, nesterov=np.bool_(True)),
     )
     assert member == Member((4, 5), bias=False, batch_size=8, seed=2**64 - 1, optimizer=SGD(0.5, 0.0, True))
@@ -121,9 +124,16 @@ def test_numpy_numbers_become_pythons():
 @pytest.mark.parametrize(
     ("given_name", "known"),
     [
-        ("ReLU", "relu"), ("leaky-relu", "leaky_relu"), ("LeakyReLU", "leaky_relu"), (" Leaky ReLU", "leaky_relu"),
-        ("logistic", "sigmoid"), ("LINEAR", "identity"), ("none", "identity"), ("hard_shrink", "hardshrink"),
-        *((alias, name) for alias, name in ACTIVATION_ALIASES.items()), *((name, name) for name in ACTIVATIONS),
+        ("ReLU", "relu"),
+        ("leaky-relu", "leaky_relu"),
+        ("LeakyReLU", "leaky_relu"),
+        (" Leaky ReLU", "leaky_relu"),
+        ("logistic", "sigmoid"),
+        ("LINEAR", "identity"),
+        ("none", "identity"),
+        ("hard_shrink", "hardshrink"),
+        *((alias, name) for alias, name in ACTIVATION_ALIASES.items()),
+        *((name, name) for name in ACTIVATIONS),
     ],
 )
 def test_activations_go_by_any_spelling_and_alias(given_name, known):
@@ -198,21 +208,30 @@ REFUSED = [
     ({"activation": None}, "sin, got None."),
     ({"activation": ["relu", "tanh"]}, f"got ['relu', 'tanh']. {CHOICES}"),
     ({"hidden": (3, 4), "activation": ("relu", "tahn")}, "got 'tahn'. Did you mean 'tanh'?"),
-    ({"activation": ("relu", "tanh")},
-     "activation: expected one name, or a tuple of one per layer for the 1 hidden layer "
-     "of hidden=(100,), got ('relu', 'tanh'). A single name goes for all layers."),
+    (
+        {"activation": ("relu", "tanh")},
+        "activation: expected one name, or a tuple of one per layer for the 1 hidden layer "
+        "of hidden=(100,), got ('relu', 'tanh'). A single name goes for all layers.",
+    ),
     ({"hidden": (), "activation": ("relu",)}, "0 hidden layers of hidden=(), got ('relu',)."),
     ({"hidden": (5, 6), "activation": ("relu",)}, "2 hidden layers of hidden=(5, 6), got ('relu',)."),
     ({"bias": 1}, "bias: expected True or False, got 1."),
     ({"bias": None}, "bias: expected True or False, got None."),
-    ({"initializer": "he_unifrom"}, "initializer: expected one of pytorch, glorot_uniform, glorot_normal, he_uniform, "
-     "he_normal, lecun_normal, got 'he_unifrom'. Did you mean 'he_uniform'?"),
+    (
+        {"initializer": "he_unifrom"},
+        "initializer: expected one of pytorch, glorot_uniform, glorot_normal, he_uniform, "
+        "he_normal, lecun_normal, got 'he_unifrom'. Did you mean 'he_uniform'?",
+    ),
     ({"initializer": 3}, "initializer: expected a name, one of pytorch, "),
-    ({"optimizer": "adm"},
-     "optimizer: expected one of sgd, adam, adamw, rmsprop, nadam, got 'adm'. Did you mean 'adam'?"),
+    (
+        {"optimizer": "adm"},
+        "optimizer: expected one of sgd, adam, adamw, rmsprop, nadam, got 'adm'. Did you mean 'adam'?",
+    ),
     ({"optimizer": ""}, "optimizer: expected one of sgd, adam, adamw, rmsprop, nadam, got ''."),
-    ({"optimizer": SGD},
-     "optimizer: expected an optimizer (SGD, Adam, AdamW, RMSprop, NAdam) or its name, got <class "),
+    (
+        {"optimizer": SGD},
+        "optimizer: expected an optimizer (SGD, Adam, AdamW, RMSprop, NAdam) or its name, got <class ",
+    ),
     ({"optimizer": SGD}, "Call it: pm.SGD()."),
     ({"optimizer": 0.1}, "or its name, got 0.1. For example pm.SGD()."),
     ({"optimizer": [SGD()]}, CHOICES),
@@ -237,22 +256,32 @@ REFUSED = [
     ({"eps": -1e-9}, "eps: expected a finite number, at least 0, got -1e-09."),
     ({"weight_decay": -1.0}, "weight_decay: expected a finite number, at least 0, got -1.0."),
     ({"optimizer": "sgd", "nesterov": 0.5}, "nesterov: expected True or False, got 0.5."),
-    ({"momentum": 0.9}, "momentum: expected a hyperparameter of Adam (learning_rate, beta1, beta2, eps, weight_decay), "
-     "got 'momentum'. Optimizers with momentum: pm.SGD, pm.RMSprop."),
-    ({"optimizer": SGD(), "beta1": 0.9}, "beta1: expected a hyperparameter of SGD (learning_rate, momentum, nesterov, "
-     "weight_decay), got 'beta1'. Optimizers with beta1: pm.Adam, pm.AdamW, pm.NAdam."),
+    (
+        {"momentum": 0.9},
+        "momentum: expected a hyperparameter of Adam (learning_rate, beta1, beta2, eps, weight_decay), "
+        "got 'momentum'. Optimizers with momentum: pm.SGD, pm.RMSprop.",
+    ),
+    (
+        {"optimizer": SGD(), "beta1": 0.9},
+        "beta1: expected a hyperparameter of SGD (learning_rate, momentum, nesterov, "
+        "weight_decay), got 'beta1'. Optimizers with beta1: pm.Adam, pm.AdamW, pm.NAdam.",
+    ),
     ({"hiden": 3}, "hiden: expected a hyperparameter of Adam (learning_rate, "),
     ({"hiden": 3}, "got 'hiden'. Did you mean 'hidden'?"),
     ({"learningrate": 0.1}, "got 'learningrate'. Did you mean 'learning_rate'?"),
     ({"xyzxyz": 0.1}, "got 'xyzxyz'. Other arguments are hidden, activation, bias, initializer, "),
-    ({"batch_size": 0},
-     "batch_size: expected a whole number of rows, at least 1, or None, got 0. None takes the batch_size"),
+    (
+        {"batch_size": 0},
+        "batch_size: expected a whole number of rows, at least 1, or None, got 0. None takes the batch_size",
+    ),
     ({"batch_size": -4}, "at least 1, or None, got -4."),
     ({"batch_size": 32.0}, "at least 1, or None, got 32.0."),
     ({"batch_size": True}, "at least 1, or None, got True."),
     ({"batch_size": 2**63}, f"at least 1, or None, got {2**63}."),
-    ({"seed": -1},
-     "seed: expected a whole number from 0 to 2**64 - 1, or None, got -1. None draws from the pool's seed"),
+    (
+        {"seed": -1},
+        "seed: expected a whole number from 0 to 2**64 - 1, or None, got -1. None draws from the pool's seed",
+    ),
     ({"seed": 2**64}, f"or None, got {2**64}."),
     ({"seed": 0.5}, "or None, got 0.5."),
     ({"seed": False}, "or None, got False."),
@@ -415,8 +444,10 @@ def test_as_specs_takes_all_forms_of_specs():
         ([], "specs: expected at least one member, got none. For example [pm.Member("),
         (Specs.from_members([]), "specs: expected at least one member, got none."),
         ([FEW[0], 3], "member 1: expected a pm.Member, got 3. For example pm.Member(hidden=64)."),
-        ([FEW[0], Specs.from_members(FEW)],
-         "got 3 members: widths 2-7, depth 0-2, 2 activations, sgd, adam. Join tables"),
+        (
+            [FEW[0], Specs.from_members(FEW)],
+            "got 3 members: widths 2-7, depth 0-2, 2 activations, sgd, adam. Join tables",
+        ),
         (None, "specs: expected pm.grid(...), pm.sample(...), a pm.Member or a list of them, got None. For example ["),
         ("relu", "or a list of them, got 'relu'."),
         ({"hidden": 3}, "or a list of them, got {'hidden': 3}."),

@@ -127,8 +127,10 @@ OTHER_VERSION = "It was written by a version of pmlp_np that has other formulas"
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"bias": [True, False]},
-         "width_offsets: expected 3 entries, got an array of shape (4,). The file is damaged."),
+        (
+            {"bias": [True, False]},
+            "width_offsets: expected 3 entries, got an array of shape (4,). The file is damaged.",
+        ),
         ({"batch_size": [1, 2]}, "batch_size: expected 3 entries, got an array of shape (2,)."),
         ({"batch_size": [[1], [2], [3]]}, "batch_size: expected 3 entries, got an array of shape (3, 1)."),
         ({"activations": [0, 0]}, "activations: expected 3 entries, got an array of shape (2,)."),
@@ -148,8 +150,10 @@ OTHER_VERSION = "It was written by a version of pmlp_np that has other formulas"
         ({"batch_size": [0, 0, -1]}, "member 2: batch_size: expected at least 0, got another value."),
         ({"activations": [0, 1, len(ACTIVATIONS)]}, f"activations: expected numbers from 0 to {len(ACTIVATIONS) - 1}"),
         ({"optimizer": [0, -1, 0]}, "optimizer: expected numbers from 0 to 4, got others."),
-        (with_entry("hyperparameters", (2, RATE), np.nan),
-         "member 2: learning_rate: expected a finite number, above 0"),
+        (
+            with_entry("hyperparameters", (2, RATE), np.nan),
+            "member 2: learning_rate: expected a finite number, above 0",
+        ),
         (with_entry("hyperparameters", (0, RATE), 0.0), "member 0: learning_rate: expected a finite number, above 0"),
         (with_entry("hyperparameters", (1, NESTEROV), 0.5), "member 1: nesterov: expected 0 or 1"),
         (with_entry("initializer_names", 0, "pytorc"), f"lecun_normal, got 'pytorc'. {OTHER_VERSION}"),

@@ -43,18 +43,66 @@ Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This
 Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
                                               show_default=False)]  # fmt: skip
 # Options on how a table is written, which fit and predict share.
-Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", rich_help_panel=_TABLE, show_default=False,
-    help="utf-8, cp1252, latin-1, utf-16, ... Default: detected from the file.")]
-Delimiter = Annotated[str | None, typer.Option("--delimiter", metavar="CHARACTER", rich_help_panel=_TABLE,
-    show_default=False, help="Separator of cells: , ; tab | or another. Default: detected from the first lines.")]
-Decimal = Annotated[str | None, typer.Option("--decimal", metavar="MARK", rich_help_panel=_TABLE, show_default=False,
-    help="Decimal mark, a point or a comma. Default: detected; needed where 1.275 could be either.")]
-Thousands = Annotated[str | None, typer.Option("--thousands", metavar="MARK", rich_help_panel=_TABLE,
-    show_default=False, help="Separator of thousands: , . ' or space. Default: detected from the cells.")]
-DayFirst = Annotated[bool | None, _flag("--day-first/--month-first", rich_help_panel=_TABLE, show_default=False,
-    help="How to read 01/02/2026, where no date has a day above 12.")]
-SkipLines = Annotated[int, typer.Option("--skip-lines", metavar="N", min=0, rich_help_panel=_TABLE, show_default=False,
-    help="Number of lines to skip at the top of the file.")]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        rich_help_panel=_TABLE,
+        show_default=False,
+        help="utf-8, cp1252, latin-1, utf-16, ... Default: detected from the file.",
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        metavar="CHARACTER",
+        rich_help_panel=_TABLE,
+        show_default=False,
+        help="Separator of cells: , ; tab | or another. Default: detected from the first lines.",
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(
+        "--decimal",
+        metavar="MARK",
+        rich_help_panel=_TABLE,
+        show_default=False,
+        help="Decimal mark, a point or a comma. Default: detected; needed where 1.275 could be either.",
+    ),
+]
+Thousands = Annotated[
+    str | None,
+    typer.Option(
+        "--thousands",
+        metavar="MARK",
+        rich_help_panel=_TABLE,
+        show_default=False,
+        help="Separator of thousands: , . ' or space. Default: detected from the cells.",
+    ),
+]
+DayFirst = Annotated[
+    bool | None,
+    _flag(
+        "--day-first/--month-first",
+        rich_help_panel=_TABLE,
+        show_default=False,
+        help="How to read 01/02/2026, where no date has a day above 12.",
+    ),
+]
+SkipLines = Annotated[
+    int,
+    typer.Option(
+        "--skip-lines",
+        metavar="N",
+        min=0,
+        rich_help_panel=_TABLE,
+        show_default=False,
+        help="Number of lines to skip at the top of the file.",
+    ),
+]
 NotMissing = Annotated[list[str] | None, typer.Option("--not-missing", metavar="WORD", rich_help_panel=_TABLE,
     show_default=False, help="A word such as None or NA that does not mean a missing cell; COLUMN=WORD for one column. "
     "Repeatable.")]  # fmt: skip

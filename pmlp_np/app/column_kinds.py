@@ -88,9 +88,7 @@ def kinds_of(
     return found
 
 
-def _kind_of(
-    table: Table, name: str, categorical: bool, numeric: bool, dates: Mapping[str, tuple[str, str]]
-) -> Kind:
+def _kind_of(table: Table, name: str, categorical: bool, numeric: bool, dates: Mapping[str, tuple[str, str]]) -> Kind:
     cells = table.frame[name]
     known = cells.dropna()
     if not len(known):

@@ -79,10 +79,10 @@ def parsed(cell, decimal, thousands, before, after):
     if not re.match(PATTERNS[decimal], text, re.ASCII) or (other in text and other not in thousands):
         raise ValueError("expected a number as the fitted table writes them")
     return float(re.sub(rf"[{other}'’ \\u00a0\\u2009\\u202f]", "", text).replace(",", "."))'''
-_IS_MISSING = '''def is_missing(cell, name):
+_IS_MISSING = """def is_missing(cell, name):
     if not isinstance(cell, str):
         return cell is None or str(cell) in ("nan", "NaN", "NaT", "<NA>")
-    return not cell.strip() or cell.strip() in MISSING.get(name, USUAL_MISSING)'''
+    return not cell.strip() or cell.strip() in MISSING.get(name, USUAL_MISSING)"""
 _TEXT = '''def text(cell, name, categories):
     """A cell as a text, "" where it is missing: as it is written, but truths in any case, and whole numbers of Python
     without a point."""

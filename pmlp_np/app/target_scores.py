@@ -25,6 +25,7 @@ def choices(task: str) -> tuple[str, ...]:
     kind = LOSSES[LOSS_OF[task]].targets
     return tuple(name for name, entry in METRICS.items() if kind in entry.targets)
 
+
 def in_target_units(name: str, value: Any, target: Target) -> Any:
     """A metric or loss of members that learned standardized targets, in the target's units where it has them."""
     return value * target.scale if name in METRICS and METRICS[name].unit == "target" else value

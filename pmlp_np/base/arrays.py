@@ -37,8 +37,8 @@ def device_namespace(device: str) -> Any:
     try:
         import cupy
     except ImportError:
-        mend = "Install the package that fits your CUDA version (cupy-cuda12x or cupy-cuda13x), or take device='cpu'."
-        raise DataError(compose("device", "an installed CuPy for 'gpu'", "none", mend)) from None
+        hint = "Install the package that fits your CUDA version (cupy-cuda12x or cupy-cuda13x), or take device='cpu'."
+        raise DataError(compose("device", "an installed CuPy for 'gpu'", "none", hint)) from None
     if not cupy.cuda.is_available():
         raise DataError(compose("device", "a GPU that CuPy can use", "none", "Check nvidia-smi, or take device='cpu'."))
     return cupy

@@ -44,9 +44,9 @@ def attributes(kind: str, state: Any) -> dict[str, Any]:
     """What a state holds. FileFormatError where another version of pmlp_np wrote it."""
     made_by = state.get(_VERSION) if isinstance(state, Mapping) else None
     if made_by != version.__version__:
-        mend = "A pickle is for one version; what is to be kept goes into a file: save and load."
+        hint = "A pickle is for one version; what is to be kept goes into a file: save and load."
         expected, got = f"one of pmlp_np {version.__version__}", f"one of {show(made_by or 'another')}"
-        raise FileFormatError(compose(f"pickled {kind}", expected, got, mend))
+        raise FileFormatError(compose(f"pickled {kind}", expected, got, hint))
     return dict(state[_ATTRIBUTES])
 
 

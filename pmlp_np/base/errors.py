@@ -1,4 +1,4 @@
-"""The few exceptions of the library, and how they speak: what was expected, what came, how to mend it."""
+"""The few exceptions of the library, and how they speak: what was expected, what came, and a hint how to correct it."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def show(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
-def compose(name: str, expected: str, got: str, mend: str = "") -> str:
-    """The text of an error: `name: expected ..., got .... Mend`.
+def compose(name: str, expected: str, got: str, hint: str = "") -> str:
+    """The text of an error: `name: expected ..., got .... Hint`.
 
     name: the argument or member that is wrong. expected, got: text; `show(value)` turns a value into it.
-    mend: whole sentences, or nothing.
+    hint: whole sentences, or nothing.
     """
-    return f"{name}: expected {expected}, got {got}. {mend}".rstrip()
+    return f"{name}: expected {expected}, got {got}. {hint}".rstrip()
 
 
 def listed(values: Iterable[object], most: int = 5) -> str:
@@ -93,11 +93,11 @@ def nearest(name: object, candidates: Iterable[str]) -> str | None:
 
 
 def unknown_name(name: str, got: object, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
-    """The text of an error about a name that is none of `known`, with the nearest known name or alias as its mend."""
+    """The text of an error about a name that is none of `known`, with the nearest known name or alias as its hint."""
     known = tuple(known)
     suggestion = nearest(got, (*known, *aliases))
-    mend = f"Did you mean {suggestion!r}?" if suggestion else ""
-    return compose(name, f"one of {', '.join(known)}", show(got), mend)
+    hint = f"Did you mean {suggestion!r}?" if suggestion else ""
+    return compose(name, f"one of {', '.join(known)}", show(got), hint)
 
 
 def readable_bytes(n: float) -> str:
@@ -130,7 +130,7 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def require_memory(name: str, needed: int, mend: str, free: int | None = None) -> None:
+def require_memory(name: str, needed: int, hint: str, free: int | None = None) -> None:
     """Raise MemoryNeededError unless `needed` bytes are free (measured now, where `free` is not given, for more than
     SMALL_NEED)."""
     if free is None:
@@ -139,4 +139,4 @@ def require_memory(name: str, needed: int, mend: str, free: int | None = None) -
         free = free_memory()
     if needed > free:
         expected = f"no more than the {readable_bytes(free)} of memory that are free"
-        raise MemoryNeededError(compose(name, expected, f"a need of {readable_bytes(needed)}", mend))
+        raise MemoryNeededError(compose(name, expected, f"a need of {readable_bytes(needed)}", hint))

@@ -72,8 +72,8 @@ def _refuse(name: str, trainer: Trainer | None, own_too: bool) -> None:
         return
     expected = "a pool that is not being trained"
     if trainer != _me():
-        mend = "Wait until that has returned." if own_too else "Wait until that has returned, or do it in a callback."
-        raise DataError(compose(name, expected, "one that another thread is training", mend))
+        hint = "Wait until that has returned." if own_too else "Wait until that has returned, or do it in a callback."
+        raise DataError(compose(name, expected, "one that another thread is training", hint))
     if own_too:
-        mend = "Return first: EpochEnd.stop() ends training after this epoch."
-        raise DataError(compose(name, expected, "a call from a callback of its training", mend))
+        hint = "Return first: EpochEnd.stop() ends training after this epoch."
+        raise DataError(compose(name, expected, "a call from a callback of its training", hint))

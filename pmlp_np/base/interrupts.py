@@ -3,7 +3,7 @@
 Python's handler of SIGINT raises KeyboardInterrupt between any two bytecodes. Three kinds of code can't bear that: a
 fit, whose pool would be left half changed; the import of Numba, which would leave half a module in `sys.modules`; and
 compilation, where Numba calls Python back from where nothing can be raised. Such code runs `held`: a press is noted
-there, and raises where the code says so (`heed`), at the latest at its end.
+there, and raises where the code says so (`raise_if_pressed`), at the latest at its end.
 
 A fit runs in `fitting`. Its first press raises nothing: the fit ends between minibatches, and keeps what was learned. A
 second press in the same fit, or within two seconds in another, raises. So a loop of fits can be ended, too.
@@ -77,7 +77,7 @@ def pressed() -> bool:
     return bool(_state.fits) and _state.fits[-1].pressed and _in_main_thread()
 
 
-def heed() -> None:
+def raise_if_pressed() -> None:
     """Raise KeyboardInterrupt if one is waiting. Between two steps of what is held."""
     state = _state
     if state.waiting and _in_main_thread():
@@ -89,7 +89,7 @@ def heed() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Run a block into which Ctrl-C does not break: KeyboardInterrupt comes from `heed`, or at the end of the block."""
+    """Run a block into which Ctrl-C does not break: KeyboardInterrupt comes from `raise_if_pressed`, or at its end."""
     state = _state
     if not _in_main_thread():
         yield
@@ -107,7 +107,7 @@ def held() -> Iterator[None]:
                 raise KeyboardInterrupt from error
             raise
         if not before:
-            heed()
+            raise_if_pressed()
     finally:
         # What somebody else installed meanwhile stays.
         if installed and signal.getsignal(signal.SIGINT) is _handle:
@@ -129,7 +129,7 @@ def released() -> Iterator[None]:
     before = state.held, state.abandons
     try:
         state.held = state.abandons = False
-        heed()
+        raise_if_pressed()
         yield
     finally:
         state.held, state.abandons = before
@@ -137,7 +137,7 @@ def released() -> Iterator[None]:
 
 @contextlib.contextmanager
 def abandoning() -> Iterator[None]:
-    """Run a block that a fit can do without: `heed` raises Abandoned at the fit's first Ctrl-C."""
+    """Run a block that a fit can do without: `raise_if_pressed` raises Abandoned at the fit's first Ctrl-C."""
     state = _state
     if not _in_main_thread():
         yield

@@ -23,10 +23,10 @@ _DEEPEST = 8
 _MISSING = ("NAType", "NaTType")
 
 
-def as_numbers(values: Any, name: str, mend: str = "", categories: str = "") -> np.ndarray:
+def as_numbers(values: Any, name: str, hint: str = "", categories: str = "") -> np.ndarray:
     """An array of real numbers: floats, integers or truth values.
 
-    mend: what helps where these are no numbers. categories: what helps where they are categories.
+    hint: what helps where these are no numbers. categories: what helps where they are categories.
 
     Raises DataError: a mask, a sparse matrix, a tensor with a gradient, rows of different lengths, and the first cell
     that is no number.
@@ -40,10 +40,10 @@ def as_numbers(values: Any, name: str, mend: str = "", categories: str = "") -> 
         cells = np.asarray(values, object)
         array = cells if cells.shape == array.shape and len(set(map(type, cells.flat))) > 1 else array
     if array.dtype.kind == "O":
-        array = _from_objects(array, values, name, mend, categories)
+        array = _from_objects(array, values, name, hint, categories)
     if array.dtype.kind not in "fiub":
-        mend = mend or _of_dtype(array, name, categories)
-        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", mend))
+        hint = hint or _of_dtype(array, name, categories)
+        raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", hint))
     return array
 
 
@@ -76,8 +76,8 @@ def require_plain(values: Any, name: str, depth: int = 0) -> None:
                 if type(item) not in _SCALARS:
                     require_plain(item, f"{name}[{i}]", depth + 1)
     elif hasattr(values, "nnz") and (hasattr(values, "toarray") or hasattr(values, "todense")):
-        mend = f"Make it dense: {_expression(name)}.{'toarray' if hasattr(values, 'toarray') else 'todense'}()."
-        raise DataError(compose(name, "a dense array", f"a sparse {type(values).__name__}", mend))
+        hint = f"Make it dense: {_expression(name)}.{'toarray' if hasattr(values, 'toarray') else 'todense'}()."
+        raise DataError(compose(name, "a dense array", f"a sparse {type(values).__name__}", hint))
     elif hasattr(values, "detach"):
         _require_plain_tensor(values, name)
 
@@ -97,11 +97,11 @@ def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
     if mask.ndim == 0:
         raise DataError(compose(name, "numbers without a mask", "a masked one", "Leave it out, or fill it."))
     rows = ".any(axis=1)" if mask.ndim == 2 else ""
-    mend = f"Drop their rows, from the other arrays too: keep = ~np.ma.getmaskarray({name}){rows}; {name}[keep]. "
-    mend += f"Or fill them: {name}.filled(0.0)."
+    hint = f"Drop their rows, from the other arrays too: keep = ~np.ma.getmaskarray({name}){rows}; {name}[keep]. "
+    hint += f"Or fill them: {name}.filled(0.0)."
     if _expression(name) != name:
-        mend = "Take its .compressed() numbers, or the mask .filled(False)."
-    raise DataError(compose(name, "numbers without masked entries", got, mend))
+        hint = "Take its .compressed() numbers, or the mask .filled(False)."
+    raise DataError(compose(name, "numbers without masked entries", got, hint))
 
 
 def _require_plain_tensor(tensor: Any, name: str) -> None:
@@ -122,11 +122,11 @@ def _require_plain_tensor(tensor: Any, name: str) -> None:
         got.append("is bfloat16, which NumPy lacks")
         steps.append("float()")
     if steps:
-        mend = f"Hand over {_expression(name)}.{'.'.join(steps)}.numpy()."
-        raise DataError(compose(name, "an array", f"a tensor that {' and '.join(got)}", mend))
+        hint = f"Hand over {_expression(name)}.{'.'.join(steps)}.numpy()."
+        raise DataError(compose(name, "an array", f"a tensor that {' and '.join(got)}", hint))
 
 
-def _from_objects(array: np.ndarray, values: Any, name: str, mend: str, categories: str) -> np.ndarray:
+def _from_objects(array: np.ndarray, values: Any, name: str, hint: str, categories: str) -> np.ndarray:
     """Objects that are all numbers as float64."""
     if array.ndim == 0:
         got = f"the {type(values).__name__} {show(values)}"
@@ -143,9 +143,9 @@ def _from_objects(array: np.ndarray, values: Any, name: str, mend: str, categori
                 raise TypeError
             found[place] = float(cell)
         except (TypeError, ValueError, OverflowError):
-            raise _not_a_number(cell, place, values, name, mend, categories) from None
+            raise _not_a_number(cell, place, values, name, hint, categories) from None
         except Exception as error:
-            raise _not_a_number(cell, place, values, name, mend, categories) from error
+            raise _not_a_number(cell, place, values, name, hint, categories) from error
     return found
 
 
@@ -154,9 +154,7 @@ def _of_numbers(kind: type) -> bool:
     return issubclass(kind, (numbers.Real, np.bool_, Decimal)) and not issubclass(kind, np.timedelta64)
 
 
-def _not_a_number(
-    cell: Any, place: Sequence[int], values: Any, name: str, mend: str, categories: str
-) -> DataError:
+def _not_a_number(cell: Any, place: Sequence[int], values: Any, name: str, hint: str, categories: str) -> DataError:
     """The error about a cell, which says of frames in which column it is and what that holds."""
     where = at_cell(name, place, values)
     try:
@@ -164,16 +162,16 @@ def _not_a_number(
     except DataError as error:
         return error
     if cell is None or type(cell).__name__ in _MISSING:
-        mend = "Fill or drop missing values first."
-        return DataError(compose(name, "numbers", f"a missing value, {show(cell)}, in {where}", mend))
+        hint = "Fill or drop missing values first."
+        return DataError(compose(name, "numbers", f"a missing value, {show(cell)}, in {where}", hint))
     labels = columns_of(values)
     label = labels[place[1]] if labels and len(place) == 2 and labels.count(labels[place[1]]) == 1 else None
     dtypes = getattr(values, "dtypes", None)
     if label is not None and dtypes is not None and hasattr(dtypes, "iloc"):
         where += f" (dtype {dtypes.iloc[place[1]]})"
-    if not mend:
-        mend = _of_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name, categories)
-    return DataError(compose(name, "numbers", f"{show(cell)} in {where}", mend))
+    if not hint:
+        hint = _of_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name, categories)
+    return DataError(compose(name, "numbers", f"{show(cell)} in {where}", hint))
 
 
 def _of_cell(cell: Any, label: Any, name: str, categories: str = "") -> str:

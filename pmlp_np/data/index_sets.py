@@ -69,11 +69,11 @@ def sets_of(value: Any, ids: np.ndarray, limit: int, name: str, what: str, least
     Raises DataError, which names the member.
     """
     expected = f"one array of {what} numbers, or one mask of {limit} truth values, for each of the {len(ids)} members"
-    mend = f"For example {name}=[first] * 5 + [second] * 5, or an array of shape ({len(ids)}, k)."
+    hint = f"For example {name}=[first] * 5 + [second] * 5, or an array of shape ({len(ids)}, k)."
     given = list(value) if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim) else None
     if given is None or len(given) != len(ids):
         got = show(value) if given is None else f"{len(given)}"
-        raise DataError(compose(name, expected, got, mend))
+        raise DataError(compose(name, expected, got, hint))
     # One object is looked at once, however many members share it.
     first_of: dict[int, int] = {}
     arrays: list[np.ndarray] = []
@@ -81,7 +81,7 @@ def sets_of(value: Any, ids: np.ndarray, limit: int, name: str, what: str, least
     for i, one in enumerate(given):
         if id(one) not in first_of:
             first_of[id(one)] = len(arrays)
-            arrays.append(_indices(one, limit, f"{name} of member {ids[i]}", what, least, expected, mend))
+            arrays.append(_indices(one, limit, f"{name} of member {ids[i]}", what, least, expected, hint))
         place[i] = first_of[id(one)]
     distinct, of = _distinct(arrays)
     return Sets(distinct, of[place])
@@ -100,7 +100,7 @@ def _distinct(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     return distinct, of
 
 
-def _indices(value: Any, limit: int, name: str, what: str, least: int, expected: str, mend: str) -> np.ndarray:
+def _indices(value: Any, limit: int, name: str, what: str, least: int, expected: str, hint: str) -> np.ndarray:
     """One member's indices, int64, as a copy: a caller may write to what it gave, also while it is being checked."""
     require_plain(value, name)
     try:
@@ -111,7 +111,7 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
     if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):
         array = _of_one_kind(array, value, limit, name, expected)
     if array.ndim != 1 or array.dtype.kind not in "iub":
-        raise DataError(compose(name, expected, show(value), mend))
+        raise DataError(compose(name, expected, show(value), hint))
     if array.dtype.kind == "b":
         if len(array) != limit:
             raise DataError(compose(name, f"a mask of {limit} truth values", f"one of {len(array)}"))
@@ -132,16 +132,16 @@ def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected:
     cells = np.asarray(value, object) if array.dtype.kind in "Oiub" else array
     for i, cell in enumerate(cells.tolist()) if cells.dtype == object else ():
         if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
-            mend = "Say of each, as with fillna(False)."
-            raise DataError(compose(name, expected, f"a missing value, {show(cell)}, at {i}", mend))
+            hint = "Say of each, as with fillna(False)."
+            raise DataError(compose(name, expected, f"a missing value, {show(cell)}, at {i}", hint))
     kinds = {isinstance(cell, (bool, np.bool_)) for cell in cells.tolist()}
     if len(kinds) > 1:
         raise DataError(compose(name, expected, f"truth values beside others: {show(value)}"))
     if array.dtype.kind == "f" and len(array):
-        mend = "Cast whole numbers: array.astype(int)." if (array == np.floor(array)).all() else ""
+        hint = "Cast whole numbers: array.astype(int)." if (array == np.floor(array)).all() else ""
         if len(array) == limit and np.isin(array, (0.0, 1.0)).all():
-            mend = "Cast a mask: array.astype(bool)."
-        raise DataError(compose(name, expected, f"floats, {show(array.tolist())}", mend))
+            hint = "Cast a mask: array.astype(bool)."
+        raise DataError(compose(name, expected, f"floats, {show(array.tolist())}", hint))
     if array.dtype.kind == "O" and all(isinstance(cell, (bool, np.bool_)) or is_whole(cell) for cell in cells.tolist()):
         try:
             return array.astype(bool if kinds == {True} else np.int64)
@@ -152,8 +152,8 @@ def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected:
 
 def _taken_for_a_mask(name: str, limit: int, what: str) -> DataError:
     """The error about whole numbers that look like a mask: as numbers they would be rows 0 and 1, again and again."""
-    mend = "Cast a mask: array.astype(bool)."
+    hint = "Cast a mask: array.astype(bool)."
     if what == "row":
-        mend += " Rows 0 and 1 alone: name them once each, and count them by sample_weight."
+        hint += " Rows 0 and 1 alone: name them once each, and count them by sample_weight."
     expected = f"{what} numbers, or a mask of {limit} truth values"
-    return DataError(compose(name, expected, f"{limit} whole numbers that are all 0 or 1", mend))
+    return DataError(compose(name, expected, f"{limit} whole numbers that are all 0 or 1", hint))

@@ -62,11 +62,11 @@ def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
     x = as_numbers(X, name)
     if x.ndim != 2:
         array = name if hasattr(X, "reshape") else f"np.asarray({name})"
-        mend = f"One feature: {array}.reshape(-1, 1). One sample: {array}.reshape(1, -1)." if x.ndim == 1 else ""
-        raise DataError(compose(name, f"shape (n_samples, {n_features})", str(x.shape), mend))
+        hint = f"One feature: {array}.reshape(-1, 1). One sample: {array}.reshape(1, -1)." if x.ndim == 1 else ""
+        raise DataError(compose(name, f"shape (n_samples, {n_features})", str(x.shape), hint))
     if x.shape[1] != n_features:
-        mend = "The pool was made with n_features=" + str(n_features) + "."
-        raise DataError(compose(name, f"{n_features} features (columns)", str(x.shape[1]), mend))
+        hint = "The pool was made with n_features=" + str(n_features) + "."
+        raise DataError(compose(name, f"{n_features} features (columns)", str(x.shape[1]), hint))
     if len(x) == 0:
         raise DataError(compose(name, "at least one row", "none"))
     return x
@@ -103,8 +103,8 @@ def as_targets(
         values = values[:, None]
     if values.shape != (n_samples, per_row):
         expected = f"shape ({n_samples},)" if per_row == 1 else f"shape ({n_samples}, {per_row})"
-        mend = "" if values.ndim and len(values) == n_samples else "X and y must have as many rows."
-        raise DataError(compose(name, expected, str(values.shape), mend))
+        hint = "" if values.ndim and len(values) == n_samples else "X and y must have as many rows."
+        raise DataError(compose(name, expected, str(values.shape), hint))
     with np.errstate(over="ignore"):
         # A copy in any case: what is checked here is not to change while it is trained on.
         lines = np.array(values.T, dtype, order="C")
@@ -198,18 +198,18 @@ def _require_finite(x: np.ndarray, name: str, X: Any = None, names: Names | None
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             place = (start + row, column) if x.shape[1] > 1 else (start + row,)
-            mend = "Fill or drop missing values first; scale what does not fit the dtype."
+            hint = "Fill or drop missing values first; scale what does not fit the dtype."
             raise DataError(
                 compose(
                     name,
                     f"finite {x.dtype.name} numbers",
                     f"{x[start + row, column]} in {at_cell(name, place, X, names)}",
-                    mend,
+                    hint,
                 )
             )
 
 
-def _refuse(bad: np.ndarray, values: np.ndarray, name: str, expected: str, mend: str) -> None:
+def _refuse(bad: np.ndarray, values: np.ndarray, name: str, expected: str, hint: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
-        raise DataError(compose(name, expected, f"{show(values[row].tolist())} in row {row}", mend))
+        raise DataError(compose(name, expected, f"{show(values[row].tolist())} in row {row}", hint))

@@ -49,8 +49,8 @@ def kept_names(X: Any, name: str = "X") -> Names | None:
     if names is not None and len(set(names)) != len(names):
         first = next(i for i, label in enumerate(names) if label in names[:i])
         got = f"{names[first]!r} for columns {names.index(names[first])} and {first}"
-        mend = f"Name them apart, or hand over {name}.to_numpy(): by position."
-        raise DataError(compose(name, "a name of its own for each column", got, mend))
+        hint = f"Name them apart, or hand over {name}.to_numpy(): by position."
+        raise DataError(compose(name, "a name of its own for each column", got, hint))
     return names
 
 
@@ -85,8 +85,8 @@ def require_names(expected: Names | None, X: Any, name: str = "X", source: str =
         # Unnamed so far: what frames number by themselves, in another order, was reordered.
         if set(found) == set(range(len(found))):
             at = next(i for i, label in enumerate(found) if label != i)
-            mend = f"The columns of 0, 1, 2, ... in another order: {_chosen(X, name, f'range({len(found)})')}."
-            raise DataError(compose(name, f"column {at} at position {at}", f"{found[at]!r}", mend))
+            hint = f"The columns of 0, 1, 2, ... in another order: {_chosen(X, name, f'range({len(found)})')}."
+            raise DataError(compose(name, f"column {at} at position {at}", f"{found[at]!r}", hint))
         return
     literal = f"[{', '.join(map(repr, expected))}]"
     if as_strings(expected) is None and source != "X.columns":
@@ -98,16 +98,16 @@ def require_names(expected: Names | None, X: Any, name: str = "X", source: str =
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         extra = [str(label) for label in found if label not in expected]
         near = nearest(missing[0], extra)
-        mend = f"Did you mean {near!r}?" if near else f"There are: {_some(found)}."
-        text = compose(name, f"the columns of fit, of which column {at} is {missing[0]!r}", f"no such name{more}", mend)
+        hint = f"Did you mean {near!r}?" if near else f"There are: {_some(found)}."
+        text = compose(name, f"the columns of fit, of which column {at} is {missing[0]!r}", f"no such name{more}", hint)
         raise DataError(text)
     extra_names = [label for label in found if label not in expected]
     if extra_names or len(found) != len(expected):
         got = f"{len(found)} with {extra_names[0]!r}" if extra_names else f"{len(found)}, some of them twice"
         raise DataError(compose(name, f"the {len(expected)} columns of fit", got, chosen))
     at = next(i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b)
-    mend = f"These are the columns of fit in another order. {chosen}"
-    raise DataError(compose(name, f"{expected[at]!r} as column {at}", f"{found[at]!r}", mend))
+    hint = f"These are the columns of fit in another order. {chosen}"
+    raise DataError(compose(name, f"{expected[at]!r} as column {at}", f"{found[at]!r}", hint))
 
 
 def require_equal_names(first: Names | None, second: Names | None, name: str, where: str) -> Names | None:
@@ -161,9 +161,9 @@ def require_same_rows(X: Any, y: Any, names: tuple[str, str]) -> None:
         return
     a, b = a.tolist(), b.tolist()
     at = next(i for i, pair in enumerate(zip(a, b, strict=True)) if pair[0] != pair[1])
-    mend = f"By label: {names[1]}.loc[{names[0]}.index]. As the rows lie: {names[1]}.to_numpy()."
+    hint = f"By label: {names[1]}.loc[{names[0]}.index]. As the rows lie: {names[1]}.to_numpy()."
     expected = f"rows in the order of {names[0]}, whose row {at} is labeled {show(a[at])}"
-    raise DataError(compose(names[1], expected, show(b[at]), mend))
+    raise DataError(compose(names[1], expected, show(b[at]), hint))
 
 
 def require_same_rows_of_each(X: Any, given: Any, name: str) -> None:
@@ -195,8 +195,8 @@ def _require_positions(labels: Any, rows: Any, name: str) -> None:
     if not np.array_equal(found, rows):
         at = int(np.argmax(found != np.asarray(rows)))
         got = f"labels of X: {show(rows[at])}, which is the label of row {found[at]}"
-        mend = f"By label: X.index.get_indexer({name}). As row numbers: {name}.to_numpy()."
-        raise DataError(compose(name, "row numbers", got, mend))
+        hint = f"By label: X.index.get_indexer({name}). As row numbers: {name}.to_numpy()."
+        raise DataError(compose(name, "row numbers", got, hint))
 
 
 def _is_labeled(kind: type) -> bool:

@@ -220,12 +220,12 @@ def _error(
     shift = f"the least first, {code} - {code}.min()"
     if held and _least_is_far(source):
         shift = f"the median first, {code} - np.median({code})"
-    mend = f"Subtract {shift}, and scale what is left."
+    hint = f"Subtract {shift}, and scale what is left."
     if not target.any():
         got = f"0 for {before:,} {'value' if before == 1 else 'different values'}"
-        mend = f"Scale first: {code} / np.abs({code}).max()."
+        hint = f"Scale first: {code} / np.abs({code}).max()."
     got += f" in {text}" if text else ""
-    return DataError(compose(columns.name, f"values that {dtype.name} can tell apart", got, mend + wide))
+    return DataError(compose(columns.name, f"values that {dtype.name} can tell apart", got, hint + wide))
 
 
 def _least_is_far(column: np.ndarray) -> bool:

@@ -127,8 +127,8 @@ class Loss:
             places = np.argwhere(undefined)
             rows = np.unique(places[:, -1])
             got = f"NaN or infinity in {len(rows):,} of {raw.shape[-2]:,} rows ({listed(rows.tolist())})"
-            mend = "No label can be made of them: see forward and predict_proba, and scale X as in training."
-            raise UndefinedLabelError(compose("outputs", "numbers, to make labels of", got, mend), places)
+            hint = "No label can be made of them: see forward and predict_proba, and scale X as in training."
+            raise UndefinedLabelError(compose("outputs", "numbers, to make labels of", got, hint), places)
 
     def standard_deviations(self, raw: np.ndarray) -> np.ndarray:
         """Predicted standard deviations, shaped like predictions. DataError if there are none."""
@@ -138,8 +138,8 @@ class Loss:
         """Predicted quantiles (..., outputs, levels); one output: its axis is dropped. DataError if there are none."""
         self._lacks("quantiles", "Use a loss with them: quantile, or pm.Quantile(levels=...).")
 
-    def _lacks(self, what: str, mend: str) -> NoReturn:
-        raise DataError(compose("loss", f"one that defines {what}", repr(str(self)), mend))
+    def _lacks(self, what: str, hint: str) -> NoReturn:
+        raise DataError(compose("loss", f"one that defines {what}", repr(str(self)), hint))
 
     def __str__(self) -> str:
         given = [f"{each}={value!r}" for each, value in parameters(self).items()]

@@ -42,8 +42,8 @@ def reading_of(loss: Loss) -> Reading:
     """The facts about a loss. DataError for one with a link of its own, which only its function knows."""
     link = loss.link_name
     if link is None:
-        mend = "Register the loss without link=, or predict with pmlp_np."
-        raise DataError(compose("loss", "one with a link that is known here", f"{loss.name!r} with its own", mend))
+        hint = "Register the loss without link=, or predict with pmlp_np."
+        raise DataError(compose("loss", "one with a link that is known here", f"{loss.name!r} with its own", hint))
     # The one head that `values` keeps of each output.
     value_head = 0 if link != "identity" else int(loss.values(np.arange(float(loss.heads)))[0])
     levels = loss.levels if isinstance(loss, Quantile) else ()

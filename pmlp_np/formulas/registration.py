@@ -102,8 +102,8 @@ def register_loss(
         raise DataError(unknown_name("targets", targets, _TARGETS))
     most = 2**10 if targets == "values" else 1
     if isinstance(heads, bool) or not isinstance(heads, int) or not 1 <= heads <= most:
-        mend = "Only losses on values have several." if most == 1 else ""
-        raise DataError(compose("heads", f"a whole number from 1 to {most}", show(heads), mend))
+        hint = "Only losses on values have several." if most == 1 else ""
+        raise DataError(compose("heads", f"a whole number from 1 to {most}", show(heads), hint))
     for argument, value in (("link", link), ("score", score)):
         if value is not None and not callable(value):
             raise DataError(compose(argument, "a function or None", show(value)))
@@ -172,8 +172,8 @@ class RegisteredLoss(Loss):
 def registered_loss(name: str) -> Loss:
     """The loss that has been entered under this name. DataError where none has."""
     if name not in LOSSES:
-        mend = "Enter it first: pm.register_loss."
-        raise DataError(compose("loss", "one that this process knows", show(name), mend))
+        hint = "Enter it first: pm.register_loss."
+        raise DataError(compose("loss", "one that this process knows", show(name), hint))
     return LOSSES[name]
 
 
@@ -185,8 +185,8 @@ def _check_name(kind: str, name: Any, function: Any) -> None:
 
 
 def _taken(kind: str, name: str) -> None:
-    mend = "Take another name; a function that has been entered stays until the process ends."
-    raise DataError(compose("name", f"one that no other {kind} has", show(name), mend))
+    hint = "Take another name; a function that has been entered stays until the process ends."
+    raise DataError(compose("name", f"one that no other {kind} has", show(name), hint))
 
 
 def _same(function: Any, known: Any, arguments: tuple[Any, ...], own: Any, other: Any) -> bool:
@@ -199,7 +199,7 @@ def _same(function: Any, known: Any, arguments: tuple[Any, ...], own: Any, other
 
 
 def _called(what: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-    mend = "It must return a pair: the value and its derivative."
+    hint = "It must return a pair: the value and its derivative."
     try:
         with np.errstate(all="ignore"):
             found = function(*arguments)
@@ -207,21 +207,21 @@ def _called(what: str, function: Callable[..., Any], arguments: tuple[Any, ...])
         expected = "a formula of operators and the vocabulary's words"
         raise DataError(compose(what, expected, f"{type(error).__name__}: {error}")) from error
     if not isinstance(found, tuple) or len(found) != 2:
-        raise DataError(compose(what, "a pair", show(found), mend))
+        raise DataError(compose(what, "a pair", show(found), hint))
     return found
 
 
 def _like(what: str, part: str, value: Any, shape: tuple[int, ...], dtype: Any) -> None:
     if getattr(value, "shape", None) != shape or value.dtype != dtype:
         got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else show(value)
-        mend = "Constants must be Python floats; v.ones_like(z) is one in z's shape."
-        raise DataError(compose(f"{part} of {what}", f"an array of shape {shape}, {np.dtype(dtype)}", got, mend))
+        hint = "Constants must be Python floats; v.ones_like(z) is one in z's shape."
+        raise DataError(compose(f"{part} of {what}", f"an array of shape {shape}, {np.dtype(dtype)}", got, hint))
 
 
 def _keep_nan(what: str, value: np.ndarray, lost: Any) -> None:
     if not np.isnan(value[lost]).all():
-        mend = "A comparison with NaN is false: let v.where take the branch that keeps its argument."
-        raise DataError(compose(what, "NaN where its argument is NaN", f"{value[lost].ravel()[0]}", mend))
+        hint = "A comparison with NaN is false: let v.where take the branch that keeps its argument."
+        raise DataError(compose(what, "NaN where its argument is NaN", f"{value[lost].ravel()[0]}", hint))
 
 
 def _compare(what: str, derivative: np.ndarray, slope: np.ndarray, scale: np.ndarray, places: Any) -> None:
@@ -233,8 +233,8 @@ def _compare(what: str, derivative: np.ndarray, slope: np.ndarray, scale: np.nda
         worst = np.unravel_index(np.argmax(np.where(bad, np.nan_to_num(error, nan=np.inf), -1.0)), error.shape)
         at = places(worst)
         got = f"{derivative[worst]:.6g} at {at}, off by {error[worst]:.3g}"
-        mend = "Where the derivative jumps, name the place in kinks." if what.startswith("derivative") else ""
-        raise DataError(compose(what, f"{slope[worst]:.6g}, by finite differences", got, mend))
+        hint = "Where the derivative jumps, name the place in kinks." if what.startswith("derivative") else ""
+        raise DataError(compose(what, f"{slope[worst]:.6g}, by finite differences", got, hint))
 
 
 def _check_activation(what: str, entry: Activation) -> None:

@@ -99,8 +99,8 @@ class MLP(Independent, Exportable):
         super().__setstate__(state)
         for name in self.activation:
             if name not in ACTIVATIONS:
-                mend = "Enter it first: pm.register_activation."
-                raise DataError(compose("activation", "one that this process knows", show(name), mend))
+                hint = "Enter it first: pm.register_activation."
+                raise DataError(compose("activation", "one that this process knows", show(name), hint))
 
     @property
     def hidden(self) -> tuple[int, ...]:

@@ -142,9 +142,7 @@ def _by_range(column: Column, trained: np.ndarray) -> _Axis:
     return _Axis(column, np.where(known, cell, -1), _RANGES, [number(float(f"{e:.2g}")) for e in edges], are_edges=True)
 
 
-def _cells(
-    across: _Axis, up: _Axis, score: Score, everyone: Members, reduce: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _cells(across: _Axis, up: _Axis, score: Score, everyone: Members, reduce: str) -> tuple[np.ndarray, np.ndarray]:
     """(up.n, across.n) scores, NaN where there is none, and where all members have diverged (bool)."""
     cells = np.full((up.n, across.n), np.nan)
     inside = (across.cell >= 0) & (up.cell >= 0)

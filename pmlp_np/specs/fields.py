@@ -50,16 +50,16 @@ class Choices:
     def __len__(self) -> int:
         return len(self.values)
 
-    def refuse(self, j: int, expected: str, mend: str = "") -> NoReturn:
+    def refuse(self, j: int, expected: str, hint: str = "") -> NoReturn:
         """Raise SpecError about choice j."""
         value = self.values[j]
         if isinstance(value, (list, range, np.ndarray)):
-            mend = "Lists, ranges and arrays are choices, for pm.grid and pm.sample; a tuple is one value."
+            hint = "Lists, ranges and arrays are choices, for pm.grid and pm.sample; a tuple is one value."
         elif hasattr(value, "rvs"):
-            mend = "A distribution belongs to pm.sample, alone or as a width in a tuple."
+            hint = "A distribution belongs to pm.sample, alone or as a width in a tuple."
         elif isinstance(value, np.generic):
             value = value.item()
-        raise SpecError(compose(self.place(j), expected, show(value), mend))
+        raise SpecError(compose(self.place(j), expected, show(value), hint))
 
     def place(self, j: int) -> str:
         """What errors call choice j."""
@@ -171,8 +171,8 @@ def seeds_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
     """Seeds (uint64, 0 where None), and which are given (bool)."""
 
     def refuse(j: int) -> NoReturn:
-        mend = "None draws from the pool's seed and the member's id."
-        choices.refuse(j, "a whole number from 0 to 2**64 - 1, or None", mend)
+        hint = "None draws from the pool's seed and the member's id."
+        choices.refuse(j, "a whole number from 0 to 2**64 - 1, or None", hint)
 
     given, present = _optional(choices.values, 0)
     return _whole(given, 0, MAX_SEED, np.uint64, refuse), present
@@ -193,8 +193,8 @@ def optimizers_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
         if type(value) not in classes:
             names = [cls.__name__ for cls in classes]
             uncalled = isinstance(value, type) and value in classes
-            mend = f"Call it: pm.{value.__name__}()." if uncalled else f"For example pm.{names[0]}()."
-            choices.refuse(j, f"an optimizer ({', '.join(names)}) or its name", mend)
+            hint = f"Call it: pm.{value.__name__}()." if uncalled else f"For example pm.{names[0]}()."
+            choices.refuse(j, f"an optimizer ({', '.join(names)}) or its name", hint)
         places, group = groups.setdefault(type(value), ([], []))
         places.append(j)
         group.append(value)
@@ -363,9 +363,9 @@ def _refuse_if_lacking(name: str, used: Iterable[int], arguments: Sequence[str])
             continue
         if name in HYPERPARAMETERS:
             owners = ", ".join(f"pm.{other.__name__}" for other in classes if name in hyperparameter_names(other))
-            mend = f"Optimizers with {name}: {owners}."
+            hint = f"Optimizers with {name}: {owners}."
         else:
             suggestion = nearest(name, (*arguments, *own, *OPTIONS))
             others = ", ".join((*arguments, *OPTIONS))
-            mend = f"Did you mean {suggestion!r}?" if suggestion else f"Other arguments are {others}."
-        raise SpecError(compose(name, f"a hyperparameter of {cls.__name__} ({', '.join(own)})", show(name), mend))
+            hint = f"Did you mean {suggestion!r}?" if suggestion else f"Other arguments are {others}."
+        raise SpecError(compose(name, f"a hyperparameter of {cls.__name__} ({', '.join(own)})", show(name), hint))

@@ -158,8 +158,8 @@ class Specs(Sequence[Member]):
         for i, member in enumerate(members):
             if not isinstance(member, Member):
                 is_table = isinstance(member, Specs)
-                mend = "Join tables of specs with +." if is_table else "For example pm.Member(hidden=64)."
-                raise SpecError(compose(f"member {i}", "a pm.Member", show(member), mend))
+                hint = "Join tables of specs with +." if is_table else "For example pm.Member(hidden=64)."
+                raise SpecError(compose(f"member {i}", "a pm.Member", show(member), hint))
         activation_codes = {name: code for code, name in enumerate(ACTIVATIONS)}
         initializer_codes = {name: code for code, name in enumerate(INITIALIZERS)}
         optimizer_codes = {name: code for code, name in enumerate(OPTIMIZERS)}
@@ -410,9 +410,9 @@ def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:
         return Specs.from_members([specs])
     if not isinstance(specs, Specs):
         if not isinstance(specs, Iterable) or isinstance(specs, (str, bytes, Mapping)):
-            mend = "For example [pm.Member(hidden=64), pm.Member(hidden=32)]."
+            hint = "For example [pm.Member(hidden=64), pm.Member(hidden=32)]."
             expected = "pm.grid(...), pm.sample(...), a pm.Member or a list of them"
-            raise SpecError(compose("specs", expected, show(specs), mend))
+            raise SpecError(compose("specs", expected, show(specs), hint))
         specs = Specs.from_members(specs)
     if not len(specs):
         raise SpecError(compose("specs", "at least one member", "none", "For example [pm.Member(hidden=64)]."))

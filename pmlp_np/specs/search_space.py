@@ -21,7 +21,16 @@ from pmlp_np.specs.members import Specs
 
 # The paper's ten (arXiv 2206.08369), a list: as an argument of grid or sample it is ten choices.
 PAPER_ACTIVATIONS = [
-    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "selu", "hardshrink", "mish",
+    "identity",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "selu",
+    "hardshrink",
+    "mish",
 ]
 
 # While a table is built, index arrays stand beside its columns.
@@ -80,8 +89,14 @@ def grid(
         pm.grid(hidden=[(64, 32), (128,)], learning_rate=[1e-3, 1e-2])               # 4 members
     """
     given = {
-        "hidden": hidden, "activation": activation, "bias": bias, "initializer": initializer, "optimizer": optimizer,
-        **hyperparameters, "batch_size": batch_size, "seed": seed,
+        "hidden": hidden,
+        "activation": activation,
+        "bias": bias,
+        "initializer": initializer,
+        "optimizer": optimizer,
+        **hyperparameters,
+        "batch_size": batch_size,
+        "seed": seed,
     }
     if not _is_whole(repeats) or repeats < 1:
         raise SpecError(compose("repeats", "a whole number, at least 1", show(repeats), "For example repeats=10."))
@@ -140,8 +155,13 @@ def sample(
     n = int(n)
     require_memory("sample", n * _BYTES_PER_MEMBER, f"It has {n:,} members: draw fewer.")
     given = {
-        "hidden": hidden, "activation": activation, "bias": bias, "initializer": initializer, "optimizer": optimizer,
-        **hyperparameters, "batch_size": batch_size,
+        "hidden": hidden,
+        "activation": activation,
+        "bias": bias,
+        "initializer": initializer,
+        "optimizer": optimizer,
+        **hyperparameters,
+        "batch_size": batch_size,
     }
     choices, picks = {"seed": Choices([None], "seed")}, {}
     for name, value in given.items():
@@ -256,8 +276,8 @@ def _is_whole(value: Any) -> bool:
 def _n_choices(name: str, value: Any) -> int:
     """How many choices an argument offers; one value is one choice."""
     if isinstance(value, (Set, Mapping, Iterator)):
-        mend = "Make a list of them: their order is the order of the members."
-        raise SpecError(compose(name, "one value, or a list, range or array of choices", show(value), mend))
+        hint = "Make a list of them: their order is the order of the members."
+        raise SpecError(compose(name, "one value, or a list, range or array of choices", show(value), hint))
     if not _is_several(value):
         return 1
     if len(value) == 0:
@@ -281,8 +301,8 @@ def _choices(name: str, value: Any, stride: int) -> Choices:
     if array.ndim == 2 and name == "hidden":
         return Choices([tuple(row) for row in array.tolist()], label, stride)
     if array.ndim > 1:
-        mend = f"Flatten it, or make it a list: {name}=list(...)."
-        raise SpecError(compose(name, "choices in one dimension", f"an array of shape {array.shape}", mend))
+        hint = f"Flatten it, or make it a list: {name}=list(...)."
+        raise SpecError(compose(name, "choices in one dimension", f"an array of shape {array.shape}", hint))
     return Choices(array if array.dtype.kind in "biuf" else array.tolist(), label, stride)
 
 

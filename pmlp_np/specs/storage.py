@@ -111,8 +111,8 @@ def require_sound(columns: Mapping[str, np.ndarray]) -> None:
     version knows. What `pm.grid` and its like make is; a table that a caller puts together may not be."""
 
     def refuse(name: str, expected: str, got: str) -> NoReturn:
-        mend = "Make specs with pm.grid, pm.sample or pm.Specs.from_members."
-        raise SpecError(compose(f"specs.{name}", expected, got, mend))
+        hint = "Make specs with pm.grid, pm.sample or pm.Specs.from_members."
+        raise SpecError(compose(f"specs.{name}", expected, got, hint))
 
     n, n_layers = len(columns["bias"]), len(columns["widths"])
     shapes: dict[str, tuple[int, ...]] = {"width_offsets": (n + 1,), "widths": (n_layers,), "activations": (n_layers,)}

@@ -150,9 +150,7 @@ class PoolLayout:
         """The longest padded row of any weight matrix."""
         return int(self.row_stride.max(initial=self.lanes))
 
-    def tensors(
-        self, member: int, base: int | None = None
-    ) -> Iterator[tuple[slice, tuple[int, ...], tuple[int, ...]]]:
+    def tensors(self, member: int, base: int | None = None) -> Iterator[tuple[slice, tuple[int, ...], tuple[int, ...]]]:
         """For each layer its weights, then its biases if it has any: (slice of the flat buffer, shape, element
         strides).
 

@@ -112,19 +112,19 @@ def fit_data(
         if weights is not None:
             put_weights(validation, weights, ids, everyone, EVALUATED)
     elif settings.early_stopping:
-        mend = "Pass validation_data=(X, y) or validation_rows: early stopping watches the loss on them."
-        raise DataError(compose("validation_data", "data to stop early on", "None", mend))
+        hint = "Pass validation_data=(X, y) or validation_rows: early stopping watches the loss on them."
+        raise DataError(compose("validation_data", "data to stop early on", "None", hint))
     elif settings.metrics or settings.monitor:
-        mend = "Pass validation_data=(X, y) or validation_rows: metrics and monitor are about them."
-        raise DataError(compose("validation_data", "data to compute metrics on", "None", mend))
+        hint = "Pass validation_data=(X, y) or validation_rows: metrics and monitor are about them."
+        raise DataError(compose("validation_data", "data to compute metrics on", "None", hint))
     curves = 1
     if validation is not None:
         watch = watch_of(plan, settings)
         curves += len(watch.curves)
         source = "validation_data[1]" if validation.rows is None else "validation_rows"
         require_measurable(watch.metrics, plan, everyone, validation, "metrics", source, ids)
-    mend = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
-    require_memory("epochs", 4 * len(ids) * curves * int(settings.epochs), mend)
+    hint = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
+    require_memory("epochs", 4 * len(ids) * curves * int(settings.epochs), hint)
     return data, validation
 
 

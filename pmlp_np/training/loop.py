@@ -156,7 +156,7 @@ class _Run:
             if self.validation is not None:
                 self._measure_again(self.validation)
             while not (stopped or self._over()):
-                interrupts.heed()
+                interrupts.raise_if_pressed()
                 members = state.in_training()
                 if not len(members):
                     break
@@ -327,7 +327,7 @@ class _Run:
 def _heard(share: float) -> bool:
     # What is done counts, also where Ctrl-C came meanwhile.
     if share < 1.0:
-        interrupts.heed()
+        interrupts.raise_if_pressed()
     return False
 
 

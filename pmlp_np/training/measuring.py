@@ -17,12 +17,12 @@ from pmlp_np.formulas.losses import Loss
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 from pmlp_np.training.metrics import (
-    JUDGING,
+    BYTES_PER_OUTPUT_BYTE,
     METRICS,
     PIECE_BYTES,
     follows_from_means,
-    judge,
     known_from_means,
+    metric_values,
     require_fit,
 )
 
@@ -58,7 +58,7 @@ def require_measurable(
     of_one = n_rows * plan.n_raw_outputs * itemsize
     picks = data.rows is not None or (data.weights is not None and not data.weights.all())
     gathered = n_rows * sum(x.shape[1] for x in data.x) * itemsize if picks else 0
-    needed = gathered + JUDGING * min(len(members) * of_one, max(of_one, PIECE_BYTES))
+    needed = gathered + BYTES_PER_OUTPUT_BYTE * min(len(members) * of_one, max(of_one, PIECE_BYTES))
     require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
 
 
@@ -97,7 +97,7 @@ def measured(
             for same in alike(members[part], (data.targets,)):
                 y = _targets_of(data, members[part[same[0]]], rows)
                 theirs = raw if len(same) == len(raw) else raw[same]
-                for name, values in judge(rest, loss, theirs, y, weight).items():
+                for name, values in metric_values(rest, loss, theirs, y, weight).items():
                     found[name][part[same]] = values
     return found
 

@@ -23,9 +23,9 @@ import numpy as np
 from pmlp_np.base.errors import DataError, compose, unknown_name
 from pmlp_np.formulas.losses import LOSSES, Loss
 
-# Raw outputs of this many bytes are judged at a time, or one member's. With all that is made of them they take up to 24
+# Raw outputs of this many bytes are scored at a time, or one member's. With all that is made of them they take up to 24
 # times as much (measured, and held by a test).
-PIECE_BYTES, JUDGING = 4 << 20, 24
+PIECE_BYTES, BYTES_PER_OUTPUT_BYTE = 4 << 20, 24
 
 
 class Outcome:
@@ -150,8 +150,8 @@ def _two_rows(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, we
 def _hard_labels(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
     if loss.targets == "probabilities" and not ((targets == 0.0) | (targets == 1.0)).all():
         odd = targets[(targets != 0.0) & (targets != 1.0)][0].item()
-        mend = "accuracy and log_loss take values between them."
-        raise DataError(compose(argument, "labels 0 and 1, to count them in a metric", f"{odd:.6g}", mend))
+        hint = "accuracy and log_loss take values between them."
+        raise DataError(compose(argument, "labels 0 and 1, to count them in a metric", f"{odd:.6g}", hint))
 
 
 def _every_class(argument: str, loss: Loss, n_outputs: int, targets: np.ndarray, weight: np.ndarray | None) -> None:
@@ -294,9 +294,7 @@ def roc_auc(o: Outcome) -> np.ndarray:
     return np.mean(areas, axis=0)
 
 
-@metric(
-    False, _CLASSES, "log loss", aliases=("neg_log_loss",), of_losses=("cross_entropy", "binary_cross_entropy")
-)
+@metric(False, _CLASSES, "log loss", aliases=("neg_log_loss",), of_losses=("cross_entropy", "binary_cross_entropy"))
 def log_loss(o: Outcome) -> np.ndarray:
     """-mean log p(target), from raw outputs, so that nothing is clipped; of several labels the mean.
     sklearn.metrics.log_loss."""
@@ -364,7 +362,7 @@ def known_from_means(
     return np.where(np.isnan(mean_loss), np.nan, found)
 
 
-def judge(
+def metric_values(
     names: list[str], loss: Loss, raw: np.ndarray, targets: np.ndarray, weight: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Metrics by name, (members,) float64, of raw outputs (members, rows, raw outputs) on rows with these targets

@@ -45,8 +45,8 @@ def monitor_name(monitor: Any, metrics: tuple[str, ...]) -> str:
     name = monitor.removeprefix(_PREFIX) if isinstance(monitor, str) else monitor
     name = METRIC_ALIASES.get(name, name) if isinstance(name, str) else name
     if isinstance(name, str) and name in METRICS and name not in metrics:
-        mend = f"Have it computed: metrics={[*metrics, name]}."
-        raise DataError(compose("monitor", f"one of {', '.join([*_OWN, *metrics])}", show(monitor), mend))
+        hint = f"Have it computed: metrics={[*metrics, name]}."
+        raise DataError(compose("monitor", f"one of {', '.join([*_OWN, *metrics])}", show(monitor), hint))
     if not isinstance(name, str) or name not in (*_OWN, *metrics):
         raise DataError(unknown_name("monitor", monitor, (*_OWN, *metrics)))
     return name

@@ -55,6 +55,6 @@ class Settings:
         object.__setattr__(self, "monitor", monitor_name(self.monitor, metrics))
         callbacks = () if self.callbacks is None else self.callbacks
         if not isinstance(callbacks, (tuple, list)) or not all(callable(each) for each in callbacks):
-            mend = "Each is called with a pm.EpochEnd."
-            raise DataError(compose("callbacks", "a list of functions", show(callbacks), mend))
+            hint = "Each is called with a pm.EpochEnd."
+            raise DataError(compose("callbacks", "a list of functions", show(callbacks), hint))
         object.__setattr__(self, "callbacks", tuple(callbacks))

@@ -1,6 +1,6 @@
 """docs/mutants.md, drawn from the list and the results.
 
-    python -m tests.mutants.page            # writes docs/mutants.md
+python -m tests.mutants.page            # writes docs/mutants.md
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def page(mutants: list[Mutant], results: Mapping[str, Mapping[str, Any]]) -> str
                   + [row(mutant, results.get(mutant.name)) for mutant in some])
         for title, some in groupby(mutants, key=lambda mutant: mutant.room)
     ]  # fmt: skip
-    return f"""# Mutants
+    return (
+        f"""# Mutants
 
 Would the tests notice? Each line below is a mutant: a copy of the library in which one thing is broken, of the kind
 that people get wrong. Each names the test that must fail, and it does, for the right reason: a check in the named file
@@ -81,7 +82,10 @@ To add one, write it into {link("tests/mutants/mutants.toml")}: the text to brea
 {link("tests/mutants/page.py")} draws this page from {link("tests/mutants/results.json")}, which holds each failure's
 message, too.
 
-""" + "\n\n".join(rooms) + "\n"
+"""
+        + "\n\n".join(rooms)
+        + "\n"
+    )
 
 
 def write() -> None:

@@ -109,8 +109,13 @@ def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
 
 
 def decided(
-    seen: Mapping[str, Evidence], reading: Reading, delimiter: str | None, learned: Conventions | None, name: str,
-    where: str, notes: list[str],
+    seen: Mapping[str, Evidence],
+    reading: Reading,
+    delimiter: str | None,
+    learned: Conventions | None,
+    name: str,
+    where: str,
+    notes: list[str],
 ) -> tuple[Conventions, dict[str, str | None]]:
     """(the file's conventions of numbers, the decimal mark of each column; None for one that holds no numbers).
 

@@ -68,9 +68,7 @@ class Dialect:
         return quoted[1:-1].replace('""', '"')
 
 
-def records(
-    lines: Iterator[str], dialect: Dialect, name: str, number: int
-) -> Iterator[tuple[int, str | list[str]]]:
+def records(lines: Iterator[str], dialect: Dialect, name: str, number: int) -> Iterator[tuple[int, str | list[str]]]:
     """(the line it begins on, its cells) of each record, blank lines included as []. number: of the lines before. A
     line without quotes comes as it is, without its end, for `split`.
 

@@ -406,9 +406,7 @@ class NumbaBackend(StoredBackend):
             note_compiled(marker)
         return not flags[1, 0]
 
-    def _evaluation(
-        self, members: np.ndarray, placed: Placed, scratch: np.ndarray, stop: np.ndarray
-    ) -> JobBuilder:
+    def _evaluation(self, members: np.ndarray, placed: Placed, scratch: np.ndarray, stop: np.ndarray) -> JobBuilder:
         """The job of evaluations of these members that take turns with their training."""
         seen = _views(placed)
         base = self._base(EVALUATE, members, seen.goes_through_orders, placed.data.weights is not None)

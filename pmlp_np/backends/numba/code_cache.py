@@ -224,7 +224,7 @@ class CodeCache(_Cache):
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The function compiled for a signature, or None."""
-        interrupts.heed()
+        interrupts.raise_if_pressed()
         target_context.refresh()
         found = self._file(signature, target_context.codegen())
         data = None if found is None else _read(*found)
@@ -241,7 +241,7 @@ class CodeCache(_Cache):
         found = self._file(signature, compiled.codegen)
         if found is not None and not _unwritable and not compiled.library.has_dynamic_globals:
             _write(*found, dumps(compiled._reduce()))
-        interrupts.heed()
+        interrupts.raise_if_pressed()
 
     def _file(self, signature: Any, codegen: Any) -> tuple[Path, bytes] | None:
         """The file for a signature, and the key that it begins with."""

@@ -114,7 +114,7 @@ def _in_turn(tick: Callable[[], bool]) -> Iterator[bool]:
         _waiting.append(None)
         try:
             while not mine and not tick():
-                interrupts.heed()
+                interrupts.raise_if_pressed()
                 mine = _turn.acquire(timeout=_POLL_SECONDS)
         finally:
             _waiting.pop()
@@ -164,7 +164,7 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         try:
             for event in ended:
                 while not event.wait(_POLL_SECONDS):
-                    interrupts.heed()
+                    interrupts.raise_if_pressed()
                     stopped = stopped or tick()
                     gave_way = gives_way and bool(_waiting) and time.monotonic() - began >= _TURN_SECONDS
                     if stopped or gave_way:

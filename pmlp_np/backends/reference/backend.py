@@ -210,7 +210,7 @@ class ReferenceBackend(StoredBackend):
         for i in range(int(progress.minibatch[members[0]]), batches):
             if stop:
                 return True
-            interrupts.heed()
+            interrupts.raise_if_pressed()
             place = i * batch
             found = self._minibatch(network, data, orders[place : place + batch], place, progress, batches)
             progress.loss_sum[members] += found
@@ -284,7 +284,7 @@ class ReferenceBackend(StoredBackend):
                 w = buffer[network.place]
                 w = w if network.scales is None else network.scales.applied(w)
                 for start in range(0, len(x), rows):
-                    interrupts.heed()
+                    interrupts.raise_if_pressed()
                     block = slice(start, min(start + rows, len(x)))
                     yield places, block, step.forward(network, w, x[block])[0]
                     done += int(weight[places].sum()) * (block.stop - block.start)

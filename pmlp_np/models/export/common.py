@@ -65,8 +65,8 @@ def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] |
     if not reading.has_probabilities:
         raise DataError(compose("class_names", "None for a model that predicts values", show(names)))
     if reading.link == "sigmoid" and n_raw > 1:
-        mend = "Each output is a label by itself, 0 or 1."
-        raise DataError(compose("class_names", f"None for a model of {n_raw} labels at once", show(names), mend))
+        hint = "Each output is a label by itself, 0 or 1."
+        raise DataError(compose("class_names", f"None for a model of {n_raw} labels at once", show(names), hint))
     n = 2 if reading.link == "sigmoid" else n_raw
     iterable = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
     found = [name.item() if isinstance(name, np.generic) else name for name in names] if iterable else None

@@ -53,8 +53,8 @@ def _folded(network: Network, inputs: Any, outputs: Any, reading: Reading | None
         rounded = [a.astype(network.dtype) for a in weights], [a.astype(network.dtype) for a in biases]
     for array, before in zip(rounded[0] + rounded[1], network.weights + network.biases, strict=True):
         if np.isfinite(before).all() and not np.isfinite(array).all():
-            mend = "Scales are too small or shifts too large."
-            raise DataError(compose("folded weights", f"finite {network.dtype} numbers", "others", mend))
+            hint = "Scales are too small or shifts too large."
+            raise DataError(compose("folded weights", f"finite {network.dtype} numbers", "others", hint))
     return replace(network, weights=tuple(rounded[0]), biases=tuple(rounded[1]), bias=bias)
 
 
@@ -77,8 +77,8 @@ def as_pair(name: str, given: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
         found.append(np.broadcast_to(array, (n,)))
     if not found[1].all():
         at = int(np.flatnonzero(found[1] == 0.0)[0])
-        mend = "A constant column takes a scale of 1."
-        raise DataError(compose(f"scale of {name}", "numbers other than 0", f"0 at {at}", mend))
+        hint = "A constant column takes a scale of 1."
+        raise DataError(compose(f"scale of {name}", "numbers other than 0", f"0 at {at}", hint))
     return found[0], found[1]
 
 
@@ -87,8 +87,8 @@ def _of_scaler(name: str, scaler: Any, n: int) -> tuple[Any, Any]:
     names = [cls.__name__ for cls in type(scaler).__mro__]
     known = next((each for each in names if each in _SCALERS), None)
     if known is None:
-        mend = f"Known are {', '.join(_SCALERS)}."
-        raise DataError(compose(name, "a pair (shift, scale), or a fitted scaler", show(scaler), mend))
+        hint = f"Known are {', '.join(_SCALERS)}."
+        raise DataError(compose(name, "a pair (shift, scale), or a fitted scaler", show(scaler), hint))
     if not hasattr(scaler, "n_features_in_"):
         raise DataError(compose(name, f"a fitted {known}", "one that is not fitted", "Call its fit first."))
     if scaler.n_features_in_ != n:

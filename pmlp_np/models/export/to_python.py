@@ -330,7 +330,7 @@ def _list(name: str, values: list[Any], wrap: str = "{}") -> str:
     return f"{name} = {wrap.format(f'[{text}]')}"
 
 
-_COMMAND_LINE = '''if __name__ == "__main__":
+_COMMAND_LINE = """if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(f"usage: python {sys.argv[0]} rows.csv")
     try:
@@ -338,24 +338,24 @@ _COMMAND_LINE = '''if __name__ == "__main__":
     except (OSError, ValueError, csv.Error) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
     # Names of classes may hold commas.
-    csv.writer(sys.stdout, lineterminator="\\n").writerows(map(str, np.atleast_1d(row)) for row in rows)'''
+    csv.writer(sys.stdout, lineterminator="\\n").writerows(map(str, np.atleast_1d(row)) for row in rows)"""
 
 
 def _read(n_columns: int, has_names: bool) -> list[str]:
-    by_name = '''
+    by_name = """
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise ValueError(f"expected columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
         places = [header.index(name) for name in COLUMNS]
-        lines = [(number, [cells[i] for i in places if i < len(cells)]) for number, cells in lines]'''
+        lines = [(number, [cells[i] for i in places if i < len(cells)]) for number, cells in lines]"""
     header = "header = lines.pop(0)[1]" + by_name if has_names else "lines.pop(0)"
     return [
-        '''def is_number(cell):
+        """def is_number(cell):
     try:
         float(cell)
     except ValueError:
         return False
-    return True''',
+    return True""",
         f'''def read(path):
     """Rows of a CSV file, (n_samples, {n_columns}). A first line that is not all numbers is its header."""
     with open(path, newline="", encoding="utf-8-sig") as file:

@@ -24,7 +24,6 @@ class Sine(nn.Module):
         return torch.sin(z)
 
 
-
 # What a step of a formula does with tensors; numbers stand beside them.
 _STEPS: dict[str, Any] = {
     "add": operator.add,

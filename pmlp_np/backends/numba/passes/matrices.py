@@ -151,9 +151,7 @@ def _outputs(e: Emitter, tiles: Tiles, rows, first, last, raw, ld, start, a, str
 
 
 @enter("hidden_backward")
-def _hidden_backward(
-    e: Emitter, tiles: Tiles, rows, first, last, d, d_stride, dz, w, stride, fan_in, vectors
-) -> None:
+def _hidden_backward(e: Emitter, tiles: Tiles, rows, first, last, d, d_stride, dz, w, stride, fan_in, vectors) -> None:
     """From dz of a layer to that of the layer below, over its derivatives: d[r, i] *= sum over n of w[i, n] dz[r, n].
 
     Reads dz (rows, units) and w (fan_in, units), both by `stride`, whole `vectors`.
