@@ -175,6 +175,7 @@ def test_saved_and_loaded(setting: Setting, tmp_path: Path) -> None:
 
 
 @given(case=cases(), data=st.data())
+@pytest.mark.filterwarnings("ignore::pmlp_np.base.errors.DivergedWarning")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_drawn_pools(case: Case, dtype: str, data: st.DataObject) -> None:
     """Alone, in another order and on other threads."""

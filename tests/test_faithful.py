@@ -42,6 +42,7 @@ KINK_ROUNDINGS = 16
 # What is left out depends on the cases drawn alone, and comes in clusters: all members of a case share their data.
 MOST_LEFT_OUT = 0.15
 
+pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.base.errors.DivergedWarning")
 MANY = settings(max_examples=3 * settings.default.max_examples)
 
 
@@ -140,7 +141,9 @@ def check_epochs(backend: str, case: Case, share: Share) -> None:
     states = member_states(pool)
     other_X, other_y = case.data("float64", n_rows=37, part=1)
     raw, loss = pool.forward(other_X), pool.evaluate(other_X, other_y)
-    predicted = pool.predict(other_X)
+    # Members may diverge as drawn, by the oracle too; no label is made of what is no number.
+    usable = [id for id, status in zip(case.ids, pool.status_, strict=True) if status != "diverged"]
+    predicted = dict(zip(usable, pool.predict(other_X, members=usable), strict=True)) if usable else {}
     for i, id in enumerate(case.ids):
         net, history = train_alone(case, i, "float64")
         if not tame(case, i, net, history):
@@ -170,7 +173,7 @@ def check_epochs(backend: str, case: Case, share: Share) -> None:
         expected = net.forward(other_X)
         assert close(raw[i], expected), "raw outputs"
         assert close(loss[i], net.loss(other_X, other_y)), "mean loss"
-        check_predictions(predicted[i], expected, case.loss)
+        check_predictions(predicted[id], expected, case.loss)
         if "entropy" in net.loss_name:
             assert close(pool.predict_proba(other_X, members=[id])[0], probabilities(expected, net.loss_name)), (
                 "probabilities"
