@@ -1,4 +1,4 @@
-"""What the driver is told: the job, a record of integers (see `job_fields`), and the frame, a member's part of a slot's
+"""The input of the driver: the job, a record of integers (see `job_fields`), and the frame, a member's part of a slot's
 scratch.
 
 With nothing but 64-bit integers in it (addresses, counts, strides) the driver compiles once for all types, and quickly.

@@ -1,4 +1,4 @@
-"""Some members of equal depth as one fused network: who feeds whom, and where in their parameters things lie.
+"""Some members of equal depth as one fused network: which units feed which, and where their parameters are.
 
 Tables of positions alone, no weights and no arithmetic but that of feature scales; step.py computes with them.
 """
