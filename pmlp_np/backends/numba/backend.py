@@ -29,7 +29,7 @@ from pmlp_np.backends.numba.job import (
 )
 from pmlp_np.backends.numba.passes.layers import layer_pass
 from pmlp_np.backends.numba.passes.loss_passes import loss_pass
-from pmlp_np.backends.numba.question import Question
+from pmlp_np.backends.numba.prepared_forward import PreparedForward
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.backends.numba.views import PlacedInMemory
 from pmlp_np.backends.store import Store, StoredBackend
@@ -96,7 +96,7 @@ class NumbaBackend(StoredBackend):
         self._bases: dict[tuple[int | str, ...], JobBuilder] = {}
         self._whole: dict[tuple[int, bool, bool], JobBuilder] = {}
         self._idle_scratch: list[np.ndarray] = []
-        self._question: Question | None = None
+        self._prepared: PreparedForward | None = None
 
     def _arguments(self) -> tuple[Any, ...]:
         return (self.device,)
@@ -201,10 +201,10 @@ class NumbaBackend(StoredBackend):
         x = placed.data.x
         if len(x) == 1 and placed.data.rows is None:
             buffer = self.store.weights(weights)
-            question = self._question
-            if question is None or not question.serves(members, buffer):
-                self._question = question = Question(self, members, buffer)
-            if question.parameters * len(x[0]) < _SMALL_WORK and question.answer(x[0], out):
+            prepared = self._prepared
+            if prepared is None or not prepared.serves(members, buffer):
+                self._prepared = prepared = PreparedForward(self, members, buffer)
+            if prepared.parameters * len(x[0]) < _SMALL_WORK and prepared.run(x[0], out):
                 return
         self._execute(FORWARD, members, control, _views(placed), weights, out=out)
 

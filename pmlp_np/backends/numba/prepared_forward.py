@@ -1,4 +1,4 @@
-"""Questions: small forward passes that are asked again and again."""
+"""Small forward passes, prepared: predictions of a few rows by the same members, again and again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from pmlp_np.base.arrays import address
 _OUT = place_of("out")
 
 
-class Question:
-    """A forward of some members, prepared: what is asked of the same members again and again, a few rows at a time,
-    must not pay for working out the job each time. Asking takes some microseconds, the arithmetic of a row less than
-    one."""
+class PreparedForward:
+    """The forward pass of some members, whose job is built once: it takes some microseconds to build, and the
+    arithmetic of a row less than one."""
 
     def __init__(self, backend: Any, members: np.ndarray, weights: np.ndarray) -> None:
         self._backend, self._members, self._weights = backend, members, weights
@@ -26,7 +25,7 @@ class Question:
         self._jobs: np.ndarray | None = None
 
     def serves(self, members: np.ndarray, weights: np.ndarray) -> bool:
-        """Whether it asks these members, the very same array, for outputs by these weights."""
+        """Whether it is the forward pass of these members, the very same array, with these weights."""
         return members is self._members and weights is self._weights
 
     def _prepare(self) -> np.ndarray:
@@ -42,7 +41,7 @@ class Question:
         )  # fmt: skip
         return self._job.build()
 
-    def answer(self, x: np.ndarray, out: np.ndarray) -> bool:
+    def run(self, x: np.ndarray, out: np.ndarray) -> bool:
         """Raw outputs of x into out, on this thread; False, and nothing done, where another thread is asking."""
         if not self._one_at_a_time.acquire(False):
             return False
