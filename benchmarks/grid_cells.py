@@ -49,6 +49,7 @@ class Effort(NamedTuple):
 
     repeats: int
     rows: int  # timed; where fewer than the cell has, the seconds are multiplied up
+    epochs: int  # of one call
 
 
 # Members of which a method that trains one after another trains a sample: this many widths, spread evenly from 1 to 100
@@ -60,12 +61,18 @@ MOST_ROWS_ONE_AFTER_ANOTHER = 1024
 TRIAL_ROWS = 256  # on which such a method tries one thread and all of them
 
 
+# Methods whose epoch of 100 rows is so short that what a call costs would be a part of it. Nobody trains for one epoch:
+# these are asked for several, as users ask for hundreds.
+SEVERAL_EPOCHS, ROWS_OF_A_CALL = (LIBRARY, "jax"), 1000
+
+
 def effort(method: str, cell: Cell, quick: bool) -> Effort:
+    epochs = max(1, ROWS_OF_A_CALL // cell.n_rows) if method in SEVERAL_EPOCHS else 1
     if method == LIBRARY:
-        return Effort(5 if quick or cell.n_rows > 1000 else 7, cell.n_rows)
+        return Effort(5 if quick or cell.n_rows > 1000 else 7, cell.n_rows, epochs)
     most = MOST_ROWS_ONE_AFTER_ANOTHER if METHODS[method].one_after_another else MOST_ROWS[method]
     repeats = {"jax": 3 if quick or cell.n_rows > 100 else 5, "pytorch_fused": 1 if quick else 2}.get(method, 3)
-    return Effort(repeats, min(most, cell.n_rows))
+    return Effort(repeats, min(most, cell.n_rows), epochs)
 
 
 def applies(method: str, cell: Cell) -> bool:

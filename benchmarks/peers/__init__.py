@@ -15,8 +15,8 @@ class Method(Protocol):
 
     def __init__(self, cell: Cell, architectures: Sequence[Architecture], weights: Sequence[Weights]) -> None: ...
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
-        """One epoch from the present weights: minibatches of `cell.batch_size`, rows in order, the rest as the last."""
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
+        """Epochs from the present weights: minibatches of `cell.batch_size`, rows in order, the rest as the last."""
 
     def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """(n_members,) mean squared error over rows and outputs."""

@@ -186,11 +186,13 @@ class BucketedPool:
         # A loop over no minibatch compiles, and leaves the state as it is.
         on_all_cores(lambda bucket: bucket.train([(rows, np.int32(0)) for rows, _ in pieces], self.rate), self.buckets)
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
-        """XLA uses all cores, whatever `n_threads` says."""
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
+        """XLA uses all cores, whatever `n_threads` says. The epochs of a bucket follow each other: its parameters stay
+        in the cache; nothing is waited for in between."""
         self.prepare(x, y)
         for bucket in self.buckets:
-            bucket.train(self.data[1], self.rate)
+            for _ in range(epochs):
+                bucket.train(self.data[1], self.rate)
         jax.block_until_ready([bucket.state for bucket in self.buckets])
 
     def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -22,9 +22,9 @@ class LibraryPool:
         self.pool = _kept[key]
         self.fitted = False
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
         fit = self.pool.partial_fit if self.fitted else self.pool.fit
-        fit(x, y, epochs=1, batch_size=self.cell.batch_size, shuffle=None, progress=False, n_threads=n_threads)
+        fit(x, y, epochs=epochs, batch_size=self.cell.batch_size, shuffle=None, progress=False, n_threads=n_threads)
         self.fitted = True
 
     def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:

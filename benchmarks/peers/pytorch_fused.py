@@ -66,9 +66,9 @@ class FusedPool(torch.nn.Module):
         rows, targets = torch.from_numpy(x), torch.from_numpy(columns(y))[:, :, None]
         return zip(rows.split(size), targets.split(size), strict=True)
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
         torch.set_num_threads(n_threads)
-        for rows, targets in self.batches(x, y, self.batch_size):
+        for rows, targets in (pair for _ in range(epochs) for pair in self.batches(x, y, self.batch_size)):
             self.optimizer.zero_grad()
             # The sum over members of each one's mean over rows and outputs: every gradient is that of one member alone.
             (self(rows) - targets).square().mean(dim=(0, 1)).sum().backward()

@@ -40,12 +40,12 @@ class SequentialModels:
         """What each model goes through in an epoch: (rows, n_features) and (rows, n_outputs) at a time."""
         return list(zip(rows.split(self.batch_size), targets.split(self.batch_size), strict=True))
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
         torch.set_num_threads(n_threads)
         batches = self.batches(torch.from_numpy(x), torch.from_numpy(columns(y)))
         squared_error = nn.MSELoss()
         for model, optimizer in zip(self.models, self.optimizers, strict=True):
-            for rows, targets in batches:
+            for rows, targets in (pair for _ in range(epochs) for pair in batches):
                 optimizer.zero_grad()
                 squared_error(model(rows), targets).backward()
                 optimizer.step()

@@ -41,12 +41,13 @@ class SklearnModels:
         y = columns(y).astype(np.float32, copy=False)
         return y[:, 0] if y.shape[1] == 1 else y
 
-    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int) -> None:
+    def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
         targets, size = self._targets(y), min(self.cell.batch_size, len(x))
         with threadpool_limits(n_threads):
             for model in self.models:
                 model.batch_size = size  # a larger one than there are rows is warned about
-                model.partial_fit(x, targets)
+                for _ in range(epochs):
+                    model.partial_fit(x, targets)
 
     def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         targets = self._targets(y)

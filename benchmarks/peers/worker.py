@@ -3,7 +3,8 @@
     python -m benchmarks.peers.worker METHOD
 
     {"do": "prepare", "cell": {...}, "members": null or [positions]}   a pool, from the weights that all methods share
-    {"do": "train", "rows": n, "n_threads": k}   an epoch over the first n rows: seconds, cores busy with other work
+    {"do": "train", "rows": n, "epochs": e, "n_threads": k}
+                                               epochs over the first n rows: seconds of one, cores busy with other work
     {"do": "losses", "rows": n}                  the members' mean losses over the first n rows
     {"do": "quit"}
 
@@ -113,14 +114,14 @@ class Server:
         x, y = data_of(self.cell)
         return x[:count], y[:count]
 
-    def train(self, rows: int, n_threads: int) -> dict[str, Any]:
+    def train(self, rows: int, epochs: int, n_threads: int) -> dict[str, Any]:
         pool, (x, y) = self.pool, self.rows(rows)
         assert pool is not None
         # Some compile for the shape of the data, which is not to be timed.
         if hasattr(pool, "prepare"):
             pool.prepare(x, y)
         began, others = time.perf_counter(), cpu_seconds_of_others()
-        found = seconds(lambda: pool.train(x, y, n_threads))
+        found = seconds(lambda: pool.train(x, y, n_threads, epochs)) / epochs
         busy = (cpu_seconds_of_others() - others) / (time.perf_counter() - began)
         return {"seconds": found, "cores_busy_with_other_work": max(busy, 0.0)}
 
