@@ -25,13 +25,17 @@ class DataKeys:
     """Keys of what members see of `data`, computed when they are asked for, each part of the data once."""
 
     def __init__(self, plan: Plan, data: Dataset) -> None:
-        self._data = data
+        self._plan, self._data = plan, data
         # Which feature set, row set, targets and weights each member has, and the mean of its weights.
         sets = (None if each is None else each.of for each in (plan.features, data.rows))
         mean = None if data.weight_mean is None else data.weight_mean.view(np.int64)
         self._seen = (*sets, data.targets, data.weight_of, mean)
         self._features: dict[int, np.ndarray] = {}
         self._lines: dict[tuple[str, int], np.ndarray] = {}
+
+    def like(self, data: Dataset) -> DataKeys:
+        """Keys of other data for the same members."""
+        return DataKeys(self._plan, data)
 
     def of(self, members: np.ndarray, *facts: np.ndarray | int) -> np.ndarray:
         """(len(members),) uint64, never 0, of what each of these members sees, and of whole numbers beside it: one for

@@ -141,9 +141,10 @@ COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on", "due")
 
 
 def joined(parts: list[History]) -> History:
-    """The records of all members, one part behind the other. Parts that followed different curves are followed no
-    more."""
-    agreed = {part.monitor for part in parts if part.curves}
+    """The records of all members, one part behind the other. Parts that were measured by different curves are followed
+    by none any more: what was best by another one than the loss is measured anew when it is needed."""
+    measured = [part for part in parts if part.validated_on.any()] or [part for part in parts if part.curves]
+    agreed = {part.monitor for part in measured}
     monitor = agreed.pop() if len(agreed) == 1 else ""
     whole, start = History(sum(part.n_members for part in parts)), 0
     whole.make_room([name for part in parts for name in part.curves], max(part.n_epochs for part in parts))
