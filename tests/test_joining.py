@@ -183,6 +183,9 @@ def test_concat_loses_nothing(backend_name: str, drawn: list[Part], early_stoppi
             for id, as_id in zip(pool.ids_.tolist(), ids, strict=True):
                 assert not lost(pool, id, joined, as_id)
                 assert not lost(pool, id, again, as_id)
+        if backend_name == "reference":
+            # What its members learn depends on who is beside them, by roundings.
+            return
         # Training on, in an order that mixes them: some are within epochs, others rest.
         order = np.random.default_rng(seed).permutation(joined.ids_)
         mixed = joined.subset(order)
@@ -250,7 +253,7 @@ def test_weights_that_were_given_for_other_columns_are_refused() -> None:
     with pytest.raises(pm.DataError, match=re.escape("columns of weights given to pools[0]: expected 'w' as column 0")):
         pm.concat([pools[0], other])
     joined = pm.concat([pools[0], pools[2]])
-    with pytest.raises(pm.DataError, match="mlp.feature_names_in_"):
+    with pytest.raises(pm.DataError, match=r"^X: expected the columns of fit, of which column 0 is 'a'"):
         joined.fit(frame, y, progress=False)
     assert len(joined.fit(pd.DataFrame(X, columns=list("abcd")), y, progress=False)) == 2
 
