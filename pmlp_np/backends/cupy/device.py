@@ -1,0 +1,94 @@
+"""The device that kernels run on, as the backend sees it: arrays, compiled kernels, launches.
+
+There are two: a GPU through CuPy, here, and the tests' emulation on the CPU, which runs the same kernels and so the same
+backend. Addresses are 64-bit integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from pmlp_np.base.arrays import device_namespace
+
+# So that every operation of a kernel is one of IEEE 754; what CuPy sets by itself is not enough.
+COMPILER_OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=true", "--prec-div=true", "--prec-sqrt=true")
+
+
+class Kernels(Protocol):
+    """A compiled text."""
+
+    def launch(self, name: str, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+        """Run a kernel by name on `blocks` thread blocks of so many threads, each with so many bytes of shared memory;
+        its argument is the address of an array. Returns before it is done, but for work that follows on the device."""
+
+
+class Device(Protocol):
+    """Where a pool computes.
+
+    xp: the module of its arrays. shared_bytes: the most shared memory that a thread block may have. processors: how
+    many multiprocessors there are. operations_per_second: multiply-adds of kernels like these, a first guess.
+    """
+
+    xp: Any
+    shared_bytes: int
+    processors: int
+    operations_per_second: float
+
+    def compile(self, text: str, names: Sequence[str]) -> Kernels:
+        """The kernels of a text; once for each text."""
+
+    def address(self, array: Any) -> int:
+        """Where an array's first element lies on the device."""
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched is done."""
+
+
+class _GpuKernels:
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def launch(self, name: str, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+        kernel = self._module.get_function(name)
+        if kernel.max_dynamic_shared_size_bytes < shared_bytes:
+            kernel.max_dynamic_shared_size_bytes = shared_bytes
+        kernel((blocks,), (threads,), (jobs,), shared_mem=shared_bytes)
+
+
+class CupyDevice:
+    """The current GPU, through CuPy."""
+
+    operations_per_second = 2e12
+
+    def __init__(self) -> None:
+        self.xp = device_namespace("gpu")
+        attributes = self.xp.cuda.Device().attributes
+        self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        self.processors = int(attributes["MultiProcessorCount"])
+        self._compiled: dict[str, _GpuKernels] = {}
+
+    def compile(self, text: str, names: Sequence[str]) -> _GpuKernels:
+        if text not in self._compiled:
+            self._compiled[text] = _GpuKernels(self.xp.RawModule(code=text, options=COMPILER_OPTIONS, backend="nvrtc"))
+        return self._compiled[text]
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
+
+    def synchronize(self) -> None:
+        self.xp.cuda.get_current_stream().synchronize()
+
+
+@cache
+def gpu() -> CupyDevice:
+    """The GPU. DataError where there is none that CuPy can use."""
+    return CupyDevice()
+
+
+def on_device(device: Device, array: np.ndarray) -> Any:
+    """An array in the device's memory; the array itself where that is main memory."""
+    return device.xp.asarray(np.ascontiguousarray(array))
