@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,17 @@ import numpy as np
 
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.cuda_text import SCALARS
-from pmlp_np.backends.cupy.device import Device, Kernels
+from pmlp_np.backends.cupy.device import Device, Kernel
 from pmlp_np.backends.cupy.formulas_text import loss_text, pool_text, rule_text
-from pmlp_np.backends.cupy.program_text import assembled, kernel_names
+from pmlp_np.backends.cupy.program_text import (
+    DRAW_ORDERS,
+    DRAW_WEIGHTS,
+    MIXED,
+    SHARED,
+    infer_kernel,
+    program_text,
+    train_kernel,
+)
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
@@ -37,35 +45,35 @@ CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
 # The losses that one text has, and the rule that stands for all.
 KNOWN = [loss for loss in LOSSES.values() if not loss.registered]
 ANY = "any"
+EVERY_KERNEL = (
+    DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(ANY, memory) for memory in (SHARED, MIXED)),
+    *(infer_kernel(task, memory) for task in ("evaluate", "predict") for memory in (SHARED, MIXED)),
+)  # fmt: skip
 
 
 def compiler() -> str | None:
     return shutil.which("g++")
 
 
-class EmulatedKernels:
-    """rule, loss: to choose among the formulas of a text that has all; None: it has those of one pool."""
+class EmulatedKernel:
+    """choices: values of the library's variables, by which a text that has all formulas chooses."""
 
-    def __init__(self, library: ctypes.CDLL, device: EmulatedDevice, loss: int | None = None) -> None:
-        self._library, self._device, self._loss = library, device, loss
+    def __init__(self, library: ctypes.CDLL, name: str, device: EmulatedDevice, **choices: int) -> None:
+        self._library, self._name, self._device, self._choices = library, name, device, choices
+        self._run = getattr(library, f"emulate_{name}")
+        self._run.restype = ctypes.c_char_p
 
-    def launch(self, name: str, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
-        device, called = self._device, name
-        if self._loss is not None:
-            ctypes.c_int.in_dll(self._library, "chosen_loss").value = self._loss
-            if name.startswith("train_"):
-                rule, memory = name.removeprefix("train_").rsplit("_", 1)
-                ctypes.c_int.in_dll(self._library, "chosen_rule").value = list(RULES).index(rule)
-                called = f"train_{ANY}_{memory}"
-        run = getattr(self._library, f"emulate_{called}")
-        run.restype = ctypes.c_char_p
-        problem = run(
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+        device = self._device
+        for name, value in self._choices.items():
+            ctypes.c_int.in_dll(self._library, name).value = value
+        problem = self._run(
             ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_size_t(shared_bytes), ctypes.c_int(device.order),
             ctypes.c_uint64(device.seed), ctypes.c_void_p(device.address(jobs)),
         )  # fmt: skip
-        device.launches.append((name, blocks))
+        device.launches.append((self._name, blocks))
         if problem:
-            raise RuntimeError(f"{name}: {problem.decode()}")
+            raise RuntimeError(f"{self._name}: {problem.decode()}")
 
 
 class EmulatedDevice:
@@ -79,8 +87,8 @@ class EmulatedDevice:
         self.shared_bytes, self.order, self.seed = shared_bytes, order, seed
         self.launches: list[tuple[str, int]] = []
 
-    def compile(self, text: str, names: Sequence[str]) -> EmulatedKernels:
-        return EmulatedKernels(library(text, tuple(names)), self)
+    def compile(self, text: str, name: str) -> EmulatedKernel:
+        return EmulatedKernel(library(text, (name,)), name, self)
 
     def address(self, array: np.ndarray) -> int:
         return int(array.__array_interface__["data"][0])
@@ -144,7 +152,7 @@ def everything_text(dtype: str) -> str:
                 "chosen_rule", [f"return rule_{rule}::update(w, g, slot, numbers);" for rule in RULES]),
         "};",
     ]  # fmt: skip
-    return assembled(dtype, "\n\n".join(parts), [ANY])
+    return program_text(dtype, "\n\n".join(parts), EVERY_KERNEL)
 
 
 class EmulatedBackend(CupyBackend):
@@ -155,10 +163,11 @@ class EmulatedBackend(CupyBackend):
     def _open(self) -> Device:
         return self.on
 
-    def _kernels(self, members: np.ndarray, training: bool) -> Kernels:
-        loss = self.plan.loss
-        own = any(ACTIVATIONS[name].registered for name in self._activations(members))
-        if loss not in KNOWN or own:
-            return super()._kernels(members, training)
-        dtype = self.plan.dtype.name
-        return EmulatedKernels(library(everything_text(dtype), tuple(kernel_names([ANY]))), self.on, KNOWN.index(loss))
+    def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
+        loss, codes = self.plan.loss, np.unique(self.layout.activation[self.layout.activation >= 0]).tolist()
+        if loss not in KNOWN or any(list(ACTIVATIONS.values())[code].registered for code in codes):
+            return super()._kernel(name, rules)
+        choices = {"chosen_loss": KNOWN.index(loss)}
+        for rule in rules:
+            name, choices["chosen_rule"] = name.replace(rule, ANY, 1), list(RULES).index(rule)
+        return EmulatedKernel(library(everything_text(self.plan.dtype.name), EVERY_KERNEL), name, self.on, **choices)

@@ -7,7 +7,7 @@ weights, early stopping, plateaus) happens on the device. Between launches Pytho
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,19 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.backends.contract import MEMBER_ORDER, SHARED_ORDER, Control
-from pmlp_np.backends.cupy.device import Device, Kernels, gpu
-from pmlp_np.backends.cupy.formulas_text import VECTOR_BYTES
+from pmlp_np.backends.cupy.device import Device, Kernel, gpu
+from pmlp_np.backends.cupy.formulas_text import VECTOR_BYTES, pool_text
 from pmlp_np.backends.cupy.job import REAL_COLUMNS, WHOLE_COLUMNS, JobBuilder
-from pmlp_np.backends.cupy.program_text import MOST_THREADS, kernel_names, program_text
+from pmlp_np.backends.cupy.program_text import (
+    DRAW_ORDERS,
+    DRAW_WEIGHTS,
+    MIXED,
+    MOST_THREADS,
+    SHARED,
+    infer_kernel,
+    program_text,
+    train_kernel,
+)
 from pmlp_np.backends.cupy.regions import Placement, Sizes, placed, sizes_of
 from pmlp_np.backends.cupy.sources import PlacedOnDevice, SharedOrders
 from pmlp_np.backends.store import Store, StoredBackend
@@ -32,7 +41,7 @@ from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.formulas.step_lists import scalar_steps
 from pmlp_np.state.epoch_rule import EpochRecord, EpochRule
-from pmlp_np.state.layout import PoolLayout, spread
+from pmlp_np.state.layout import PoolLayout
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, Progress
@@ -72,6 +81,7 @@ class CupyBackend(StoredBackend):
         self.store = Store(plan, self.layout, self._device.xp)
         self._inputs = StepInputs(plan.specs, self.layout)
         self._rate = self._device.operations_per_second
+        self._known: dict[str, Kernel] = {}
 
     def _open(self) -> Device:
         return gpu()
@@ -96,7 +106,7 @@ class CupyBackend(StoredBackend):
             queue=members, parameters=self.store.parameters, distribution=distribution, weight_scale=scales[0],
             bias_scale=scales[1],
         )  # fmt: skip
-        self._run(self._kernels(members, training=False), "draw_weights", len(members), 64, 0, job)
+        self._run(self._kernel(DRAW_WEIGHTS, ()), len(members), 64, 0, job)
         self.store.start(members)
 
     def place(self, data: Dataset) -> PlacedOnDevice:
@@ -119,14 +129,13 @@ class CupyBackend(StoredBackend):
         limit = np.minimum(state.target, record.start + epochs)
         work = self.layout.block_size * placed.counts
         total = int((work * (limit - progress.epoch))[members].sum())
-        kernels = self._kernels(members, training=True)
         done = 0
         try:
             while len(left := members[(progress.status[members] == READY) & (progress.epoch[members] < limit[members])]):
                 for part, some_epochs in self._in_time(left, work, limit - progress.epoch):
                     before = progress.epoch[part]
                     until = np.minimum(limit, progress.epoch + some_epochs)
-                    self._train_part(kernels, part, state, placed, rule, until, some_epochs, record)
+                    self._train_part(part, state, placed, rule, until, some_epochs, record)
                     done += int((work[part] * (progress.epoch[part] - before)).sum())
                     interrupts.raise_if_pressed()
                     if control.tick(min(done / max(total, 1), 1.0)):
@@ -172,30 +181,27 @@ class CupyBackend(StoredBackend):
             input_count=self._inputs.count, **{name: getattr(self.layout, name) for name in _LAYOUT_FIELDS}, **fields,
         )  # fmt: skip
 
-    def _kernels(self, members: np.ndarray, training: bool) -> Kernels:
-        """What these members need, compiled."""
-        specs, schedules = self.plan.specs, list(SCHEDULES)
-        rules = self._rules(members) if training else set()
-        used = specs.option("schedule")[members].astype(np.int64) if training else np.zeros(0, np.int64)
-        text = program_text(
-            self.plan.loss, self.plan.dtype.name, self._activations(members), rules,
-            {schedules[code] for code in used.tolist()},
+    def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
+        """A kernel by name, compiled at first need. rules: those that it takes steps by."""
+        if name not in self._known:
+            text = program_text(self.plan.dtype.name, self._formulas(rules), [name])
+            self._known[name] = self._device.compile(text, name)
+        return self._known[name]
+
+    def _formulas(self, rules: Iterable[str]) -> str:
+        """The formulas of all members' kernels, with these rules."""
+        specs, activations, schedules = self.plan.specs, list(ACTIVATIONS), list(SCHEDULES)
+        codes = np.unique(self.layout.activation[self.layout.activation >= 0]).tolist()
+        used = np.unique(specs.option("schedule").astype(np.int64)).tolist() if rules else []
+        return pool_text(
+            self.plan.loss, self.plan.dtype.name, [activations[code] for code in codes], rules,
+            [schedules[code] for code in used],
         )  # fmt: skip
-        return self._device.compile(text, kernel_names(rules))
 
-    def _activations(self, members: np.ndarray) -> set[str]:
-        layout, names = self.layout, list(ACTIVATIONS)
-        layers = spread(layout.first_layer[members], layout.depth[members] + 1)
-        return {names[code] for code in np.unique(layout.activation[layers]).tolist() if code >= 0}
-
-    def _rules(self, members: np.ndarray) -> set[str]:
-        names = list(RULES)
-        return {names[code] for code in np.unique(self.plan.specs.rule[members]).tolist()}
-
-    def _run(self, kernels: Kernels, name: str, blocks: int, threads: int, shared: int, job: JobBuilder,
+    def _run(self, kernel: Kernel, blocks: int, threads: int, shared: int, job: JobBuilder,
              evaluation: JobBuilder | None = None) -> None:  # fmt: skip
         if blocks:
-            kernels.launch(name, blocks, threads, shared, job.built(evaluation))
+            kernel.launch(blocks, threads, shared, job.built(evaluation))
             self._device.synchronize()
 
     # Launches.
@@ -224,7 +230,7 @@ class CupyBackend(StoredBackend):
                 yield _Launch(group, placed(sizes.take(group), self._device.shared_bytes), threads, names[code])
                 start = stop
 
-    def _run_launch(self, kernels: Kernels, task: str, launch: _Launch, job: JobBuilder,
+    def _run_launch(self, task: str, launch: _Launch, job: JobBuilder,
                     evaluation: JobBuilder | None = None) -> None:  # fmt: skip
         """Run a task on a group, some thread blocks at a time where their scratch would take too much memory."""
         xp, placement = self._device.xp, launch.placement
@@ -235,17 +241,20 @@ class CupyBackend(StoredBackend):
         scratch = xp.empty(max(most * placement.scratch_bytes, 16), np.uint8)
         memory = {"scratch": scratch, "scratch_bytes": placement.scratch_bytes, "regions": placement.offsets,
                   "in_shared": placement.in_shared}  # fmt: skip
-        name = f"{task}_{'shared' if placement.all_shared else 'mixed'}"
+        where = SHARED if placement.all_shared else MIXED
+        if task == "train":
+            kernel = self._kernel(train_kernel(launch.rule, where), [launch.rule])
+        else:
+            kernel = self._kernel(infer_kernel(task, where), ())
         for start in range(0, len(launch.members), most):
             queue = launch.members[start : start + most]
             ours = JobBuilder(self._device, job).put(queue=queue, **memory)
             theirs = None if evaluation is None else JobBuilder(self._device, evaluation).put(**memory)
-            self._run(kernels, name, len(queue), launch.threads, placement.shared_bytes, ours, theirs)
+            self._run(kernel, len(queue), launch.threads, placement.shared_bytes, ours, theirs)
 
     def _infer(self, task: str, members: np.ndarray, placed: Placed, weights: str, control: Control,
                fields: dict[str, Any]) -> None:  # fmt: skip
         assert isinstance(placed, PlacedOnDevice)
-        kernels = self._kernels(members, training=False)
         n_targets = 0 if placed.data.y is None else placed.data.n_targets
         sizes = self._sizes(n_targets, None, training=False)
         place = np.zeros(self.plan.n_members, np.int64)
@@ -257,7 +266,7 @@ class CupyBackend(StoredBackend):
         for launch in self._launches(members, sizes, by_rule=False):
             interrupts.raise_if_pressed()
             job = JobBuilder(self._device, base).put(place=place)
-            self._run_launch(kernels, task, launch, job)
+            self._run_launch(task, launch, job)
             done += len(launch.members)
             if control.tick(done / len(members)):
                 return
@@ -283,7 +292,6 @@ class CupyBackend(StoredBackend):
 
     def _train_part(
         self,
-        kernels: Kernels,
         members: np.ndarray,
         state: TrainingState,
         placed: PlacedOnDevice,
@@ -299,7 +307,7 @@ class CupyBackend(StoredBackend):
         if state.shuffle == SHARED_ORDER:
             orders = SharedOrders(self.plan, placed, members, state.progress.epoch, epochs)
             draw = JobBuilder(self._device).put(**orders.fields())
-            self._run(kernels, "draw_orders", len(orders.keys), 32, 0, draw)
+            self._run(self._kernel(DRAW_ORDERS, ()), len(orders.keys), 32, 0, draw)
             seen = orders.views(placed, members)
         job = JobBuilder(self._device, self._base).put(
             parameters=self.store.parameters, best=self.store.best, shuffle=state.shuffle, limit=limit,
@@ -319,7 +327,7 @@ class CupyBackend(StoredBackend):
             )
         rows = placed.counts if state.shuffle == MEMBER_ORDER else None
         for launch in self._launches(members, self._sizes(placed.data.n_targets, rows, training=True), by_rule=True):
-            self._run_launch(kernels, f"train_{launch.rule}", launch, job, evaluation)
+            self._run_launch("train", launch, job, evaluation)
         columns.read_back(members)
         operations = float((self.layout.block_size * placed.counts)[members].astype(np.float64).sum()) * epochs
         self._rate = 0.5 * (self._rate + operations / max(time.perf_counter() - began, 1e-6))

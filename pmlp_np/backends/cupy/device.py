@@ -6,7 +6,6 @@ backend. Addresses are 64-bit integers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -18,12 +17,12 @@ from pmlp_np.base.arrays import device_namespace
 COMPILER_OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=true", "--prec-div=true", "--prec-sqrt=true")
 
 
-class Kernels(Protocol):
-    """A compiled text."""
+class Kernel(Protocol):
+    """A compiled kernel."""
 
-    def launch(self, name: str, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
-        """Run a kernel by name on `blocks` thread blocks of so many threads, each with so many bytes of shared memory;
-        its argument is the address of an array. Returns before it is done, but for work that follows on the device."""
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+        """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; its argument is
+        the address of an array, the jobs. May return before it is done."""
 
 
 class Device(Protocol):
@@ -38,8 +37,8 @@ class Device(Protocol):
     processors: int
     operations_per_second: float
 
-    def compile(self, text: str, names: Sequence[str]) -> Kernels:
-        """The kernels of a text; once for each text."""
+    def compile(self, text: str, name: str) -> Kernel:
+        """A kernel of a text, by name. Compiled texts are kept."""
 
     def address(self, array: Any) -> int:
         """Where an array's first element lies on the device."""
@@ -48,15 +47,14 @@ class Device(Protocol):
         """Wait until all that was launched is done."""
 
 
-class _GpuKernels:
-    def __init__(self, module: Any) -> None:
-        self._module = module
+class _GpuKernel:
+    def __init__(self, function: Any) -> None:
+        self._function = function
 
-    def launch(self, name: str, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
-        kernel = self._module.get_function(name)
-        if kernel.max_dynamic_shared_size_bytes < shared_bytes:
-            kernel.max_dynamic_shared_size_bytes = shared_bytes
-        kernel((blocks,), (threads,), (jobs,), shared_mem=shared_bytes)
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+        if self._function.max_dynamic_shared_size_bytes < shared_bytes:
+            self._function.max_dynamic_shared_size_bytes = shared_bytes
+        self._function((blocks,), (threads,), (jobs,), shared_mem=shared_bytes)
 
 
 class CupyDevice:
@@ -69,12 +67,12 @@ class CupyDevice:
         attributes = self.xp.cuda.Device().attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.processors = int(attributes["MultiProcessorCount"])
-        self._compiled: dict[str, _GpuKernels] = {}
+        self._modules: dict[str, Any] = {}
 
-    def compile(self, text: str, names: Sequence[str]) -> _GpuKernels:
-        if text not in self._compiled:
-            self._compiled[text] = _GpuKernels(self.xp.RawModule(code=text, options=COMPILER_OPTIONS, backend="nvrtc"))
-        return self._compiled[text]
+    def compile(self, text: str, name: str) -> _GpuKernel:
+        if text not in self._modules:
+            self._modules[text] = self.xp.RawModule(code=text, options=COMPILER_OPTIONS, backend="nvrtc")
+        return _GpuKernel(self._modules[text].get_function(name))
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)

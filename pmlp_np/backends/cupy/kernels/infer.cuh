@@ -35,20 +35,8 @@ template <bool S> DEVICE void predict(const Job& job, char* shared) {
     }
 }
 
-#define INFER_KERNELS(threads)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(threads) evaluate_shared(const Job* jobs) {                            \
-        DYNAMIC_SHARED(memory);                                                                                         \
-        evaluate<true>(jobs[0], memory);                                                                                \
-    }                                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(threads) evaluate_mixed(const Job* jobs) {                             \
-        DYNAMIC_SHARED(memory);                                                                                         \
-        evaluate<false>(jobs[0], memory);                                                                               \
-    }                                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(threads) predict_shared(const Job* jobs) {                             \
-        DYNAMIC_SHARED(memory);                                                                                         \
-        predict<true>(jobs[0], memory);                                                                                 \
-    }                                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(threads) predict_mixed(const Job* jobs) {                              \
-        DYNAMIC_SHARED(memory);                                                                                         \
-        predict<false>(jobs[0], memory);                                                                                \
+#define INFER_KERNEL(task, memory, all_shared, threads)                                                                 \
+    extern "C" __global__ void __launch_bounds__(threads) task##_##memory(const Job* jobs) {                            \
+        DYNAMIC_SHARED(shared);                                                                                         \
+        task<all_shared>(jobs[0], shared);                                                                              \
     }

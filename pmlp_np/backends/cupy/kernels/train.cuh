@@ -308,12 +308,8 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
     }
 }
 
-#define TRAIN_KERNEL(rule, threads, blocks)                                                                             \
-    extern "C" __global__ void __launch_bounds__(threads, blocks) train_##rule##_shared(const Job* jobs) {              \
-        DYNAMIC_SHARED(memory);                                                                                         \
-        train<rule_##rule, true>(jobs[0], jobs[1], memory);                                                             \
-    }                                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(threads, blocks) train_##rule##_mixed(const Job* jobs) {               \
-        DYNAMIC_SHARED(memory);                                                                                         \
-        train<rule_##rule, false>(jobs[0], jobs[1], memory);                                                            \
+#define TRAIN_KERNEL(rule, memory, all_shared, threads, blocks)                                                         \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) train_##rule##_##memory(const Job* jobs) {            \
+        DYNAMIC_SHARED(shared);                                                                                         \
+        train<rule_##rule, all_shared>(jobs[0], jobs[1], shared);                                                       \
     }
