@@ -54,7 +54,7 @@ template <bool ALL_SHARED> struct Frame {
     int64 m, first_layer, block_size;
     int depth, n_outputs, features, x_pitch, n_inputs;
     bool scales, keeps_block;
-    real *block, *x, *a, *d, *raw, *dz, *targets, *scaled;
+    real *block, *x, *a, *d, *raw, *dz, *output_rows, *targets, *scaled;
     double *weights, *sums, *totals;
     Layer* layers;
 
@@ -71,6 +71,7 @@ template <bool ALL_SHARED> struct Frame {
         scales = job.scale_offset && job.scale_offset[m] >= 0;
         a = memory.template at<real>(UNITS), d = memory.template at<real>(DERIVATIVES);
         raw = memory.template at<real>(RAW_OUTPUTS), dz = memory.template at<real>(OUTPUT_DZ);
+        output_rows = memory.template at<real>(OUTPUT_ROWS);
         targets = memory.template at<real>(TARGETS), scaled = memory.template at<real>(SCALED_WEIGHTS);
         weights = memory.template at<double>(ROW_WEIGHTS), sums = memory.template at<double>(LANE_SUMS);
         totals = memory.template at<double>(TOTALS);
@@ -156,20 +157,23 @@ template <bool S> DEVICE Targets targets_of(const Frame<S>& f, const Source& sou
 }
 
 // Layers and raw outputs of the chunk that is in the block. place: of its first row in the epoch's order; training alone
-// has derivatives, and dropout.
-template <bool S> DEVICE void forward_chunk(const Frame<S>& f, const int rows, const bool training, const int64 place, const int64 epoch) {
+// has derivatives, and dropout. A member without hidden layers has its output layer computed like a hidden one.
+template <bool S>
+DEVICE void forward_chunk(const Frame<S>& f, const int rows, const bool training, const int64 place, const int64 epoch) {
     const Job& job = f.job;
+    const double share = training && job.dropout ? job.dropout[f.m] : 0.0;
     const real* x = f.x;
     int x_pitch = f.x_pitch;
-    const double share = training && job.dropout ? job.dropout[f.m] : 0.0;
     int64 before = 0;
-    for (int k = 0; k < f.depth; ++k) {
+    for (int k = 0; k < max(f.depth, 1); ++k) {
+        const bool hidden = f.depth > 0;
         const Layer l = f.layer_at(k);
-        const int pitch = Frame<S>::pitch_of(l);
-        real *const a = f.a + before, *const d = training ? f.d + before : nullptr;
+        const int pitch = hidden ? Frame<S>::pitch_of(l) : l.stride;
+        real* const a = hidden ? f.a + before : f.output_rows;
+        real* const d = training && hidden ? f.d + before : nullptr;
         layer(x, x_pitch, f.weights_of(l, k), l.stride, f.start_of(l), l.fan_in, l.fan_out, rows, a, d, pitch, l.activation);
         __syncthreads();
-        if (share > 0.0) {
+        if (hidden && share > 0.0) {
             dropout_factors(place, rows, l.fan_out, job.dropout_threshold[f.m], job.dropout_scale[f.m], job.stream_key[f.m],
                             epoch, k + 1, [&](const int r, const int n, const real factor) {
                                 a[r * pitch + n] = a[r * pitch + n] * factor;
@@ -180,15 +184,10 @@ template <bool S> DEVICE void forward_chunk(const Frame<S>& f, const int rows, c
         x = a, x_pitch = pitch, before += CHUNK * pitch;
     }
     const Layer last = f.layer_at(f.depth);
-    if (f.depth > 0) {
+    if (f.depth > 0)
         outputs(x, x_pitch, f.block + last.weights, last.stride, f.start_of(last), f.n_outputs, last.padded, rows, f.raw);
-    } else {
-        real* const by_rows = f.memory.template at<real>(OUTPUT_ROWS);
-        layer(x, x_pitch, f.weights_of(last, 0), last.stride, f.start_of(last), last.fan_in, last.fan_out, rows, by_rows,
-              nullptr, last.stride, -1);
-        __syncthreads();
-        by_output(by_rows, last.stride, f.n_outputs, rows, f.raw);
-    }
+    else
+        by_output(x, x_pitch, f.n_outputs, rows, f.raw);
     __syncthreads();
 }
 

@@ -123,35 +123,34 @@ DEVICE void backward_chunk(const Frame<S>& f, const Block& block, const int rows
     const auto of_layer = [&](const int k) { return numbers + (layered ? 2 * k : 0) * MOST_NUMBERS; };
     const bool steps = last && !clips, first_steps = steps && !f.has_scales();
     const Layer output = f.layer_at(f.depth);
-    if (f.depth == 0) {
-        real* const rows_dz = f.memory.template at<real>(OUTPUT_ROWS);
-        by_row(f.dz, f.n_outputs, rows, rows_dz, output.stride);
-        __syncthreads();
-        weights_backward<Rule>(f.x, f.x_pitch, rows_dz, output.stride, output.fan_in, output.fan_out, rows, first, first_steps,
-                               block, output.weights, output.stride, of_layer(0));
-        return;
-    }
+    int k = max(f.depth - 1, 0);
+    Layer l = f.layer_at(k);
+    int pitch = f.depth > 0 ? Frame<S>::pitch_of(l) : l.stride;
     int64 before = 0;
-    for (int k = 0; k + 1 < f.depth; ++k) before += CHUNK * Frame<S>::pitch_of(f.layer_at(k));
-    Layer l = f.layer_at(f.depth - 1);
-    int pitch = Frame<S>::pitch_of(l);
-    real *a = f.a + before, *d = f.d + before;
-    output_backward<Rule>(a, d, pitch, f.dz, f.n_outputs, l.fan_out, rows, first, steps, block, output.weights, output.stride,
-                          of_layer(f.depth), l.bias < 0 ? nullptr : block.dw + l.bias);
+    for (int j = 0; j < k; ++j) before += CHUNK * Frame<S>::pitch_of(f.layer_at(j));
+    // dz of layer k.
+    real* dz = f.depth > 0 ? f.d + before : f.output_rows;
+    if (f.depth > 0)
+        output_backward<Rule>(f.a + before, dz, pitch, f.dz, f.n_outputs, l.fan_out, rows, first, steps, block, output.weights,
+                              output.stride, of_layer(f.depth), l.bias < 0 ? nullptr : block.dw + l.bias);
+    else
+        by_row(f.dz, f.n_outputs, rows, dz, pitch);
     __syncthreads();
-    for (int k = f.depth - 1; k > 0; --k) {
-        const Layer below = f.layer_at(k - 1);
-        const int below_pitch = Frame<S>::pitch_of(below);
-        real *const a_below = a - CHUNK * below_pitch, *const d_below = d - CHUNK * below_pitch;
-        hidden_backward(d, pitch, block.w + l.weights, l.stride, l.padded, l.fan_in, rows, d_below, below_pitch);
-        __syncthreads();
-        weights_backward<Rule>(a_below, below_pitch, d, pitch, l.fan_in, l.fan_out, rows, first, steps, block, l.weights,
-                               l.stride, of_layer(k));
-        if (below.bias >= 0) column_sums(d_below, below_pitch, below.fan_out, rows, first, block.dw + below.bias);
-        l = below, pitch = below_pitch, a = a_below, d = d_below;
+    for (;; --k) {
+        const Layer below = f.layer_at(max(k - 1, 0));
+        const int below_pitch = k > 0 ? Frame<S>::pitch_of(below) : f.x_pitch;
+        if (k > 0) {
+            before -= CHUNK * below_pitch;
+            hidden_backward(dz, pitch, block.w + l.weights, l.stride, l.padded, l.fan_in, rows, f.d + before, below_pitch);
+            __syncthreads();
+        }
+        weights_backward<Rule>(k > 0 ? f.a + before : f.x, below_pitch, dz, pitch, l.fan_in, l.fan_out, rows, first,
+                               k > 0 ? steps : first_steps, block, l.weights, l.stride, of_layer(k));
+        if (k == 0) return;
+        dz = f.d + before;
+        if (below.bias >= 0) column_sums(dz, below_pitch, below.fan_out, rows, first, block.dw + below.bias);
+        l = below, pitch = below_pitch;
     }
-    weights_backward<Rule>(f.x, f.x_pitch, d, pitch, l.fan_in, l.fan_out, rows, first, first_steps, block, l.weights, l.stride,
-                           of_layer(0));
 }
 
 // A minibatch: rows start ... start + count of the source, as step number `step` (from 1). Returns the mean loss before it.
