@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np import backends
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.cuda_text import SCALARS
 from pmlp_np.backends.cupy.device import Device, Kernel
@@ -37,6 +38,7 @@ from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
+from strict_cupy import DeviceArray, device_module
 
 HEADER = Path(__file__).resolve().parent / "emulation" / "host.h"
 # Every operation one of IEEE 754, as COMPILER_OPTIONS has it.
@@ -79,19 +81,20 @@ class EmulatedKernel:
 class EmulatedDevice:
     """order: in which threads go on, 0 ascending, 1 descending, 2 at random by `seed`."""
 
-    xp = np
     processors = 2
     operations_per_second = 5e7
 
     def __init__(self, shared_bytes: int = 227 * 1024, order: int = 1, seed: int = 0) -> None:
         self.shared_bytes, self.order, self.seed = shared_bytes, order, seed
         self.launches: list[tuple[str, int]] = []
+        # It refuses what CuPy refuses: arrays of main memory, and the other way round.
+        self.xp = device_module()
 
     def compile(self, text: str, name: str) -> EmulatedKernel:
         return EmulatedKernel(library(text, (name,)), name, self)
 
-    def address(self, array: np.ndarray) -> int:
-        return int(array.__array_interface__["data"][0])
+    def address(self, array: DeviceArray) -> int:
+        return int(array.values.__array_interface__["data"][0])
 
     def synchronize(self) -> None:
         pass
@@ -171,3 +174,7 @@ class EmulatedBackend(CupyBackend):
         for rule in rules:
             name, choices["chosen_rule"] = name.replace(rule, ANY, 1), list(RULES).index(rule)
         return EmulatedKernel(library(everything_text(self.plan.dtype.name), EVERY_KERNEL), name, self.on, **choices)
+
+
+# For the library's table of backends.
+ENTRY = backends.Entry(lambda: EmulatedBackend, ("gpu",))

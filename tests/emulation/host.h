@@ -34,7 +34,7 @@ struct Fiber {
     int vote;
 };
 constexpr int MOST = 1024;
-constexpr size_t STACK = 128 * 1024;
+constexpr size_t STACK = 128 * 1024, GUARD = 256;
 inline Fiber fibers[MOST];
 inline int n_threads, n_ended, current, runnable[MOST], n_runnable, order, votes;
 inline uint64_t random_state;
@@ -162,7 +162,8 @@ inline const char* launch(unsigned blocks, unsigned threads, size_t bytes, int c
     random_state = 0x9E3779B97F4A7C15ull ^ (seed + 1) * 0xD1B54A32D192ED03ull;
     block_size = {threads, 1, 1}, grid_size = {blocks, 1, 1};
     problem[0] = 0;
-    shared = (char*)std::aligned_alloc(128, (bytes + 255) / 128 * 128);
+    shared = (char*)std::aligned_alloc(128, (bytes + GUARD + 127) / 128 * 128);
+    std::memset(shared + bytes, 0x5a, GUARD);
     for (int i = 0; i < n_threads; ++i)
         if (!fibers[i].stack)
             fibers[i].stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -180,6 +181,8 @@ inline const char* launch(unsigned blocks, unsigned threads, size_t bytes, int c
         }
         current = taken(), thread_index = {(unsigned)current, 0, 0};
         emulation_switch(&main_stack_pointer, fibers[current].stack_pointer);
+        for (size_t i = 0; i < GUARD && !problem[0]; ++i)
+            if (shared[bytes + i] != 0x5a) std::snprintf(problem, sizeof problem, "block %u writes beyond its shared memory", b);
     }
     std::free(shared);
     _mm_setcsr(mode);

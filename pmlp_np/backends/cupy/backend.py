@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.backends.contract import MEMBER_ORDER, SHARED_ORDER, Control
-from pmlp_np.backends.cupy.device import Device, Kernel, gpu
+from pmlp_np.backends.cupy.device import Device, Kernel, gpu, on_device
 from pmlp_np.backends.cupy.formulas_text import VECTOR_BYTES, pool_text
 from pmlp_np.backends.cupy.job import REAL_COLUMNS, WHOLE_COLUMNS, JobBuilder
 from pmlp_np.backends.cupy.program_text import (
@@ -146,8 +146,7 @@ class CupyBackend(StoredBackend):
     def evaluate(
         self, members: np.ndarray, placed: Placed, weights: str, control: Control
     ) -> tuple[np.ndarray, np.ndarray]:
-        xp, n = self._device.xp, self.plan.n_members
-        results = xp.full((2, n), np.nan)
+        results = on_device(self._device, np.full((2, self.plan.n_members), np.nan))
         fields = {"loss": results[0], "score": results[1]}
         self._infer("evaluate", members, placed, weights, control, fields)
         found = to_numpy(results)
@@ -345,10 +344,9 @@ class _Columns:
         self._lines = ("loss",) if rule is None or rule.validation is None else (
             "loss", "validation_loss", "validation_score"
         )  # fmt: skip
-        xp = device.xp
-        self._whole = xp.array(np.stack([self._column(name).astype(np.int64) for name in WHOLE_COLUMNS]))
-        self._real = xp.array(np.stack([self._column(name) for name in REAL_COLUMNS]))
-        self._found = xp.full((len(self._lines), epochs, n), np.nan)
+        self._whole = on_device(device, np.stack([self._column(name).astype(np.int64) for name in WHOLE_COLUMNS]))
+        self._real = on_device(device, np.stack([self._column(name) for name in REAL_COLUMNS]))
+        self._found = on_device(device, np.full((len(self._lines), epochs, n), np.nan))
 
     def _column(self, name: str) -> np.ndarray:
         column: np.ndarray = getattr(self._progress if hasattr(self._progress, name) else self._record, name)

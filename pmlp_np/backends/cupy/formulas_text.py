@@ -36,19 +36,13 @@ VECTOR_BYTES = 64
 
 
 def activation_text(name: str, dtype: str) -> str:
-    """`activation_of_NAME::at(z, a, d)`: the activation and its derivative."""
+    """`activation_NAME::at(z, a, d)`: the activation and its derivative."""
     text, scalar = CudaText(), SCALARS[dtype]
     a, d = text.results(activation_steps(name, dtype), "z")
     text.write(f"a = {a};")
     text.write(f"d = {d};")
     at = function_text(f"static void at(const {scalar} z, {scalar}& a, {scalar}& d)", text)
-    return "\n".join([f"struct activation_{code_name(name)} {{", at, "};"])
-
-
-def code_name(name: str) -> str:
-    """A name of a formula as C++ may have it: registered ones may have any."""
-    plain = name if name.isascii() and name.replace("_", "a").isalnum() else name.encode().hex()
-    return f"of_{plain}"
+    return "\n".join([f"struct activation_{name} {{", at, "};"])
 
 
 def loss_text(loss: Loss, dtype: str, name: str = "loss") -> str:
@@ -180,7 +174,7 @@ def pool_text(
     codes = list(ACTIVATIONS)
     activations, rules, schedules = sorted(set(activations)), sorted(set(rules)), sorted(set(schedules))
     parts = [loss_text(loss, dtype), *(activation_text(name, dtype) for name in activations)]
-    cases = [f"CASE({codes.index(name)}, {code_name(name)})" for name in activations]
+    cases = [f"CASE({codes.index(name)}, {name})" for name in activations]
     parts.append(" ".join(["#define EACH_ACTIVATION(CASE)", *cases]))
     parts += [rule_text(name, dtype) for name in rules]
     parts += [schedule_text(name) for name in schedules]

@@ -18,6 +18,8 @@ from pmlp_np.state.step_inputs import MOST_SHARED_ROWS
 
 # Steps whose numbers are derived at once, and the words of a view (see `sources`).
 STEPS, VIEW_WORDS = 16, 7
+# Rows that a thread block works on at once: those of a warp. Bytes of a struct Layer (kernels/member.cuh).
+CHUNK, LAYER_BYTES = 32, 40
 
 # Columns that a launch changes, int64 and float64: of Progress, and of EpochRecord.
 WHOLE_COLUMNS = ("epoch", "minibatch", "step", "status", "plateau_wait", "best_epoch", "waits_from", "due")
@@ -67,7 +69,7 @@ def job_text() -> str:
     """The struct `Job`, the regions, and the numbers that host and kernels agree on."""
     fields = [f"    {kind} {name};" for name, kind in JOB_FIELDS.items()]
     numbers = {
-        "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS, "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED,
+        "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS, "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED,
         "STOPPED_EARLY": STOPPED_EARLY, "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "SCHEDULE_AT": SCHEDULE_AT,
         "WARMUP_AT": WARMUP_AT, "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
     }  # fmt: skip

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmlp_np.backends.cupy.job import REGIONS, STEPS
+from pmlp_np.backends.cupy.job import CHUNK, LAYER_BYTES, REGIONS, STEPS
 from pmlp_np.state.layout import PoolLayout
 
-# Rows of a chunk (CHUNK in kernels/passes.cuh), and bytes of a struct Layer (kernels/member.cuh).
-CHUNK, LAYER_BYTES = 32, 40
 _ALIGNMENT = 16
 
 

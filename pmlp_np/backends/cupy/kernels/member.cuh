@@ -45,6 +45,7 @@ DEVICE Source source_of(const Job& job, const int64 m, const int64 k) {
 
 // One hidden layer, or the output layer, of a member. Offsets in its block.
 struct Layer { int64 weights, bias; int fan_in, fan_out, stride, padded, activation; };
+static_assert(sizeof(Layer) == LAYER_BYTES, "regions.py says how large it is");
 
 // A member in its block's memory. `pitch` of a layer's activations: its stride and 16 bytes, so that rows begin in banks of
 // their own. n_inputs: rows of a rule's inputs (see state/step_inputs.py).

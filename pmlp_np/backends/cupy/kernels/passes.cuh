@@ -8,11 +8,10 @@
 //   column_sums        over rows, one after another
 //   weights_backward   over rows, one after another; with the last chunk the weights take their step
 //
-// All threads of a block call a pass; what follows it waits for them (__syncthreads). Blocks of activations are (CHUNK,
+// All threads of a block call a pass; what follows it waits for them (__syncthreads). CHUNK rows are worked on at once; blocks of activations are (CHUNK,
 // units) by a pitch, what exists per output is (outputs, CHUNK). Columns from the width on stay zero.
 // docs/kernels.md explains the passes, docs/gpu.md how they are cut into threads.
 
-constexpr int CHUNK = 32;                            // rows that are worked on at once
 constexpr int WIDTH = 16 / sizeof(real);             // numbers in a load of 16 bytes
 constexpr int TILE_ROWS = 4, TILE_UNITS = 8;         // of a product that a thread keeps in registers
 constexpr unsigned ALL = 0xffffffffu;
