@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+import trained_bits
 from pmlp_np import backends
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.cuda_text import SCALARS
@@ -45,7 +46,7 @@ HEADER = Path(__file__).resolve().parent / "emulation" / "host.h"
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-mfma", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
 # The losses that one text has, and the rule that stands for all.
-KNOWN = [loss for loss in LOSSES.values() if not loss.registered]
+KNOWN = [*(loss for loss in LOSSES.values() if not loss.registered), *trained_bits.LOSSES.values()]
 ANY = "any"
 EVERY_KERNEL = (
     DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(ANY, memory) for memory in (SHARED, MIXED)),

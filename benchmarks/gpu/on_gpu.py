@@ -43,7 +43,6 @@ def backend_of(device: str) -> str:
         return "cupy"
     sys.path.insert(0, str(ROOT / "tests"))
     import emulated_device
-
     from pmlp_np import backends
 
     backends.BACKENDS["emulated"] = emulated_device.ENTRY
@@ -94,7 +93,10 @@ def peak(device: str) -> dict[str, Any]:
     seconds = _timed(lambda: kernel((blocks,), (threads,), (np.int32(turns), out)), cupy.cuda.Device().synchronize)
     a, b = cupy.zeros(1 << 28, np.uint8), cupy.empty(1 << 28, np.uint8)
     copied = _timed(lambda: cupy.copyto(b, a), cupy.cuda.Device().synchronize)
-    return {"multiply_add_tflops": 2 * 16 * turns * blocks * threads / seconds / 1e12, "copy_gb_per_second": 2 * a.nbytes / copied / 1e9}
+    return {
+        "multiply_add_tflops": 2 * 16 * turns * blocks * threads / seconds / 1e12,
+        "copy_gb_per_second": 2 * a.nbytes / copied / 1e9,
+    }
 
 
 def _timed(call: Callable[[], Any], wait: Callable[[], Any], repeats: int = 3) -> float:
@@ -154,10 +156,18 @@ def grid(device: str) -> list[dict[str, Any]]:
             pool.partial_fit(*data, epochs=epochs, **fixed)
             seconds.append((time.perf_counter() - began) / epochs)
         operations = cell.n_rows * sum(
-            (4 * cell.n_features + 6 * (cell.depth - 1) * member.hidden[0] + 6) * member.hidden[0] for member in pool.specs
+            (4 * cell.n_features + 6 * (cell.depth - 1) * member.hidden[0] + 6) * member.hidden[0]
+            for member in pool.specs
         )
         median = float(np.median(seconds))
-        found.append({"cell": cell.name(), "epoch_seconds": median, "first_fit_seconds": first, "tflops": operations / median / 1e12})
+        found.append(
+            {
+                "cell": cell.name(),
+                "epoch_seconds": median,
+                "first_fit_seconds": first,
+                "tflops": operations / median / 1e12,
+            }
+        )
         print(found[-1], flush=True)
     return found
 
@@ -280,7 +290,9 @@ def _run_step(name: str, device: str, limit: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.gpu.on_gpu", "--device", device, "--step", name]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        )
     except subprocess.TimeoutExpired as error:
         output = error.stdout if isinstance(error.stdout, str) else (error.stdout or b"").decode(errors="replace")
         return {"timed_out_after": limit, "printed": output[-4000:]}

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from pmlp_np.backends.cupy.formulas_text import constants_text, drawing_text
-from pmlp_np.backends.cupy.job import job_text
+from pmlp_np.backends.cupy.launch_job import job_text
 
 # Threads of a block at most, and blocks that a multiprocessor is to have room for: together they bound registers.
 MOST_THREADS, RESIDENT = 256, 2

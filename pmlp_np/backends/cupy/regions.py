@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmlp_np.backends.cupy.job import CHUNK, LAYER_BYTES, REGIONS, STEPS
+from pmlp_np.backends.cupy.launch_job import CHUNK, LAYER_BYTES, REGIONS, STEPS
 from pmlp_np.state.layout import PoolLayout
 
 _ALIGNMENT = 16

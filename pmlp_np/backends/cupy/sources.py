@@ -92,4 +92,3 @@ class SharedOrders:
         view_of = np.zeros(placed.plan.n_members, np.int64)
         view_of[members] = self.group * epochs
         return placed.fixed_fields | {"views": np.array(views, np.int64), "view_of": view_of, "epoch_views": epochs}
-
