@@ -1,8 +1,8 @@
 """A device whose kernels run on the CPU: the texts that a GPU would compile, compiled by g++ with emulation/host.h.
 
 Everything but the compiler and the processor is the backend's: formulas, kernels, launch plans, memory, training. To
-compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them when
-a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
+compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them
+when a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ class EmulatedDevice:
 def library(text: str, names: Sequence[str], flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
     """The compiled text, from earlier runs where there is one."""
     entries = [
-        f'extern "C" const char* emulate_{name}(unsigned blocks, unsigned threads, size_t bytes, int order, uint64_t seed,'
-        f" const Job* jobs) {{ return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(jobs); }}); }}"
+        f'extern "C" const char* emulate_{name}(unsigned blocks, unsigned threads, size_t bytes, int order,'
+        f" uint64_t seed, const Job* jobs) {{"
+        f" return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(jobs); }}); }}"
         for name in names
     ]
     source = "\n".join([HEADER.read_text(encoding="utf-8"), "#line 1", text, *entries])

@@ -3,9 +3,9 @@
     make gpu                                                  # writes benchmarks/results/gpu/DATE.json
     python -m benchmarks.gpu.on_gpu --device emulated         # the same steps on emulated kernels, as far as they go
 
-Steps run one after another, each in a process of its own with a limit; what is most valuable comes first, and the record
-is written after each. It needs CuPy, NumPy and Numba; PyTorch, JAX, pytest, ncu and compute-sanitizer are used where they
-are. Nothing is fetched, and no setting of the card is changed.
+Steps run one after another, each in a process of its own with a limit; what is most valuable comes first, and the
+record is written after each. It needs CuPy, NumPy and Numba; PyTorch, JAX, pytest, ncu and compute-sanitizer are used
+where they are. Nothing is fetched, and no setting of the card is changed.
 """
 
 import argparse
@@ -58,13 +58,13 @@ def versions(device: str) -> dict[str, Any]:
     if device == "gpu":
         import cupy
 
-        properties = cupy.cuda.runtime.getDeviceProperties(0)
+        properties, attributes = cupy.cuda.runtime.getDeviceProperties(0), cupy.cuda.Device().attributes
         found |= {
             "cupy": cupy.__version__, "runtime": cupy.cuda.runtime.runtimeGetVersion(),
             "driver": cupy.cuda.runtime.driverGetVersion(), "name": properties["name"].decode(),
-            "multiprocessors": properties["multiProcessorCount"], "clock_khz": cupy.cuda.Device().attributes["ClockRate"],
+            "multiprocessors": properties["multiProcessorCount"], "clock_khz": attributes["ClockRate"],
             "compute_capability": cupy.cuda.Device().compute_capability,
-            "shared_bytes": cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"],
+            "shared_bytes": attributes["MaxSharedMemoryPerBlockOptin"],
         }  # fmt: skip
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         command = ["git", "rev-parse", "HEAD"]
@@ -210,7 +210,8 @@ def _tool(command: list[str], limit: float) -> dict[str, Any]:
 def _small_fit() -> list[str]:
     code = (
         "import numpy as np, pmlp_np as pm; X = np.random.default_rng(0).normal(size=(70, 13));"
-        "specs = pm.grid(hidden=[(5,), (17,), (), (7, 9)], optimizer=[pm.SGD(0.01), pm.Adam()], dropout=0.1, clip_norm=1.0);"
+        "specs = pm.grid(hidden=[(5,), (17,), (), (7, 9)], optimizer=[pm.SGD(0.01), pm.Adam()], dropout=0.1,"
+        " clip_norm=1.0);"
         "pm.Pool(specs, 13, backend='cupy').fit(X, X[:, 0], epochs=2, batch_size=40, progress=False,"
         " validation_data=(X, X[:, 0]))"
     )

@@ -38,8 +38,8 @@ def device_namespace(device: str) -> Any:
         import cupy
     except ImportError:
         hint = (
-            "Install the package that fits your CUDA version (pip install cupy-cuda12x, or cupy-cuda13x), or train on the"
-            " CPU (backend='numba'; pm.load(path, backend='numba'))."
+            "Install the package that fits your CUDA version (pip install cupy-cuda12x, or cupy-cuda13x), or train on"
+            " the CPU (backend='numba'; pm.load(path, backend='numba'))."
         )
         raise DataError(compose("device", "an installed CuPy for 'gpu'", "none", hint)) from None
     if not cupy.cuda.is_available():

@@ -1,7 +1,7 @@
 """The device that kernels run on, as the backend sees it: arrays, compiled kernels, launches.
 
-There are two: a GPU through CuPy, here, and the tests' emulation on the CPU, which runs the same kernels and so the same
-backend. Addresses are 64-bit integers.
+There are two: a GPU through CuPy, here, and the tests' emulation on the CPU, which runs the same kernels and so the
+same backend. Addresses are 64-bit integers.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Kernel(Protocol):
     """A compiled kernel."""
 
     def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
-        """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; its argument is
-        the address of an array, the jobs. May return before it is done."""
+        """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; its argument
+        is the address of an array, the jobs. May return before it is done."""
 
 
 class Device(Protocol):

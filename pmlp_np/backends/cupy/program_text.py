@@ -1,4 +1,4 @@
-"""The text of kernels: the files of kernels/, what is rendered for a pool between them, and the kernels that are wanted."""
+"""The text of kernels: the files of kernels/, a pool's rendered formulas between them, and which kernels are made."""
 
 from __future__ import annotations
 

@@ -32,8 +32,9 @@ class Sizes:
 class Placement:
     """Where the regions lie for the members of a launch.
 
-    offsets: (len(REGIONS),) int64, bytes from the start of shared memory or scratch; -1: not needed. in_shared: a bit for
-    each region. shared_bytes, scratch_bytes: of a thread block. all_shared: whether all regions that may be are shared.
+    offsets: (len(REGIONS),) int64, bytes from the start of shared memory or scratch; -1: not needed.
+    in_shared: a bit for each region. all_shared: whether all regions that may be shared are.
+    shared_bytes, scratch_bytes: of a thread block.
     """
 
     offsets: np.ndarray
