@@ -39,6 +39,8 @@ def concat(pools: Sequence[Pool]) -> Pool:
             if getattr(pool, name) != getattr(first, name):
                 expected, got = f"{getattr(first, name)}, as in pools[0]", f"{getattr(pool, name)}"
                 hint = "All members of a pool have the same: keep such pools apart."
+                if name in ("backend", "device"):
+                    hint = "All members of a pool have the same: save one, and load it where the other is."
                 raise DataError(compose(f"pools[{i}].{name}", expected, got, hint))
     names = agreed_names([pool._plan.names for pool in pools], "pools")
     given_names = agreed_names([pool._given_names for pool in pools], "pools", "columns of weights given to")
