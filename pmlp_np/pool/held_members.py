@@ -10,9 +10,9 @@ import numpy as np
 
 from pmlp_np.backends.contract import Backend
 from pmlp_np.base import checks
-from pmlp_np.base.copying import Independent, attributes, own, versioned
+from pmlp_np.base.copying import Independent, attributes, ensure_owned, versioned
 from pmlp_np.base.errors import DataError, FileFormatError, compose, require_memory, show, unknown_name
-from pmlp_np.base.exclusion import Trainer, first_come, require_whole
+from pmlp_np.base.exclusion import Trainer, claim_lock, require_no_training
 from pmlp_np.data.labels import as_strings
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.models.mlp import MLP
@@ -58,17 +58,17 @@ class HeldMembers(Independent):
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        require_whole("copy or pickle", self._trainer)
+        require_no_training("copy or pickle", self._trainer)
         return versioned(vars(self._contents()))
 
     def __setstate__(self, state: Any) -> None:
         kept = attributes("Pool", state)
         missing = {field.name for field in fields(Contents)} - kept.keys()
         if missing:
-            hint = "A pickle is for one version; what is to be kept goes into a file: save and load."
+            hint = "A pickle is for one version; for permanent storage, use files: save and load."
             got = f"one without {', '.join(sorted(missing))}"
             raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, hint))
-        self._hold(Contents(**own(kept)))
+        self._hold(Contents(**ensure_owned(kept)))
 
     # What it is.
 
@@ -168,9 +168,9 @@ class HeldMembers(Independent):
         (position,) = self._positions([id])
         matrices, biases = self._ready().store.read(int(position), self._checked_weights(weights))
         member, features = self.specs[position], self._plan.features
-        own = None if features is None else features.arrays[features.of[position]]
-        return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, own,
-                   None if own is None else self.n_features, self._plan.names)  # fmt: skip
+        features_read = None if features is None else features.arrays[features.of[position]]
+        return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, features_read,
+                   None if features_read is None else self.n_features, self._plan.names)  # fmt: skip
 
     def _ready(self) -> Backend:
         """The backend, made and initialized at first need."""
@@ -179,7 +179,7 @@ class HeldMembers(Independent):
         contents = self._contents()
         require_room(contents.plan)
         backend = contents.create_backend()
-        with first_come:
+        with claim_lock:
             # Two threads may ask at once: all go on with the same one.
             if self._plan is contents.plan:
                 self._backend = self._backend or backend

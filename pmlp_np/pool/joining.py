@@ -11,7 +11,7 @@ from pmlp_np import backends
 from pmlp_np.backends.store import Store
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.base.exclusion import require_whole
+from pmlp_np.base.exclusion import require_no_training
 from pmlp_np.data.labels import Names, agreed_names
 from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.held_members import require_room
@@ -30,7 +30,7 @@ def concat(pools: Sequence[Pool]) -> Pool:
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
         raise DataError(compose("pools", "a list of at least one pm.Pool", show(given)))
     for pool in pools:
-        require_whole("concat", pool._trainer)
+        require_no_training("concat", pool._trainer)
     first = pools[0]
     for name in ("n_features", "n_outputs", "loss", "dtype", "backend", "device"):
         for i, pool in enumerate(pools):

@@ -14,7 +14,7 @@ from pmlp_np.backends.contract import SHUFFLES
 from pmlp_np.base import checks, interrupts
 from pmlp_np.base.archive import write_archive
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.base.exclusion import alone, require_whole
+from pmlp_np.base.exclusion import exclusive, require_no_training
 from pmlp_np.base.table import Table
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.index_sets import Sets, sets_of
@@ -101,7 +101,7 @@ class Pool(Predicting):
 
     # Training.
 
-    @alone
+    @exclusive
     @takes(FitArguments)
     def fit(self, arguments: FitArguments) -> Pool:
         """Train all members from their initial weights. Returns self.
@@ -168,7 +168,7 @@ class Pool(Predicting):
             self._hold(self._contents().started_afresh(plan))
             return self._train(data, validation, settings, np.ones(len(self), bool))
 
-    @alone
+    @exclusive
     @takes(PartialFitArguments)
     def partial_fit(self, arguments: PartialFitArguments) -> Pool:
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
@@ -290,7 +290,7 @@ class Pool(Predicting):
         refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Those that did not: {OTHERS}.")
         return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
-    @alone
+    @exclusive
     def set_weights(self, id: int, mlp: MLP) -> None:
         """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
 
@@ -339,7 +339,7 @@ class Pool(Predicting):
     def subset(self, ids: Any) -> Pool:
         """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
         status."""
-        require_whole("subset", self._trainer)
+        require_no_training("subset", self._trainer)
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
@@ -349,7 +349,7 @@ class Pool(Predicting):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
-        require_whole("save", self._trainer)
+        require_no_training("save", self._trainer)
         backend = self._ready()
         if self._kept_best and backend.store.best is None:
             backend.store.keep(self._everyone)

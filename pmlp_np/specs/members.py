@@ -14,7 +14,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from pmlp_np.base.copying import own
+from pmlp_np.base.copying import ensure_owned
 from pmlp_np.base.errors import SpecError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -365,7 +365,7 @@ class Specs(Sequence[Member]):
         activation = tuple(names[code] for code in self.activations[layers].tolist())
         optimizer = list(OPTIMIZERS.values())[self.optimizer[i]]
         row = dict(zip(HYPERPARAMETERS, self.hyperparameters[i].tolist(), strict=True))
-        own = {
+        arguments = {
             field.name: bool(row[field.name]) if isinstance(field.default, bool) else row[field.name]
             for field in fields(optimizer)
         }
@@ -375,7 +375,7 @@ class Specs(Sequence[Member]):
             activation if len(set(activation)) > 1 else activation[0] if activation else "identity",
             bool(self.bias[i]),
             list(INITIALIZERS)[self.initializer[i]],
-            optimizer(**own),
+            optimizer(**arguments),
             int(self.batch_size[i]) or None,
             int(self.seed[i]) if self.has_seed[i] else None,
             tuple(
@@ -394,7 +394,7 @@ def _specs_again(columns: dict[str, np.ndarray], n: int) -> Specs:
     """What `Specs.__reduce__` took apart. Codes are translated where this process knows other names, or in another
     order."""
     options = columns["options"]
-    columns = own(columns) | {"options": np.broadcast_to(own(options), (n, options.shape[1]))}
+    columns = ensure_owned(columns) | {"options": np.broadcast_to(ensure_owned(options), (n, options.shape[1]))}
     known = spec_columns.name_tables()
     if all(np.array_equal(columns.get(key, ()), names) for key, names in known.items()):
         return Specs(**{name: columns[name] for name in COLUMNS})
