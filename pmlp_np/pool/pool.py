@@ -18,7 +18,7 @@ from pmlp_np.base.exclusion import exclusive, require_no_training
 from pmlp_np.base.table import Table
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.index_sets import Sets, sets_of
-from pmlp_np.data.labels import kept_names, require_equal_names, require_names
+from pmlp_np.data.labels import distinct_names, require_equal_names, require_names
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.models.ensemble import Ensemble
@@ -158,7 +158,7 @@ class Pool(Predicting):
         Raises DataError and MemoryNeededError before training starts.
         """
         X, settings = arguments.X, arguments.settings()
-        plan = replace(self._plan, features=self._feature_sets(arguments.features), names=kept_names(X))
+        plan = replace(self._plan, features=self._feature_sets(arguments.features), names=distinct_names(X))
         self._refuse_given_that_do_not_fit(plan)
         if plan.names is not None and self._given_names is not None:
             require_names(self._given_names, X, source="mlp.feature_names_in_")
@@ -198,7 +198,7 @@ class Pool(Predicting):
             raise DataError(compose("features", "those that fit was given, or None", "others", hint))
         plan, first = self._plan, not self._progress.step.any()
         if first and plan.names is None:
-            plan = replace(plan, names=kept_names(X))
+            plan = replace(plan, names=distinct_names(X))
         asked, status = np.ones(len(self), bool), self._progress.status
         if members is not None:
             positions = self._positions(members)
