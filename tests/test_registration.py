@@ -137,7 +137,7 @@ def test_the_same_function_may_come_again_another_may_not():
     pm.register_loss("own", copy_of_squared_error)
     pm.register_loss("own", lambda raw, target: copy_of_squared_error(raw, target))
     assert list(ACTIVATIONS).count("own") == 1
-    hint = "Take another name; a function that has been entered stays until the process ends."
+    hint = "Choose another name; a registered function stays until the process ends."
     for what, register in [
         ("activation has, got 'own'", lambda: pm.register_activation("own", copy_of_leaky_relu, kinks=[0])),
         ("activation has, got 'relu'", lambda: pm.register_activation("relu", copy_of_softsign)),
