@@ -54,7 +54,7 @@ def test_parts_that_are_joined_again_lose_nothing(pool: pm.Pool, first: int) -> 
     expected, found = everything(pool), everything(joined)
     assert found.keys() == expected.keys() and len(found) > 30
     assert [name for name in found if found[name] != expected[name]] == []
-    assert sorted(pool._given) == [2] == sorted(joined._given)
+    assert sorted(pool._assigned) == [2] == sorted(joined._assigned)
 
 
 @pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
@@ -65,4 +65,4 @@ def test_fit_begins_with_parts_of_its_own(pool: pm.Pool) -> None:
     before = everything(pm.Pool._of(contents))
     again.fit(np.ones((4, 3)), np.ones(4), features=[[0, 1], [2], [0, 1], [1, 0, 2]], progress=False)
     assert everything(pm.Pool._of(contents)) == before
-    assert again._contents().given is contents.given
+    assert again._contents().assigned is contents.assigned

@@ -539,11 +539,11 @@ def test_features_are_finite_also_without_weight():
         ),
         (
             lambda p, y: p.evaluate(X, y, [7, 7], sample_weight=draw_weights(members=2)),
-            r"^members: expected each id once, where each has sample_weight of its own, got 7 again",
+            r"^members: expected each id once: members have separate sample_weight, got 7 again",
         ),
         (
             lambda p, y: p.evaluate(X, y, [7, 7], rows=[[1], [2]]),
-            r"^members: expected each id once, where each has rows of its own",
+            r"^members: expected each id once: members have separate rows",
         ),
         (
             lambda p, y: p.fit(X, y, validation_data=(X, y, np.ones(3))),

@@ -1,4 +1,4 @@
-"""Loading a pool from a file."""
+"""Loading of a pool from a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pmlp_np.state.plan import Plan
 
 
 def load(path: str | os.PathLike[str]) -> Pool:
-    """Read a pool that `Pool.save` wrote. Raises FileNotFoundError, and FileFormatError for any other file."""
+    """Load a pool from a file of `Pool.save`. Raises FileNotFoundError, and FileFormatError for any other file."""
     with open_archive(path, "pool") as archive:
         try:
             return Pool._of(_contents(PoolFile(archive)))
@@ -32,8 +32,8 @@ def _contents(file: PoolFile) -> Contents:
                 file.features(), file.names)  # fmt: skip
     file.check_plan(plan)
     contents = Contents(plan, ids, file.backend, head["device"], file.progress(), file.records(),
-                        given=file.given(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
-    require_room(plan, "Load it where there is more.")
+                        assigned=file.assigned(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
+    require_room(plan, "Load the file on a machine with more memory.")
     contents.backend = backends.create(file.backend, head["device"], plan)
     file.restore(contents.backend.store, plan, contents.progress)
     return contents

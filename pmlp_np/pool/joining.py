@@ -1,4 +1,4 @@
-"""One pool of several."""
+"""Concatenation of pools."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from pmlp_np.training.history import joined
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
-    """One pool of all members, in order, with their keys and states. Ids that clash are renumbered from the highest on.
+    """Concatenate pools: all members in order, with their keys and states.
 
-    Raises DataError where features or their names, outputs, loss, dtype or backend differ.
+    Duplicate ids are replaced by new ones, above the highest id.
+
+    Raises DataError if features or their names, outputs, loss, dtype or backend differ.
     """
-    given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
+    argument, pools = pools, list(pools) if isinstance(pools, Iterable) else []
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
-        raise DataError(compose("pools", "a list of at least one pm.Pool", show(given)))
+        raise DataError(compose("pools", "a list of at least one pm.Pool", show(argument)))
     for pool in pools:
         require_no_training("concat", pool._trainer)
     first = pools[0]
@@ -41,16 +43,16 @@ def concat(pools: Sequence[Pool]) -> Pool:
     names = agreed_names([pool._plan.names for pool in pools], "pools")
     ids = first.ids_
     for pool in pools[1:]:
-        own = pool.ids_.copy()
-        clash = np.isin(own, ids)
-        start = max(ids.max(), own.max()) + 1
-        own[clash] = np.arange(start, start + clash.sum())
-        ids = np.concatenate([ids, own])
+        new_ids = pool.ids_.copy()
+        clash = np.isin(new_ids, ids)
+        start = max(ids.max(), new_ids.max()) + 1
+        new_ids[clash] = np.arange(start, start + clash.sum())
+        ids = np.concatenate([ids, new_ids])
     return Pool._of(_joined([pool._contents() for pool in pools], checks.ids(ids, len(ids)), names))
 
 
 def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> Contents:
-    """The contents of all members, one part behind the other, with these ids and names of columns."""
+    """Return the contents of all members, one pool after another, with these ids and names of columns."""
     first = parts[0]
     plan = Plan.concatenate([part.plan for part in parts], names)
     require_room(plan)
@@ -58,32 +60,33 @@ def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> 
     whole = Contents(
         plan, ids, first.backend_name, first.device, Progress.concatenate([part.progress for part in parts]),
         joined([part.records for part in parts]),
-        given={start + i: given for start, part in zip(starts, parts, strict=False) for i, given in part.given.items()},
-        given_names=next((part.given_names for part in parts if part.given_names is not None), None),
+        assigned={start + i: pair for start, part in zip(starts, parts, strict=False)
+                  for i, pair in part.assigned.items()},
+        assigned_names=next((part.assigned_names for part in parts if part.assigned_names is not None), None),
         kept_best=any(part.kept_best for part in parts),
     )  # fmt: skip
     if all(part.backend is None for part in parts):
         return whole
     stores = [(part.backend or part.create_backend()).store for part in parts]
     whole.backend = backends.create(whole.backend_name, whole.device, plan)
-    kept = {"parameters": True, "slots": True, "best": whole.kept_best, "average": plan.keeps_average}
-    for name in (name for name, is_kept in kept.items() if is_kept):
-        whole.backend.store.restore(name, _taker(stores, name))
+    buffers = {"parameters": True, "slots": True, "best": whole.kept_best, "average": plan.keeps_average}
+    for name in (name for name, exists in buffers.items() if exists):
+        whole.backend.store.restore(name, _reader(stores, name))
     return whole
 
 
-def _taker(stores: Sequence[Store], name: str) -> Callable[[int], np.ndarray]:
-    """A function that returns so many next numbers of a buffer of all stores, one behind the other."""
-    rest = itertools.chain.from_iterable(store.stream(name) for store in stores)
-    left = np.zeros(0)
+def _reader(stores: Sequence[Store], name: str) -> Callable[[int], np.ndarray]:
+    """Return a function that reads the next n numbers of a buffer of all stores, one after another."""
+    chunks = itertools.chain.from_iterable(store.stream(name) for store in stores)
+    rest = np.zeros(0)
 
     def take(n: int) -> np.ndarray:
-        nonlocal left
-        found = [left]
-        while sum(map(len, found)) < n:
-            found.append(next(rest))
-        values = np.concatenate(found[len(left) == 0 :]) if n else left[:0]
-        left = values[n:]
+        nonlocal rest
+        parts = [rest]
+        while sum(map(len, parts)) < n:
+            parts.append(next(chunks))
+        values = np.concatenate(parts[len(rest) == 0 :]) if n else rest[:0]
+        rest = values[n:]
         return values[:n]
 
     return take
