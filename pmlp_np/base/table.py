@@ -19,12 +19,12 @@ def _of_all(name: str) -> Any:
 
     @functools.wraps(getattr(list, name))
     def method(self: Table, *args: Any, **kwargs: Any) -> Any:
-        return getattr(list, name)(self.filled(), *args, **kwargs)
+        return getattr(list, name)(self.fill(), *args, **kwargs)
 
     return method
 
 
-class _Unmade:
+class _Placeholder:
     """A placeholder for a record that is not made yet.
 
     Compiled code that reads a list's memory (orjson, pyarrow) finds this placeholder and raises an error about its
@@ -35,7 +35,7 @@ class _Unmade:
         return "<a record that is not made yet: hand over list(table)>"
 
 
-_UNMADE = _Unmade()
+_PLACEHOLDER = _Placeholder()
 
 
 class Table(list[dict[str, Any]]):
@@ -49,18 +49,18 @@ class Table(list[dict[str, Any]]):
     def __init__(self, records: Iterable[dict[str, Any]], columns: tuple[str, ...] = ()) -> None:
         super().__init__(records)
         self._columns = columns
-        # Makes the record of an index that holds _UNMADE; None when all records are made.
+        # Makes the record of an index that holds the placeholder; None when all records are made.
         self._make: Callable[[int], dict[str, Any]] | None = None
 
     @classmethod
-    def made_at_need(cls, n: int, make: Callable[[int], dict[str, Any]], columns: tuple[str, ...]) -> Table:
+    def lazy(cls, n: int, make: Callable[[int], dict[str, Any]], columns: tuple[str, ...]) -> Table:
         """Return the table of the records make(0) ... make(n - 1), each made when it is first read."""
-        unmade: list[Any] = [_UNMADE] * n
-        table = cls(unmade, columns)
+        placeholders: list[Any] = [_PLACEHOLDER] * n
+        table = cls(placeholders, columns)
         table._make = make
-        return table.filled() if n <= _SHORT else table
+        return table.fill() if n <= _SHORT else table
 
-    def filled(self) -> Table:
+    def fill(self) -> Table:
         """Make all records. Returns the table."""
         for index in range(len(self) if self._make is not None else 0):
             self._record(index)
@@ -69,7 +69,7 @@ class Table(list[dict[str, Any]]):
 
     def _record(self, index: int) -> dict[str, Any]:
         record: Any = list.__getitem__(self, index)
-        if record is _UNMADE and self._make is not None:
+        if record is _PLACEHOLDER and self._make is not None:
             record = self._make(index)
             list.__setitem__(self, index, record)
         return record

@@ -57,14 +57,14 @@ class Dataset:
 
 
 def _take_sets(
-    lines: np.ndarray | None, of: np.ndarray | None, positions: np.ndarray, n_lines: int
+    lines: np.ndarray | None, set_of: np.ndarray | None, positions: np.ndarray, n_lines: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the sets that the members at these positions use, and each member's set.
+    """Return the sets that the members at these positions use, and each member's set among them.
 
-    lines: (n_sets * n_lines, n), the sets. of: (n_members,) int64, the set of each member.
+    lines: (n_sets * n_lines, n), the sets. set_of: (n_members,) int64, the set of each member.
     """
-    if lines is None or of is None:
-        return lines, of
-    used, new_of = np.unique(of[positions], return_inverse=True)
+    if lines is None or set_of is None:
+        return lines, set_of
+    used, new_of = np.unique(set_of[positions], return_inverse=True)
     used_lines = lines.reshape(-1, n_lines, lines.shape[1])[used]
     return used_lines.reshape(-1, lines.shape[1]), new_of.ravel()

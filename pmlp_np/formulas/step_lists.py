@@ -74,7 +74,7 @@ def scalar_steps(rule: str) -> StepList:
     def formula(*values: Any) -> dict[str, Any]:
         return RULES[rule].scalars(SimpleNamespace(**dict(zip(STEP_INPUTS, values[:-1], strict=True))), values[-1])
 
-    return traced(formula, inputs, of=f"rule {rule!r}")
+    return traced(formula, inputs, label=f"rule {rule!r}")
 
 
 @cache

@@ -246,11 +246,13 @@ class _Traced:
     __lshift__, __rshift__ = _operator("shift_left"), _operator("shift_right")
 
 
-def traced(function: Callable[..., Any], inputs: Iterable[Input], names: Iterable[str] = (), of: str = "") -> StepList:
+def traced(
+    function: Callable[..., Any], inputs: Iterable[Input], names: Iterable[str] = (), label: str = ""
+) -> StepList:
     """Return the steps of a formula, which is called with a value for each input.
 
-    names: of the results, if the formula returns a value or a tuple; a dictionary's names are its keys. of: the
-        formula, for the error.
+    names: of the results, if the formula returns a value or a tuple; a dictionary's keys are the names otherwise.
+    label: the formula's name in errors.
 
     Raises DataError for a function that does more than operators and the vocabulary's words.
     """
@@ -261,14 +263,14 @@ def traced(function: Callable[..., Any], inputs: Iterable[Input], names: Iterabl
     try:
         results = function(*(_Traced(recorder, i, input_.dtype, input_.extent) for i, input_ in enumerate(inputs)))
     except Exception as error:
-        raise DataError(compose(of, expected, f"{type(error).__name__}: {error}", hint)) from error
+        raise DataError(compose(label, expected, f"{type(error).__name__}: {error}", hint)) from error
     if isinstance(results, dict):
         names, results = tuple(results), tuple(results.values())
     names, results = tuple(names), results if isinstance(results, tuple) else (results,)
     for value in results:
         if not isinstance(value, _Traced):
-            raise DataError(compose(of, expected, show(value), hint))
-    assert len(names) == len(results), f"{of}: {len(results)} results, {len(names)} names"
+            raise DataError(compose(label, expected, show(value), hint))
+    assert len(names) == len(results), f"{label}: {len(results)} results, {len(names)} names"
     return StepList(inputs, tuple(recorder.steps), tuple(value.number for value in results), names)
 
 

@@ -18,7 +18,7 @@ def load(path: str | os.PathLike[str]) -> Pool:
     """Load a pool from a file of `Pool.save`. Raises FileNotFoundError, and FileFormatError for any other file."""
     with open_archive(path, "pool") as archive:
         try:
-            return Pool._of(_contents(PoolFile(archive)))
+            return Pool._from_contents(_contents(PoolFile(archive)))
         except FileFormatError:
             raise
         except MISFITS as error:

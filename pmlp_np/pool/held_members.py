@@ -31,13 +31,13 @@ class HeldMembers(Independent):
     _trainer: Trainer | None = None
 
     @classmethod
-    def _of(cls, contents: Contents) -> Any:
+    def _from_contents(cls, contents: Contents) -> Any:
         """Return a pool of this class with these contents, which must be valid."""
         pool = object.__new__(cls)
-        pool._hold(contents)
+        pool._set_contents(contents)
         return pool
 
-    def _hold(self, contents: Contents) -> None:
+    def _set_contents(self, contents: Contents) -> None:
         """Replace the contents."""
         contents.ids.setflags(write=False)
         # In this order: predictions in another thread use the plan, or the backend with the backend's plan.
@@ -67,7 +67,7 @@ class HeldMembers(Independent):
             hint = "A pickle is for one version; for permanent storage, use files: save and load."
             got = f"one without {', '.join(sorted(missing))}"
             raise FileFormatError(compose("pickled Pool", "all parts of a pool of this version", got, hint))
-        self._hold(Contents(**ensure_owned(values)))
+        self._set_contents(Contents(**ensure_owned(values)))
 
     # Properties.
 

@@ -48,7 +48,7 @@ def concat(pools: Sequence[Pool]) -> Pool:
         start = max(ids.max(), new_ids.max()) + 1
         new_ids[clash] = np.arange(start, start + clash.sum())
         ids = np.concatenate([ids, new_ids])
-    return Pool._of(_joined([pool._contents() for pool in pools], checks.ids(ids, len(ids)), names))
+    return Pool._from_contents(_joined([pool._contents() for pool in pools], checks.ids(ids, len(ids)), names))
 
 
 def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> Contents:

@@ -24,7 +24,7 @@ def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarra
     best = np.where(has_best, records.best_epoch, last)
     # A diverged member's last loss is that of the epoch that it did not finish.
     latest = last + ((progress.minibatch > 0) & (progress.status != READY))
-    loss = _at(records.curves.get("loss"), np.where(has_best, best, latest), n)
+    loss = _values_at(records.curves.get("loss"), np.where(has_best, best, latest), n)
     figures = {name: column.astype(np.float64) for name, column in records.shown.items()}
     unknown = np.full(n, np.nan)
     validation = figures.get("validation_loss", unknown)
@@ -76,10 +76,10 @@ def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarra
     if "validation_loss" in records.curves:
         # The ranking metric is shown only once, in the column with its name.
         shown += ["validation_loss", *(["validation_score"] if ranks == "score" else []), *metrics]
-    return Table.made_at_need(n, record_of, tuple(shown))
+    return Table.lazy(n, record_of, tuple(shown))
 
 
-def _at(curve: np.ndarray | None, epoch: np.ndarray, n_members: int) -> np.ndarray:
+def _values_at(curve: np.ndarray | None, epoch: np.ndarray, n_members: int) -> np.ndarray:
     """Return a curve's value at each member's epoch, float64; NaN where there is none."""
     if curve is None or not curve.shape[1]:
         return np.full(n_members, np.nan)

@@ -98,7 +98,7 @@ class Pool(Predicting):
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
         plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         require_room(plan)
-        self._hold(Contents.untrained(plan, ids, name, device))
+        self._set_contents(Contents.untrained(plan, ids, name, device))
 
     # Training.
 
@@ -167,7 +167,7 @@ class Pool(Predicting):
         member_data = arguments.own_data()
         data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, member_data, settings)
         with interrupts.fitting(settings.on_interrupt):
-            self._hold(self._contents().started_afresh(plan))
+            self._set_contents(self._contents().started_afresh(plan))
             return self._train(data, validation, settings, np.ones(len(self), bool))
 
     @exclusive
@@ -351,7 +351,7 @@ class Pool(Predicting):
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
-        return Pool._of(self._contents().take(positions))
+        return Pool._from_contents(self._contents().take(positions))
 
     # Files.
 

@@ -304,11 +304,11 @@ def _out_of_fold(
     predict(x, positions): predictions of these members, on axis 0.
     """
     n_members = len(rows.of)
-    of = checks.whole_array(np.zeros(n_members, np.int64) if groups is None else groups)
-    if of is None or of.shape != (n_members,) or (of < 0).any():
+    group_of = checks.whole_array(np.zeros(n_members, np.int64) if groups is None else groups)
+    if group_of is None or group_of.shape != (n_members,) or (group_of < 0).any():
         raise DataError(compose("groups", f"{n_members} whole numbers, at least 0", show(groups)))
-    covered = np.zeros((int(of.max()) + 1, len(x)), np.int64)
-    for position, group in enumerate(of.tolist()):
+    covered = np.zeros((int(group_of.max()) + 1, len(x)), np.int64)
+    for position, group in enumerate(group_of.tolist()):
         np.add.at(covered[group], rows.arrays[rows.of[position]], 1)
     if (covered != 1).any():
         group, row = np.argwhere(covered != 1)[0].tolist()
@@ -320,7 +320,7 @@ def _out_of_fold(
         part = predict(x[row_set], positions)
         if result is None:
             result = np.empty((len(covered), len(x), *part.shape[2:]), part.dtype)
-        result[of[positions][:, None], row_set] = part
+        result[group_of[positions][:, None], row_set] = part
     assert result is not None
     return result
 

@@ -85,7 +85,7 @@ class Member:
     def __reduce__(self) -> tuple[Any, ...]:
         # The constructor validates the copy: a name of an activation may be unknown in the process that unpickles it.
         arguments = {name: getattr(self, name) for name in FIELDS} | dict(self.options)
-        return _member_again, (type(self), arguments)
+        return _rebuild_member, (type(self), arguments)
 
     def _set(self, *values: Any) -> None:
         for name, value in zip((*FIELDS, "options"), values, strict=True):
@@ -219,7 +219,7 @@ class Specs(Sequence[Member]):
         columns = self.columns()
         if not self.options.strides[0]:
             columns["options"] = self.options[:1]
-        return _specs_again, (columns, len(self))
+        return _rebuild_specs, (columns, len(self))
 
     def __copy__(self) -> Specs:
         return copy.deepcopy(self)
@@ -390,11 +390,11 @@ class Specs(Sequence[Member]):
         )
 
 
-def _member_again(kind: type[Member], arguments: dict[str, Any]) -> Member:
+def _rebuild_member(kind: type[Member], arguments: dict[str, Any]) -> Member:
     return kind(**arguments)
 
 
-def _specs_again(columns: dict[str, np.ndarray], n: int) -> Specs:
+def _rebuild_specs(columns: dict[str, np.ndarray], n: int) -> Specs:
     """Rebuild Specs from the state of `Specs.__reduce__`.
 
     Codes are converted if this process knows other names, or another order of names.
