@@ -373,7 +373,7 @@ ONE_EACH = f"one array of row numbers, or one mask of {N} truth values, for each
         ({"sample_weight": np.ones(5)}, f"sample_weight: expected shape ({N},), or (60, {N}) for weights of each"),
         ({"sample_weight": -np.ones(N)}, "sample_weight: expected finite numbers, at least 0, got -1.0 at [0]."),
         ({"sample_weight": np.full((60, N), np.nan)}, "finite numbers, at least 0, got nan at [0, 0]."),
-        ({"sample_weight": np.zeros(N)}, "sample_weight of member 0: expected a row that counts, got zeros alone."),
+        ({"sample_weight": np.zeros(N)}, "sample_weight of member 0: expected a row that counts, got only zeros."),
         ({"class_weight": "balanced"}, "class_weight: expected cross-entropy and targets that all members share"),
         ({"targets": np.zeros((60, N))}, "y: expected None where targets is given"),
         ({"validation_rows": [np.arange(3)] * 60, "validation_data": table()},

@@ -485,7 +485,7 @@ def test_rows_that_are_validated_need_weight():
     pool = pool_of().fit(X, y, sample_weight=w, validation_rows=held_out, rows=[np.arange(10, N)] * 4)
     assert np.isfinite(pool.history_["validation_loss"]).all()
     with pytest.raises(
-        pm.DataError, match=r"^sample_weight of member 30: expected a row that counts, got zeros alone\."
+        pm.DataError, match=r"^sample_weight of member 30: expected a row that counts, got only zeros\."
     ):
         each = np.ones((2, N))
         each[1] = 0.0

@@ -349,7 +349,7 @@ def unfit(path: str | os.PathLike[str], what: str, error: Exception) -> FileForm
 
     what: the object that the file should hold, as "a pool".
     """
-    hint = "The file is damaged, or pm.register_loss or pm.register_activation must first enter what it names."
+    hint = "The file is damaged, or it needs a custom formula: call pm.register_loss or pm.register_activation first."
     got = str(error).rstrip(".") or type(error).__name__
     return FileFormatError(compose(f"file {os.fspath(path)}", what, got, hint))
 
@@ -403,9 +403,9 @@ def _version_without_seal(file: IO[bytes]) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     by_name = dict(pairs)
     if len(by_name) != len(pairs):
-        raise ValueError("a name that comes twice")
+        raise ValueError("a duplicate name")
     return by_name
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no number")
+    raise ValueError(f"{name} instead of a number")

@@ -60,7 +60,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
         if isinstance(error, ValueError) and isinstance(values, (list, tuple)):
             raise DataError(compose(name, "rows of equal length", show(values))) from None
         got = f"{type(values).__name__}: {show(str(error))[1:-1]}"
-        raise DataError(compose(name, "what NumPy can read", got.rstrip("."))) from error
+        raise DataError(compose(name, "an object that NumPy can convert", got.rstrip("."))) from error
 
 
 def require_plain(values: Any, name: str, depth: int = 0) -> None:

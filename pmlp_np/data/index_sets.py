@@ -144,7 +144,7 @@ def _cast_cells(array: np.ndarray, value: Any, limit: int, name: str, expected: 
             raise DataError(compose(name, expected, f"a missing value, {show(cell)}, at {i}", hint))
     kinds = {isinstance(cell, (bool, np.bool_)) for cell in cells.tolist()}
     if len(kinds) > 1:
-        raise DataError(compose(name, expected, f"truth values beside others: {show(value)}"))
+        raise DataError(compose(name, expected, f"truth values mixed with others: {show(value)}"))
     if array.dtype.kind == "f" and len(array):
         hint = "Cast whole numbers: array.astype(int)." if (array == np.floor(array)).all() else ""
         if len(array) == limit and np.isin(array, (0.0, 1.0)).all():

@@ -24,7 +24,7 @@ def columns_of(X: Any) -> list[Any] | None:
     """Return the labels of a data frame's columns; None if X is no data frame."""
     if isinstance(X, (np.ndarray, list, tuple, dict)):
         return None
-    # In pyarrow, `columns` is the data. In pandas, labels can be attributes, such as `column_names`.
+    # In pyarrow, `columns` is the data. In pandas, each label is an attribute, even a label "column_names".
     for attribute in ("columns",) if hasattr(X, "iloc") else ("column_names", "columns"):
         labels = getattr(X, attribute, None)
         if labels is not None and not callable(labels):

@@ -118,7 +118,7 @@ def _mean(weights: Weights, line: int, rows: np.ndarray | None, name: str, dtype
         values, positive = values[rows], positive[rows]
     if not positive.any():
         hint = hint or "Give one of its rows a weight above 0."
-        raise DataError(compose(name, "a row that counts", "zeros alone", hint))
+        raise DataError(compose(name, "a row that counts", "only zeros", hint))
     # The mean of equal weights must be the weight itself, even if n times the weight is rounded: equal weights must
     # give the same bits as no weights.
     low, high = float(values.min()), float(values.max())

@@ -78,7 +78,7 @@ def takes(arguments: Callable[_P, _A]) -> Callable[[Callable[[_S, _A], _R]], Cal
             try:
                 values = arguments(*args, **kwargs)
             except TypeError as error:
-                # The message must name the method, not the dataclass's constructor.
+                # The message must name the method instead of the dataclass's constructor.
                 text = str(error).replace(f"{arguments.__name__}.__init__", function.__qualname__)
                 raise TypeError(text) from None
             return function(self, values)
