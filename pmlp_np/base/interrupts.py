@@ -2,9 +2,8 @@
 
 Python's handler of SIGINT raises KeyboardInterrupt between any two bytecodes. Three kinds of code cannot tolerate that:
 a fit, whose pool would be left half changed; the import of Numba, which would leave half a module in `sys.modules`; and
-compilation, where Numba calls Python back and nothing can be raised. Such code runs in a `held` block:
-Ctrl-C is recorded there, and KeyboardInterrupt is raised at the next `raise_if_pressed`, at the latest at the end of
-the block.
+compilation, where Numba calls Python back and nothing can be raised. Such code runs in a `held` block: Ctrl-C is
+recorded there, and KeyboardInterrupt is raised at the next `raise_if_pressed`, at the latest at the end of the block.
 
 A fit runs in a `fitting` block. Its first Ctrl-C raises nothing: the fit ends between minibatches, and the pool keeps
 what it learned. A second Ctrl-C in the same fit, or within two seconds in another fit, raises. So a loop of fits can be
