@@ -199,7 +199,7 @@ def test_a_jump_must_be_named():
     def kinked(z):
         return v.where(z > 0.0001, 2.0 * z - 0.0001, z), v.where(z > 0.0001, 2.0, v.ones_like(z))
 
-    with pytest.raises(pm.DataError, match=re.escape("at z = 0.0001, off by 0.5. Where the derivative jumps, name")):
+    with pytest.raises(pm.DataError, match=re.escape("at z = 0.0001, off by 0.5. If the derivative jumps there, list")):
         pm.register_activation("own", kinked)
     pm.register_activation("own", kinked, kinks=(0.0001,))
     pm.register_activation("sawtooth", sawtooth, kinks=(0.5003,))
