@@ -32,6 +32,10 @@ class MemoryNeededError(PmlpError, MemoryError):
     """Too little free memory; raised before anything is allocated."""
 
 
+class DeviceError(PmlpError, RuntimeError):
+    """A GPU that lacks what a pool needs, or that failed."""
+
+
 class FileFormatError(PmlpError, ValueError):
     """A file, or columns from a file, that this version cannot read."""
 

@@ -6,7 +6,7 @@ import os
 
 from pmlp_np import backends
 from pmlp_np.base.archive import MISFITS, open_archive, unfit
-from pmlp_np.base.errors import FileFormatError
+from pmlp_np.base.errors import DataError, DeviceError, FileFormatError
 from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.file_format import PoolFile
 from pmlp_np.pool.held_members import require_room
@@ -14,26 +14,47 @@ from pmlp_np.pool.pool import Pool
 from pmlp_np.state.plan import Plan
 
 
-def load(path: str | os.PathLike[str]) -> Pool:
-    """Load a pool from a file of `Pool.save`. Raises FileNotFoundError, and FileFormatError for any other file."""
+def load(path: str | os.PathLike[str], backend: str | None = None, device: str | None = None) -> Pool:
+    """Load a pool from a file of `Pool.save`.
+
+    backend, device: of the loaded pool, as for `Pool`. Default: those of the saved pool. Numba and CuPy train to the
+        same bits.
+
+    Raises FileNotFoundError; FileFormatError for any other file; DataError for a backend or device that is unavailable.
+    """
+    chosen = None if backend is None and device is None else backends.check(backend or backends.AUTO, device)
     with open_archive(path, "pool") as archive:
         try:
-            return Pool._from_contents(_contents(PoolFile(archive)))
+            return Pool._from_contents(_contents(PoolFile(archive), chosen))
+        except BackendUnavailable as error:
+            raise error.reason from None
         except FileFormatError:
             raise
         except MISFITS as error:
             raise unfit(path, "a pool", error) from error
 
 
-def _contents(file: PoolFile) -> Contents:
+class BackendUnavailable(Exception):
+    """This machine lacks the backend of a file; the file is not damaged."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def _contents(file: PoolFile, chosen: tuple[str, str] | None) -> Contents:
     head = file.header
+    name, device = chosen or (file.backend, head["device"])
     specs, (ids, stream_key, order_key) = file.specs(), file.keys()
     plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
                 file.features(), file.names)  # fmt: skip
     file.check_plan(plan)
-    contents = Contents(plan, ids, file.backend, head["device"], file.progress(), file.records(),
+    contents = Contents(plan, ids, name, device, file.progress(), file.records(),
                         assigned=file.assigned(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
     require_room(plan, "Load the file on a machine with more memory.")
-    contents.backend = backends.create(file.backend, head["device"], plan)
+    try:
+        contents.backend = backends.create(name, device, plan)
+    except (DataError, DeviceError) as error:
+        raise BackendUnavailable(error) from None
     file.restore(contents.backend.store, plan, contents.progress)
     return contents

@@ -54,11 +54,11 @@ class Pool(Predicting):
         output. Or a loss of pm.register_loss. The attribute `loss` is the name, with parameters that differ from their
         defaults.
     seed: seed of initial weights, shuffling and dropout, 0 ... 2**64 - 1. Default 0.
-    backend: "numba" (default), "reference" or "auto".
+    backend: "numba" (default), "cupy" (an NVIDIA GPU, with the same bits), "reference", or "auto".
     dtype: dtype of weights and computations, "float32" (default) or "float64".
     ids: labels of the members, distinct whole numbers. Default 0, 1, 2, ... A member's random numbers depend on the
         pool's seed and the member's id (or on the seed in the member's spec), never on its position.
-    device: "cpu" (default), or "gpu" for the reference backend on CuPy.
+    device: "cpu" or "gpu". Default: the GPU for backend="cupy", otherwise the CPU. The reference backend runs on both.
 
     Raises SpecError, DataError, and MemoryNeededError if memory is too small for the parameters, before anything is
     allocated.
@@ -83,7 +83,7 @@ class Pool(Predicting):
         backend: str = "numba",
         dtype: Any = "float32",
         ids: Any = None,
-        device: str = "cpu",
+        device: str | None = None,
     ) -> None:
         specs = as_specs(specs)
         require_sound({name: getattr(specs, name) for name in COLUMNS})
@@ -92,13 +92,13 @@ class Pool(Predicting):
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
         chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
-        name, ids = backends.check(backend, device), checks.ids(ids, len(specs))
+        (backend_name, device_name), ids = backends.check(backend, device), checks.ids(ids, len(specs))
         keys = random.stream_keys(int(seed), ids)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
         plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         require_room(plan)
-        self._set_contents(Contents.untrained(plan, ids, name, device))
+        self._set_contents(Contents.untrained(plan, ids, backend_name, device_name))
 
     # Training.
 
