@@ -15,7 +15,7 @@ from pmlp_np.state.plan import Plan
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None, device: str | None = None) -> Pool:
-    """Load a pool from a file of `Pool.save`.
+    """Load a pool from `path`, a file of `Pool.save`.
 
     backend, device: of the loaded pool, as for `Pool`. Default: those of the saved pool. Numba and CuPy train to the
         same bits.
