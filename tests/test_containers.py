@@ -174,7 +174,8 @@ class Stubborn:
 
 def test_what_numpy_can_not_read_is_a_data_error(models):
     for entrance in ("fit", "predict", "mlp", "ensemble"):
-        with pytest.raises(pm.DataError, match=r"X: expected what NumPy can read, got Stubborn: .*Use \.get\(\)"):
+        expected = r"X: expected an object that NumPy can convert, got Stubborn: .*Use \.get\(\)"
+        with pytest.raises(pm.DataError, match=expected):
             FEATURES[entrance](models, Stubborn())
     for given, text in [
         ((v for v in Y), r"the generator .* Make a list of it: list\(y\)"),
@@ -391,9 +392,9 @@ def test_the_hint_for_rows_0_and_1():
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([True, 2, 3], "truth values beside others"),
-        ([True, 0, 1], "truth values beside others"),
-        (np.array([True, 2], object), "truth values beside others"),
+        ([True, 2, 3], "truth values mixed with others"),
+        ([True, 0, 1], "truth values mixed with others"),
+        (np.array([True, 2], object), "truth values mixed with others"),
         ([True, None], "missing value, None, at 1"),
         ([0.0, 2.0], r"floats, \[0\.0, 2\.0\]\. Cast whole numbers: array\.astype\(int\)"),
         (BITS.astype(float), r"floats, .* Cast a mask: array\.astype\(bool\)"),

@@ -117,7 +117,7 @@ def test_validation_data_must_have_the_names_of_x(pool, X, Z):
 
 def test_missing_extra_and_renamed_columns_are_named(pool, X):
     for given, text in [
-        (X.drop(columns="income"), r"of which column 1 is 'income', got no such name\. There are: 'age', 'height'\."),
+        (X.drop(columns="income"), r"where column 1 is 'income', got no such name\. There are: 'age', 'height'\."),
         (X.rename(columns={"age": "Age"}), r"column 0 is 'age', got no such name\. Did you mean 'Age'\?"),
         (X.rename(columns={"height": " height"}), r"column 2 is 'height', got no such name\. Did you mean ' height'\?"),
         (X.rename(columns=str.upper), r"'age', got no such name, and 2 more\. Did you mean 'AGE'\?"),
@@ -142,7 +142,7 @@ def test_what_is_kept(pandas, X, pool):
         assert fit(unnamed).feature_names_in_ is None
         assert np.array_equal(fit(unnamed).predict(X), fit(A).predict(X))
     assert new_pool().feature_names_in_ is None
-    with pytest.raises(pm.DataError, match=r"^X: expected a name of its own for .*, got 'a' for columns 0 and 2"):
+    with pytest.raises(pm.DataError, match=r"^X: expected distinct names of columns, got 'a' for columns 0 and 2"):
         fit(X.set_axis(["a", "b", "a"], axis=1))
     assert np.array_equal(fit(X.set_axis(["a", "b", "a"], axis=1).to_numpy()).predict(A), fit(A).predict(A))
 
@@ -278,7 +278,7 @@ def test_a_pool_takes_the_names_of_weights_that_it_begins_with(pool, X, Z):
 def test_feature_names_of_a_network_are_checked():
     weights = [np.zeros((3, 1))]
     for bad in (["a", "b"], ["a", "b", "b"], ["a", "b", 1.5], "abc", 3):
-        with pytest.raises(pm.DataError, match="^feature_names: expected a name of its own for each of 3 columns"):
+        with pytest.raises(pm.DataError, match="^feature_names: expected distinct names of 3 columns"):
             pm.MLP(weights, feature_names=bad)
     assert pm.MLP(weights, feature_names=np.array(NAMES)).feature_names_in_.tolist() == NAMES
     reads_two = pm.MLP([np.zeros((2, 1))], features=[2, 0], n_columns=3, feature_names=NAMES)
@@ -336,7 +336,7 @@ def test_rows_in_another_order_are_refused_and_hints_help(pandas, pool, X):
     moved = y.sample(frac=1.0, random_state=int(RNG.integers(1000)))
     text = r"expected rows in the order of X, whose row \d+ is labeled \d+, got \d+\. By label: y\.loc\[X\.index\]\. "
     for ask in (lambda t: fit(X, t), lambda t: pool.evaluate(X, t), lambda t: pool.score(X, t)):
-        with pytest.raises(pm.DataError, match="^y: " + text + r"As the rows lie: y\.to_numpy\(\)"):
+        with pytest.raises(pm.DataError, match="^y: " + text + r"By position: y\.to_numpy\(\)"):
             ask(moved)
     assert np.array_equal(fit(X, moved.loc[X.index]).predict(X), fit(X, Y).predict(X))
     assert np.array_equal(fit(X, moved.to_numpy()).predict(X), fit(A, moved.to_numpy()).predict(A))

@@ -316,7 +316,7 @@ def test_everything_at_once_survives_files_subsets_and_more_epochs(backend_name:
     afresh = pm.Pool(specs, F, backend=backend_name).fit(X, epochs=1, features=features, **own)
     afresh.set_weights(7, mlp)
     assert np.allclose(afresh.forward(X)[7], mlp.forward(X), atol=1e-5)
-    with pytest.raises(pm.DataError, match="^features of member 7: expected 4, as the weights that set_weights gave"):
+    with pytest.raises(pm.DataError, match="^features of member 7: expected 4, as in its weights from set_weights"):
         afresh.fit(X, epochs=1, **own)
 
 
@@ -373,7 +373,7 @@ ONE_EACH = f"one array of row numbers, or one mask of {N} truth values, for each
         ({"sample_weight": np.ones(5)}, f"sample_weight: expected shape ({N},), or (60, {N}) for weights of each"),
         ({"sample_weight": -np.ones(N)}, "sample_weight: expected finite numbers, at least 0, got -1.0 at [0]."),
         ({"sample_weight": np.full((60, N), np.nan)}, "finite numbers, at least 0, got nan at [0, 0]."),
-        ({"sample_weight": np.zeros(N)}, "sample_weight of member 0: expected a row that counts, got zeros alone."),
+        ({"sample_weight": np.zeros(N)}, "sample_weight of member 0: expected a row that counts, got only zeros."),
         ({"class_weight": "balanced"}, "class_weight: expected cross-entropy and targets that all members share"),
         ({"targets": np.zeros((60, N))}, "y: expected None where targets is given"),
         ({"validation_rows": [np.arange(3)] * 60, "validation_data": table()},
@@ -414,7 +414,7 @@ def test_targets_of_a_wrong_shape_and_bad_folds_are_refused() -> None:
         pool.out_of_fold(X, folded(FOLDS), np.arange(60))
     with pytest.raises(pm.DataError, match="^groups: expected 60 whole numbers, at least 0, got"):
         pool.out_of_fold(X, folded(FOLDS), [0.5] * 60)
-    with pytest.raises(pm.DataError, match="^features: expected those that fit was given, or None, got others."):
+    with pytest.raises(pm.DataError, match="^features: expected the features of fit, or None, got others."):
         pool.partial_fit(X, y, features=[[0]] * 60)
 
 

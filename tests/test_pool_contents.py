@@ -24,7 +24,7 @@ def pool() -> pm.Pool:
 
 def test_a_pool_is_its_contents(pool: pm.Pool) -> None:
     contents = pool._contents()
-    again = pm.Pool._of(contents)
+    again = pm.Pool._from_contents(contents)
     assert [getattr(again._contents(), name) for name in PARTS] == [getattr(contents, name) for name in PARTS]
     assert all(getattr(again._contents(), name) is getattr(pool._contents(), name) for name in PARTS)
 
@@ -54,7 +54,7 @@ def test_parts_that_are_joined_again_lose_nothing(pool: pm.Pool, first: int) -> 
     expected, found = everything(pool), everything(joined)
     assert found.keys() == expected.keys() and len(found) > 30
     assert [name for name in found if found[name] != expected[name]] == []
-    assert sorted(pool._given) == [2] == sorted(joined._given)
+    assert sorted(pool._assigned) == [2] == sorted(joined._assigned)
 
 
 @pytest.mark.filterwarnings("ignore::pmlp_np.DivergedWarning")
@@ -62,7 +62,7 @@ def test_fit_begins_with_parts_of_its_own(pool: pm.Pool) -> None:
     """What a copy was made of before a fit is untouched by it."""
     again = copy.deepcopy(pool)
     contents = again._contents()
-    before = everything(pm.Pool._of(contents))
+    before = everything(pm.Pool._from_contents(contents))
     again.fit(np.ones((4, 3)), np.ones(4), features=[[0, 1], [2], [0, 1], [1, 0, 2]], progress=False)
-    assert everything(pm.Pool._of(contents)) == before
-    assert again._contents().given is contents.given
+    assert everything(pm.Pool._from_contents(contents)) == before
+    assert again._contents().assigned is contents.assigned

@@ -137,7 +137,7 @@ def test_the_same_function_may_come_again_another_may_not():
     pm.register_loss("own", copy_of_squared_error)
     pm.register_loss("own", lambda raw, target: copy_of_squared_error(raw, target))
     assert list(ACTIVATIONS).count("own") == 1
-    hint = "Take another name; a function that has been entered stays until the process ends."
+    hint = "Choose another name; a registered function stays until the process ends."
     for what, register in [
         ("activation has, got 'own'", lambda: pm.register_activation("own", copy_of_leaky_relu, kinks=[0])),
         ("activation has, got 'relu'", lambda: pm.register_activation("relu", copy_of_softsign)),
@@ -199,7 +199,7 @@ def test_a_jump_must_be_named():
     def kinked(z):
         return v.where(z > 0.0001, 2.0 * z - 0.0001, z), v.where(z > 0.0001, 2.0, v.ones_like(z))
 
-    with pytest.raises(pm.DataError, match=re.escape("at z = 0.0001, off by 0.5. Where the derivative jumps, name")):
+    with pytest.raises(pm.DataError, match=re.escape("at z = 0.0001, off by 0.5. If the derivative jumps there, list")):
         pm.register_activation("own", kinked)
     pm.register_activation("own", kinked, kinks=(0.0001,))
     pm.register_activation("sawtooth", sawtooth, kinks=(0.5003,))

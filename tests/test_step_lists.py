@@ -407,7 +407,7 @@ def test_extents():
         (lambda z: np.float32(2.0) * z, "TypeError: unsupported operand"),
         (lambda z: v.square(z), "AttributeError: module"),
         (lambda z: z.vocabulary.square(z), "AttributeError: the vocabulary has no 'square'"),
-        (lambda z: v.where(z > 0.0, 1.0, 0.0), "TypeError: where takes a comparison, and two values"),
+        (lambda z: v.where(z > 0.0, 1.0, 0.0), "TypeError: where takes a comparison and two values"),
         (lambda z: z.vocabulary.exp(z, z), "TypeError: exp takes 1 arguments, got 2"),
         (lambda z: 1.0, "got 1.0"),
     ],

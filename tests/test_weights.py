@@ -485,7 +485,7 @@ def test_rows_that_are_validated_need_weight():
     pool = pool_of().fit(X, y, sample_weight=w, validation_rows=held_out, rows=[np.arange(10, N)] * 4)
     assert np.isfinite(pool.history_["validation_loss"]).all()
     with pytest.raises(
-        pm.DataError, match=r"^sample_weight of member 30: expected a row that counts, got zeros alone\."
+        pm.DataError, match=r"^sample_weight of member 30: expected a row that counts, got only zeros\."
     ):
         each = np.ones((2, N))
         each[1] = 0.0
@@ -539,11 +539,11 @@ def test_features_are_finite_also_without_weight():
         ),
         (
             lambda p, y: p.evaluate(X, y, [7, 7], sample_weight=draw_weights(members=2)),
-            r"^members: expected each id once, where each has sample_weight of its own, got 7 again",
+            r"^members: expected each id once: members have separate sample_weight, got 7 again",
         ),
         (
             lambda p, y: p.evaluate(X, y, [7, 7], rows=[[1], [2]]),
-            r"^members: expected each id once, where each has rows of its own",
+            r"^members: expected each id once: members have separate rows",
         ),
         (
             lambda p, y: p.fit(X, y, validation_data=(X, y, np.ones(3))),

@@ -36,7 +36,7 @@ def everything(pool: pm.Pool) -> dict[str, bytes]:
     store, plan, records = pool._ready().store, pool._plan, pool._records
     found = {name: np.concatenate(list(store.stream(name))) for name in store.buffers()}
     found |= vars(pool._progress) | pool.history_ | pool.specs.columns()
-    found |= {f"given {m} {k}": a for m, pair in pool._given.items() for k, a in enumerate(sum(pair, []))}
+    found |= {f"given {m} {k}": a for m, pair in pool._assigned.items() for k, a in enumerate(sum(pair, []))}
     found |= {"ids": pool.ids_, "keys": plan.stream_key, "orders": plan.order_key}
     found |= {name: getattr(records, name) for name in history.COLUMNS} | records.shown
     assert plan.features is not None

@@ -1,14 +1,14 @@
-"""Archives: named arrays and a header of plain values in one file, every byte of which is under a checksum.
+"""Archives: named arrays and a header of plain values in one file, every byte of it covered by a checksum.
 
-The file is a zip archive that compresses nothing: one `.npy` per array, as `numpy.load` reads them, then `header.json`,
-which lists every array with dtype, shape, place and checksum. The archive's comment is a seal: where the header lies,
-and the checksum of all bytes that are not an array's. No pickle, on either side.
+The file is an uncompressed zip archive: one `.npy` entry per array, which `numpy.load` can read, then `header.json`.
+The header lists each array with its dtype, shape, offset and checksum. The archive's comment is a seal: the position of
+the header, and the checksum of all bytes outside the arrays. No pickle is written or read.
 
     | x.npy | y.npy | ... | header.json | zip's directory | seal |
 
-Arrays are written and read part by part, so that none need be in memory as a whole. A reader takes nothing from zip's
-own tables: what the header lists must lie within the file, one after another, so that no file can ask for more memory
-than it is long. All that the header says is checked before an array is read, and an array's checksum before it is used.
+Arrays are written and read in parts, so no array has to fit in memory as a whole. The reader ignores zip's directory:
+the arrays that the header lists must lie within the file, one after another, so no file can request more memory than
+its length. The header is checked before any array is read, and each array's checksum before the array is used.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _OPENED_WITH = {
 }
 _DAMAGED = "The file is damaged or was written by something else."
 _OTHER_VERSION = "Open it with the version of pmlp_np that wrote it."
-# Bytes that are read or written at once.
+# Bytes per read or write.
 _PART = 1 << 20
 # "pmlp_np 2 header 0000000000001234 0000000000000100 seal 64 hexadecimal digits"
 _SEAL = re.compile(rb"pmlp_np (\d{1,3}) header ([0-9a-f]{16}) ([0-9a-f]{16}) seal ([0-9a-f]{64})")
 _SEAL_LENGTH, _END_LENGTH = 120, 22
-# Zip has no dates before 1980. The same arrays make the same bytes.
+# Zip's earliest date. A constant date, so that the same arrays give the same bytes.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 _DTYPES = {np.dtype(name).str for name in ("?", "i2", "i4", "i8", "u8", "f4", "f8")}
 _LONGEST_TEXT = 1024
-# What parts that don't fit each other may raise where they are put together.
+# Exceptions that the parts of a file may raise when they do not fit together.
 MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An array that is too large to be made as a whole: its dtype, its shape, and its elements in parts."""
+    """An array too large for memory: its dtype, its shape, and a function that yields its elements in parts."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -65,7 +65,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Listed:
-    """What the header says of an array. offset: of its .npy in the file."""
+    """The header's entry for one array.
+
+    offset: position in the file where the array's `.npy` entry begins.
+    """
 
     name: str
     dtype: np.dtype
@@ -74,7 +77,7 @@ class Listed:
     checksum: str
 
     def plain(self) -> dict[str, Any]:
-        """As the header keeps it, by name."""
+        """Return the entry as JSON values, without the name."""
         return {"dtype": self.dtype.str, "shape": self.shape, "offset": self.offset, "checksum": self.checksum}
 
     @property
@@ -83,7 +86,7 @@ class Listed:
 
     @property
     def stop(self) -> int:
-        """Where its .npy ends in the file."""
+        """Position in the file where the array's `.npy` entry ends."""
         return self.offset + len(_npy_header(self.dtype, self.shape)) + self.size * self.dtype.itemsize
 
 
@@ -93,15 +96,15 @@ class Listed:
 def write_archive(
     path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray | Stream]
 ) -> None:
-    """Write an archive of a kind ("pool", "mlp", "ensemble"), whole or not at all."""
+    """Write an archive of a kind ("pool", "mlp", "ensemble"), completely or not at all."""
     with whole_file(path) as file:
         listed: list[Listed] = []
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for name, array in arrays.items():
                 with archive.open(zipfile.ZipInfo(name + ".npy", _NO_DATE), "w", force_zip64=True) as entry:
                     listed.append(_write_array(entry, name, array, file.tell()))
-            places = {each.name: each.plain() for each in listed}
-            head = {"format": _FORMAT, "version": _VERSION, "kind": kind, **header, "arrays": places}
+            entries = {array_entry.name: array_entry.plain() for array_entry in listed}
+            head = {"format": _FORMAT, "version": _VERSION, "kind": kind, **header, "arrays": entries}
             text = json.dumps(head, allow_nan=False).encode("ascii")
             with archive.open(zipfile.ZipInfo(_HEADER, _NO_DATE), "w", force_zip64=True) as entry:
                 start = file.tell()
@@ -126,7 +129,7 @@ def _write_array(entry: IO[bytes], name: str, array: np.ndarray | Stream, offset
         dtype, shape, parts = array.dtype, array.shape, _in_parts(array)
     dtype = np.dtype(dtype).newbyteorder("<")
     if not _is_storable(dtype):
-        raise ValueError(f"array {name}: {dtype} is no type that archives hold")
+        raise ValueError(f"array {name}: archives cannot hold dtype {dtype}")
     hashed = blake2b(text := _npy_header(dtype, shape), digest_size=32)
     entry.write(text)
     count = 0
@@ -137,12 +140,12 @@ def _write_array(entry: IO[bytes], name: str, array: np.ndarray | Stream, offset
         entry.write(content)
         count += values.size
     if count != math.prod(shape):
-        raise ValueError(f"array {name}: {count} elements where its shape {shape} says others")
+        raise ValueError(f"array {name}: {count} elements do not fill shape {shape}")
     return Listed(name, dtype, tuple(map(int, shape)), offset, hashed.hexdigest())
 
 
 def _in_parts(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array in C order, some of its first axis at a time."""
+    """Yield blocks of rows of an array, in C order."""
     if array.ndim == 0 or array.nbytes <= _PART:
         yield array
         return
@@ -152,7 +155,7 @@ def _in_parts(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """How a .npy begins, always in the same bytes: NumPy's own differ from version to version."""
+    """Return the header of a `.npy` file, always the same bytes: NumPy's header differs between versions."""
     text = str({"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, shape))})
     text += " " * (-(len(text) + 11) % 64) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode("ascii")
@@ -167,7 +170,7 @@ def _is_storable(dtype: np.dtype) -> bool:
 
 
 class Archive:
-    """An open archive: its header, and what it lists of each array. Made by `open_archive`."""
+    """An open archive: its header, and its entries for the arrays. Made by `open_archive`."""
 
     def __init__(self, path: str | os.PathLike[str], file: IO[bytes], kind: str) -> None:
         self.name = f"file {os.fspath(path)}"
@@ -183,75 +186,78 @@ class Archive:
             self.refuse("a seal that fits its content", "another", _DAMAGED)
 
     def refuse(self, expected: str, got: str, hint: str = _DAMAGED) -> NoReturn:
-        """Raise the error that names the file."""
+        """Raise FileFormatError about this file."""
         raise FileFormatError(compose(self.name, expected, got, hint))
 
     def read(self, name: str) -> np.ndarray:
-        """A whole array, whose checksum was right."""
-        place = self.listed[name]
-        array = np.empty(place.shape, place.dtype)
+        """Read a whole array. Raises FileFormatError for a wrong checksum."""
+        entry = self.listed[name]
+        array = np.empty(entry.shape, entry.dtype)
         content = array.reshape(-1).view(np.uint8)
-        hashed = self._begin(place)
+        hashed = self._begin(entry)
         for start in range(0, len(content), _PART):
             self._fill(content[start : start + _PART])
             hashed.update(content[start : start + _PART])
-        self._end(place, hashed)
-        self._check_values(place, array)
-        return array.astype(place.dtype.newbyteorder("="), copy=False)
+        self._end(entry, hashed)
+        self._check_values(entry, array)
+        return array.astype(entry.dtype.newbyteorder("="), copy=False)
 
     @contextmanager
     def elements(self, name: str) -> Iterator[Callable[[int], np.ndarray]]:
-        """A function that returns so many next elements of an array, one-dimensional. When the block ends all must have
-        been taken; only then the checksum is known to be right."""
-        place = self.listed[name]
-        hashed, taken = self._begin(place), 0
+        """Yield a function that reads the next n elements of an array, one-dimensional.
+
+        All elements must have been read when the block ends. The checksum is verified only then.
+        """
+        entry = self.listed[name]
+        hashed, taken = self._begin(entry), 0
 
         def take(n: int) -> np.ndarray:
             nonlocal taken
             taken += n
-            if taken > place.size:
-                raise ValueError(f"array {name} has {place.size} elements")
-            # The file's position is the reader's alone.
-            values = np.empty(n, place.dtype)
+            if taken > entry.size:
+                raise ValueError(f"array {name} has {entry.size} elements")
+            # Only this reader moves the file's position.
+            values = np.empty(n, entry.dtype)
             self._fill(values.view(np.uint8))
             hashed.update(values.view(np.uint8))
-            self._check_values(place, values)
-            return values.astype(place.dtype.newbyteorder("="), copy=False)
+            self._check_values(entry, values)
+            return values.astype(entry.dtype.newbyteorder("="), copy=False)
 
         yield take
-        if taken != place.size:
-            raise ValueError(f"array {name} has {place.size} elements, of which {taken} were taken")
-        self._end(place, hashed)
+        if taken != entry.size:
+            raise ValueError(f"array {name} has {entry.size} elements, but {taken} were taken")
+        self._end(entry, hashed)
 
-    # Its parts.
+    # Parts of an archive.
 
     def _read_seal(self) -> tuple[int, int, str]:
-        """(where the header starts, its length, the checksum of all that is no array)."""
+        """Return (position of the header, its length, the checksum of all bytes outside the arrays)."""
         tail = self._bytes(max(0, self._length - _SEAL_LENGTH), min(self._length, _SEAL_LENGTH))
-        found = _SEAL.fullmatch(tail.strip(b" "))
-        if found is None:
+        match = _SEAL.fullmatch(tail.strip(b" "))
+        if match is None:
             version = _version_without_seal(self._file)
             if version is not None:
                 self.refuse(f"format version {_VERSION}", show(version), _OTHER_VERSION)
             self.refuse(f"a {_FORMAT} archive", "something else, or a part of one")
-        if int(found[1]) != _VERSION:
-            self.refuse(f"format version {_VERSION}", found[1].decode(), _OTHER_VERSION)
-        start, length = int(found[2], 16), int(found[3], 16)
+        if int(match[1]) != _VERSION:
+            self.refuse(f"format version {_VERSION}", match[1].decode(), _OTHER_VERSION)
+        start, length = int(match[2], 16), int(match[3], 16)
         if start + length > self._length or length > _PART + self._length // 2:
             self.refuse("a header that lies within it", f"one of {length:,} bytes")
-        return start, length, found[4].decode()
+        return start, length, match[4].decode()
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
-        # Every value but the first follows one of these: what is parsed can't grow much larger than the file.
-        if sum(text.count(each) for each in (b",", b"[", b"{")) > (1 << 17) + self._length // 32:
+        # Every value but the first follows one of these characters: the parsed header cannot grow much larger than the
+        # file.
+        if sum(text.count(character) for character in (b",", b"[", b"{")) > (1 << 17) + self._length // 32:
             self.refuse("a header of its array's size", "a larger one")
         try:
-            found = json.loads(text.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_constant)
+            header = json.loads(text.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             self.refuse("a header of JSON", str(error) or type(error).__name__)
-        if not isinstance(found, dict):
-            self.refuse("a header", show(found))
-        return found
+        if not isinstance(header, dict):
+            self.refuse("a header", show(header))
+        return header
 
     def _check_kind(self, kind: str) -> None:
         got = self.header.pop("kind", None)
@@ -262,42 +268,45 @@ class Archive:
             self.refuse(f"format version {_VERSION}", show(version), _OTHER_VERSION)
 
     def _listed(self, plain: Any, header_start: int) -> dict[str, Listed]:
-        """The arrays by name, each of which lies within the file, before the header and behind the one before it."""
+        """Return the entries by array name.
+
+        Each array must lie within the file, after the previous one and before the header.
+        """
         if not isinstance(plain, dict):
             self.refuse("a list of its arrays", show(plain))
-        found, end = {}, 0
-        for name, each in plain.items():
-            place = _as_listed(name, each)
-            if place is None:
-                self.refuse(f"the dtype, shape, offset and checksum of array {show(name)}", show(each))
-            if not end <= place.offset or place.stop > header_start:
-                self.refuse(f"array {show(name)} within the file", f"shape {place.shape} at {place.offset:,}")
-            found[name], end = place, place.stop
-        return found
+        entries, end = {}, 0
+        for name, value in plain.items():
+            entry = _as_listed(name, value)
+            if entry is None:
+                self.refuse(f"the dtype, shape, offset and checksum of array {show(name)}", show(value))
+            if not end <= entry.offset or entry.stop > header_start:
+                self.refuse(f"array {show(name)} within the file", f"shape {entry.shape} at {entry.offset:,}")
+            entries[name], end = entry, entry.stop
+        return entries
 
-    def _begin(self, place: Listed) -> Any:
-        expected = _npy_header(place.dtype, place.shape)
-        if self._bytes(place.offset, len(expected)) != expected:
-            self.refuse(f"array {place.name} of {place.dtype} and shape {place.shape}", "another")
+    def _begin(self, entry: Listed) -> Any:
+        expected = _npy_header(entry.dtype, entry.shape)
+        if self._bytes(entry.offset, len(expected)) != expected:
+            self.refuse(f"array {entry.name} of {entry.dtype} and shape {entry.shape}", "another")
         return blake2b(expected, digest_size=32)
 
-    def _end(self, place: Listed, hashed: Any) -> None:
-        if hashed.hexdigest() != place.checksum:
-            self.refuse(f"array {place.name} with its checksum", "another checksum")
+    def _end(self, entry: Listed, hashed: Any) -> None:
+        if hashed.hexdigest() != entry.checksum:
+            self.refuse(f"array {entry.name} with its checksum", "another checksum")
 
-    def _check_values(self, place: Listed, values: np.ndarray) -> None:
-        """Bytes that stand for no value of their dtype."""
-        if place.dtype.kind == "b" and (values.view(np.uint8) > 1).any():
-            self.refuse(f"array {place.name} of truth values", "other bytes")
-        if place.dtype.kind == "U" and values.size and np.ascontiguousarray(values).view("<u4").max() > 0x10FFFF:
-            self.refuse(f"array {place.name} of texts", "other bytes")
+    def _check_values(self, entry: Listed, values: np.ndarray) -> None:
+        """Refuse bytes that encode no value of the dtype."""
+        if entry.dtype.kind == "b" and (values.view(np.uint8) > 1).any():
+            self.refuse(f"array {entry.name} of truth values", "other bytes")
+        if entry.dtype.kind == "U" and values.size and np.ascontiguousarray(values).view("<u4").max() > 0x10FFFF:
+            self.refuse(f"array {entry.name} of texts", "other bytes")
 
     def _bytes(self, start: int, length: int) -> bytes:
         self._file.seek(start)
-        found = self._file.read(length)
-        if len(found) != length:
+        content = self._file.read(length)
+        if len(content) != length:
             self.refuse(f"{self._length:,} bytes", "fewer")
-        return found
+        return content
 
     def _fill(self, content: np.ndarray) -> None:
         if self._file.readinto(content) != len(content):  # type: ignore[attr-defined]
@@ -306,42 +315,47 @@ class Archive:
 
 @contextmanager
 def open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[Archive]:
-    """An archive of a kind, whose header and seal are checked.
+    """Open an archive of a kind, with header and seal checked.
 
-    Raises FileNotFoundError and its like, and FileFormatError for what is no archive, damaged, of another kind or
-    version; and turns what goes wrong within the block because of its content into one.
+    Raises FileNotFoundError and other OSErrors; FileFormatError for a file that is no archive, is damaged, or is of
+    another kind or version. Errors in the archive's content raise FileFormatError within the block, too.
     """
-    kind_there = kind_of(path)
-    if kind_there not in (None, "a file", "a folder"):
-        raise FileFormatError(compose(f"file {os.fspath(path)}", f"a {_FORMAT} archive", kind_there or ""))
+    file_kind = kind_of(path)
+    if file_kind not in (None, "a file", "a folder"):
+        raise FileFormatError(compose(f"file {os.fspath(path)}", f"a {_FORMAT} archive", file_kind or ""))
     with open(path, "rb") as file:
         yield Archive(path, file, kind)
 
 
 def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(header, arrays) of an archive, whole. Raises as `open_archive`."""
+    """Read a whole archive: (header, arrays). Raises as `open_archive`."""
     with open_archive(path, kind) as archive:
         return archive.header, {name: archive.read(name) for name in archive.listed}
 
 
 def seal_of(path: str | os.PathLike[str]) -> str | None:
-    """The seal of an archive, which no archive of other content has; None for any other file. What it seals is checked
-    by whoever reads the archive."""
+    """Return the seal of an archive, which differs between archives of different content; None for any other file.
+
+    The seal is not verified here; reading the archive verifies it.
+    """
     with open(path, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _SEAL_LENGTH))
-        found = _SEAL.fullmatch(file.read().strip(b" "))
-    return found[4].decode() if found else None
+        match = _SEAL.fullmatch(file.read().strip(b" "))
+    return match[4].decode() if match else None
 
 
 def unfit(path: str | os.PathLike[str], what: str, error: Exception) -> FileFormatError:
-    """The error for a file whose parts are there but don't make up what it should hold."""
-    hint = "The file is damaged, or pm.register_loss or pm.register_activation must first enter what it names."
+    """Return the error for a file whose parts do not fit together.
+
+    what: the object that the file should hold, as "a pool".
+    """
+    hint = "The file is damaged, or it needs a custom formula: call pm.register_loss or pm.register_activation first."
     got = str(error).rstrip(".") or type(error).__name__
     return FileFormatError(compose(f"file {os.fspath(path)}", what, got, hint))
 
 
 def _as_listed(name: str, plain: Any) -> Listed | None:
-    """An entry of the header's list; None for what this module never wrote."""
+    """Return an entry of the header; None for values that this module never writes."""
     if not isinstance(plain, dict) or plain.keys() != {"dtype", "shape", "offset", "checksum"}:
         return None
     text, shape = plain["dtype"], plain["shape"]
@@ -357,9 +371,9 @@ def _as_listed(name: str, plain: Any) -> Listed | None:
 
 
 def _checksum_between(file: IO[bytes], listed: Any, stop: int) -> str:
-    """The checksum of the bytes that are no array's, up to `stop`."""
+    """Return the checksum of all bytes outside the arrays, up to `stop`."""
     hashed, at = blake2b(digest_size=32), 0
-    gaps = [(each.offset, each.stop) for each in listed]
+    gaps = [(entry.offset, entry.stop) for entry in listed]
     for start, end in [*gaps, (stop, stop)]:
         file.seek(at)
         while at < start:
@@ -373,7 +387,7 @@ def _checksum_between(file: IO[bytes], listed: Any, stop: int) -> str:
 
 
 def _version_without_seal(file: IO[bytes]) -> Any:
-    """The version of an archive of before there were seals; None for any other file."""
+    """Return the format version of an archive written before seals existed; None for any other file."""
     try:
         file.seek(0)
         with zipfile.ZipFile(file) as archive:
@@ -382,16 +396,16 @@ def _version_without_seal(file: IO[bytes]) -> Any:
             head = json.loads(archive.read(_HEADER))
         version = head["version"] if head["format"] == _FORMAT else None
         return version if version in range(_VERSION) else None
-    except Exception:  # whatever else it is
+    except Exception:  # any other file
         return None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name that comes twice")
-    return found
+    by_name = dict(pairs)
+    if len(by_name) != len(pairs):
+        raise ValueError("a duplicate name")
+    return by_name
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no number")
+    raise ValueError(f"{name} instead of a number")

@@ -1,4 +1,4 @@
-"""The array layer: which namespace (NumPy or CuPy) an array belongs to, moving between them, and aligned allocation."""
+"""The array layer: namespaces (NumPy or CuPy), moving arrays between them, and aligned allocation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pmlp_np.base.errors import DataError, compose
 
 ALIGNMENT = 64
 
-# What compiled code takes as 64-bit integers, apart from counts: where something lies, and the bits of a float64.
+# 64-bit integer arguments of compiled code, apart from counts: memory addresses, and the bits of a float64.
 Address = NewType("Address", int)
 Bits = NewType("Bits", int)
-# The address of what there is none of.
+# The null address: the array does not exist.
 NOWHERE = Address(0)
 
 
 def namespace(*values: Any) -> Any:
-    """The module (numpy or cupy) whose arrays these are; plain numbers count as NumPy's."""
+    """Return the module (numpy or cupy) of these arrays; plain numbers count as NumPy's."""
     cupy = sys.modules.get("cupy")
     if cupy is not None and any(isinstance(value, cupy.ndarray) for value in values):
         return cupy
@@ -30,8 +30,10 @@ def namespace(*values: Any) -> Any:
 
 
 def device_namespace(device: str) -> Any:
-    """The module whose arrays lie on a device: numpy for "cpu", cupy for "gpu". DataError where there is no GPU to
-    use."""
+    """Return the array module of a device: numpy for "cpu", cupy for "gpu".
+
+    Raises DataError where there is no CuPy or no GPU.
+    """
     if device == "cpu":
         return np
     try:
@@ -50,28 +52,33 @@ def device_namespace(device: str) -> Any:
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """The array in main memory."""
+    """Return the array in main memory."""
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
 def address(array: np.ndarray) -> Address:
-    """Where a NumPy array's first element lies. The usual `array.ctypes.data` takes three times as long."""
+    """Return the address of a NumPy array's first element.
+
+    The usual `array.ctypes.data` takes three times as long.
+    """
     try:
         return Address(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # read-only, in pieces, or empty
+    except (TypeError, ValueError):  # read-only, not contiguous, or empty
         return Address(int(array.__array_interface__["data"][0]))
 
 
 def free_memory(xp: Any) -> int:
-    """Bytes that are free where this module's arrays lie: in main memory, or on the GPU."""
+    """Return the free bytes of this module's memory: main memory, or the GPU's."""
     if xp is np:
         return errors.free_memory()
     return int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
 
 
 def allocate(n: int, dtype: np.dtype, xp: Any = np) -> Any:
-    """n uninitialized elements, aligned to a cache line (CuPy's own alignment is wider); all memory that kernels write
-    comes from here."""
+    """Return n uninitialized elements, aligned to a cache line (CuPy aligns more widely by itself).
+
+    All memory that kernels write comes from here.
+    """
     if xp is not np:
         return xp.empty(n, dtype)
     dtype = np.dtype(dtype)
@@ -82,15 +89,15 @@ def allocate(n: int, dtype: np.dtype, xp: Any = np) -> Any:
 
 
 def segment_sum(values: Any, starts: Any) -> Any:
-    """Sums over neighboring columns: (rows, columns) -> (rows, segments), in values' dtype.
+    """Sum over neighboring columns: (rows, columns) -> (rows, segments), in the dtype of values.
 
-    Segment i is the columns starts[i] ... starts[i + 1] - 1, the last one goes to the end; none is empty. A NaN stays
-    in its segment.
+    Segment i has the columns starts[i] ... starts[i + 1] - 1; the last segment ends at the last column; no segment is
+    empty. A NaN stays in its segment.
     """
     xp = namespace(values)
     if xp is np:
         return np.add.reduceat(values, starts, axis=1)
-    # CuPy's own add.reduceat subtracts running sums, so that a NaN would reach all segments behind it.
+    # CuPy's add.reduceat subtracts running sums: a NaN would reach all later segments.
     n_rows, n_columns = values.shape
     stops = xp.append(starts[1:], n_columns)
     return _segment_sum_kernel(xp)(values, xp.arange(n_rows).reshape(-1, 1) * n_columns, starts, stops)

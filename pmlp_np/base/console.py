@@ -1,7 +1,7 @@
-"""What the library says on stderr, and what kind of stream stderr is.
+"""Messages on stderr, and the kind of stream that stderr is.
 
-A stream may be missing (`pythonw`, services), closed, a pipe that nobody reads any more, or an object of somebody's own
-with `write` alone. What can't be said stops no work.
+A stream may be missing (`pythonw`, services), closed, a pipe without a reader, or a custom object that has only
+`write`. A message that cannot be written stops no computation.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 
 def say(text: str) -> None:
-    """Print a line of the library's own on stderr."""
+    """Print a line on stderr, with the library's name in front."""
     with contextlib.suppress(Exception):
         if sys.stderr is not None:
             print(f"pmlp_np: {text}", file=sys.stderr, flush=True)
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether people see what is written to a stream while it is written; False where it can't tell."""
+    """Return whether a stream is a terminal; False where the stream cannot tell."""
     try:
         return bool(stream.isatty())
     except Exception:
@@ -28,22 +28,22 @@ def is_terminal(stream: Any) -> bool:
 
 
 def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel: its stderr is no terminal, yet somebody is watching."""
-    # IPython is loaded where its shell runs; it is not imported to find that out.
-    places = (sys.modules.get("IPython"), sys.modules.get("IPython.core.getipython"), builtins)
-    for place in places:
+    """Return whether this process is a notebook's kernel, whose stderr is no terminal but is shown to a user."""
+    # IPython is already imported wherever its shell runs, so it is not imported here.
+    modules = (sys.modules.get("IPython"), sys.modules.get("IPython.core.getipython"), builtins)
+    for module in modules:
         try:
-            shell = place.get_ipython()  # type: ignore[union-attr]
+            shell = module.get_ipython()  # type: ignore[union-attr]
         except Exception:
             continue
-        # By name: the classes of Colab and Spyder are made from this one.
+        # By name: the classes of Colab and Spyder are subclasses of this one.
         if any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__):
             return True
     return False
 
 
 class Tolerant:
-    """A stream that drops what can't be written."""
+    """A stream that drops text that cannot be written."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -55,12 +55,12 @@ class Tolerant:
         return len(text)
 
     def flush(self) -> None:
-        """Flush, where the stream can."""
+        """Flush, if the stream can."""
         with contextlib.suppress(Exception):
             self._stream.flush()
 
     def __eq__(self, other: object) -> bool:
-        # As tqdm asks, to know which bars are on a stream.
+        # tqdm compares streams to know which bars share one.
         return self._stream is (other._stream if isinstance(other, Tolerant) else other)
 
     def __hash__(self) -> int:

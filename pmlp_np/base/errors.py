@@ -1,4 +1,4 @@
-"""The few exceptions of the library, and how they speak: what was expected, what came, and a hint how to correct it."""
+"""The library's exceptions, and their messages: expected value, actual value, and a hint how to correct it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from typing import Any
 
 _LONGEST_SHOWN = 80
 _PACKAGE = __name__.partition(".")[0]
-# A need of up to this many bytes is not held against free memory: asking the kernel how much there is costs more time
-# than one small prediction, and what is refused for a megabyte would have failed anyway.
+# Allocations of up to this many bytes are not compared with free memory: the system calls take longer than one small
+# prediction, and where a megabyte is missing, the allocation fails anyway.
 SMALL_NEED = 1 << 20
 
 
 class PmlpError(Exception):
-    """Every error that this library raises by itself."""
+    """Base class of all errors that this library raises."""
 
 
 class SpecError(PmlpError, ValueError):
-    """A spec that describes no member that could be trained."""
+    """An invalid member specification, which cannot be trained."""
 
 
 class DataError(PmlpError, ValueError):
-    """Data (X, y, sample weights) or another argument that cannot be used."""
+    """Invalid data (X, y, sample weights) or another invalid argument."""
 
 
 class MemoryNeededError(PmlpError, MemoryError):
-    """Something that would not fit into memory; raised before anything is allocated."""
+    """Too little free memory; raised before anything is allocated."""
 
 
 class DeviceError(PmlpError, RuntimeError):
-    """A GPU that cannot run what a pool needs, or that failed while it did."""
+    """A GPU that lacks what a pool needs, or that failed."""
 
 
 class FileFormatError(PmlpError, ValueError):
-    """A file, or columns from one, that this version cannot read."""
+    """A file, or columns from a file, that this version cannot read."""
 
 
 class DivergedWarning(UserWarning):
-    """Members diverged in a fit, or are left out of a mean because they had."""
+    """Members diverged in a fit, or were left out of a mean because they had diverged."""
 
 
 class UndefinedLabelError(DataError):
-    """Labels that would be made of outputs that are no numbers. places: (k, axes) of raw outputs but for the last
-    axis, whose last number is the row."""
+    """Labels requested from outputs that are NaN or infinite.
+
+    places: (k, axes) int64, indices of these outputs without the last axis of raw outputs; the last index is the row.
+    """
 
     def __init__(self, text: str, places: Any = ()) -> None:
         super().__init__(text)
@@ -54,7 +56,7 @@ class UndefinedLabelError(DataError):
 
 
 def warn(text: str, category: type[Warning]) -> None:
-    """Warn, as from the line outside this package that called it."""
+    """Issue a warning that points to the caller's line outside this package."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         level, frame = level + 1, frame.f_back
@@ -62,42 +64,42 @@ def warn(text: str, category: type[Warning]) -> None:
 
 
 def show(value: object) -> str:
-    """The value as an error shows it: its repr on one line, cut where it gets long."""
+    """Return a value's repr for an error message: on one line, shortened where it is long."""
     try:
         text = " ".join(repr(value).split())
     except Exception:
-        # Python refuses to print whole numbers of more than 4,300 digits, and a caller's object may refuse anything.
+        # Python does not print integers of more than 4,300 digits, and a user's object may raise anything.
         text = f"some {type(value).__name__}"
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def compose(name: str, expected: str, got: str, hint: str = "") -> str:
-    """The text of an error: `name: expected ..., got .... Hint`.
+    """Compose the text of an error: `name: expected ..., got .... Hint`.
 
-    name: the argument or member that is wrong. expected, got: text; `show(value)` turns a value into it.
-    hint: whole sentences, or nothing.
+    name: the argument or member that is wrong. expected, got: text; `show(value)` turns a value into text.
+    hint: complete sentences, or "".
     """
     return f"{name}: expected {expected}, got {got}. {hint}".rstrip()
 
 
 def listed(values: Iterable[object], most: int = 5) -> str:
-    """The first values as text: 1, 2, 3 and 4 more."""
+    """List the first values as text: 1, 2, 3 and 4 more."""
     shown = [str(value) for value in values]
     more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
 
 
 def nearest(name: object, candidates: Iterable[str]) -> str | None:
-    """The candidate that `name` most likely misspells, or None if none is near."""
+    """Return the candidate that `name` most likely misspells, or None if no candidate is similar."""
     if not isinstance(name, str):
         return None
     known = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.strip().lower(), known, n=1)
-    return known[found[0]] if found else None
+    matches = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    return known[matches[0]] if matches else None
 
 
 def unknown_name(name: str, got: object, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
-    """The text of an error about a name that is none of `known`, with the nearest known name or alias as its hint."""
+    """Compose the text of an error about an unknown name, with the nearest known name or alias as hint."""
     known = tuple(known)
     suggestion = nearest(got, (*known, *aliases))
     hint = f"Did you mean {suggestion!r}?" if suggestion else ""
@@ -105,7 +107,7 @@ def unknown_name(name: str, got: object, known: Iterable[str], aliases: Iterable
 
 
 def readable_bytes(n: float) -> str:
-    """A number of bytes as people read it: 950 bytes, 1.2 kB, 20 GB."""
+    """Format a number of bytes: 950 bytes, 1.2 kB, 20 GB."""
     if n < 1000:
         return f"{n:.0f} bytes"
     units = ("kB", "MB", "GB", "TB")
@@ -115,7 +117,7 @@ def readable_bytes(n: float) -> str:
 
 
 def free_memory() -> int:
-    """Bytes that this process could still take without swapping, by the kernel's estimate and the container's limit."""
+    """Return the bytes that can be allocated without swapping, by the kernel's estimate and the container's limit."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
@@ -135,8 +137,10 @@ def _lines(path: str) -> list[str]:
 
 
 def require_memory(name: str, needed: int, hint: str, free: int | None = None) -> None:
-    """Raise MemoryNeededError unless `needed` bytes are free (measured now, where `free` is not given, for more than
-    SMALL_NEED)."""
+    """Raise MemoryNeededError unless `needed` bytes are free.
+
+    free: free bytes. Default None: measured now, if `needed` is more than SMALL_NEED.
+    """
     if free is None:
         if needed <= SMALL_NEED:
             return

@@ -1,7 +1,7 @@
-"""Exclusion: calls that change a pool come one at a time, and copies are taken of whole states.
+"""Exclusion: calls that change a pool run one at a time, and copies are never taken in the middle of an epoch.
 
-A call that would meet a training under way, of another thread or from a callback, is refused by name: waiting could
-take forever. What only reads (predictions, the leaderboard) is free at any time.
+A call that comes during a training of the same pool, from another thread or from a callback, raises an error; waiting
+could take forever. Calls that only read (predictions, the leaderboard) are allowed at any time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pmlp_np.base.errors import DataError, compose
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-# A process and one of its threads. A forked child has the parent's attributes, but not its trainings.
+# Process id and thread id. A forked child inherits the parent's attributes, but not the trainings under way.
 Trainer = tuple[int, int]
 
-# Held for some instructions, while one of several threads comes first.
-first_come = threading.Lock()
+# Locked for a few instructions, while one of several threads claims a pool.
+claim_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    global first_come
-    first_come = threading.Lock()
+    global claim_lock
+    claim_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -39,17 +39,20 @@ class _Trained(Protocol):
 _S = TypeVar("_S", bound=_Trained)
 
 
-def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
-    """A method during which no other such method of the same object may be called. DataError where one is."""
+def exclusive(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
+    """Decorate a method so that no other decorated method of the same object may run during it.
+
+    The decorated method raises DataError where another one is running.
+    """
     name = method.__name__
 
     @functools.wraps(method)
     def call(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         claimed = False
         try:
-            with first_come:
-                _refuse(name, self._trainer, own_too=True)
-                self._trainer, claimed = _me(), True
+            with claim_lock:
+                _refuse(name, self._trainer, same_thread=True)
+                self._trainer, claimed = _this_thread(), True
             return method(self, *args, **kwargs)
         finally:
             if claimed:
@@ -58,22 +61,23 @@ def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S,
     return call
 
 
-def require_whole(name: str, trainer: Trainer | None) -> None:
-    """Raise DataError while another thread is training: what `name` reads would be half of an epoch."""
-    _refuse(name, trainer, own_too=False)
+def require_no_training(name: str, trainer: Trainer | None) -> None:
+    """Raise DataError while another thread is training: method `name` would read a half-finished epoch."""
+    _refuse(name, trainer, same_thread=False)
 
 
-def _me() -> Trainer:
+def _this_thread() -> Trainer:
     return os.getpid(), threading.get_ident()
 
 
-def _refuse(name: str, trainer: Trainer | None, own_too: bool) -> None:
+def _refuse(name: str, trainer: Trainer | None, same_thread: bool) -> None:
+    """Raise DataError while the object is being trained by another thread, or, if `same_thread`, by this one."""
     if trainer is None or trainer[0] != os.getpid():
         return
     expected = "a pool that is not being trained"
-    if trainer != _me():
-        hint = "Wait until that has returned." if own_too else "Wait until that has returned, or do it in a callback."
+    if trainer != _this_thread():
+        hint = "Wait until it has returned" + ("." if same_thread else ", or call this in a callback.")
         raise DataError(compose(name, expected, "one that another thread is training", hint))
-    if own_too:
+    if same_thread:
         hint = "Return first: EpochEnd.stop() ends training after this epoch."
         raise DataError(compose(name, expected, "a call from a callback of its training", hint))

@@ -1,15 +1,16 @@
-"""Ctrl-C: where it may break in, and what becomes of it.
+"""Ctrl-C: where it may interrupt, and how.
 
-Python's handler of SIGINT raises KeyboardInterrupt between any two bytecodes. Three kinds of code can't bear that: a
-fit, whose pool would be left half changed; the import of Numba, which would leave half a module in `sys.modules`; and
-compilation, where Numba calls Python back from where nothing can be raised. Such code runs `held`: a press is noted
-there, and raises where the code says so (`raise_if_pressed`), at the latest at its end.
+Python's handler of SIGINT raises KeyboardInterrupt between any two bytecodes. Three kinds of code cannot tolerate that:
+a fit, whose pool would be left half changed; the import of Numba, which would leave half a module in `sys.modules`; and
+compilation, where Numba calls Python back and nothing can be raised. Such code runs in a `held` block: Ctrl-C is
+recorded there, and KeyboardInterrupt is raised at the next `raise_if_pressed`, at the latest at the end of the block.
 
-A fit runs in `fitting`. Its first press raises nothing: the fit ends between minibatches, and keeps what was learned. A
-second press in the same fit, or within two seconds in another, raises. So a loop of fits can be ended, too.
+A fit runs in a `fitting` block. Its first Ctrl-C raises nothing: the fit ends between minibatches, and the pool keeps
+what it learned. A second Ctrl-C in the same fit, or within two seconds in another fit, raises. So a loop of fits can be
+interrupted, too.
 
-All of this concerns the main thread alone, where Python handles signals, and only where SIGINT has Python's own
-handler: who has another (an event loop, a shell) keeps it.
+All of this applies to the main thread alone, where Python handles signals, and only if SIGINT has Python's default
+handler: another handler (of an event loop, a shell) stays installed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from dataclasses import dataclass
 
 from pmlp_np.base.console import say
 
-# A press this soon after the last one means the program, not the fit.
+# A press this soon after the last one interrupts the program, not the fit.
 AGAIN_SECONDS = 2.0
 CHOICES = ("keep", "raise")
 
 
 class Abandoned(BaseException):
-    """Work that a fit can do without was given up at its first Ctrl-C; see `abandoning`. Never leaves the fit."""
+    """Optional work of a fit was given up at its first Ctrl-C; see `abandoning`. Never leaves the fit."""
 
 
 @dataclass
@@ -38,11 +39,12 @@ class _Fit:
 
 
 class _State:
-    """Of the main thread."""
+    """The state of the main thread."""
 
     # Fits under way, outermost first: a callback of one may call another.
     fits: list[_Fit]
-    # Whether a press must wait, whether one does, and whether the first press of a fit, too, ends what is going on.
+    # Whether a press is deferred at present, whether a deferred press is pending, and whether the first press of a fit
+    # abandons the current work.
     held, waiting, abandons = False, False, False
     announced = True
     last_press = float("-inf")
@@ -59,7 +61,7 @@ def _in_main_thread() -> bool:
 
 
 def _handle(number: int, frame: object) -> None:
-    """In place of Python's own handler while something is held."""
+    """Handle SIGINT while a block is held, in place of Python's default handler."""
     state, now = _state, time.monotonic()
     first = now - state.last_press >= AGAIN_SECONDS
     state.last_press = now
@@ -73,12 +75,12 @@ def _handle(number: int, frame: object) -> None:
 
 
 def pressed() -> bool:
-    """Whether Ctrl-C was pressed in the fit that this thread is in."""
+    """Return whether Ctrl-C was pressed during the current fit of this thread."""
     return bool(_state.fits) and _state.fits[-1].pressed and _in_main_thread()
 
 
 def raise_if_pressed() -> None:
-    """Raise KeyboardInterrupt if one is waiting. Between two steps of what is held."""
+    """Raise KeyboardInterrupt if a press is pending. To be called between two steps of a held block."""
     state = _state
     if state.waiting and _in_main_thread():
         state.waiting = False
@@ -89,7 +91,10 @@ def raise_if_pressed() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Run a block into which Ctrl-C does not break: KeyboardInterrupt comes from `raise_if_pressed`, or at its end."""
+    """Run a block that Ctrl-C does not interrupt.
+
+    `raise_if_pressed` raises a deferred KeyboardInterrupt, or else the end of the block does.
+    """
     state = _state
     if not _in_main_thread():
         yield
@@ -109,7 +114,7 @@ def held() -> Iterator[None]:
         if not before:
             raise_if_pressed()
     finally:
-        # What somebody else installed meanwhile stays.
+        # A handler that was installed meanwhile stays.
         if installed and signal.getsignal(signal.SIGINT) is _handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         state.held = before
@@ -121,7 +126,7 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def released() -> Iterator[None]:
-    """Run a block of a caller's own within one that is held: KeyboardInterrupt is raised wherever it falls."""
+    """Run user code within a held block: there KeyboardInterrupt is raised at any point."""
     state = _state
     if not _in_main_thread():
         yield
@@ -137,7 +142,7 @@ def released() -> Iterator[None]:
 
 @contextlib.contextmanager
 def abandoning() -> Iterator[None]:
-    """Run a block that a fit can do without: `raise_if_pressed` raises Abandoned at the fit's first Ctrl-C."""
+    """Run optional work of a fit: `raise_if_pressed` raises Abandoned at the fit's first Ctrl-C."""
     state = _state
     if not _in_main_thread():
         yield
@@ -152,7 +157,7 @@ def abandoning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unannounced() -> Iterator[None]:
-    """Run fits that say nothing when Ctrl-C ends them: the caller does."""
+    """Run fits that print no message when Ctrl-C ends them: the caller prints one."""
     before = _state.announced
     _state.announced = False
     try:
@@ -163,9 +168,9 @@ def unannounced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fitting(on_interrupt: str) -> Iterator[None]:
-    """Run a fit: its first Ctrl-C makes `pressed` true, and a second one raises.
+    """Run a fit: its first Ctrl-C makes `pressed` true, and a second one raises KeyboardInterrupt.
 
-    on_interrupt: what the first press does once the fit has ended: "keep" says so on stderr, "raise" raises
+    on_interrupt: effect of the first press once the fit has ended: "keep" prints a message on stderr, "raise" raises
         KeyboardInterrupt.
     """
     state = _state
@@ -188,7 +193,7 @@ def fitting(on_interrupt: str) -> Iterator[None]:
             if on_interrupt == "raise":
                 raise KeyboardInterrupt
             if outer is None and state.announced:
-                # From now on, since nobody can obey before it is said.
+                # The two seconds begin now, when the user can read the message.
                 state.last_press = time.monotonic()
                 say(
                     "Ctrl-C ended this fit; the pool keeps what it learned. To stop the program, press Ctrl-C again "

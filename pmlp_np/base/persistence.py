@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all: written as a draft beside their target, whose name they then take.
+"""Files and folders that are written completely or not at all: as a draft beside the target, which then takes its name.
 
-A draft is locked by the process that writes it. A lock ends with its process, however that ends: a draft that nobody
-locks was left by a kill, and whoever writes to the same path next removes it.
+The process that writes a draft holds a lock on it. The lock ends with the process, even if it is killed: a draft
+without a lock is stale, and the next process that writes to the same path removes it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }  # fmt: skip
-# How drafts end, and folders that an old result steps into while the new one takes its name.
+# Endings of names: of drafts, and of folders that hold an old result while the new one takes its name.
 DRAFT, ASIDE = ".draft", ".old"
-# Of a longer name a draft's name has only the beginning: file systems allow 255 bytes.
+# A draft's name has only the beginning of a longer target name: file systems allow 255 bytes.
 _LONGEST_NAME = 120
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """What lies at a path, links followed: "a file", "a folder", "a pipe", "a device", "a socket"; None for nothing."""
+    """Return "a file", "a folder", "a pipe", "a device" or "a socket"; None if the path is missing. Follows links."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def require_file(path: str | os.PathLike[str]) -> None:
-    """DataError where something lies at a path that no file can take the place of, and for what is no path."""
+    """Raise DataError for a path that a file cannot replace (a folder, a pipe, a device), and for any other value."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise DataError(compose("file", "a path to write to", show(path)))
     kind = kind_of(path)
@@ -52,11 +52,10 @@ def require_file(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write bytes to and to read them from, which takes its place at `path` when the block ends, or never
-    where the block raises.
+    """Open a draft for reading and writing bytes; it replaces the file at `path` if the block ends without an error.
 
-    The file at `path` is the old one or the new one, never a half. A new file keeps an old one's mode, and takes the
-    place of what a link points to. DataError where a folder, a pipe or a device lies there.
+    At any time the file at `path` is the old or the new one, never a part. A new file gets an old one's mode. If `path`
+    is a link, the file that it points to is replaced. Raises DataError for a folder, a pipe or a device.
     """
     with whole_path(path) as draft, open(draft, "r+b") as file:
         yield file
@@ -65,29 +64,29 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """As `whole_file`, for what writes to a path: that of an empty file, whose name ends as that of `path`."""
+    """Yield the path of an empty draft with the suffix of `path`; otherwise as `whole_file`."""
     require_file(path)
     target = Path(os.path.realpath(path))
     remove_stale_drafts(target)
     with _locked(target, DRAFT + target.suffix[:20], _new_file) as draft:
         old = os.stat(target) if target.exists() else None
         if old is not None:
-            # Meanwhile nobody may read it who may not read the old one.
+            # Until then, the draft is readable only to users who can read the old file.
             os.chmod(draft, stat.S_IMODE(old.st_mode) & 0o666 | 0o600)
         yield draft
-        _on_disk(draft)
+        _flush_to_disk(draft)
         require_file(path)
         if old is not None:
-            _like(draft, old)
+            _copy_owner_and_mode(draft, old)
         os.replace(draft, target)
-        _on_disk(target.parent)
+        _flush_to_disk(target.parent)
 
 
 @contextlib.contextmanager
 def draft_folder(path: Path, ending: str = DRAFT) -> Iterator[Path]:
-    """An empty folder beside `path`, to be filled and moved away; what is left of it is removed when the block ends.
+    """Make an empty folder beside `path`, to be filled and moved; it is removed at the end of the block if not moved.
 
-    ending: DRAFT, or ASIDE for one that what lies at `path` steps into, which no other one removes.
+    ending: DRAFT, or ASIDE for a folder that takes the old contents of `path`; other processes do not remove it.
     """
     if ending == DRAFT:
         remove_stale_drafts(path)
@@ -96,10 +95,10 @@ def draft_folder(path: Path, ending: str = DRAFT) -> Iterator[Path]:
 
 
 def remove_stale_drafts(target: Path, ending: str = DRAFT) -> None:
-    """Remove the drafts of a file or folder that were left by processes which are no more."""
+    """Remove drafts of a file or folder that ended processes have left behind."""
     pattern = re.compile(re.escape(_prefix(target)) + rf"[0-9a-f]{{12}}{re.escape(ending)}(\.[^/]*)?", re.DOTALL)
     with contextlib.suppress(OSError):
-        for name in [each.name for each in os.scandir(target.parent) if pattern.fullmatch(each.name)]:
+        for name in [item.name for item in os.scandir(target.parent) if pattern.fullmatch(item.name)]:
             draft = target.parent / name
             if draft.is_symlink() or kind_of(draft) not in ("a file", "a folder"):
                 continue
@@ -114,7 +113,7 @@ def remove_stale_drafts(target: Path, ending: str = DRAFT) -> None:
 
 @contextlib.contextmanager
 def _locked(target: Path, ending: str, make: Callable[[Path], None]) -> Iterator[Path]:
-    """A draft that this process has made and locked; it is removed when the block ends, unless it has moved away."""
+    """Make and lock a draft; it is removed when the block ends, unless it was moved away."""
     while True:
         draft = target.parent / f"{_prefix(target)}{secrets.token_hex(6)}{ending}"
         try:
@@ -124,9 +123,9 @@ def _locked(target: Path, ending: str, make: Callable[[Path], None]) -> Iterator
             raise
         try:
             handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # someone took it for a stale one before it was locked, as below
+        except FileNotFoundError:  # another process removed it as stale before it was locked; see below
             continue
-        # Not every file system has locks: there a draft that is left is not found again.
+        # Not every file system has locks: there, stale drafts are not removed.
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         with contextlib.suppress(OSError):
@@ -149,30 +148,30 @@ def _prefix(target: Path) -> str:
 
 
 def _new_file(path: Path) -> None:
-    # The kernel takes the umask off: asking for it would mean to change it for a moment, for all threads.
+    # The kernel applies the umask. Reading the umask would need to change it for a moment, for all threads.
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
 
 
-def _like(draft: Path, old: os.stat_result) -> None:
-    """Give a draft an old file's owner, as far as that is allowed, and its mode."""
+def _copy_owner_and_mode(draft: Path, old: os.stat_result) -> None:
+    """Give a draft the mode of an old file, and its owner where that is permitted."""
     with contextlib.suppress(PermissionError):
         os.chown(draft, old.st_uid, old.st_gid)
     os.chmod(draft, stat.S_IMODE(old.st_mode))
 
 
-def _on_disk(path: Path) -> None:
-    """Have a file, or a folder's names, on the disk."""
+def _flush_to_disk(path: Path) -> None:
+    """Flush a file, or a folder's entries, to the disk."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:
-        # Files may be made in a folder that may not be read.
+        # Files can be made in a folder without permission to read it.
         if path.is_dir():
             return
         raise
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some file systems have nothing to flush for a folder.
+        # Some file systems cannot flush a folder.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
             raise
     finally:

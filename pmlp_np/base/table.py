@@ -1,4 +1,4 @@
-"""Tables that people look at: lists of records that print aligned and turn into data frames."""
+"""Tables for people: lists of records that print aligned and convert to data frames."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex, overload
 
 _ROWS_SHOWN = 20
-# Columns that a glance needs; the records hold more.
+# Columns that are aligned to the left.
 _LEFT = {"architecture", "optimizer", "status", "metric"}
-# Of tables up to this long all records are made at once: some milliseconds, and a list like any other.
+# Tables of up to this many records are filled at once: that takes some milliseconds, and gives an ordinary list.
 _SHORT = 2000
 
 
 def _of_all(name: str) -> Any:
-    """A method of lists that is called when all records are made."""
+    """Return a method of list that first makes all records."""
 
     @functools.wraps(getattr(list, name))
     def method(self: Table, *args: Any, **kwargs: Any) -> Any:
-        return getattr(list, name)(self.filled(), *args, **kwargs)
+        return getattr(list, name)(self.fill(), *args, **kwargs)
 
     return method
 
 
-class _Unmade:
-    """What stands for a record that is not made yet. Compiled code that reads a list's memory (orjson, pyarrow) finds
-    it there, and knows no such type: None would pass for a record without a word."""
+class _Placeholder:
+    """A placeholder for a record that is not made yet.
+
+    Compiled code that reads a list's memory (orjson, pyarrow) finds this placeholder and raises an error about its
+    type. None would pass for a record.
+    """
 
     def __repr__(self) -> str:
         return "<a record that is not made yet: hand over list(table)>"
 
 
-_UNMADE = _Unmade()
+_PLACEHOLDER = _Placeholder()
 
 
 class Table(list[dict[str, Any]]):
-    """A list of records (dictionaries with the same keys). Printing shows the first rows; `to_pandas()` takes all.
+    """A list of records (dictionaries with the same keys). Printing shows the first rows; `to_pandas()` returns all.
 
-    Slices are tables too. Records of a long leaderboard are made when they are asked for.
+    Slices are tables too. Records of a long leaderboard are made when they are first read.
 
     columns: the keys to print; the records may hold more.
     """
@@ -46,29 +49,29 @@ class Table(list[dict[str, Any]]):
     def __init__(self, records: Iterable[dict[str, Any]], columns: tuple[str, ...] = ()) -> None:
         super().__init__(records)
         self._columns = columns
-        # What makes the record of a place that holds _UNMADE; None where all are made.
+        # Makes the record of an index that holds the placeholder; None when all records are made.
         self._make: Callable[[int], dict[str, Any]] | None = None
 
     @classmethod
-    def made_at_need(cls, n: int, make: Callable[[int], dict[str, Any]], columns: tuple[str, ...]) -> Table:
-        """The table of the records make(0) ... make(n - 1)."""
-        unmade: list[Any] = [_UNMADE] * n
-        table = cls(unmade, columns)
+    def lazy(cls, n: int, make: Callable[[int], dict[str, Any]], columns: tuple[str, ...]) -> Table:
+        """Return the table of the records make(0) ... make(n - 1), each made when it is first read."""
+        placeholders: list[Any] = [_PLACEHOLDER] * n
+        table = cls(placeholders, columns)
         table._make = make
-        return table.filled() if n <= _SHORT else table
+        return table.fill() if n <= _SHORT else table
 
-    def filled(self) -> Table:
-        """Itself, with all records made."""
-        for place in range(len(self) if self._make is not None else 0):
-            self._record(place)
+    def fill(self) -> Table:
+        """Make all records. Returns the table."""
+        for index in range(len(self) if self._make is not None else 0):
+            self._record(index)
         self._make = None
         return self
 
-    def _record(self, place: int) -> dict[str, Any]:
-        record: Any = list.__getitem__(self, place)
-        if record is _UNMADE and self._make is not None:
-            record = self._make(place)
-            list.__setitem__(self, place, record)
+    def _record(self, index: int) -> dict[str, Any]:
+        record: Any = list.__getitem__(self, index)
+        if record is _PLACEHOLDER and self._make is not None:
+            record = self._make(index)
+            list.__setitem__(self, index, record)
         return record
 
     @overload
@@ -77,8 +80,8 @@ class Table(list[dict[str, Any]]):
     def __getitem__(self, index: slice) -> Table: ...
     def __getitem__(self, index: SupportsIndex | slice) -> dict[str, Any] | Table:
         if isinstance(index, slice):
-            return Table([self._record(place) for place in range(*index.indices(len(self)))], self._columns)
-        # Raises as lists do where there is no such place.
+            return Table([self._record(i) for i in range(*index.indices(len(self)))], self._columns)
+        # Raises IndexError as lists do.
         list.__getitem__(self, index)
         return self._record(range(len(self))[index])
 
@@ -91,7 +94,7 @@ class Table(list[dict[str, Any]]):
         return Table, (list(self), self._columns)
 
     def to_pandas(self) -> Any:
-        """The records as a pandas.DataFrame. ImportError where pandas is not installed."""
+        """Return the records as a pandas.DataFrame. Raises ImportError where pandas is not installed."""
         import pandas
 
         return pandas.DataFrame(list(self))
@@ -129,7 +132,7 @@ class Table(list[dict[str, Any]]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
-# What else a list can do needs all records.
+# All other methods of list need all records.
 _NEED_ALL = """
     __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __contains__ __reversed__ __add__ __mul__ __rmul__
     __iadd__ __imul__ __setitem__ __delitem__

@@ -1,7 +1,7 @@
-"""What users hold as arrays of numbers: lists, arrays, frames, tensors; nothing is dropped or converted in silence.
+"""Conversion of users' containers (lists, arrays, frames, tensors) to arrays of numbers; nothing is dropped silently.
 
-NumPy reads nearly everything, and then a mask, a gradient or a column of categories is lost, or the error speaks of
-something else. Here each is refused by name, with what helps.
+NumPy accepts nearly everything, but drops a mask or a gradient, turns categories into objects, or raises an error about
+another problem. Here each unusable container is refused by name, with a hint.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import numpy as np
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.data.labels import at_cell, columns_of
 
-# Cells that hold nothing to be looked into.
+# Types of cells that contain no other values.
 _SCALARS = frozenset({float, int, bool, complex, str, bytes, type(None), np.float64, np.float32, np.int64, np.bool_})
-# Lists in lists are looked into this deep.
+# Nested lists are checked down to this depth.
 _DEEPEST = 8
 _MISSING = ("NAType", "NaTType")
 
 
 def as_numbers(values: Any, name: str, hint: str = "", categories: str = "") -> np.ndarray:
-    """An array of real numbers: floats, integers or truth values.
+    """Return values as an array of real numbers: floats, integers or booleans.
 
-    hint: what helps where these are no numbers. categories: what helps where they are categories.
+    hint: advice for values that are no numbers. categories: advice for values that are categories.
 
-    Raises DataError: a mask, a sparse matrix, a tensor with a gradient, rows of different lengths, and the first cell
-    that is no number.
+    Raises DataError for a mask, a sparse matrix, a tensor with a gradient, rows of different lengths, and the first
+    cell that is no number.
     """
     if type(values) is np.ndarray and values.dtype.kind in "fiub":
         return values
     array = as_array(values, name)
-    listed = isinstance(values, (list, tuple))
-    if listed and array.dtype.kind in "USMm" and array.size:
-        # NumPy makes one type of all cells: of numbers beside a string, strings.
+    is_list = isinstance(values, (list, tuple))
+    if is_list and array.dtype.kind in "USMm" and array.size:
+        # NumPy casts all cells to one type: numbers beside a string become strings.
         cells = np.asarray(values, object)
         array = cells if cells.shape == array.shape and len(set(map(type, cells.flat))) > 1 else array
     if array.dtype.kind == "O":
         array = _from_objects(array, values, name, hint, categories)
     if array.dtype.kind not in "fiub":
-        hint = hint or _of_dtype(array, name, categories)
+        hint = hint or _hint_for_dtype(array, name, categories)
         raise DataError(compose(name, "real numbers", f"dtype {array.dtype}", hint))
     return array
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
-    """What NumPy makes of values that carry nothing it would drop. Raises DataError where it can't read them."""
+    """Return np.asarray(values). Raises DataError where NumPy would drop something, or cannot read the values."""
     if values is None:
         raise DataError(compose(name, "an array", "None"))
     require_plain(values, name)
@@ -60,13 +60,15 @@ def as_array(values: Any, name: str) -> np.ndarray:
         if isinstance(error, ValueError) and isinstance(values, (list, tuple)):
             raise DataError(compose(name, "rows of equal length", show(values))) from None
         got = f"{type(values).__name__}: {show(str(error))[1:-1]}"
-        raise DataError(compose(name, "what NumPy can read", got.rstrip("."))) from error
+        raise DataError(compose(name, "an object that NumPy can convert", got.rstrip("."))) from error
 
 
 def require_plain(values: Any, name: str, depth: int = 0) -> None:
-    """Raise DataError for what np.asarray would drop, or could not read: masked entries, sparse matrices, tensors that
-    need a gradient or lie on a GPU; also those in lists."""
-    if type(values) is np.ndarray or hasattr(values, "iloc"):  # pandas makes attributes of labels
+    """Raise DataError for values that np.asarray would drop or could not read, also within lists.
+
+    These are masked entries, sparse matrices, and tensors that need a gradient or are on a GPU.
+    """
+    if type(values) is np.ndarray or hasattr(values, "iloc"):  # pandas: labels of columns can be attributes
         return
     if isinstance(values, np.ma.MaskedArray):
         _require_unmasked(values, name)
@@ -83,7 +85,7 @@ def require_plain(values: Any, name: str, depth: int = 0) -> None:
 
 
 def _expression(name: str) -> str:
-    """The argument in code: its name, or "array" where that is a phrase (as "rows of member 3")."""
+    """Return the argument as code: its name, or "array" where the name is a phrase (as "rows of member 3")."""
     return "array" if " of " in name else name
 
 
@@ -91,9 +93,9 @@ def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
     mask = np.ma.getmaskarray(values)
     if mask.dtype != bool or not mask.any():
         return
-    place = np.unravel_index(int(np.argmax(mask)), mask.shape)
+    index = np.unravel_index(int(np.argmax(mask)), mask.shape)
     count = int(np.count_nonzero(mask))
-    got = f"{count:,} masked {'entry' if count == 1 else 'entries'}, the first at {at_cell(name, place)}"
+    got = f"{count:,} masked {'entry' if count == 1 else 'entries'}, the first at {at_cell(name, index)}"
     if mask.ndim == 0:
         raise DataError(compose(name, "numbers without a mask", "a masked one", "Leave it out, or fill it."))
     rows = ".any(axis=1)" if mask.ndim == 2 else ""
@@ -105,7 +107,7 @@ def _require_unmasked(values: np.ma.MaskedArray, name: str) -> None:
 
 
 def _require_plain_tensor(tensor: Any, name: str) -> None:
-    """A PyTorch tensor must be dense, on the CPU, and need no gradient."""
+    """Raise DataError unless a PyTorch tensor is dense, on the CPU, and needs no gradient."""
     steps = []
     got = []
     if getattr(tensor, "requires_grad", False):
@@ -127,55 +129,58 @@ def _require_plain_tensor(tensor: Any, name: str) -> None:
 
 
 def _from_objects(array: np.ndarray, values: Any, name: str, hint: str, categories: str) -> np.ndarray:
-    """Objects that are all numbers as float64."""
+    """Return an array of objects, all of them numbers, as float64."""
     if array.ndim == 0:
         got = f"the {type(values).__name__} {show(values)}"
-        raise DataError(compose(name, "an array of numbers", got, _read(values, name)))
-    if all(map(_of_numbers, set(map(type, array.flat)))):
+        raise DataError(compose(name, "an array of numbers", got, _hint_for_object(values, name)))
+    if all(map(_is_number_type, set(map(type, array.flat)))):
         try:
             return array.astype(np.float64)
         except (TypeError, ValueError, OverflowError):
             pass
-    found = np.empty(array.shape)
-    for place, cell in np.ndenumerate(array):
+    result = np.empty(array.shape)
+    for index, cell in np.ndenumerate(array):
         try:
             if isinstance(cell, (str, bytes, np.datetime64, np.timedelta64)) or cell is None:
                 raise TypeError
-            found[place] = float(cell)
+            result[index] = float(cell)
         except (TypeError, ValueError, OverflowError):
-            raise _not_a_number(cell, place, values, name, hint, categories) from None
+            raise _not_a_number(cell, index, values, name, hint, categories) from None
         except Exception as error:
-            raise _not_a_number(cell, place, values, name, hint, categories) from error
-    return found
+            raise _not_a_number(cell, index, values, name, hint, categories) from error
+    return result
 
 
-def _of_numbers(kind: type) -> bool:
-    """Whether NumPy converts cells of this type as the numbers that they are."""
+def _is_number_type(kind: type) -> bool:
+    """Return whether NumPy converts cells of this type to the same numbers."""
     return issubclass(kind, (numbers.Real, np.bool_, Decimal)) and not issubclass(kind, np.timedelta64)
 
 
-def _not_a_number(cell: Any, place: Sequence[int], values: Any, name: str, hint: str, categories: str) -> DataError:
-    """The error about a cell, which says of frames in which column it is and what that holds."""
-    where = at_cell(name, place, values)
+def _not_a_number(cell: Any, index: Sequence[int], values: Any, name: str, hint: str, categories: str) -> DataError:
+    """Return the error about a cell that is no number; for a frame, with the column's label and dtype."""
+    where = at_cell(name, index, values)
     try:
-        require_plain(cell, at_cell(name, place))
+        require_plain(cell, at_cell(name, index))
     except DataError as error:
         return error
     if cell is None or type(cell).__name__ in _MISSING:
         hint = "Fill or drop missing values first."
         return DataError(compose(name, "numbers", f"a missing value, {show(cell)}, in {where}", hint))
     labels = columns_of(values)
-    label = labels[place[1]] if labels and len(place) == 2 and labels.count(labels[place[1]]) == 1 else None
+    label = labels[index[1]] if labels and len(index) == 2 and labels.count(labels[index[1]]) == 1 else None
     dtypes = getattr(values, "dtypes", None)
     if label is not None and dtypes is not None and hasattr(dtypes, "iloc"):
-        where += f" (dtype {dtypes.iloc[place[1]]})"
+        where += f" (dtype {dtypes.iloc[index[1]]})"
     if not hint:
-        hint = _of_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name, categories)
+        hint = _hint_for_cell(cell, None if label is None or not hasattr(values, "iloc") else label, name, categories)
     return DataError(compose(name, "numbers", f"{show(cell)} in {where}", hint))
 
 
-def _of_cell(cell: Any, label: Any, name: str, categories: str = "") -> str:
-    """What helps against a cell of this kind; label: of its column, where X is a pandas frame."""
+def _hint_for_cell(cell: Any, label: Any, name: str, categories: str = "") -> str:
+    """Return a hint for a cell that is no number.
+
+    label: of the cell's column, where X is a pandas frame.
+    """
     column = f"{name}[{label!r}]"
     if isinstance(cell, (str, bytes)) and _reads_as_number(cell):
         cast = f"np.asarray({name}, float)" if label is None else f"{name}.astype({{{label!r}: float}})"
@@ -193,12 +198,12 @@ def _of_cell(cell: Any, label: Any, name: str, categories: str = "") -> str:
         code = "" if label is None else f": ({column} - {column}.min()) / np.timedelta64(1, 'D')"
         return f"Turn dates into numbers first, as days{code}."
     if isinstance(cell, complex):
-        return "Hand over real and imaginary parts as columns of their own."
+        return "Hand over real and imaginary parts as separate columns."
     return ""
 
 
-def _of_dtype(array: np.ndarray, name: str, categories: str) -> str:
-    """What helps against an array of this dtype."""
+def _hint_for_dtype(array: np.ndarray, name: str, categories: str) -> str:
+    """Return a hint for an array of this dtype."""
     if array.dtype.names:
         return f"Make one table of its fields: numpy.lib.recfunctions.structured_to_unstructured({name})."
     if not array.size:
@@ -209,8 +214,8 @@ def _of_dtype(array: np.ndarray, name: str, categories: str) -> str:
     if kind == "m":
         return f"Turn durations into numbers first, as days: {name} / np.timedelta64(1, 'D')."
     if kind in "UST":
-        return _of_cell(str(array.flat[0]), None, name, categories)
-    return _of_cell(1j, None, name) if kind == "c" else ""
+        return _hint_for_cell(str(array.flat[0]), None, name, categories)
+    return _hint_for_cell(1j, None, name) if kind == "c" else ""
 
 
 def _reads_as_number(cell: str | bytes) -> bool:
@@ -221,8 +226,8 @@ def _reads_as_number(cell: str | bytes) -> bool:
     return True
 
 
-def _read(values: Any, name: str) -> str:
-    """How to make an array of an object that NumPy took as one thing."""
+def _hint_for_object(values: Any, name: str) -> str:
+    """Return a hint how to make an array of an object that NumPy reads as one element."""
     if isinstance(values, dict):
         return f"A column for each key: np.column_stack(list({name}.values()))." if values else ""
     if isinstance(values, (set, frozenset)):

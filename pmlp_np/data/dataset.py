@@ -1,4 +1,4 @@
-"""A dataset as backends take it: a table, and what of it each member sees."""
+"""The dataset that training and evaluation give to a backend."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pmlp_np.data.index_sets import Sets
 
 @dataclass
 class Dataset:
-    """Training or evaluation data as backends take it: a table, and what of it each member sees.
+    """Training or evaluation data: a table, and the rows, targets and weights of each member.
 
-    x: for each of the plan's feature sets (one, where it has none) its columns, (n, features) of the pool's dtype, each
+    x: one array (n, features) per feature set of the plan (one array if the plan has none), in the pool's dtype, each
         row contiguous.
-    y: (n_target_sets * n_targets, n) of the pool's dtype, contiguous; n_targets is 1 for labels. None where there is
-        nothing to compare with.
-    rows: the rows of each member, in order, repeats included; None where all have all.
-    targets: (n_members,) int64, the target set of each member; None where there is one for all.
-    weights: (n_weight_sets, n) float64, contiguous: how much each row counts; None where all count alike.
-    weight_of: (n_members,) int64, the weight set of each member; None where there is one for all.
-    weight_mean: (n_members,) float64, the mean weight of each member's rows: a row's weight is divided by it in float64
+    y: (n_target_sets * n_targets, n), in the pool's dtype, contiguous; n_targets is 1 for labels. None if there are no
+        targets.
+    rows: the rows of each member, in order, repeats included; None if every member has all rows.
+    targets: (n_members,) int64, the target set of each member; None if all members share one.
+    weights: (n_weight_sets, n) float64, contiguous, the weight of each row; None if all rows count equally.
+    weight_of: (n_members,) int64, the weight set of each member; None if all members share one.
+    weight_mean: (n_members,) float64, the mean weight of each member's rows. A row's weight is divided by it in float64
         and then cast to the pool's dtype. A row of weight 0 adds exactly 0, whatever its loss is.
     """
 
@@ -36,33 +36,35 @@ class Dataset:
 
     @property
     def n(self) -> int:
-        """Rows of the table."""
+        """Number of rows of the table."""
         return len(self.x[0])
 
     def take(self, positions: np.ndarray, features: np.ndarray | None = None) -> Dataset:
-        """What the members at these positions see, with what is their own: rows, targets, weights. What nobody sees any
-        more is dropped.
+        """Return the dataset of the members at these positions, without arrays that none of them uses.
 
-        features: (n_members,) int64, the feature set of each member (`Sets.of` of the plan); None where there is one.
+        features: (n_members,) int64, the feature set of each member (`Sets.of` of the plan); None if there is only one.
         """
         x = self.x if features is None else [self.x[i] for i in np.unique(features[positions])]
         rows = None if self.rows is None else self.rows.take(positions)
-        y, targets = _taken(self.y, self.targets, positions, self.n_targets)
-        weights, weight_of = _taken(self.weights, self.weight_of, positions, 1)
+        y, targets = _take_sets(self.y, self.targets, positions, self.n_targets)
+        weights, weight_of = _take_sets(self.weights, self.weight_of, positions, 1)
         mean = None if self.weight_mean is None else self.weight_mean[positions]
         return Dataset(x, y, self.n_targets, rows, targets, weights, weight_of, mean)
 
     def counts(self, n_members: int) -> np.ndarray:
-        """Rows of each member, (n_members,) int64."""
+        """Return the number of rows of each member, (n_members,) int64."""
         return np.full(n_members, self.n) if self.rows is None else self.rows.lengths
 
 
-def _taken(
-    lines: np.ndarray | None, of: np.ndarray | None, positions: np.ndarray, each: int
+def _take_sets(
+    lines: np.ndarray | None, set_of: np.ndarray | None, positions: np.ndarray, n_lines: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Sets of so many lines each, (sets * each, n), that some members have, and which of them each has."""
-    if lines is None or of is None:
-        return lines, of
-    used, found = np.unique(of[positions], return_inverse=True)
-    kept = lines.reshape(-1, each, lines.shape[1])[used]
-    return kept.reshape(-1, lines.shape[1]), found.ravel()
+    """Return the sets that the members at these positions use, and each member's set among them.
+
+    lines: (n_sets * n_lines, n), the sets. set_of: (n_members,) int64, the set of each member.
+    """
+    if lines is None or set_of is None:
+        return lines, set_of
+    used, new_of = np.unique(set_of[positions], return_inverse=True)
+    used_lines = lines.reshape(-1, n_lines, lines.shape[1])[used]
+    return used_lines.reshape(-1, lines.shape[1]), new_of.ravel()

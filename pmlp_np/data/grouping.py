@@ -1,4 +1,4 @@
-"""Groups: which members agree in what they see, so that work for it is done once for all of them."""
+"""Groups of members with equal data, so that common work is done once per group."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def groups_of(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Members that agree in all columns, (n,) each, form a group: (first member of each group, group of each member).
+    """Group members that agree in all columns, (n,) each: (first member of each group, group of each member).
 
-    Groups are in the order of their values, the first column's first.
+    Groups are sorted by their values, by the first column first.
     """
     n = len(columns[0])
     code = np.zeros(n, np.int64)
@@ -27,11 +27,13 @@ def groups_of(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def alike(members: np.ndarray, columns: Iterable[np.ndarray | None]) -> list[np.ndarray]:
-    """Indices into `members` in groups that agree in all these columns, (n_members,) each, or None where all members
-    have the same."""
-    given = [column[members] for column in columns if column is not None]
-    if not len(members) or not given:
+    """Return indices into `members`, grouped by equal values in all columns.
+
+    columns: (n_members,) each, or None if all members have the same value.
+    """
+    keys = [column[members] for column in columns if column is not None]
+    if not len(members) or not keys:
         return [np.arange(len(members))] * bool(len(members))
-    _, group = groups_of(given)
+    _, group = groups_of(keys)
     order = np.argsort(group, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)

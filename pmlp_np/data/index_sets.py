@@ -1,4 +1,4 @@
-"""Sets of indices, one for each member: rows to train on, features to read. Equal ones are kept once."""
+"""Index sets, one per member: rows to train on, features to read. Equal sets are stored once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pmlp_np.data.containers import require_plain
 
 @dataclass(frozen=True)
 class Sets(Independent):
-    """Distinct index arrays (int64, in the order given, repeats included), and which of them each member has.
+    """Distinct index arrays (int64, in the user's order, repeats included), and the array of each member.
 
-    arrays: the distinct ones.   of: (n_members,) int64, places in `arrays`.
+    arrays: the distinct arrays.   of: (n_members,) int64, indices into `arrays`.
     """
 
     arrays: list[np.ndarray]
@@ -26,11 +26,11 @@ class Sets(Independent):
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many indices each member has, (n_members,) int64."""
+        """Number of indices of each member, (n_members,) int64."""
         return np.array([len(array) for array in self.arrays], np.int64)[self.of]
 
     def take(self, positions: np.ndarray) -> Sets:
-        """Those of some members; what nobody has any more is dropped."""
+        """Return the sets of the members at these positions, without arrays that none of them uses."""
         used, of = np.unique(self.of[positions], return_inverse=True)
         return Sets([self.arrays[i] for i in used], of.ravel())
 
@@ -46,54 +46,56 @@ class Sets(Independent):
 
     @classmethod
     def from_columns(cls, columns: dict[str, np.ndarray]) -> Sets:
-        """Of the arrays of a file: `of`; `indices`, all distinct arrays side by side; and their `lengths`."""
+        """Make sets from a file's arrays: `of`; `indices`, all distinct arrays in one; and their `lengths`."""
         stops = np.cumsum(columns["lengths"])
         return cls(np.split(columns["indices"], stops[:-1]), columns["of"])
 
     @classmethod
     def concatenate(cls, parts: Sequence[Sets]) -> Sets:
-        """The sets of all members of all parts, in order, equal ones once."""
+        """Return the sets of all members of all parts, in order; equal arrays are stored once."""
         arrays = [array for part in parts for array in part.arrays]
         before = np.cumsum([0, *(len(part.arrays) for part in parts)])
         of = np.concatenate([part.of + start for part, start in zip(parts, before, strict=False)])
-        found = _distinct(arrays)
-        return cls(found[0], found[1][of])
+        distinct, new_number = _distinct(arrays)
+        return cls(distinct, new_number[of])
 
 
 def sets_of(value: Any, ids: np.ndarray, limit: int, name: str, what: str, least: int = 1) -> Sets:
-    """One index array (whole numbers from 0 to limit - 1) or boolean mask (limit,) for each member, as Sets.
+    """Convert a user's argument to Sets: one index array (integers from 0 to limit - 1) or mask (limit,) per member.
 
-    value: a list of one per member, of which the same may serve many, or an array (n_members, k) of indices or
-        (n_members, limit) of truth values. name: the argument, what: what is counted ("row", "feature"), for errors.
+    value: a list with one entry per member (members may share an entry), or an array (n_members, k) of indices or
+        (n_members, limit) of booleans. name: the argument. what: the unit that indices count ("row", "feature"), for
+        errors.
 
     Raises DataError, which names the member.
     """
     expected = f"one array of {what} numbers, or one mask of {limit} truth values, for each of the {len(ids)} members"
     hint = f"For example {name}=[first] * 5 + [second] * 5, or an array of shape ({len(ids)}, k)."
-    given = list(value) if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim) else None
-    if given is None or len(given) != len(ids):
-        got = show(value) if given is None else f"{len(given)}"
+    is_sequence = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim)
+    entries = list(value) if is_sequence else None
+    if entries is None or len(entries) != len(ids):
+        got = show(value) if entries is None else f"{len(entries)}"
         raise DataError(compose(name, expected, got, hint))
-    # One object is looked at once, however many members share it.
+    # An object that several members share is checked once.
     first_of: dict[int, int] = {}
     arrays: list[np.ndarray] = []
-    place = np.empty(len(given), np.int64)
-    for i, one in enumerate(given):
-        if id(one) not in first_of:
-            first_of[id(one)] = len(arrays)
-            arrays.append(_indices(one, limit, f"{name} of member {ids[i]}", what, least, expected, hint))
-        place[i] = first_of[id(one)]
+    array_of = np.empty(len(entries), np.int64)
+    for i, entry in enumerate(entries):
+        if id(entry) not in first_of:
+            first_of[id(entry)] = len(arrays)
+            arrays.append(_indices(entry, limit, f"{name} of member {ids[i]}", what, least, expected, hint))
+        array_of[i] = first_of[id(entry)]
     distinct, of = _distinct(arrays)
-    return Sets(distinct, of[place])
+    return Sets(distinct, of[array_of])
 
 
 def _distinct(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Equal arrays once, and which of those each was."""
-    found: dict[bytes, int] = {}
+    """Return (the distinct arrays, the index of each array among them)."""
+    numbers: dict[bytes, int] = {}
     distinct: list[np.ndarray] = []
     of = np.empty(len(arrays), np.int64)
     for i, array in enumerate(arrays):
-        of[i] = found.setdefault(array.tobytes(), len(distinct))
+        of[i] = numbers.setdefault(array.tobytes(), len(distinct))
         if of[i] == len(distinct):
             array.setflags(write=False)
             distinct.append(array)
@@ -101,15 +103,18 @@ def _distinct(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _indices(value: Any, limit: int, name: str, what: str, least: int, expected: str, hint: str) -> np.ndarray:
-    """One member's indices, int64, as a copy: a caller may write to what it gave, also while it is being checked."""
+    """Return one member's indices, int64, copied.
+
+    The copy is made first, because the caller could change its array during the checks.
+    """
     require_plain(value, name)
     try:
-        # Copied by NumPy, not by the object: tensors know no keyword for it.
+        # Copied by NumPy, because tensors have no copy argument.
         array = np.array(np.asarray(value))
-    except Exception:  # whatever an object raises that can't become an array
+    except Exception:  # an object that can't become an array may raise anything
         array = np.zeros((), object)
     if array.ndim == 1 and (array.dtype.kind in "Of" or isinstance(value, (list, tuple))):
-        array = _of_one_kind(array, value, limit, name, expected)
+        array = _cast_cells(array, value, limit, name, expected)
     if array.ndim != 1 or array.dtype.kind not in "iub":
         raise DataError(compose(name, expected, show(value), hint))
     if array.dtype.kind == "b":
@@ -120,15 +125,18 @@ def _indices(value: Any, limit: int, name: str, what: str, least: int, expected:
         bad = array[(array < 0) | (array >= limit)][0]
         raise DataError(compose(name, f"{what} numbers from 0 to {limit - 1}", str(bad)))
     elif limit > 2 and len(array) == limit and array.max() <= 1:
-        raise _taken_for_a_mask(name, limit, what)
+        raise _mask_as_integers_error(name, limit, what)
     if len(array) < least:
         raise DataError(compose(name, f"at least {least} {what}", "none"))
     return np.ascontiguousarray(array, np.int64)
 
 
-def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected: str) -> np.ndarray:
-    """Objects that are all truth values, or all whole numbers, as an array of those. DataError for a missing value, for
-    numbers beside truth values (which NumPy makes numbers of), and for floats."""
+def _cast_cells(array: np.ndarray, value: Any, limit: int, name: str, expected: str) -> np.ndarray:
+    """Cast objects that are all booleans, or all integers, to that type.
+
+    Raises DataError for a missing value, for integers mixed with booleans (NumPy would make integers of all), and for
+    floats.
+    """
     cells = np.asarray(value, object) if array.dtype.kind in "Oiub" else array
     for i, cell in enumerate(cells.tolist()) if cells.dtype == object else ():
         if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
@@ -136,7 +144,7 @@ def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected:
             raise DataError(compose(name, expected, f"a missing value, {show(cell)}, at {i}", hint))
     kinds = {isinstance(cell, (bool, np.bool_)) for cell in cells.tolist()}
     if len(kinds) > 1:
-        raise DataError(compose(name, expected, f"truth values beside others: {show(value)}"))
+        raise DataError(compose(name, expected, f"truth values mixed with others: {show(value)}"))
     if array.dtype.kind == "f" and len(array):
         hint = "Cast whole numbers: array.astype(int)." if (array == np.floor(array)).all() else ""
         if len(array) == limit and np.isin(array, (0.0, 1.0)).all():
@@ -150,8 +158,8 @@ def _of_one_kind(array: np.ndarray, value: Any, limit: int, name: str, expected:
     return array
 
 
-def _taken_for_a_mask(name: str, limit: int, what: str) -> DataError:
-    """The error about whole numbers that look like a mask: as numbers they would be rows 0 and 1, again and again."""
+def _mask_as_integers_error(name: str, limit: int, what: str) -> DataError:
+    """Return the error about integers that look like a mask: as indices they would repeat rows 0 and 1."""
     hint = "Cast a mask: array.astype(bool)."
     if what == "row":
         hint += " Rows 0 and 1 alone: name them once each, and count them by sample_weight."

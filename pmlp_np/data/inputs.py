@@ -1,6 +1,6 @@
-"""Validation of X and y: from whatever users hold to what backends take, without needless copies.
+"""Validation and conversion of X and y, with as few copies as possible.
 
-X stays where it is when its dtype is the pool's and each row is contiguous (memory-mapped, read-only, or a block of
+X is not copied if it has the pool's dtype and each row is contiguous (it may be memory-mapped, read-only, or a block of
 columns of a wider table); otherwise it is cast once. y is copied once, one line per target.
 """
 
@@ -19,9 +19,9 @@ from pmlp_np.data.labels import Names, at_cell, require_names
 from pmlp_np.data.precision import Columns
 from pmlp_np.formulas.losses import Loss
 
-# Rows are checked for NaN and infinity in pieces of about this many elements, so that no large mask is made.
+# Rows are checked for NaN and infinity in blocks of about this many elements, so that no large mask is needed.
 _PIECE = 1 << 20
-# A check of numbers as they came and as they were cast, (n, columns) both.
+# A check of numbers before and after a cast, (n, columns) both.
 Check = Callable[[np.ndarray, np.ndarray, Columns], None]
 
 
@@ -34,31 +34,31 @@ def as_features(
     source: str = "pool.feature_names_in_",
     check: Check | None = None,
 ) -> np.ndarray:
-    """X as (n_samples, n_features) of the dtype, rows contiguous and finite.
+    """Return X as (n_samples, n_features) of the dtype, with contiguous rows and finite values.
 
-    names: what its columns must be called, where it is a frame; source: the expression that gives them, for errors.
-    check: is called where X was cast.
+    names: the expected names of columns, if X is a frame; source: code that returns these names, for errors.
+    check: called if X was cast.
 
-    Raises DataError (names, shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (the cast would
-    not fit).
+    Raises DataError (names, shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (not enough
+    memory for the cast).
     """
-    # An array of NumPy has no names: one row must be predicted in microseconds.
+    # NumPy arrays have no names; skipping the check helps to predict one row in microseconds.
     if type(X) is not np.ndarray:
         require_names(names, X, name, source)
     if type(X) is np.ndarray and X.dtype == dtype and X.ndim == 2 and X.shape[1] == n_features and len(X):
-        given = x = X
+        values = x = X
     else:
-        given = x = _checked_features(X, n_features, name)
+        values = x = _checked_features(X, n_features, name)
     if not (x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned):
         x = _in_rows(x, dtype, name)
     _require_finite(x, name, X, names)
     if check is not None:
-        check(given, x, Columns(name, X, names))
+        check(values, x, Columns(name, X, names))
     return x
 
 
 def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
-    """X as an array of numbers, (n_samples, n_features)."""
+    """Return X as an array of numbers, (n_samples, n_features)."""
     x = as_numbers(X, name)
     if x.ndim != 2:
         array = name if hasattr(X, "reshape") else f"np.asarray({name})"
@@ -73,7 +73,7 @@ def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
 
 
 def _in_rows(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """The array where it is, if it has the dtype and each row is contiguous, else a copy of which that is true."""
+    """Return the array in the dtype with contiguous rows; copied only if necessary."""
     ready = x.dtype == dtype and x.flags.aligned and x.strides[0] % dtype.itemsize == 0
     if ready and x.strides[0] > 0 and (x.shape[1] == 1 or x.strides[1] == dtype.itemsize):
         return x
@@ -91,13 +91,13 @@ def as_targets(
     name: str = "y",
     check: Check | None = None,
 ) -> np.ndarray:
-    """y as (n_targets, n_samples) of the dtype: a line per output, or one line of labels.
+    """Return y as (n_targets, n_samples) of the dtype: one line per output, or one line of labels.
 
-    check: is called with targets that are values, neither labels nor probabilities.
+    check: called for targets that are values, neither labels nor probabilities.
 
     Raises DataError: shape, type, NaN or infinity, a label that is no class, a probability outside 0 ... 1.
     """
-    values = as_numbers(y, name, _label_mend(loss), _class_mend(loss, name))
+    values = as_numbers(y, name, _label_hint(loss), _class_hint(loss, name))
     per_row = 1 if loss.targets == "labels" else n_outputs
     if values.shape == (n_samples,) and per_row == 1:
         values = values[:, None]
@@ -106,7 +106,7 @@ def as_targets(
         hint = "" if values.ndim and len(values) == n_samples else "X and y must have as many rows."
         raise DataError(compose(name, expected, str(values.shape), hint))
     with np.errstate(over="ignore"):
-        # A copy in any case: what is checked here is not to change while it is trained on.
+        # Always a copy: the caller could change y after this check, during training.
         lines = np.array(values.T, dtype, order="C")
     _require_finite(lines.T, name, y)
     if loss.targets == "labels":
@@ -116,7 +116,7 @@ def as_targets(
             values[:, 0],
             name,
             f"whole numbers from 0 to {n_outputs - 1} (n_outputs={n_outputs})",
-            _label_mend(loss),
+            _label_hint(loss),
         )
     elif loss.targets == "probabilities":
         bad = np.any((values < 0) | (values > 1), axis=1)
@@ -130,18 +130,18 @@ def as_targets(
 
 
 def feature_sets(x: np.ndarray, features: Sets | None) -> list[np.ndarray]:
-    """The columns of x that each feature set reads: views where they are neighbors, else one copy for each set."""
+    """Return the columns of x of each feature set: a view where they are neighbors, otherwise a copy."""
     if features is None:
         return [x]
-    found = []
+    blocks = []
     for columns in features.arrays:
         first, stop = int(columns[0]), int(columns[-1]) + 1
         if np.array_equal(columns, np.arange(first, stop)):
-            found.append(x[:, first:stop])
+            blocks.append(x[:, first:stop])
         else:
             require_memory("features", len(x) * len(columns) * x.itemsize, "Choose neighboring columns: no copy.")
-            found.append(np.ascontiguousarray(x[:, columns]))
-    return found
+            blocks.append(np.ascontiguousarray(x[:, columns]))
+    return blocks
 
 
 def as_target_sets(
@@ -153,63 +153,66 @@ def as_target_sets(
     dtype: np.dtype,
     check: Check | None = None,
 ) -> np.ndarray:
-    """Each member's own targets, (n_members * n_targets, n_samples) of the dtype. Raises DataError."""
-    values = as_numbers(targets, "targets", _label_mend(loss))
+    """Return separate targets of each member as (n_members * n_targets, n_samples) of the dtype. Raises DataError."""
+    values = as_numbers(targets, "targets", _label_hint(loss))
     if values.ndim not in (2, 3) or len(values) != len(ids):
         shape = f"({len(ids)}, {n_samples}" + (", n_outputs)" if n_outputs > 1 else ")")
         raise DataError(compose("targets", f"shape {shape}: one set for each member", str(values.shape)))
     lines = np.concatenate(
         [
-            as_targets(each, n_samples, n_outputs, loss, dtype, f"targets of member {id}")
-            for id, each in zip(ids.tolist(), values, strict=True)
+            as_targets(member_targets, n_samples, n_outputs, loss, dtype, f"targets of member {id}")
+            for id, member_targets in zip(ids.tolist(), values, strict=True)
         ]
     )
     if check is not None and loss.targets not in ("labels", "probabilities"):
-        given = values.reshape(len(ids), n_samples, -1).transpose(1, 0, 2).reshape(n_samples, len(lines))
-        check(given, lines.T, Columns("targets", targets, members=ids))
+        values_by_row = values.reshape(len(ids), n_samples, -1).transpose(1, 0, 2).reshape(n_samples, len(lines))
+        check(values_by_row, lines.T, Columns("targets", targets, members=ids))
     return lines
 
 
-def _label_mend(loss: Loss) -> str:
+def _label_hint(loss: Loss) -> str:
+    """Return the hint for targets that are no class numbers; "" for a loss without labels."""
     return "Number the classes: np.unique(y, return_inverse=True)[1]." if loss.targets == "labels" else ""
 
 
-def _class_mend(loss: Loss, name: str) -> str:
-    """What helps where targets that are no class numbers are names of classes."""
+def _class_hint(loss: Loss, name: str) -> str:
+    """Return the hint for targets that are names of classes."""
     number = f"np.unique({name}, return_inverse=True)[1]"
-    two = f"Two classes are 0 and 1: {number}."
-    return two if loss.targets == "probabilities" else f'Classes take loss="cross_entropy" and numbers: {number}.'
+    binary = f"Two classes are 0 and 1: {number}."
+    return binary if loss.targets == "probabilities" else f'Classes take loss="cross_entropy" and numbers: {number}.'
 
 
 def _dense(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The array in the dtype, C-ordered and aligned; copied only where it is not."""
+    """Return the array in the dtype, C-ordered and aligned; copied only if necessary."""
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _require_finite(x: np.ndarray, name: str, X: Any = None, names: Names | None = None) -> None:
-    """Raise DataError where x has NaN or infinity. X or else names: what its columns are called."""
+    """Raise DataError where x has NaN or infinity. X or names: the source of column names for the error."""
     rows = max(1, _PIECE // max(1, x.shape[1]))
     for start in range(0, len(x), rows):
-        piece = x[start : start + rows]
-        # NaN and infinity reach the sum of squares, and it is found faster than a mask. It may overflow by itself.
-        if math.isfinite(np.vdot(piece, piece)):
+        block = x[start : start + rows]
+        # NaN and infinity propagate to the sum of squares, which is computed faster than a mask. The sum of finite
+        # values may overflow, too; then the mask decides.
+        if math.isfinite(np.vdot(block, block)):
             continue
-        finite = np.isfinite(piece)
+        finite = np.isfinite(block)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
-            place = (start + row, column) if x.shape[1] > 1 else (start + row,)
+            index = (start + row, column) if x.shape[1] > 1 else (start + row,)
             hint = "Fill or drop missing values first; scale what does not fit the dtype."
             raise DataError(
                 compose(
                     name,
                     f"finite {x.dtype.name} numbers",
-                    f"{x[start + row, column]} in {at_cell(name, place, X, names)}",
+                    f"{x[start + row, column]} in {at_cell(name, index, X, names)}",
                     hint,
                 )
             )
 
 
 def _refuse(bad: np.ndarray, values: np.ndarray, name: str, expected: str, hint: str) -> None:
+    """Raise DataError about the first row where `bad` is true."""
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(compose(name, expected, f"{show(values[row].tolist())} in row {row}", hint))

@@ -1,9 +1,9 @@
-"""Digits that a cast loses: columns whose rows float32 can no longer tell apart are named before training.
+"""Precision lost in a cast: a column with rows that float32 cannot distinguish is refused before training.
 
-A cast rounds. That matters where the rounding is no longer small beside how far the values of a column lie apart: unix
-seconds of one day are rounded to 128 s, 400 row numbers near 1e9 to 7 different values. What is looked at is the
-standard deviation of the rounding beside that of the column, over all rows of a table that is not large, else over some
-drawn from it. Outliers must hide nothing: the same is asked of the middle half of the values.
+A cast rounds. Rounding matters if it is not small compared with the spread of a column: unix seconds of one day are
+rounded to 128 s, 400 row numbers near 1e9 to 7 different values. The standard deviation of the rounding error is
+compared with that of the column, over all rows of a small table, or over a random sample of rows. Since outliers
+increase the spread, the middle half of the values is compared in the same way.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import numpy as np
 from pmlp_np.base.errors import DataError, compose
 from pmlp_np.data.labels import Names, column_code, column_text
 
-# Rounding of more than this share of a column's spread is refused.
+# A rounding error of more than this fraction of a column's spread is refused.
 _MOST_ROUNDING = 1e-3
-# Floats that differ by less than this many units of their own rounding are a constant with noise of its computation.
+# Floats that differ by less than this many units of rounding are a constant with noise from its computation.
 _NOISE = 4096.0
-# Whole numbers up to here have all their digits in a float64.
+# float64 represents all integers up to this one exactly.
 _WHOLE = 2.0**53
-# Elements that are looked at, of at least so many rows; rows of which quartiles are taken; elements at a time.
+# Elements in the sample, its fewest rows, the rows for quartiles, and elements per block.
 _ELEMENTS, _FEWEST_ROWS, _QUARTILE_ROWS, _BLOCK = 1 << 17, 1024, 512, 1 << 17
-# Targets of squares within the range of the dtype, with room for activations that multiply them in a gradient.
+# Squares of targets must fit the dtype with this much room, because gradients multiply them by activations.
 _ROOM = 256.0
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How errors speak of the columns of an argument.
+    """Names of an argument's columns, for errors.
 
-    name: of the argument. original: what the caller handed over. names: of columns, where that has none.
-    members: ids of members who have equally many columns each, one after the other. only: whether a single column is
-    the argument itself.
+    name: of the argument. original: the user's object. names: of columns, if `original` has none.
+    members: ids of members, if the columns are those of each member in turn, equally many for each. only: whether a
+        single column is the argument itself.
     """
 
     name: str
@@ -45,41 +45,43 @@ class Columns:
     only: bool = False
 
     def text(self, column: int, count: int) -> str:
-        """As "'age' (column 3)"; nothing where the column is the argument."""
+        """Describe a column: "'age' (column 3)"; "" if the column is the argument itself."""
         if self.members is not None:
             return f"those of member {self.members[column * len(self.members) // count]}"
         return "" if self.only and count == 1 else column_text(column, self.original, self.names)
 
     def code(self, column: int, count: int) -> str:
-        """An expression for the column."""
+        """Return code that selects the column."""
         if self.members is not None:
-            each = count // len(self.members)
-            return f"{self.name}[{column // each}]" + (f"[:, {column % each}]" if each > 1 else "")
+            n_columns = count // len(self.members)
+            return f"{self.name}[{column // n_columns}]" + (f"[:, {column % n_columns}]" if n_columns > 1 else "")
         return self.name if self.only and count == 1 else column_code(self.name, column, self.original)
 
 
-def require_digits(given: np.ndarray, cast: np.ndarray, columns: Columns, read: np.ndarray | None = None) -> None:
-    """Raise DataError where the cast of a column, (n, k) both, loses what distinguishes its rows.
+def require_digits(values: np.ndarray, cast: np.ndarray, columns: Columns, read: np.ndarray | None = None) -> None:
+    """Raise DataError where a cast loses the differences between the rows of a column.
 
-    read: numbers of the columns that matter. Default None: all.
+    values, cast: (n, k), before and after the cast. read: numbers of the columns that members read. Default None: all.
     """
-    rows = _some_rows(*given.shape)
-    if given.dtype.kind == "f" and not _is_array_of(columns.original, given.dtype):
-        _require_whole_numbers(given, cast, columns, rows, read)
-    if given.dtype.kind == "b" or _holds_all(given.dtype, cast.dtype):
+    rows = _some_rows(*values.shape)
+    if values.dtype.kind == "f" and not _is_array_of(columns.original, values.dtype):
+        _require_whole_numbers(values, cast, columns, rows, read)
+    if values.dtype.kind == "b" or _holds_all(values.dtype, cast.dtype):
         return
-    for first, source, target in _blocks(given, cast, rows):
+    for first, source, target in _blocks(values, cast, rows):
         lost = _lost(*_spread(source, target), source)
         lost |= (target == 0).all(axis=0) & (source != 0).any(axis=0)
         if read is not None:
             lost &= np.isin(np.arange(first, first + len(lost)), read)
         if lost.any():
-            raise _error(given, cast, first + int(np.argmax(lost)), columns)
+            raise _error(values, cast, first + int(np.argmax(lost)), columns)
 
 
 def require_range(y: np.ndarray, dtype: np.dtype, columns: Columns) -> None:
-    """Raise DataError where the squares of targets, (n, k), don't fit the dtype: losses and gradients would be
-    infinite, or 0."""
+    """Raise DataError where squares of targets, (n, k), overflow or underflow in the dtype.
+
+    Losses and gradients would be infinite, or 0.
+    """
     ends = np.stack([np.fmin.reduce(y, axis=0), np.fmax.reduce(y, axis=0)]).astype(np.float64)
     largest = np.abs(ends).max(axis=0)
     limits = np.finfo(dtype)
@@ -96,29 +98,35 @@ def require_range(y: np.ndarray, dtype: np.dtype, columns: Columns) -> None:
 
 
 def _some_rows(n: int, k: int) -> np.ndarray | slice:
-    """All rows, or numbers of some, the same each time; in no order that a table could have."""
+    """Return all rows of a small table, or the sorted numbers of a fixed random sample.
+
+    A random sample cannot coincide with a pattern in the table.
+    """
     count = max(_FEWEST_ROWS, _ELEMENTS // max(1, k))
     return slice(None) if n <= count else np.sort(np.random.default_rng(0).integers(0, n, count))
 
 
 def _blocks(
-    given: np.ndarray, cast: np.ndarray, rows: np.ndarray | slice
+    values: np.ndarray, cast: np.ndarray, rows: np.ndarray | slice
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(first column, some columns of both) of these rows, some columns at a time."""
-    count = len(given) if isinstance(rows, slice) else len(rows)
+    """Yield (first column's number, columns of `values`, columns of `cast`) for blocks of columns of these rows."""
+    count = len(values) if isinstance(rows, slice) else len(rows)
     step = max(1, _BLOCK // count)
-    for first in range(0, given.shape[1], step):
+    for first in range(0, values.shape[1], step):
         columns = slice(first, first + step)
-        yield first, given[rows, columns], cast[rows, columns]
+        yield first, values[rows, columns], cast[rows, columns]
 
 
 def _holds_all(source: np.dtype, target: np.dtype) -> bool:
-    """Whether the target dtype holds every value of the source. (NumPy calls int64 to float64 safe.)"""
+    """Return whether the target dtype represents every value of the source.
+
+    Stricter than NumPy, which calls int64 to float64 safe.
+    """
     return np.can_cast(source, target, "safe") and not (source.kind in "iu" and source.itemsize == 8)
 
 
 def _spread(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(values, less a constant of the column, what rounding adds to them), float64 of shape (n, k)."""
+    """Return (values minus a constant per column, their rounding errors), float64 of shape (n, k)."""
     with np.errstate(all="ignore"):
         if source.dtype.kind in "iu":
             # Differences of 64-bit numbers in 64-bit arithmetic that wraps around: exact, before any rounding.
@@ -132,15 +140,17 @@ def _spread(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _lost(apart: np.ndarray, rounding: np.ndarray, source: np.ndarray | None = None) -> np.ndarray:
-    """For each column whether rounding takes more of its spread than it may. source: values as they came, where some of
-    their digits may be noise."""
+    """Return for each column whether rounding loses too much of the spread.
+
+    source: the values before the cast, if some of their digits may be noise.
+    """
     step = -(-len(apart) // _QUARTILE_ROWS)
     with np.errstate(all="ignore"):
         some = np.sort(apart[::step].T, axis=1)
         width = some[:, -1 - some.shape[1] // 4] - some[:, some.shape[1] // 4]
         largest = np.abs(rounding).max(axis=0)
         lost = largest > _MOST_ROUNDING * np.minimum(apart.std(axis=0), width)
-        # Few columns come so far.
+        # Only few columns need the slower, exact comparison.
         for column in np.flatnonzero(lost).tolist():
             moved, noise = rounding[:, column], 0.0
             magnitudes = np.zeros(1)
@@ -154,17 +164,18 @@ def _lost(apart: np.ndarray, rounding: np.ndarray, source: np.ndarray | None = N
 
 
 def _beyond(rounding: float, spread: float, noise: float) -> bool:
+    """Return whether rounding is too large for a spread that is more than noise."""
     return bool(spread > noise and rounding > _MOST_ROUNDING * spread)
 
 
 def _deviation(values: np.ndarray) -> float:
-    """The standard deviation, of values scaled to 1: no square over- or underflows."""
+    """Return the standard deviation, computed of values scaled to 1, so that no square over- or underflows."""
     unit = float(np.abs(values).max())
     return float((values / unit).std()) * unit if unit > 0 else 0.0
 
 
 def _noise(column: np.ndarray) -> float:
-    """By which share of its size a constant may seem to vary; 0 where all values are whole numbers."""
+    """Return the fraction of its size by which a constant may vary by rounding; 0 if all values are integers."""
     if column.dtype.kind != "f" or bool((column == np.floor(column)).all()):
         return 0.0
     return _NOISE * float(np.finfo(column.dtype).eps)
@@ -175,16 +186,18 @@ def _is_array_of(original: Any, dtype: np.dtype) -> bool:
 
 
 def _require_whole_numbers(
-    given: np.ndarray, cast: np.ndarray, columns: Columns, rows: np.ndarray | slice, read: np.ndarray | None
+    values: np.ndarray, cast: np.ndarray, columns: Columns, rows: np.ndarray | slice, read: np.ndarray | None
 ) -> None:
-    """Raise DataError where whole numbers beyond 2**53 (in lists, objects, or frames of several dtypes) have lost their
-    digits already on the way to float64."""
+    """Raise DataError where integers beyond 2**53 lost digits in a conversion to float64 before the cast.
+
+    The conversion happens in lists, object arrays, and frames of several dtypes.
+    """
     with np.errstate(all="ignore"):
-        large = np.abs(given[rows]).max(axis=0) > _WHOLE
+        large = np.abs(values[rows]).max(axis=0) > _WHOLE
     for column in np.flatnonzero(large).tolist():
         if read is not None and column not in read:
             continue
-        cells = _cells(columns.original, column, given.shape)
+        cells = _cells(columns.original, column, values.shape)
         if cells is None or not all(isinstance(cell, (int, np.integer)) for cell in cells[rows].tolist()):
             continue
         whole = [int(cell) for cell in cells[rows].tolist()]
@@ -192,11 +205,11 @@ def _require_whole_numbers(
         apart = np.array([float(cell - least) for cell in whole])[:, None]
         rounded = cast[rows, column].astype(np.float64) - float(cast.dtype.type(float(least)))
         if _lost(apart, apart - rounded[:, None]).any():
-            raise _error(given, cast, column, columns, cells)
+            raise _error(values, cast, column, columns, cells)
 
 
 def _cells(original: Any, column: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A column as it was handed over, objects; None where that can't be had."""
+    """Return a column of the user's object as an object array; None if it cannot be read."""
     try:
         if hasattr(original, "iloc") and getattr(original, "ndim", 0) == 2:
             return np.asarray(original.iloc[:, column], object)
@@ -206,19 +219,19 @@ def _cells(original: Any, column: int, shape: tuple[int, ...]) -> np.ndarray | N
 
 
 def _error(
-    given: np.ndarray, cast: np.ndarray, column: int, columns: Columns, cells: np.ndarray | None = None
+    values: np.ndarray, cast: np.ndarray, column: int, columns: Columns, cells: np.ndarray | None = None
 ) -> DataError:
-    """The error about a column; cells: its values where `given` has lost them."""
-    source, target, dtype = given[:, column] if cells is None else cells, cast[:, column], cast.dtype
-    text, code = columns.text(column, given.shape[1]), columns.code(column, given.shape[1])
+    """Return the error about a column. cells: its values, if `values` lost their digits."""
+    source, target, dtype = values[:, column] if cells is None else cells, cast[:, column], cast.dtype
+    text, code = columns.text(column, values.shape[1]), columns.code(column, values.shape[1])
     before, after = len(np.unique(source)), len(np.unique(target))
     got = f"{after:,} {'value' if after == 1 else 'different values'} left of {before:,}"
-    held = source.dtype.kind in "fiu" and source.dtype.itemsize <= 8
+    exact = source.dtype.kind in "fiu" and source.dtype.itemsize <= 8
     if source.dtype.kind != "f":
-        held = held and bool((np.abs(source) <= _WHOLE).all())
-    wide = ' Or make the pool with dtype="float64".' if held and dtype == np.float32 else ""
+        exact = exact and bool((np.abs(source) <= _WHOLE).all())
+    wide = ' Or make the pool with dtype="float64".' if exact and dtype == np.float32 else ""
     shift = f"the least first, {code} - {code}.min()"
-    if held and _least_is_far(source):
+    if exact and _least_is_far(source):
         shift = f"the median first, {code} - np.median({code})"
     hint = f"Subtract {shift}, and scale what is left."
     if not target.any():
@@ -229,6 +242,6 @@ def _error(
 
 
 def _least_is_far(column: np.ndarray) -> bool:
-    """Whether the least value lies far from the middle half of them: taken as a start, it would be no help."""
+    """Return whether the minimum lies far from the middle half of the values; subtracting it would not help then."""
     lower, upper = np.percentile(column.astype(np.float64), [25, 75])
     return bool(upper > lower and lower - float(column.min()) > (upper - lower) / _MOST_ROUNDING)

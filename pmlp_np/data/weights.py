@@ -1,11 +1,11 @@
-"""Weights of rows: how much each row counts for each member, whatever scale they are given in.
+"""Sample weights: how much each row counts for each member, on any scale.
 
-Only the ratio of a weight to the mean over the member's rows counts. Weights are kept in float64, each set scaled by
-the power of two that brings its largest to between 1/2 and 1: an exact step, so that a common factor of any size
-neither overflows nor changes a bit. Backends divide by the mean in float64, and cast to the pool's dtype then. What
-that cast would make 0 is refused.
+Only the ratio of a weight to the mean over the member's rows counts. Weights are stored in float64, each set scaled by
+the power of two that brings its maximum to between 1/2 and 1. This scaling is exact, so a common factor of any size
+neither overflows nor changes a bit. Backends divide by the mean in float64, and then cast to the pool's dtype. A
+positive weight that this cast would make 0 is refused.
 
-A row of weight 0 may have any target: it is neither checked nor read.
+A row of weight 0 may have any target: its target is neither checked nor read.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pmlp_np.data.containers import as_numbers, require_plain
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas.losses import Loss
 
-# What weighted means of an evaluation are computed in, whatever the pool's dtype is.
+# The dtype of weighted means in an evaluation, for pools of any dtype.
 EVALUATED = np.dtype(np.float64)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Checked weights of rows, before it is known which rows a member has.
+    """Checked weights, before the rows of each member are known.
 
-    name: what errors call them. lines: (n_sets, n) float64, 0 ... 1. positive: (n_sets, n), where the weight that was
-    given is above 0. of: (n_members,) int64, the set of each member; None where there is one for all.
+    name: of the argument, for errors. lines: (n_sets, n) float64, 0 ... 1. positive: (n_sets, n) bool, whether the
+        user's weight is above 0. of: (n_members,) int64, the set of each member; None if all members share one.
     """
 
     name: str
@@ -40,29 +40,29 @@ class Weights:
     of: np.ndarray | None
 
     def line_of(self, member: int) -> int:
-        """The set of a member."""
+        """Return the number of a member's set."""
         return 0 if self.of is None else int(self.of[member])
 
     @property
     def without(self) -> np.ndarray | None:
-        """(n_sets, n), the rows of weight 0; None where there are none."""
+        """Mask (n_sets, n) of the rows of weight 0; None if there are none."""
         zero: np.ndarray = ~self.positive
         return zero if zero.any() else None
 
     @property
     def without_of_all(self) -> np.ndarray | None:
-        """(n,), the rows to which every set gives weight 0; None where some set has none of weight 0."""
+        """Mask (n,) of the rows with weight 0 in every set; None if no row has weight 0."""
         return None if self.without is None else np.logical_and.reduce(self.without)
 
 
-def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") -> Weights | None:
-    """Weights (n,) for all members, or (n_members, n), checked; None where none are given.
+def as_weights(sample_weight: Any, n: int, n_members: int, name: str = "sample_weight") -> Weights | None:
+    """Return checked weights, (n,) for all members or (n_members, n); None for None.
 
     Raises DataError: shape, type, negative or not finite.
     """
-    if given is None:
+    if sample_weight is None:
         return None
-    values = as_numbers(given, name)
+    values = as_numbers(sample_weight, name)
     require_memory(name, 9 * values.size, f"Weights that all members share, ({n},), take less.")
     if values.shape not in ((n,), (n_members, n)):
         expected = f"shape ({n},), or ({n_members}, {n}) for weights of each member"
@@ -71,17 +71,19 @@ def as_weights(given: Any, n: int, n_members: int, name: str = "sample_weight") 
         weights = values.astype(np.float64).reshape(-1, n)
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
-        place = np.argwhere(bad)[0]
-        at = place[1:] if values.ndim == 1 else place
-        got = f"{weights[tuple(place)]} at {at.tolist()}"
+        index = np.argwhere(bad)[0]
+        shown_index = index[1:] if values.ndim == 1 else index
+        got = f"{weights[tuple(index)]} at {shown_index.tolist()}"
         raise DataError(compose(name, "finite numbers, at least 0", got))
     of, positive = None if len(weights) == 1 else np.arange(n_members), weights > 0
     return Weights(name, _scaled(weights), positive, of)
 
 
 def _scaled(lines: np.ndarray) -> np.ndarray:
-    """Each line times a power of two, in place: its largest number is between 1/2 and 1 then. Exact, unless a number
-    becomes subnormal."""
+    """Multiply each line in place by the power of two that brings its maximum to between 1/2 and 1.
+
+    This is exact, unless a number becomes subnormal.
+    """
     _, exponent = np.frexp(lines.max(axis=1, keepdims=True))
     return np.ldexp(lines, -exponent, out=lines)
 
@@ -89,45 +91,46 @@ def _scaled(lines: np.ndarray) -> np.ndarray:
 def put_weights(
     rows: Dataset, weights: Weights, ids: np.ndarray, members: np.ndarray, dtype: np.dtype, source: str = ""
 ) -> None:
-    """Put weights into `rows`, with their means over the rows of these members (places in `ids`). source: which rows
-    these are, for errors, if not those that members train on.
+    """Store weights in `rows`, with their means over the rows of these members (positions in `ids`).
 
-    dtype: what weights are cast to in the end: the pool's for training; evaluation computes in float64.
+    dtype: the dtype to which weights are finally cast: the pool's for training, float64 for evaluation. source: the
+        rows, for errors, if not those that members train on.
 
     Raises DataError, which names the member: no row that counts, or weights that the dtype cannot tell from 0.
     """
     hint = "Weights count in validation, too: to leave rows out of training alone, use rows=." if source else ""
     rows.weights, rows.weight_of = np.ascontiguousarray(weights.lines), weights.of
-    # From exact sums, so that no order matters.
+    # From exact sums: their order does not matter.
     means: dict[tuple[int, int], float] = {}
     rows.weight_mean = np.full(len(ids), np.nan)
     for i in members.tolist():
         key = weights.line_of(i), 0 if rows.rows is None else int(rows.rows.of[i])
         if key not in means:
-            own = None if rows.rows is None else rows.rows.arrays[key[1]]
-            means[key] = _mean(weights, key[0], own, f"{weights.name}{source} of member {ids[i]}", dtype, hint)
+            member_rows = None if rows.rows is None else rows.rows.arrays[key[1]]
+            means[key] = _mean(weights, key[0], member_rows, f"{weights.name}{source} of member {ids[i]}", dtype, hint)
         rows.weight_mean[i] = means[key]
 
 
 def _mean(weights: Weights, line: int, rows: np.ndarray | None, name: str, dtype: np.dtype, hint: str) -> float:
-    """The mean weight of these rows (None: all). hint: what to do where all are 0."""
-    own, positive = weights.lines[line], weights.positive[line]
+    """Return the mean weight of these rows (None: all). hint: advice for the case that all weights are 0."""
+    values, positive = weights.lines[line], weights.positive[line]
     if rows is not None:
-        own, positive = own[rows], positive[rows]
+        values, positive = values[rows], positive[rows]
     if not positive.any():
         hint = hint or "Give one of its rows a weight above 0."
-        raise DataError(compose(name, "a row that counts", "zeros alone", hint))
-    # Of equal weights the mean is the weight itself, also where n times it is rounded: they count as no weights do.
-    low, high = float(own.min()), float(own.max())
-    mean = low if low == high else math.fsum(own.tolist()) / len(own)
-    # Compiled code takes numbers that are below the smallest normal one as 0; twice that is safe from rounding.
+        raise DataError(compose(name, "a row that counts", "only zeros", hint))
+    # The mean of equal weights must be the weight itself, even if n times the weight is rounded: equal weights must
+    # give the same bits as no weights.
+    low, high = float(values.min()), float(values.max())
+    mean = low if low == high else math.fsum(values.tolist()) / len(values)
+    # Compiled code flushes subnormal numbers to 0; twice the smallest normal number is safe from rounding.
     least = 2.0 * float(np.finfo(dtype).tiny)
-    lost = positive & ((own < np.finfo(np.float64).tiny) | (own < least * mean))
+    lost = positive & ((values < np.finfo(np.float64).tiny) | (values < least * mean))
     if lost.any():
-        place = int(np.argmax(lost))
-        row = place if rows is None else int(rows[place])
+        index = int(np.argmax(lost))
+        row = index if rows is None else int(rows[index])
         expected = f"weights that {dtype.name} can tell from 0, at least {least:.1e} times their mean, or 0"
-        wider = dtype == np.float32 and own[place] >= np.finfo(np.float64).tiny
+        wider = dtype == np.float32 and values[index] >= np.finfo(np.float64).tiny
         hint = "Set it to 0" + (', or make the pool with dtype="float64".' if wider else ".")
         raise DataError(compose(name, expected, f"less in row {row}", hint))
     return mean
@@ -136,10 +139,11 @@ def _mean(weights: Weights, line: int, rows: np.ndarray | None, name: str, dtype
 def times_class_weights(
     weights: Weights | None, class_weight: Any, rows: Dataset, ids: np.ndarray, loss: Loss, n_outputs: int
 ) -> Weights:
-    """Weights (None: all 1) times those of the rows' classes.
+    """Multiply weights (None: all 1) by the weights of the rows' classes.
 
-    "balanced" is scikit-learn's: rows / (classes * rows of the class), over the rows that the member trains on and that
-    have a weight above 0. DataError: unknown classes, weights that are none, another loss, targets of each member.
+    "balanced" is scikit-learn's formula: rows / (classes * rows of the class), over the member's training rows with a
+    weight above 0. Raises DataError: unknown classes, invalid weights, a loss without classes, separate targets of
+    members.
     """
     if loss.targets != "labels" or rows.targets is not None or rows.y is None:
         hint = "Use sample_weight."
@@ -161,17 +165,17 @@ def times_class_weights(
     require_memory(name, 9 * len(sets) * rows.n, "A dict of class weights takes one line for all members.")
     lines = np.empty((len(sets), rows.n))
     for (line, row_set), into in zip(sets, lines, strict=True):
-        own = np.arange(rows.n) if rows.rows is None else rows.rows.arrays[row_set]
-        own = own[weights.positive[line][own]]
-        counts = np.bincount(labels[own], minlength=n_outputs)
+        member_rows = np.arange(rows.n) if rows.rows is None else rows.rows.arrays[row_set]
+        member_rows = member_rows[weights.positive[line][member_rows]]
+        counts = np.bincount(labels[member_rows], minlength=n_outputs)
         present = max(1, np.count_nonzero(counts))
-        np.multiply(weights.lines[line], (len(own) / (present * np.maximum(counts, 1)))[labels], out=into)
+        np.multiply(weights.lines[line], (len(member_rows) / (present * np.maximum(counts, 1)))[labels], out=into)
     positive = weights.positive[[line for line, _ in sets]]
     return Weights(name, _scaled(lines), positive, None if len(sets) == 1 else of)
 
 
 def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
-    """The weight of each class."""
+    """Return the weight of each class, (n_outputs,) float64."""
     table = np.ones(n_outputs)
     pairs = class_weight.items() if isinstance(class_weight, dict) else None
     expected = "'balanced', or a dict from class numbers to numbers of at least 0"
@@ -187,49 +191,51 @@ def _class_table(class_weight: Any, n_outputs: int) -> np.ndarray:
 
 
 def first_without_weight(X: Any, sample_weight: Any) -> int | None:
-    """The first row of X that is not finite, where only rows of weight 0 are not; else None."""
+    """Return the first row of X that is not finite, if all such rows have weight 0; otherwise None."""
     if sample_weight is None:
         return None
     try:
         require_plain(X, "X")
-        odd = np.logical_not(np.logical_and.reduce(np.isfinite(np.asarray(X)), axis=1))
-        counts = (np.asarray(sample_weight, np.float64).reshape(-1, len(odd)) > 0).any(axis=0)
+        not_finite = np.logical_not(np.logical_and.reduce(np.isfinite(np.asarray(X)), axis=1))
+        counted = (np.asarray(sample_weight, np.float64).reshape(-1, len(not_finite)) > 0).any(axis=0)
     except Exception:
-        # X or weights are none: the check of X has said so.
+        # X or the weights are invalid; their checks raise the error.
         return None
-    return None if not odd.any() or (odd & counts).any() else int(np.argmax(odd))
+    return None if not not_finite.any() or (not_finite & counted).any() else int(np.argmax(not_finite))
 
 
 def harmless(targets: Any, without: np.ndarray | None) -> Any:
-    """Targets with others in the rows of weight 0 (`without`, a mask (n_samples,), or (n_members, n_samples) of targets
-    of each member): a copy. What is no array of as many rows is returned as it is.
+    """Return a copy of the targets with valid values in the rows of weight 0.
 
-    What stands there then is the middle one of the targets that count: it is as valid as these, and changes neither
-    their range nor how far they lie apart.
+    without: mask (n_samples,), or (n_members, n_samples) for separate targets of members. An object that is no array of
+        as many rows is returned unchanged.
+
+    The new value is the median of the targets that count: it is as valid as they are, and changes neither their range
+    nor their spread.
     """
     if without is None or not without.any():
         return targets
     try:
         if not isinstance(targets, np.ma.MaskedArray):
             require_plain(targets, "targets")
-        # Copied by NumPy, not by the object: tensors know no keyword for it.
-        found = np.array(np.asanyarray(targets), subok=True)
-        if isinstance(targets, (list, tuple)) and found.dtype.kind in "USMm":
-            # NumPy makes strings of numbers beside a string.
-            found = np.array(targets, object)
-        if found.shape[: without.ndim] != without.shape:
+        # Copied by NumPy, because tensors have no copy argument.
+        result = np.array(np.asanyarray(targets), subok=True)
+        if isinstance(targets, (list, tuple)) and result.dtype.kind in "USMm":
+            # NumPy casts numbers beside a string to strings.
+            result = np.array(targets, object)
+        if result.shape[: without.ndim] != without.shape:
             return targets
-        for part, mask in ((found, without),) if without.ndim == 1 else zip(found, without, strict=True):
+        for part, mask in ((result, without),) if without.ndim == 1 else zip(result, without, strict=True):
             if mask.any():
-                part[mask] = _middle(part[~mask])
-        return found
+                part[mask] = _lower_median(part[~mask])
+        return result
     except Exception:
-        # Whatever was given is no usable array: the check of targets says so by name.
+        # No usable array: the check of targets raises the error.
         return targets
 
 
-def _middle(values: Any) -> np.ndarray:
-    """The lower median of the finite numbers among values (rows, ...), 0 where there are none; masked ones are not."""
+def _lower_median(values: Any) -> np.ndarray:
+    """Return the lower median of the finite values, (rows, ...), ignoring masked ones; 0 if there are none."""
     numbers = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
     numbers = np.sort(np.where(np.isfinite(numbers), numbers, np.nan), axis=0)
     count = np.isfinite(numbers).sum(axis=0, keepdims=True)

@@ -1,1 +1,1 @@
-"""Every formula of the library, once: activations, losses, optimizers, initializers, and the random generator."""
+"""Every formula of the library, once: activations, losses, optimizers, initializers, schedules and random numbers."""

@@ -1,10 +1,10 @@
-"""Activations: each one function from z to (activation, derivative), written once for arrays and for compiled code.
+"""Activations: functions from z to (activation, derivative), written once for arrays and for compiled code.
 
-Constants, kinks and one-sided derivatives are PyTorch's. Every function maps NaN to NaN: a comparison puts the branch
-that keeps z where NaN falls (`where(z <= 0, 0, z)`, never `where(z > 0, z, 0)`).
+Constants, kinks and one-sided derivatives are PyTorch's. Every function maps NaN to NaN: comparisons are false for NaN,
+so the branch that contains z must be the one for false (`where(z <= 0, 0, z)`, never `where(z > 0, z, 0)`).
 
-To add an activation, write its function here under `@activation(...)`, which holds all that is known of it beside its
-formula: other names, kinks, and how plots draw it. Nothing else needs to change.
+To add an activation, write its function here under `@activation(...)`, with its other names, its kinks and its style in
+plots. Nothing else needs to change.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pmlp_np.formulas import vocabulary as v
 _SQRT_HALF = 0.7071067811865476
 _INVERSE_SQRT_2PI = 0.3989422804014327
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-_LEAKY_SLOPE = 0.01
+_NEGATIVE_SLOPE = 0.01
 _HARDSHRINK_LAMBDA = 0.5
-# Beyond these the function equals its asymptote in float64, and the intermediates stay finite in float32.
+# Beyond these limits the function equals its asymptote in float64. Within them, intermediates are finite in float32.
 _MISH_LARGE = 20.0
 _MISH_SMALL = -800.0
 _GELU_LARGE = 38.0
@@ -30,7 +30,7 @@ _SQRT_2_BY_PI, _GELU_TANH_CUBE = 0.7978845608028654, 0.044715
 
 
 class Style(NamedTuple):
-    """How plots draw something: a color, a line's dash and a dot's marker, as matplotlib names them."""
+    """The style of a group in plots: a color, a line style and a marker, as matplotlib names them."""
 
     color: str
     dash: str
@@ -39,10 +39,10 @@ class Style(NamedTuple):
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation: `function(z) -> (a, da/dz)` elementwise; `kinks` are the z where the derivative jumps.
+    """An activation: `function(z) -> (a, da/dz)`, elementwise.
 
-    aliases: other names. style: how plots draw it; None: as they draw any group. registered: whether a user entered it
-    (`formulas.registration`).
+    kinks: the z where the derivative jumps. aliases: other names. style: in plots; None: as any group. registered:
+        whether a user registered the function (`formulas.registration`).
     """
 
     name: str
@@ -58,9 +58,10 @@ ACTIVATION_ALIASES: dict[str, str] = {}
 
 
 def activation(aliases: tuple[str, ...] = (), kinks: tuple[float, ...] = (), style: Style | None = None):
-    """Enter a function into the table of activations under its own name and its aliases.
+    """Enter the decorated function into the table of activations under its name and aliases.
 
-    Styles differ by lightness, dash and marker as well as by hue, so that they survive color blindness and gray print.
+    Styles differ by lightness, dash and marker as well as by hue, so that they can be told apart in gray and by people
+    with color blindness.
     """
 
     def enter(function):
@@ -97,8 +98,8 @@ def relu(z):
 
 @activation(aliases=("leakyrelu",), kinks=(0.0,), style=Style("#ee7733", "--", "<"))
 def leaky_relu(z):
-    slope = v.where(z > 0.0, 1.0, _LEAKY_SLOPE * v.ones_like(z))
-    return slope * z, slope
+    derivative = v.where(z > 0.0, 1.0, _NEGATIVE_SLOPE * v.ones_like(z))
+    return derivative * z, derivative
 
 
 @activation(style=Style("#117733", "-", "D"))
@@ -109,7 +110,7 @@ def elu(z):
 
 @activation(style=Style("#ddaa33", "-", "P"))
 def gelu(z):
-    # Φ(-|z|) = erfcx(|z| / sqrt 2) v.exp(-z² / 2) / 2: one exponential serves the cdf and the density.
+    # Φ(-|z|) = erfcx(|z| / sqrt 2) exp(-z² / 2) / 2: one exponential gives both the cdf and the density.
     size = v.absolute(z)
     size = v.where(size > _GELU_LARGE, _GELU_LARGE, size)
     e = v.exp(-0.5 * (size * size))
@@ -147,7 +148,7 @@ def mish(z):
 
 
 def _sigmoid_parts(x):
-    """σ(x) and σ(-x), neither of which cancels, by one exponential."""
+    """Return σ(x) and σ(-x), both without cancellation, from one exponential."""
     e = v.exp(-v.absolute(x))
     r = v.reciprocal(1.0 + e)
     positive = x > 0.0
@@ -162,7 +163,7 @@ def silu(z):
 
 @activation(style=Style("#0077bb", ":", "o"))
 def softplus(z):
-    # Without PyTorch's threshold, beyond which it returns z: log1p needs none.
+    # PyTorch returns z beyond a threshold; with log1p no threshold is necessary.
     e = v.exp(-v.absolute(z))
     positive = z > 0.0
     return v.where(positive, z, 0.0 * e) + v.log1p(e), v.where(positive, 1.0, e) * v.reciprocal(1.0 + e)

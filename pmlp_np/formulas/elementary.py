@@ -1,8 +1,8 @@
-"""Elementary functions as arithmetic: what exp, log, tanh, sin and their like are in compiled code.
+"""Elementary functions (exp, log, tanh, sin, ...) as arithmetic, for compiled code.
 
-A library's function would tie results to a library and its version. These are polynomials and range reductions,
-written in the vocabulary and in the bits of numbers, so that each processor computes the same bits. Their order of
-operations is a part of the promise. On arrays NumPy's functions stand for them.
+A library function would make results depend on the library and its version. These functions are polynomials and range
+reductions, written in the vocabulary and with the bits of numbers, so that each processor computes the same bits. Their
+order of operations is part of the promise. On arrays, NumPy's functions are used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Format:
     bit_count: int
     mantissa_bits: int
     exponent_bias: int
-    # exp: arguments are clamped here so that the scale 2^n stays a normal number.
+    # exp: arguments are clamped to these limits so that the scale 2^n stays a normal number.
     exp_low: float
     exp_high: float
     ln2_high: float
@@ -32,7 +32,7 @@ class Format:
     # (e^r - 1 - r) / r² on |r| <= ln 2 / 2: minimax polynomial, lowest power first.
     exp_series: tuple[float, ...]
     log_terms: int
-    # Beyond these, tanh(x) is ±1 and sigmoid's exponential is negligible or dominant.
+    # Beyond these limits, tanh(x) is ±1 and sigmoid's exponential is negligible or dominant.
     tanh_limit: float
     sigmoid_limit: float
     # Integer from which subtracting the bits of x gives 1/x within 13 %; Newton steps that follow.
@@ -41,7 +41,7 @@ class Format:
     # The bits of 2 / 3, and of 1.5 * 2^mantissa_bits.
     two_thirds_bits: int
     rounding_bits: int
-    # pi / 2 in three pieces, each the rest rounded. sin and cos are not a number beyond the limit.
+    # pi / 2 as a sum of three numbers, each the rounded remainder. Beyond the limit, sin and cos are NaN.
     half_pi: tuple[float, float, float]
     sine_limit: float
     # (sin r - r) / r³ and (cos r - 1 + r² / 2) / r⁴ as polynomials in r² on |r| <= 0.81, lowest power first.
@@ -50,11 +50,11 @@ class Format:
 
     @property
     def rounding(self) -> float:
-        """Adding it rounds to a whole number, which is then in the low bits."""
+        """Constant that, when added, rounds a number to an integer and puts the integer into the low bits."""
         return 1.5 * 2.0**self.mantissa_bits
 
 
-# The float32 reduction takes ln 2 in one piece: n is at most 127, and the product enters the fma unrounded.
+# The float32 reduction uses ln 2 as one number: n is at most 127, and the product enters the fma unrounded.
 # The series' relative errors in e^r are below 8e-9 and 2e-19, in sin r and cos r below 2e-8 and 2e-17 (mpmath's
 # chebyfit).
 FORMATS = {
@@ -101,8 +101,10 @@ def _clamped(x, low, high):
 
 
 def _exp_parts(x):
-    """(p, s) with e^x = (1 + p) s, s a power of two: Cody-Waite reduction, Taylor series of e^r - 1 on |r| <= ln 2
-    / 2."""
+    """Return (p, s) with e^x = (1 + p) s, where s is a power of two.
+
+    Cody-Waite reduction, and the Taylor series of e^r - 1 on |r| <= ln 2 / 2.
+    """
     f = _format(x)
     shifted = fma(x, 1.0 / math.log(2.0), f.rounding)
     n = shifted - f.rounding
@@ -150,8 +152,10 @@ def reciprocal_by_bits(x):
 
 
 def _log_of_one_plus(x):
-    """log(1 + x) for -1/3 <= x <= 1/3: x - (x²/2 - s (x²/2 + R)), s = x / (2 + x) (fdlibm's form of the atanh
-    series)."""
+    """Return log(1 + x) for -1/3 <= x <= 1/3.
+
+    x - (x²/2 - s (x²/2 + R)), s = x / (2 + x): fdlibm's form of the atanh series.
+    """
     s = x / (2.0 + x)
     square = s * s
     rest = square * polynomial(square, [2.0 / (2 * k + 1) for k in range(1, _format(x).log_terms + 1)])
@@ -168,7 +172,7 @@ def log(x):
     n = from_bits(exponent + f.rounding_bits) - f.rounding
     result = _log_of_one_plus(mantissa - 1.0)
     result = fma(n, f.ln2_high, fma(n, f.ln2_low, result))
-    # The bits of NaN look like a number: x - x brings it back.
+    # The bits of NaN would be read as a number: adding x - x restores NaN.
     return result + (x - x)
 
 
@@ -179,9 +183,10 @@ def log1p(x):
 
 
 def _quarter_turn(x, quarters):
-    """sin(x + quarters pi / 2): x = n pi / 2 + r with |r| <= pi / 4, and then ±sin r or ±cos r.
+    """Return sin(x + quarters pi / 2): x = n pi / 2 + r with |r| <= pi / 4, and then ±sin r or ±cos r.
 
-    r is exact up to its last piece: x - n P is a multiple of P's last bit and below 1, so that it has no bits more.
+    r is exact up to the last of the three numbers: x - n P is a multiple of P's last bit and below 1, so it needs no
+    more bits than P.
     """
     f = _format(x)
     x = where(absolute(x) > f.sine_limit, math.nan, x)
@@ -189,8 +194,8 @@ def _quarter_turn(x, quarters):
     shifted = fma(x, 2.0 / math.pi, f.rounding)
     n = shifted - f.rounding
     r = x
-    for piece in f.half_pi:
-        r = fma(n, -piece, r)
+    for part in f.half_pi:
+        r = fma(n, -part, r)
     square = r * r
     sine = fma(square * r, polynomial(square, f.sine_series), r)
     tail = fma(square, polynomial(square, f.cosine_series), -0.5)
@@ -224,5 +229,5 @@ DEFINITIONS: dict[str, Callable[[Any], Any]] = {
 
 @cache
 def definition(word: str, dtype: str) -> StepList:
-    """The steps of an elementary function, from x; words of other definitions among them."""
+    """Return the steps of an elementary function of x. They may contain words with other definitions."""
     return traced(DEFINITIONS[word], [Input("x", dtype)], ["result"], f"word {word!r}")

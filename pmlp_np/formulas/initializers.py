@@ -1,7 +1,7 @@
-"""Initializers: where a member's weights start. Each draws from (0, 1), spreads the draw, and scales by fan-in and
-fan-out.
+"""Initializers: distributions of a member's initial weights.
 
-A table entry gives the distribution ("uniform" on (-1, 1), or standard "normal") and the scales of weights and biases.
+Each initializer draws from (0, 1), transforms the draw, and scales it by fan-in and fan-out. A table entry gives the
+distribution ("uniform" on (-1, 1), or standard "normal") and the scales of weights and biases.
 
 To add an initializer, write its entry in INITIALIZERS; nothing else needs to change.
 """
@@ -69,7 +69,7 @@ def _uniform(u):
 
 
 def _normal(u):
-    """The u-quantile of the standard normal distribution, 2^-33 <= u <= 1 - 2^-33."""
+    """Return the u-quantile of the standard normal distribution, 2^-33 <= u <= 1 - 2^-33."""
     q = u - 0.5
     r = 0.180625 - q * q
     center = q * v.polynomial(r, _CENTER[0]) / v.polynomial(r, _CENTER[1])
@@ -84,8 +84,10 @@ DISTRIBUTIONS: dict[str, Callable[[Any], Any]] = {"uniform": _uniform, "normal":
 
 @dataclass(frozen=True)
 class Initializer:
-    """`weight_scale(fan_in, fan_out)` multiplies the distribution's draws; `bias_scale` likewise (zero: biases start at
-    0)."""
+    """A distribution, and the scales of weights and biases.
+
+    weight_scale, bias_scale: (fan_in, fan_out) -> factor of the distribution's draws (0: the parameters start at 0).
+    """
 
     name: str
     distribution: str
@@ -108,7 +110,7 @@ def _zero(fan_in, fan_out):
 INITIALIZERS: dict[str, Initializer] = {
     entry.name: entry
     for entry in (
-        # torch.nn.Linear's default: kaiming_uniform_(a=sqrt 5) is U(±1 / sqrt fan_in), biases alike.
+        # torch.nn.Linear's default: kaiming_uniform_(a=sqrt 5) is U(±1 / sqrt fan_in), also for biases.
         Initializer("pytorch", "uniform", _by_fan_in(1.0), _by_fan_in(1.0)),
         # Glorot and Bengio, AISTATS 2010, equation 16.
         Initializer("glorot_uniform", "uniform", _by_both_fans(6.0), _zero),

@@ -1,9 +1,9 @@
-"""Step lists on arrays: what each step means, in NumPy.
+"""An interpreter of step lists on NumPy arrays.
 
-A value of extent OUTPUT or RAW has its outputs on axis 0; all else broadcasts. `evaluate` gives what the formula itself
-gives on arrays. With `as_compiled` it gives the bits of compiled code: elementary functions by their definitions,
-multiply-adds rounded once, sums over outputs one after another. It is the specification that renderers are held to, and
-far too slow for anything else.
+A value of extent OUTPUT or RAW has its outputs on axis 0; all else broadcasts. By default, `evaluate` returns the same
+as the formula called with arrays. With `as_compiled` it returns the bits of compiled code: elementary functions by
+their definitions, multiply-adds rounded once, sums over outputs one after another. This is the specification that
+renderers are compared with, and far too slow for any other use.
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ _WORDS |= {
 
 
 def evaluate(steps: StepList, *inputs: Any, as_compiled: bool = False) -> list[Any]:
-    """The results of a list, from arrays or numbers of the inputs' dtypes."""
+    """Return the results of a step list for arrays or numbers of the inputs' dtypes.
+
+    as_compiled: whether to compute the bits of compiled code.
+    """
     values = list(inputs)
     with np.errstate(all="ignore"):
         for step in steps.steps:
-            given = [_constant(a) if isinstance(a, Constant) else values[a] for a in step.arguments]
-            values.append(_compiled(step, given) if as_compiled else _WORDS[step.word](*given, *step.parameters))
+            arguments = [_constant(a) if isinstance(a, Constant) else values[a] for a in step.arguments]
+            result = _compiled(step, arguments) if as_compiled else _WORDS[step.word](*arguments, *step.parameters)
+            values.append(result)
     return [_constant(r) if isinstance(r, Constant) else values[r] for r in steps.results]
 
 
@@ -63,16 +67,16 @@ def _constant(constant: Constant) -> Any:
     return np.dtype(constant.dtype).type(constant.value)
 
 
-def _compiled(step: Step, given: list[Any]) -> Any:
+def _compiled(step: Step, arguments: list[Any]) -> Any:
     if step.word in DEFINITIONS:
-        return evaluate(definition(step.word, step.dtype), *given, as_compiled=True)[0]
+        return evaluate(definition(step.word, step.dtype), *arguments, as_compiled=True)[0]
     if step.word == "n_outputs":
-        return np.dtype(step.dtype).type(len(given[0]))
-    return _AS_COMPILED.get(step.word, _WORDS[step.word])(*given, *step.parameters)
+        return np.dtype(step.dtype).type(len(arguments[0]))
+    return _AS_COMPILED.get(step.word, _WORDS[step.word])(*arguments, *step.parameters)
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """By squaring."""
+    """Return base to an integer power, by squaring."""
     result, factor, rest = np.ones_like(base), base, np.asarray(exponent)
     while rest.any():
         result = np.where(rest & 1, result * factor, result)
@@ -89,33 +93,33 @@ def _first_largest(x: Any) -> Any:
 
 
 def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
-    """a * b + c rounded once, of float32 or float64.
+    """Return a * b + c rounded once, for float32 or float64.
 
-    Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE Trans. Computers 57 (2008): the parts
-    that rounding lost are added up to an odd last digit, so that the last rounding sees on which side it is. Of float64
-    the product must neither overflow nor come near the least number.
+    Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE Trans. Computers 57 (2008): the rounding
+    errors are added with rounding to odd, so that the final rounding goes to the correct side. For float64 the product
+    must neither overflow nor come near the smallest number.
     """
     dtype = np.result_type(a, b, c)
     if dtype == np.float32:
         wide = [np.asarray(x, np.float64) for x in (a, b, c)]
         return _rounded_to_odd(wide[0] * wide[1], wide[2]).astype(np.float32)
     a, b, c = np.broadcast_arrays(a, b, c)
-    product, lost = _product(a, b)
-    high, low = _sum(c, lost)
-    total, rest = _sum(product, high)
-    exact = total + _rounded_to_odd(low, rest)
-    return np.where(np.isfinite(exact) & np.isfinite(lost), exact, a * b + c)
+    product, error = _product(a, b)
+    high, low = _sum(c, error)
+    total, sum_error = _sum(product, high)
+    exact = total + _rounded_to_odd(low, sum_error)
+    return np.where(np.isfinite(exact) & np.isfinite(error), exact, a * b + c)
 
 
 def _sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """(a + b, what its rounding lost)."""
+    """Return (a + b, its rounding error)."""
     total = a + b
-    of_b = total - a
-    return total, (a - (total - of_b)) + (b - of_b)
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
 
 
 def _product(a: Any, b: Any) -> tuple[Any, Any]:
-    """(a * b, what its rounding lost) of float64, by halves of their digits."""
+    """Return (a * b, its rounding error) for float64, by splitting the digits into halves."""
     product = a * b
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
     return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
@@ -128,10 +132,10 @@ def _halves(x: Any) -> tuple[Any, Any]:
 
 
 def _rounded_to_odd(a: Any, b: Any) -> Any:
-    """a + b, float64: where that is not exact, the neighbor whose last digit is odd."""
-    total, lost = _sum(a, b)
+    """Return a + b, float64, rounded to odd: if the sum is not exact, the neighbor with an odd last digit."""
+    total, error = _sum(a, b)
     even = (total.view(np.int64) & 1) == 0
-    return np.where(even & np.isfinite(lost) & (lost != 0.0), np.nextafter(total, np.copysign(np.inf, lost)), total)
+    return np.where(even & np.isfinite(error) & (error != 0.0), np.nextafter(total, np.copysign(np.inf, error)), total)
 
 
 _AS_COMPILED: dict[str, Callable[..., Any]] = {

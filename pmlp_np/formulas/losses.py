@@ -1,9 +1,9 @@
-"""Losses: each a formula from raw outputs and targets to (loss of the row, gradient), for arrays and for compiled code.
+"""Losses: formulas from raw outputs and targets to (loss of the row, gradient), for arrays and for compiled code.
 
-A loss is a class: its parameters are the fields of a frozen dataclass, constants of its formula. What the parts of a
-formula are, and how raw outputs are read, is in `loss_base`.
+A loss is a class: its parameters are the fields of a frozen dataclass, and constants of its formula. See `loss_base`
+for the parts of a formula and the interpretation of raw outputs.
 
-To add a loss, write its class here under `@loss(...)`, which holds its other names; nothing else needs to change.
+To add a loss, write its class here under `@loss(...)`, with its other names; nothing else needs to change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Class = TypeVar("_Class", bound=type[Loss])
 
 
 def loss(*aliases: str) -> Callable[[_Class], _Class]:
-    """Enter a loss into the table of losses, with its parameters' defaults, under its own name and its aliases."""
+    """Enter a loss, with default parameters, into the table of losses under its name and aliases."""
 
     def enter(cls: _Class) -> _Class:
         LOSSES[cls.name] = cls()
@@ -56,9 +56,9 @@ class SquaredError(ByOutput):
 @loss("bce")
 @dataclass(frozen=True)
 class BinaryCrossEntropy(ByOutput):
-    """-t log σ(raw) - (1 - t) log(1 - σ(raw)), mean over outputs, in its stable form. Score: accuracy.
+    """-t log σ(raw) - (1 - t) log(1 - σ(raw)), mean over outputs, in a stable form. Score: accuracy.
 
-    label_smoothing: s with which the target t becomes (1 - s) t + s / 2; at least 0, below 1. Default 0.0.
+    label_smoothing: s; the target t becomes (1 - s) t + s / 2; at least 0, below 1. Default 0.0.
     Source: torch.nn.BCEWithLogitsLoss; smoothing of labels as in Szegedy et al., CVPR 2016, section 7.
     """
 
@@ -81,8 +81,8 @@ class BinaryCrossEntropy(ByOutput):
         return loss, v.sigmoid(raw) - target
 
     def score_formula(self, raw: Any, target: Any) -> Any:
-        found = v.where(raw > 0.0, v.ones_like(raw), 0.0)
-        return v.mean_outputs(v.where(v.absolute(found - target) < 0.5, v.ones_like(raw), 0.0))
+        predicted = v.where(raw > 0.0, v.ones_like(raw), 0.0)
+        return v.mean_outputs(v.where(v.absolute(predicted - target) < 0.5, v.ones_like(raw), 0.0))
 
     def link(self, raw: Any) -> Any:
         return v.sigmoid(raw)
@@ -115,13 +115,13 @@ class CrossEntropy(Loss):
         right = v.sum_outputs(v.where(hit, shifted, 0.0))
         if not self.label_smoothing:
             return v.log(total) - right, e / total - v.where(hit, v.ones_like(e), 0.0)
-        spread, kept = self.label_smoothing, 1.0 - self.label_smoothing
-        loss = v.log(total) - (kept * right + spread * v.mean_outputs(shifted))
-        return loss, e / total - (v.where(hit, kept * v.ones_like(e), 0.0) + spread / v.n_outputs(raw))
+        spread, confidence = self.label_smoothing, 1.0 - self.label_smoothing
+        loss = v.log(total) - (confidence * right + spread * v.mean_outputs(shifted))
+        return loss, e / total - (v.where(hit, confidence * v.ones_like(e), 0.0) + spread / v.n_outputs(raw))
 
     def score_formula(self, raw: Any, target: Any) -> Any:
-        found = v.argmax_outputs(raw)
-        return v.where(found == target, v.ones_like(found), 0.0)
+        predicted = v.argmax_outputs(raw)
+        return v.where(predicted == target, v.ones_like(predicted), 0.0)
 
     def link(self, raw: Any) -> Any:
         e = v.exp(raw - v.max_outputs(raw))
@@ -171,11 +171,12 @@ class Huber(ByOutput):
 @loss("pinball")
 @dataclass(frozen=True)
 class Quantile(ByOutput):
-    """The pinball loss max(q (t - raw), (q - 1) (t - raw)) of each level q, mean over levels and outputs; gradient 0
-    where raw equals the target t. Score: pinball, the same mean.
+    """The pinball loss max(q (t - raw), (q - 1) (t - raw)), mean over levels q and outputs. Score: pinball, the same.
+
+    The gradient is 0 where raw equals the target t.
 
     levels: numbers between 0 and 1, growing; each is a head of every output. Default (0.1, 0.5, 0.9). Predictions are
-        those of the level nearest 0.5 (the lower of two); `predict_quantiles` gives all. They may cross.
+        those of the level nearest 0.5 (the lower of two); `predict_quantiles` returns all. Quantiles may cross.
     Source: Koenker and Bassett, Econometrica 46 (1978).
     """
 
@@ -186,8 +187,8 @@ class Quantile(ByOutput):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = (self.levels,) if isinstance(self.levels, Real) else self.levels
-        levels = numbers("levels", given, Range(0.0, 1.0, open_low=True))
+        as_tuple = (self.levels,) if isinstance(self.levels, Real) else self.levels
+        levels = numbers("levels", as_tuple, Range(0.0, 1.0, open_low=True))
         if any(later <= earlier for earlier, later in zip(levels, levels[1:], strict=False)):
             raise DataError(compose("levels", "numbers that grow", show(levels)))
         object.__setattr__(self, "levels", levels)
@@ -211,15 +212,18 @@ class Quantile(ByOutput):
         return np.ascontiguousarray(raw[..., middle :: self.heads])
 
     def quantiles(self, raw: np.ndarray) -> np.ndarray:
-        found = raw.reshape(*raw.shape[:-1], raw.shape[-1] // self.heads, self.heads)
-        return found[..., 0, :] if found.shape[-2] == 1 else found
+        result = raw.reshape(*raw.shape[:-1], raw.shape[-1] // self.heads, self.heads)
+        return result[..., 0, :] if result.shape[-2] == 1 else result
 
 
 @loss("poisson_nll")
 @dataclass(frozen=True)
 class Poisson(ByOutput):
-    """exp(raw) - target * raw, mean over outputs: raw outputs are logarithms of rates, predictions are rates; targets
-    are at least 0. Score: nll, the same. Source: torch.nn.PoissonNLLLoss(log_input=True, full=False)."""
+    """exp(raw) - target * raw, mean over outputs; raw outputs are logarithms of rates. Score: nll, the same.
+
+    Predictions are rates. Targets are at least 0.
+    Source: torch.nn.PoissonNLLLoss(log_input=True, full=False).
+    """
 
     name = "poisson"
     score_name = "nll"
@@ -242,8 +246,9 @@ class Poisson(ByOutput):
 @loss("gaussian")
 @dataclass(frozen=True)
 class GaussianNLL(ByOutput):
-    """(log_variance + (mean - target)² / variance) / 2, mean over outputs. Each output has two heads, mean and
-    log_variance; predictions are means, `predict_std` gives the square roots of variances. Score: nll, the same.
+    """(log_variance + (mean - target)² / variance) / 2, mean over outputs. Score: nll, the same.
+
+    Each output has two heads, mean and log_variance. Predictions are means; `predict_std` returns standard deviations.
 
     Source: Nix and Weigend, ICNN 1994; torch.nn.GaussianNLLLoss(full=False), without its lower bound of variances.
     """
@@ -268,12 +273,12 @@ class GaussianNLL(ByOutput):
 
     def standard_deviations(self, raw: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            found = np.exp(0.5 * raw[..., 1::2])
-        return found[..., 0] if found.shape[-1] == 1 else found
+            deviations = np.exp(0.5 * raw[..., 1::2])
+        return deviations[..., 0] if deviations.shape[-1] == 1 else deviations
 
 
 def as_loss(value: Any) -> Loss:
-    """A loss from itself or its name (with default parameters). DataError for anything else."""
+    """Return the loss of a name, with default parameters, or a Loss unchanged. Raises DataError for anything else."""
     if isinstance(value, Loss):
         return value
     name = LOSS_ALIASES.get(value, value) if isinstance(value, str) else None
@@ -285,18 +290,18 @@ def as_loss(value: Any) -> Loss:
 
 
 def to_plain(loss: Loss) -> str | dict[str, Any]:
-    """A loss as headers of files hold it: its name, or a dictionary with its parameters beside."""
-    given = parameters(loss)
-    return {"name": loss.name, **given} if given else loss.name
+    """Return a loss as stored in headers of files: its name, or a dictionary with the name and parameters."""
+    changed = parameters(loss)
+    return {"name": loss.name, **changed} if changed else loss.name
 
 
 def from_plain(plain: Any) -> Loss:
-    """The inverse of `to_plain`. DataError for a loss that is not known here."""
+    """Return the loss of a header; the inverse of `to_plain`. Raises DataError for an unknown loss."""
     if not isinstance(plain, dict):
         return as_loss(plain)
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    kind = type(as_loss(given.pop("name", None)))
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    kind = type(as_loss(arguments.pop("name", None)))
     try:
-        return kind(**given)
+        return kind(**arguments)
     except TypeError as error:
         raise DataError(compose("loss", f"parameters of {kind.__name__}", show(plain))) from error

@@ -1,12 +1,12 @@
-"""Optimizers: what a member's weights become after a minibatch. Each rule once, for arrays and for compiled code.
+"""Optimizers: update rules of weights after a minibatch, each written once for arrays and for compiled code.
 
 A rule is two functions over the vocabulary. `scalars(h, step)` runs once per member and minibatch in float64: from the
-hyperparameters `h` and the 1-based step count it derives the numbers that the update needs. `update(w, g, slots, s)`
-runs once per parameter: from the parameter, its gradient, its slots and those numbers to the new parameter and slots.
-Slots start at zero. What differs between parameters of a member (a layer's learning rate, biases that don't decay), the
-caller says in `h` (see step_inputs), in which the learning rate is that of the moment (see formulas.schedules).
+hyperparameters `h` and the 1-based step count it computes the numbers of the update. `update(w, g, slots, s)` runs once
+per parameter: from the parameter, its gradient, its slots and those numbers it computes the new parameter and slots.
+Slots start at zero. The caller puts differences between a member's parameters (a layer's learning rate, biases without
+decay) into `h` (see step_inputs), where the learning rate is the current one (see formulas.schedules).
 
-Each rule has a variant for members with L1 or decoupled decay; who has neither runs the rule as it stands here.
+Each rule has a variant for members with L1 or decoupled decay; members without both run the plain rule.
 
 To add an optimizer, write its rule here and its public class under `@optimizer(rule)`, and re-export the class from the
 package.
@@ -25,12 +25,12 @@ from pmlp_np.formulas.vocabulary import exp, expm1, fma, number, power, sqrt, wh
 
 @dataclass(frozen=True)
 class Rule:
-    """One update rule: its name, how many slots it keeps per parameter, and its two functions.
+    """An update rule: name, number of slots per parameter, and its two functions.
 
-    How it sees a parameter w = V / s that stands for another, V, along whose gradient it is to step: with the learning
-    rate divided by s^rate_power, weight_decay multiplied by s^decay_power and eps by s, it does to w what the rule does
-    to V. (A step along a gradient shrinks twice by s, in w and in its gradient; one whose size doesn't depend on the
-    gradient's shrinks once.)
+    rate_power, decay_power: powers for a scaled parameter w = V / s. With the learning rate divided by s^rate_power,
+        weight_decay multiplied by s^decay_power and eps multiplied by s, the rule changes w just as it would change V
+        along the gradient of V. (A step proportional to the gradient has power 2, since both w and its gradient shrink
+        by s; a step whose size does not depend on the gradient's has power 1.)
     """
 
     name: str
@@ -53,24 +53,24 @@ _RANGES = {
     "momentum_decay": Range(0.0),
 }
 HYPERPARAMETERS = tuple(_RANGES)
-# What rules are told: hyperparameters, and the options that act on a step.
+# Inputs of rules: hyperparameters, and the options that act on a step.
 STEP_INPUTS = (*HYPERPARAMETERS, "l1", "decoupled_weight_decay")
 
 
 def hyperparameter_range(name: str) -> Range:
-    """The values that the hyperparameter `name` may take."""
+    """Return the range of the hyperparameter `name`."""
     return _RANGES[name]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What every optimizer is: a frozen dataclass of hyperparameters, each with a default and a range in _RANGES."""
+    """Base class of optimizers: a frozen dataclass of hyperparameters, each with a default and a range in _RANGES."""
 
     name: ClassVar[str]
 
     @classmethod
     def _rule_name(cls, momentum: float, nesterov: bool) -> str:
-        """The rule that it runs with these hyperparameters, 0 where it has none of them."""
+        """Return the name of the rule for these hyperparameters, which are 0 for an optimizer that lacks them."""
         return cls.name
 
 
@@ -80,7 +80,7 @@ _Class = TypeVar("_Class", bound=type[Optimizer])
 
 
 def optimizer(*rules: Rule) -> Callable[[_Class], _Class]:
-    """Enter an optimizer and its rules into their tables; each rule with its variant for L1 and decoupled decay."""
+    """Enter an optimizer and its rules into the tables; each rule with its variant for L1 and decoupled decay."""
 
     def enter(cls: _Class) -> _Class:
         OPTIMIZERS[cls.name] = cls
@@ -91,13 +91,15 @@ def optimizer(*rules: Rule) -> Callable[[_Class], _Class]:
 
 
 def hyperparameter_names(optimizer: type[Optimizer]) -> tuple[str, ...]:
-    """The hyperparameters that an optimizer class has."""
+    """Return the names of an optimizer class's hyperparameters."""
     return tuple(field.name for field in fields(optimizer))
 
 
 def rule_name(optimizer: str, momentum: float, nesterov: bool, shrinking: bool = False) -> str:
-    """The rule that an optimizer runs: one that keeps no slot for momentum where it is 0, and the variant with L1 and
-    decoupled decay where a member has either."""
+    """Return the name of the rule that an optimizer runs.
+
+    Without momentum, the rule has no slot for it. shrinking: whether a member has L1 or decoupled decay.
+    """
     name = OPTIMIZERS[optimizer]._rule_name(momentum, nesterov)
     return shrinking_name(name) if shrinking else name
 
@@ -107,8 +109,7 @@ def _sign(w):
 
 
 def _shrinking(rule: Rule) -> Rule:
-    """The rule's variant with L1, whose derivative joins the gradient, and decoupled decay, which shrinks beside the
-    step."""
+    """Return the rule's variant with L1, whose derivative is added to the gradient, and decoupled decay."""
 
     def scalars(h, step):
         shrinkage = h.learning_rate * h.decoupled_weight_decay
@@ -123,7 +124,7 @@ def _shrinking(rule: Rule) -> Rule:
 
 
 def shrinking_name(rule: str) -> str:
-    """The name of a rule's variant with L1 and decoupled decay."""
+    """Return the name of a rule's variant with L1 and decoupled decay."""
     return f"{rule}_shrinking"
 
 
@@ -294,7 +295,7 @@ class RMSprop(Optimizer):
 
 
 _LOG_096 = math.log(0.96)
-# (1/2)^k / k of the terms beyond vanishes beside their sum.
+# Terms beyond these are at most (1/2)^k / k, which does not change the sum.
 _PRODUCT_TERMS = 54
 
 
@@ -303,7 +304,7 @@ def _nadam_momentum(h, t):
 
 
 def _nadam_product(h, step):
-    """mu_1 ... mu_t from t alone, without a number that is carried from step to step.
+    """Return mu_1 ... mu_t as a function of t, so that no number is carried from step to step.
 
     With q = 0.96^momentum_decay it is beta1^t (1 - q/2) ... (1 - q^t/2). The logarithm of each factor is the series
     -(x + x²/2 + x³/3 + ...) of x = q^i / 2; summed over i, its k-th term is 2^-k / k q^k (1 - q^(kt)) / (1 - q^k).
@@ -312,7 +313,7 @@ def _nadam_product(h, step):
     exponent = h.momentum_decay * _LOG_096
     one_less, power_less = -expm1(exponent), -expm1(exponent * t)  # 1 - q, 1 - q^t
     q, q_t = 1.0 - one_less, 1.0 - power_less
-    # Where q is 1, each quotient is t.
+    # If q is 1, each quotient is t.
     moving = one_less > 0.0
     one_less, power_less = where(moving, one_less, 1.0), where(moving, power_less, t)
     below, above, power_of_q, total = one_less, power_less, q, 0.0 * t

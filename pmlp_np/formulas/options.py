@@ -1,10 +1,10 @@
-"""Options of a member: how it trains beside its architecture and its optimizer. One table, one line each.
+"""Options of a member: training settings apart from architecture and optimizer, in one table.
 
-An option is a number within limits, a switch, or one of some names. Specs keep them all as float64 columns: a switch as
-0 or 1, a name as its place among the choices. A default means that the option is not used, and costs nothing.
+An option is a number within limits, a switch, or a name. Specs store options as float64 columns: a switch as 0 or 1, a
+name as its index among the choices. An option at its default is not used and costs nothing.
 
-To add an option, enter it here: specs, search spaces and files know it from then on. What it does is written where it
-acts; `docs/knobs.md` is drawn from this table.
+To add an option, enter it here: specs, search spaces and files use this table. Write its effect in the code that it
+changes; `docs/knobs.md` is drawn from this table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pmlp_np.formulas.schedules import SCHEDULES
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a number may take: low <= x < high, or low < x where `open_low`."""
+    """The range of a number: low <= x < high, or low < x if `open_low`."""
 
     low: float
     high: float = float("inf")
@@ -32,9 +32,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its values (`limits` of a number; `choices` of a name; neither: a switch), default, and what it does.
+    """An option: its values, default and effect.
 
-    meaning: a sentence. formula: how it acts, in plain text. source: where it comes from.
+    limits: of a number. choices: of a name. Neither: a switch. meaning: one sentence. formula: plain text. source: the
+    publication.
     """
 
     name: str
@@ -50,11 +51,11 @@ class Option:
         return isinstance(self.default, bool)
 
     def encoded(self, value: float | bool | str) -> float:
-        """A value as the float64 that columns hold."""
+        """Return the float64 that columns store for a value."""
         return float(self.choices.index(value)) if isinstance(value, str) else float(value)
 
     def decoded(self, number: float) -> float | bool | str:
-        """The value that a column's float64 stands for."""
+        """Return the value of a column's float64."""
         if self.choices:
             return self.choices[int(number)]
         return bool(number) if self.is_switch else number
@@ -75,7 +76,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "l1",
             0.0,
-            "L1 penalty on weights: its slope joins the gradient.",
+            "L1 penalty on weights: its derivative is added to the gradient.",
             "g = g + l1 sign(w), sign(0) = 0",
             "Tibshirani, J. R. Stat. Soc. B 58 (1996)",
             Range(0.0),
@@ -83,7 +84,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "decoupled_weight_decay",
             0.0,
-            "Weights shrink beside the optimizer's step, as in AdamW, whatever the optimizer.",
+            "Weights shrink separately from the optimizer's step, as in AdamW, with any optimizer.",
             "w = w - rate decoupled_weight_decay w - step(w)",
             "Loshchilov and Hutter, ICLR 2019",
             Range(0.0),
@@ -96,7 +97,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "bias_rate_factor",
             1.0,
-            "The learning rate of biases, as a multiple of that of weights.",
+            "The learning rate of biases, as a multiple of the learning rate of weights.",
             "rate of b = bias_rate_factor rate",
             "RealMLP, arXiv 2407.04491, section 3",
             Range(0.0),
@@ -120,8 +121,8 @@ OPTIONS: dict[str, Option] = {
         Option(
             "parametrization",
             "standard",
-            "What is trained: the weights themselves, or weights that a layer divides by sqrt(fan_in). These start as "
-            "draws from N(0, 1) (biases: 0), whatever the initializer. Extracted weights are those divided.",
+            "Whether training changes the weights, or weights that a layer divides by sqrt(fan_in). The latter are "
+            "initialized from N(0, 1) (biases: 0), with any initializer. Extracted weights are divided.",
             "standard: z = W x + b. ntk: z = W x / sqrt(fan_in) + b",
             "Jacot, Gabriel, Hongler, NeurIPS 2018, section 3 (with beta = 1); RealMLP, arXiv 2407.04491, section 3",
             choices=("standard", "ntk"),
@@ -129,15 +130,15 @@ OPTIONS: dict[str, Option] = {
         Option(
             "feature_scale",
             False,
-            "Whether each feature is multiplied by a number that is learned with the weights and starts at 1. Weight "
-            "decay and l1 spare it. Extracted weights of the first layer are multiplied by it.",
+            "Whether each feature is multiplied by a factor that is trained with the weights and starts at 1. Weight "
+            "decay and l1 don't act on it. Extracted weights of the first layer are multiplied by it.",
             "z_1 = W_1 (s * x) + b_1, s = 1 before the first step",
             "RealMLP, arXiv 2407.04491, section 3",
         ),
         Option(
             "feature_scale_rate_factor",
             1.0,
-            "The learning rate of feature scales, as a multiple of that of weights.",
+            "The learning rate of feature scales, as a multiple of the learning rate of weights.",
             "rate of s = feature_scale_rate_factor rate",
             "RealMLP, arXiv 2407.04491, section 3, with 6",
             Range(0.0),
@@ -146,28 +147,28 @@ OPTIONS: dict[str, Option] = {
             "schedule",
             "constant",
             "How the learning rate changes over time, see formulas.schedules.",
-            "rate = learning_rate f(t), anew for each minibatch",
+            "rate = learning_rate f(t), for each minibatch",
             "PyTorch's schedulers of these names; coslog4: RealMLP, arXiv 2407.04491, section 3",
             choices=SCHEDULE_NAMES,
         ),
         Option(
             "schedule_epochs",
             0.0,
-            "Epochs after which a schedule is at its end (cosine: starts again), counted from the end of the warm-up. "
-            "0: as many as the first fit is given, less the warm-up; calls of partial_fit then go on from its end.",
+            "Epochs after which a schedule ends (cosine: starts again), counted from the end of the warm-up. "
+            "0: the epochs of the first fit minus the warm-up; partial_fit then continues at the schedule's end.",
             "t = epochs since the warm-up / schedule_epochs",
             limits=Range(0.0),
         ),
         Option(
             "schedule_interval",
             1.0,
-            "Schedules step and exponential: epochs in which the rate is multiplied once by schedule_factor.",
+            "Schedules step and exponential: the rate is multiplied by schedule_factor once in this many epochs.",
             limits=Range(0.0, open_low=True),
         ),
         Option(
             "schedule_factor",
             0.1,
-            "Schedules step and exponential: what the rate is multiplied by every schedule_interval epochs.",
+            "Schedules step and exponential: factor of the rate every schedule_interval epochs.",
             "step: f = schedule_factor^floor(e / schedule_interval); exponential: without floor",
             limits=Range(0.0, open_low=True),
         ),
@@ -186,13 +187,13 @@ OPTIONS: dict[str, Option] = {
         Option(
             "one_cycle_peak",
             0.3,
-            "Schedule one_cycle: the share of the schedule after which the rate is learning_rate.",
+            "Schedule one_cycle: the fraction of the schedule after which the rate is learning_rate.",
             limits=Range(0.0, 1.0),
         ),
         Option(
             "warmup_epochs",
             0.0,
-            "Epochs in which the rate grows linearly to that with which the schedule then begins.",
+            "Epochs in which the rate grows linearly to the schedule's first rate.",
             "rate = learning_rate f(0) (steps done, with this one) / steps of warmup_epochs, up to 1",
             limits=Range(0.0),
         ),
@@ -207,14 +208,14 @@ OPTIONS: dict[str, Option] = {
         Option(
             "plateau_factor",
             0.1,
-            "What the rate is multiplied by where the loss has stopped falling, see plateau_patience.",
+            "Factor of the rate when the loss has stopped decreasing, see plateau_patience.",
             limits=Range(0.0, 1.0, open_low=True),
         ),
         Option(
             "dropout",
             0.0,
-            "The share of hidden activations that are zero in training, drawn anew for each row and epoch; the others "
-            "are scaled up. Predictions and evaluations use all.",
+            "The fraction of hidden activations that are zero in training, drawn for each row and epoch; the others "
+            "are scaled up. Predictions and evaluations use all activations.",
             "a <- a * m, m = 1 / (1 - dropout) with probability 1 - dropout, else 0",
             "Srivastava et al., JMLR 2014; torch.nn.Dropout",
             Range(0.0, 1.0),
@@ -222,7 +223,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "input_dropout",
             0.0,
-            "The share of features that are zero in training, as dropout of hidden activations.",
+            "The fraction of features that are zero in training, as dropout of hidden activations.",
             "x <- x * m, m = 1 / (1 - input_dropout) with probability 1 - input_dropout, else 0",
             "Srivastava et al., JMLR 2014; torch.nn.Dropout",
             Range(0.0, 1.0),
@@ -230,8 +231,8 @@ OPTIONS: dict[str, Option] = {
         Option(
             "clip_norm",
             0.0,
-            "The largest L2 norm that the gradient of all that is trained together may have; a longer one is "
-            "scaled down before weight decay and the optimizer. 0: no limit.",
+            "The largest L2 norm of the member's whole gradient; a larger gradient is scaled down before weight decay "
+            "and the optimizer. 0: no limit.",
             "g <- g * min(1, clip_norm / (norm(g) + 1e-6)), where the norm is finite",
             "Pascanu, Mikolov, Bengio, ICML 2013; torch.nn.utils.clip_grad_norm_",
             Range(0.0),
@@ -239,8 +240,8 @@ OPTIONS: dict[str, Option] = {
         Option(
             "average",
             0.0,
-            'The decay of averaged weights, which are kept beside the last ones; weights="average" asks for them. '
-            "0: none are kept.",
+            'The decay of averaged weights, which are stored beside the last weights; weights="average" selects them. '
+            "0: no averaged weights.",
             "average <- average * average_before + (1 - average) * w after each step; w after the first",
             "Polyak, Juditsky, SIAM 1992; torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn",
             Range(0.0, 1.0),
@@ -252,5 +253,5 @@ SCHEDULE_AT, WARMUP_AT = (list(OPTIONS).index(name) for name in ("schedule", "wa
 
 
 def default_row() -> list[float]:
-    """Every option's default as columns hold it."""
+    """Return every option's default as columns store it."""
     return [option.encoded(option.default) for option in OPTIONS.values()]

@@ -1,15 +1,15 @@
-"""Philox4x32-10, the counter-based generator behind every random number that touches a member.
+"""Philox4x32-10, the counter-based random number generator of everything that affects a member.
 
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC11). A draw is a pure function of a
-counter and a key, so a member's numbers depend on nothing but its own key: not on its neighbors, not on the thread.
+counter and a key, so a member's random numbers depend only on its key: not on other members, not on threads.
 
-The functions are written with operators alone and serve NumPy uint64 arrays and scalars as well as compiled code.
-Words are 32 bits held in uint64.
+The functions use operators only, and work on NumPy uint64 arrays and scalars as well as in compiled code. Words are 32
+bits, stored in uint64.
 """
 
 import numpy as np
 
-# What a stream is for: the last counter word, so that no two purposes ever share a draw.
+# The purpose of a stream is the last counter word, so that no two purposes share a draw.
 PURPOSE_MEMBER_ID, PURPOSE_MEMBER_SEED, PURPOSE_ORDER_KEY, PURPOSE_WEIGHTS, PURPOSE_SHUFFLE = range(1, 6)
 PURPOSE_DROPOUT = 6
 
@@ -20,7 +20,7 @@ _DROPOUT, _LAYER_SHIFT, _HIGH_SHIFT = np.uint64(PURPOSE_DROPOUT), np.uint64(8), 
 
 
 def philox(c0, c1, c2, c3, key):
-    """Four random 32-bit words for a counter of four words and a 64-bit key; all uint64, scalars or arrays."""
+    """Return four random 32-bit words for a counter of four words and a 64-bit key; all uint64, scalars or arrays."""
     k0 = key & _LOW
     k1 = key >> _BITS
     for _ in range(10):
@@ -38,7 +38,7 @@ def philox(c0, c1, c2, c3, key):
 
 
 def stream_keys(pool_seed: int, ids: np.ndarray) -> np.ndarray:
-    """64-bit keys (uint64, one per id) of members that have no seed of their own."""
+    """Return 64-bit keys (uint64, one per id) of members without a seed."""
     ids = ids.astype(np.uint64)
     zero = np.zeros_like(ids)
     w0, w1, _, _ = philox(ids & _LOW, ids >> _BITS, zero, zero + np.uint64(PURPOSE_MEMBER_ID), np.uint64(pool_seed))
@@ -46,7 +46,7 @@ def stream_keys(pool_seed: int, ids: np.ndarray) -> np.ndarray:
 
 
 def seeded_keys(seeds: np.ndarray, purpose: int = PURPOSE_MEMBER_SEED) -> np.ndarray:
-    """64-bit keys (uint64, one per seed) that depend on the seed alone."""
+    """Return 64-bit keys (uint64, one per seed) that depend on the seed alone."""
     seeds = seeds.astype(np.uint64)
     zero = np.zeros_like(seeds)
     w0, w1, _, _ = philox(zero, zero, zero, zero + np.uint64(purpose), seeds)
@@ -54,12 +54,12 @@ def seeded_keys(seeds: np.ndarray, purpose: int = PURPOSE_MEMBER_SEED) -> np.nda
 
 
 def order_key(pool_seed: int) -> np.uint64:
-    """The key of the shuffle that all members of a pool share."""
+    """Return the key of the shuffle that all members of a pool share."""
     return seeded_keys(np.array([pool_seed], dtype=np.uint64), PURPOSE_ORDER_KEY)[0]
 
 
 def uniforms(key, layer: int, tensor: int, n: int) -> np.ndarray:
-    """The first n draws in (0, 1), float64, for one tensor (0 weights, 1 biases) of one layer of one member."""
+    """Return the first n draws in (0, 1), float64, of one tensor (0: weights, 1: biases) of one layer of one member."""
     blocks = np.arange((n + 3) // 4, dtype=np.uint64)
     zero = np.zeros_like(blocks)
     words = philox(
@@ -74,17 +74,16 @@ def uniforms(key, layer: int, tensor: int, n: int) -> np.ndarray:
 
 
 def dropout_words(four, epoch, layer, unit, key):
-    """Four random words that decide over one unit in the rows 4 `four` ... 4 `four` + 3 of an epoch's order.
+    """Return four random words, for one unit and the rows 4 `four` ... 4 `four` + 3 of an epoch's order.
 
-    layer: 0 for the features, k for the k-th hidden layer. All uint64, scalars, arrays, or compiled code's.
+    layer: 0 for the features, k for the k-th hidden layer. All uint64: scalars, arrays, or values of compiled code.
     """
     purpose = _DROPOUT ^ (layer << _LAYER_SHIFT) ^ ((four >> _BITS) << _HIGH_SHIFT)
     return philox(four & _LOW, epoch & _LOW, unit & _LOW, purpose & _LOW, key)
 
 
 def shuffled_order(key, epoch: int, n: int) -> np.ndarray:
-    """The order (n,) int64 in which epoch number `epoch` visits n rows: a Fisher-Yates shuffle from the last place
-    down.
+    """Return the order (n,) int64 of n rows in epoch number `epoch`: a Fisher-Yates shuffle from the last row down.
 
     The bounded draw is the high word of a 32 x 64 bit product, whose bias is below n / 2**32.
     """
@@ -93,8 +92,8 @@ def shuffled_order(key, epoch: int, n: int) -> np.ndarray:
     purpose = np.uint64(PURPOSE_SHUFFLE ^ ((n >> 32) << 8))
     words = philox(blocks, zero + np.uint64(epoch), zero + np.uint64(n & 0xFFFFFFFF), zero + purpose, np.uint64(key))
     draws = np.stack(words, axis=1).reshape(-1)[:n]
-    places = np.arange(n, 0, -1, dtype=np.uint64)
-    targets = ((draws * places) >> _BITS).astype(np.int64).tolist()
+    remaining = np.arange(n, 0, -1, dtype=np.uint64)
+    targets = ((draws * remaining) >> _BITS).astype(np.int64).tolist()
     order = list(range(n))
     for last, target in zip(range(n - 1, -1, -1), targets, strict=True):
         order[last], order[target] = order[target], order[last]

@@ -1,6 +1,6 @@
-"""Regularizers: what keeps a member from fitting its rows too closely. Dropout, gradient clipping, averaged weights.
+"""Regularizers: dropout, gradient clipping, averaged weights.
 
-Each formula once, in operators and the vocabulary's words; where one is about random draws, these come from `random`.
+Each formula is written once, in operators and the vocabulary's words; random draws are those of `random`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,32 @@ import numpy as np
 from pmlp_np.formulas.random import dropout_words
 from pmlp_np.formulas.vocabulary import fma, where
 
-# As torch.nn.utils.clip_grad_norm_ adds to the norm before it divides.
+# torch.nn.utils.clip_grad_norm_ adds this number to the norm before it divides.
 _CLIP_EPS = 1e-6
 
 
 def dropout_threshold(share):
-    """Random words below this one drop: floor(share * 2^32). The product is exact, so no rounding decides."""
+    """Return the threshold below which random words drop a unit: floor(share * 2^32).
+
+    The product is exact, so that no rounding affects the result.
+    """
     return np.int64(share * 4294967296.0)
 
 
 def dropout_scale(share):
-    """What kept values are multiplied by, so that their expectation stays."""
+    """Return the factor of values that are not dropped, by which the expectation stays the same."""
     return 1.0 / (1.0 - share)
 
 
 def dropout_factors(
     key: Any, epoch: int, layer: int, first: int, rows: int, units: int, share: float, dtype: np.dtype
 ) -> np.ndarray:
-    """Factors (rows, units) of the dtype, 0 or `dropout_scale`: of the rows from place `first` of an epoch's order on.
+    """Return dropout's factors (rows, units) of the dtype: 0 or `dropout_scale`.
 
-    A factor depends on the member's key, the epoch, the row's place in its order, the layer (0: the features, k: the
-    k-th hidden layer) and the unit, and on nothing else.
+    The rows are those from position `first` of an epoch's order on.
+
+    A factor depends only on the member's key, the epoch, the row's position in the epoch's order, the layer (0: the
+    features, k: the k-th hidden layer) and the unit.
     """
     before = first // 4
     fours = np.arange(before, (first + rows + 3) // 4, dtype=np.uint64).reshape(-1, 1)
@@ -42,9 +47,9 @@ def dropout_factors(
 
 
 def clip_factor(norm, limit):
-    """What a gradient of this L2 norm (float64) is multiplied by, so that it is no longer than `limit`: at most 1.
+    """Return the factor of a gradient with this L2 norm (float64) that limits the norm to `limit`: at most 1.
 
-    A norm that is not finite clips nothing: the member is to diverge as it would without, and not to stand still.
+    For a norm that is not finite the factor is 1: the member diverges as it would without clipping.
     """
     factor = limit / (norm + _CLIP_EPS)
     factor = where(factor < 1.0, factor, 1.0)
@@ -52,5 +57,5 @@ def clip_factor(norm, limit):
 
 
 def averaged(average, w, decay, rest):
-    """The average after a step that led to w; rest is 1 - decay. The first step's average is w itself."""
+    """Return the average after a step that led to w; rest is 1 - decay. The first step's average is w."""
     return fma(decay, average, rest * w)

@@ -1,8 +1,8 @@
-"""How a step list is written down in a language that computes row by row: LLVM, CUDA, C.
+"""Rendering of a step list in a language that computes row by row: LLVM, CUDA, C.
 
-Steps of extent ROW are written in their order. What exists once per output is written where it is needed, within a
-loop over outputs: a reduction is one loop, so that a formula of any number of outputs stays a handful of loops. A word
-with a list of its own (`elementary`) is written as that list. A language says how: see `Language`.
+Steps of extent ROW are written in their order. A value per output is written at its use, within a loop over outputs: a
+reduction is one loop, so that a formula of any number of outputs needs only a few loops. A word with a separate list
+(`elementary`) is written as that list. `Language` lists what a language supplies.
 """
 
 from __future__ import annotations
@@ -15,42 +15,43 @@ from pmlp_np.formulas.tracing import REDUCTIONS, ROW, Argument, Constant, Step, 
 
 
 class Language(Protocol):
-    """What a renderer supplies. Values and numbers of outputs are whatever the language has for them."""
+    """The operations that a renderer supplies. It chooses the types of values and of indices of outputs."""
 
     def constant(self, constant: Constant, step: Step, known: list[Any]) -> Any:
-        """A constant beside the other arguments (None in the place of constants) of a step."""
+        """Return a constant next to the other arguments of a step (`known`, None for constants)."""
 
     def word(self, step: Step, given: list[Any]) -> Any:
-        """What a step gives: from a table of words."""
+        """Return the result of a step, from a table of words."""
 
     def count(self, extent: str) -> Any:
-        """How many outputs an extent has, as a number to loop to."""
+        """Return the number of outputs of an extent, as the bound of a loop."""
 
     def number_of(self, index: Any, step: Step) -> Any:
-        """A count, or the number of an output, as a value of the step's dtype."""
+        """Return a count, or the index of an output, as a value of the step's dtype."""
 
     def head(self, index: Any, heads: int, h: int) -> Any:
-        """The number of the raw output that is head h of an output."""
+        """Return the index of the raw output that is head h of an output."""
 
     def table(self, step: Step) -> Any:
-        """Numbers that differ between outputs, written down once."""
+        """Write down constants that differ between outputs, once."""
 
     def from_table(self, table: Any, index: Any, step: Step) -> Any:
-        """The number for an output."""
+        """Return an output's constant."""
 
     def reduced(self, step: Step, count: Any, at: Callable[[Any], Any]) -> Any:
-        """What one of REDUCTIONS gives, of which `at(index)` writes the value: the first, and a loop over the
-        others."""
+        """Return a reduction (see REDUCTIONS) of values `at(index)`: the first value, then a loop over the others."""
 
 
 class Rendering:
-    """A step list that is being written down. `inputs` are values; of extents over outputs functions from an output's
-    number to a value."""
+    """A step list that is being rendered.
+
+    inputs: values; for extents over outputs, functions from an output's index to a value.
+    """
 
     def __init__(self, language: Language, steps: StepList, inputs: tuple[Any, ...]) -> None:
         self.language, self.list, self.inputs = language, steps, inputs
         self.values: list[Any] = [
-            value if each.extent == ROW else None for each, value in zip(steps.inputs, inputs, strict=True)
+            value if declared.extent == ROW else None for declared, value in zip(steps.inputs, inputs, strict=True)
         ]
         self._tables: dict[int, Any] = {}
         self._index: Any = None
@@ -61,7 +62,7 @@ class Rendering:
             self.values.append(self._written(step, self.values.__getitem__) if step.extent == ROW else None)
 
     def results(self) -> list[Any]:
-        """The list's results: values, or functions from an output's number to a value."""
+        """Return the list's results: values, or functions from an output's index to a value."""
         return [self._result(result) for result in self.list.results]
 
     def _result(self, argument: Argument) -> Any:
@@ -71,7 +72,7 @@ class Rendering:
         return lambda index: self.at(argument, index)
 
     def at(self, number: int, index: Any) -> Any:
-        """A value for one output. Within one loop each is written once."""
+        """Return a value for one output. Within one loop each value is written once."""
         if self.list.value(number).extent == ROW:
             return self.values[number]
         if self._index is not index:
@@ -105,10 +106,10 @@ class Rendering:
                 return self.language.number_of(count, step)
             return self.language.reduced(step, count, lambda index: self.at(x, index))
         known = [None if isinstance(a, Constant) else value(a) for a in step.arguments]
-        given = [
+        arguments = [
             self.language.constant(a, step, known) if isinstance(a, Constant) else x
             for a, x in zip(step.arguments, known, strict=True)
         ]
         if step.word in DEFINITIONS:
-            return Rendering(self.language, definition(step.word, step.dtype), tuple(given)).results()[0]
-        return self.language.word(step, given)
+            return Rendering(self.language, definition(step.word, step.dtype), tuple(arguments)).results()[0]
+        return self.language.word(step, arguments)

@@ -1,18 +1,18 @@
-"""Schedules: how a member's learning rate changes over time. Each formula once, for arrays and for compiled code.
+"""Schedules: the learning rate over time. Each formula is written once, for arrays and for compiled code.
 
-Time is the member's own: at the start of a step, p = epoch + minibatch / minibatches per epoch, both counted from 0.
+Time is counted per member: at the start of a step, p = epoch + minibatch / minibatches per epoch, both counted from 0.
 The rate of the step is learning_rate times
 
     p < warmup_epochs:  f(0) min(1, (p + 1 / minibatches per epoch) / warmup_epochs)
     else:               f of e = p - warmup_epochs, the epochs since the warm-up, and of t = e / length, at most 1,
 
-where length is `schedule_epochs`, or else what the warm-up leaves of the epochs that the member's first fit (or
-partial_fit, where that came first) was given: any epochs more find t = 1 (cosine: starts again), so that a loop of
-calls of partial_fit needs `schedule_epochs`. The warm-up counts the step itself, so that the first one is not lost.
-Reductions on a plateau come on top (see training).
+where length is `schedule_epochs`, or by default the epochs of the member's first fit (or partial_fit, if that came
+first) minus the warm-up. Any further epochs have t = 1 (cosine: starts again), so a loop of calls of partial_fit needs
+`schedule_epochs`. The warm-up counts the current step, so that the rate of the first step is not 0. Reductions on a
+plateau are applied in addition (see training).
 
 A schedule is `function(time, o)`: from the Time and the member's options `o` to the factor. To add one, write it here
-under `@schedule(...)`, which names the options that it reads. Options of its own are entered in `options`.
+under `@schedule(...)`, with the names of the options that it reads. New options are entered in `options`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 from pmlp_np.formulas.vocabulary import absolute, exp, log, number, polynomial, where
 
-# float64: adding it and taking it away again rounds to a whole number.
+# float64: adding and subtracting this number rounds to an integer.
 _ROUNDING = 1.5 * 2.0**52
 # cos(2 pi x) on |x| <= 1/4 by powers of x²: the Taylor series, whose next term is below 2e-17.
 _COSINE = tuple((-1) ** k * (2.0 * math.pi) ** (2 * k) / math.factorial(2 * k) for k in range(12))
@@ -34,8 +34,7 @@ _COSINE = tuple((-1) ** k * (2.0 * math.pi) ** (2 * k) / math.factorial(2 * k) f
 
 @dataclass(frozen=True)
 class Time:
-    """Where a member stands: epochs since its warm-up, how often they fill the schedule's length, and t, the same up to
-    1."""
+    """A member's time: epochs since the warm-up, cycles (epochs / the schedule's length), and t = min(cycles, 1)."""
 
     epochs: Any
     cycles: Any
@@ -46,7 +45,7 @@ class Time:
 class Schedule:
     """A schedule: `function(time, o) -> factor`, and the options that it reads from `o`.
 
-    has_length: whether it depends on how long it lasts.
+    has_length: whether the schedule depends on its length.
     """
 
     name: str
@@ -59,7 +58,7 @@ SCHEDULES: dict[str, Schedule] = {}
 
 
 def schedule(options: tuple[str, ...] = (), has_length: bool = True):
-    """Enter a function into the table of schedules under its own name."""
+    """Enter the decorated function into the table of schedules under its name."""
 
     def enter(function):
         SCHEDULES[function.__name__] = Schedule(function.__name__, function, options, has_length)
@@ -69,13 +68,13 @@ def schedule(options: tuple[str, ...] = (), has_length: bool = True):
 
 
 def floor(x):
-    """The largest whole number that is not above x, |x| < 2^51."""
+    """Return the largest integer that is not above x, |x| < 2^51."""
     nearest = (x + _ROUNDING) - _ROUNDING
     return where(nearest > x, nearest - 1.0, nearest)
 
 
 def cos_turns(x):
-    """cos(2 pi x), exact at multiples of a half."""
+    """Return cos(2 pi x), exact at multiples of a half."""
     x = absolute(x - floor(x + 0.5))
     inner = where(x > 0.25, 0.5 - x, x)
     value = polynomial(inner * inner, _COSINE)
@@ -86,9 +85,9 @@ def _raised(base, exponent):
     return exp(log(base) * exponent)
 
 
-def _between(start, end, way):
-    """From start to end along half a cosine."""
-    return end + (start - end) * (0.5 + 0.5 * cos_turns(0.5 * way))
+def _between(start, end, fraction):
+    """Interpolate from start to end along half a cosine."""
+    return end + (start - end) * (0.5 + 0.5 * cos_turns(0.5 * fraction))
 
 
 @schedule(has_length=False)
@@ -129,26 +128,29 @@ def coslog4(time, o):
     return 0.5 - 0.5 * cos_turns(log(1.0 + 15.0 * time.t) * (1.0 / math.log(2.0)))
 
 
-# What every schedule reads: how long it lasts, and the warm-up before it.
+# Options of every schedule: its length, and the warm-up before it.
 _READ_BY_ALL = ("schedule_epochs", "warmup_epochs")
 
 
 def options_read(schedule: str) -> tuple[str, ...]:
-    """The options by which `rate_factor` computes this schedule."""
+    """Return the names of the options that `rate_factor` reads for this schedule."""
     return (*_READ_BY_ALL, *SCHEDULES[schedule].options)
 
 
 def needs_fit_epochs(schedule: np.ndarray, schedule_epochs: np.ndarray) -> np.ndarray:
-    """Whose schedule goes by the epochs of the first fit, (n,) bool, from columns of these options."""
+    """Return a mask, (n,) bool, of the members whose schedule depends on the epochs of the first fit.
+
+    schedule, schedule_epochs: columns of these options.
+    """
     has_length = np.array([entry.has_length for entry in SCHEDULES.values()])
     return has_length[schedule.astype(np.int64)] & (schedule_epochs == 0.0)
 
 
 def rate_factor(schedule: str, o, epoch, minibatch, minibatches, fit_epochs):
-    """The factor of a step's learning rate: in epoch number `epoch` its minibatch number `minibatch` of `minibatches`.
+    """Return the factor of the learning rate in minibatch `minibatch` of `minibatches`, in epoch number `epoch`.
 
-    o: the member's options, float64, as attributes. fit_epochs: the epochs of its first fit. Whole numbers from 0; on
-    arrays all may be columns, one entry per member.
+    o: the member's options, float64, as attributes. fit_epochs: the epochs of the first fit. Integers, counted from 0;
+        for arrays, all may be columns with one entry per member.
     """
     like = o.warmup_epochs
     minibatches = number(minibatches, like)

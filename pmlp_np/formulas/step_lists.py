@@ -1,5 +1,6 @@
-"""The step list of each formula: activations, losses, scores, links, update rules, schedules, distributions and what
-regularizers compute. What a backend or an export renders is one of these.
+"""The step list of each formula, for backends and exports to render.
+
+These are activations, losses, scores, links, update rules, schedules, distributions and regularizers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _WHOLE, _WORD = "int64", "uint64"
 
 
 def activation_steps(name: str, dtype: str) -> StepList:
-    """z -> activation, derivative. Raises DataError where a registered function is no formula."""
+    """Return the steps z -> activation, derivative. Raises DataError for a registered function that is no formula."""
     return _activation(ACTIVATIONS[name], dtype)
 
 
@@ -31,7 +32,7 @@ def _activation(entry: Activation, dtype: str) -> StepList:
 
 
 def _loss_inputs(loss: Loss, dtype: str) -> list[Input]:
-    """Raw outputs, and targets: one for each output, or a label."""
+    """Return the inputs of a loss: raw outputs, and targets (one per output, or a label)."""
     return [
         Input("raw", dtype, OUTPUT if loss.heads == 1 else RAW),
         Input("target", dtype, ROW if loss.targets == "labels" else OUTPUT),
@@ -40,8 +41,10 @@ def _loss_inputs(loss: Loss, dtype: str) -> list[Input]:
 
 @cache
 def loss_steps(loss: Loss, dtype: str) -> StepList:
-    """raw, target -> loss (of the row), gradient_0, gradient_1, ... (of the loss by each head). Raises DataError where
-    a registered function is no formula."""
+    """Return the steps raw, target -> loss (of the row), gradient_0, gradient_1, ... (of the loss by each head).
+
+    Raises DataError for a registered function that is no formula.
+    """
 
     def formula(raw: Any, target: Any) -> tuple[Any, ...]:
         row_loss, gradients = loss.by_head(raw, target)
@@ -53,30 +56,30 @@ def loss_steps(loss: Loss, dtype: str) -> StepList:
 
 @cache
 def score_steps(loss: Loss, dtype: str) -> StepList:
-    """raw, target -> score (of the row)."""
+    """Return the steps raw, target -> score (of the row)."""
     return traced(loss.score, _loss_inputs(loss, dtype), ["score"], f"loss {loss.name!r}")
 
 
 @cache
 def link_steps(loss: Loss, dtype: str) -> StepList:
-    """raw -> probability, for each output, of losses that have probabilities."""
+    """Return the steps raw -> probability, for each output, of losses with probabilities."""
     return traced(loss.link, [Input("raw", dtype, OUTPUT)], ["probability"], f"link of loss {loss.name!r}")
 
 
 @cache
 def scalar_steps(rule: str) -> StepList:
-    """STEP_INPUTS (float64) and the 1-based step (int64) -> the numbers of the step, float64, by their names."""
+    """Return the steps STEP_INPUTS (float64), 1-based step (int64) -> the numbers of the step, float64, by name."""
     inputs = [*(Input(name, "float64") for name in STEP_INPUTS), Input("step", _WHOLE)]
 
     def formula(*values: Any) -> dict[str, Any]:
         return RULES[rule].scalars(SimpleNamespace(**dict(zip(STEP_INPUTS, values[:-1], strict=True))), values[-1])
 
-    return traced(formula, inputs, of=f"rule {rule!r}")
+    return traced(formula, inputs, label=f"rule {rule!r}")
 
 
 @cache
 def update_steps(rule: str, dtype: str) -> StepList:
-    """w, g, slot_0, ... and the numbers of `scalar_steps` -> w, slot_0, ..."""
+    """Return the steps w, g, slot_0, ... and the numbers of `scalar_steps` -> w, slot_0, ..."""
     entry = RULES[rule]
     slots, numbers = [f"slot_{i}" for i in range(entry.slots)], scalar_steps(rule).names
 
@@ -92,11 +95,13 @@ def update_steps(rule: str, dtype: str) -> StepList:
 
 @cache
 def schedule_steps(name: str) -> StepList:
-    """Its options (`schedules.options_read`, float64), epoch, minibatch, minibatches, fit_epochs (int64) -> the factor
-    of the learning rate."""
+    """Return the steps options, epoch, minibatch, minibatches, fit_epochs -> factor of the learning rate.
+
+    The options are those of `schedules.options_read`, float64; the other inputs are int64.
+    """
     counts = ("epoch", "minibatch", "minibatches", "fit_epochs")
     options = options_read(name)
-    inputs = [*(Input(each, "float64") for each in options), *(Input(each, _WHOLE) for each in counts)]
+    inputs = [*(Input(option, "float64") for option in options), *(Input(count, _WHOLE) for count in counts)]
 
     def formula(*values: Any) -> Any:
         n = len(options)
@@ -107,25 +112,25 @@ def schedule_steps(name: str) -> StepList:
 
 @cache
 def distribution_steps(name: str) -> StepList:
-    """u in (0, 1), float64 -> a draw from the distribution."""
+    """Return the steps u in (0, 1), float64 -> a draw from the distribution."""
     return traced(DISTRIBUTIONS[name], [Input("u", "float64")], ["draw"], f"distribution {name!r}")
 
 
 @cache
 def dropout_steps() -> StepList:
-    """four, epoch, layer, unit, key -> four random words; all uint64. See `random.dropout_words`."""
+    """Return the steps four, epoch, layer, unit, key -> four random words; all uint64. See `random.dropout_words`."""
     inputs = [Input(name, _WORD) for name in ("four", "epoch", "layer", "unit", "key")]
     return traced(dropout_words, inputs, [f"word_{i}" for i in range(4)], "dropout")
 
 
 @cache
 def clip_steps() -> StepList:
-    """norm, limit (float64) -> factor of the gradient."""
+    """Return the steps norm, limit (float64) -> factor of the gradient."""
     return traced(clip_factor, [Input("norm", "float64"), Input("limit", "float64")], ["factor"], "clipping")
 
 
 @cache
 def average_steps(dtype: str) -> StepList:
-    """average, w, decay, rest -> average."""
+    """Return the steps average, w, decay, rest -> average."""
     inputs = [Input(name, dtype) for name in ("average", "w", "decay", "rest")]
     return traced(averaged, inputs, ["average"], "averaging")

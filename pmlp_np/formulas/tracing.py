@@ -1,13 +1,13 @@
-"""Formulas as lists of steps, which backends and exports write down in their own language.
+"""Formulas as lists of steps, which backends and exports render in their language.
 
-`traced` calls a formula once with values that record what is done to them. Every operator and every word of the
-vocabulary becomes one step, in the order in which the formula is written: nothing is folded, shared or reordered, as
-the order of operations decides the bits. A renderer is a table from the word of a step to what the step is there; words
-that no processor has an instruction for (exp, tanh, ...) have lists of their own in `elementary`.
+`traced` calls a formula once with values that record the operations on them. Every operator and every word of the
+vocabulary becomes one step, in the order in which the formula is written. Nothing is folded, shared or reordered, since
+the order of operations determines the bits. A renderer is a table from words to operations; words without a processor
+instruction (exp, tanh, ...) have separate lists in `elementary`.
 
-A value has a dtype and an extent. A formula runs on one row at a time: ROW is one number for the row, OUTPUT one for
-each of its outputs, RAW one for each raw output (of losses with several heads; with one head it is OUTPUT). Reductions
-over outputs lead from OUTPUT to ROW. What has no rows, as a parameter or a learning rate, is ROW.
+A value has a dtype and an extent. A formula runs on one row at a time: ROW is one number for the row, OUTPUT one per
+output, RAW one per raw output (of losses with several heads; with one head it is OUTPUT). Reductions over outputs turn
+OUTPUT into ROW. Values that do not depend on rows, as a parameter or a learning rate, are ROW.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ from pmlp_np.base.errors import DataError, compose, show
 
 ROW, OUTPUT, RAW = "row", "output", "raw"
 FLOATS = ("float32", "float64")
-# Of the whole numbers that hold the bits of these.
+# The integer dtypes that hold the bits of floats.
 BITS_OF = {"float32": "int32", "float64": "int64"}
 
 
 class Constant(NamedTuple):
-    """A number that a step takes as it is."""
+    """A constant argument of a step."""
 
     value: float | int
     dtype: str
 
 
-# The number of an earlier value (inputs first, then what each step gives), or a constant.
+# The number of an earlier value (inputs first, then results of steps), or a constant.
 Argument = int | Constant
 
 
 class Step(NamedTuple):
-    """One operation: its word, what it takes, the dtype and extent of what it gives, and plain numbers that belong to
-    the word ("head": heads and which; "output_constants": the constants)."""
+    """One operation: word, arguments, and the dtype and extent of the result.
+
+    parameters: plain numbers of the word ("head": number of heads, index; "output_constants": the constants).
+    """
 
     word: str
     arguments: tuple[Argument, ...]
@@ -50,7 +52,7 @@ class Step(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What a formula is given: a name, dtype and extent."""
+    """An input of a formula: name, dtype and extent."""
 
     name: str
     dtype: str
@@ -59,7 +61,7 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class StepList:
-    """A formula: what it takes, its steps, and which values it returns, by name."""
+    """A formula: inputs, steps, and named results."""
 
     inputs: tuple[Input, ...]
     steps: tuple[Step, ...]
@@ -67,28 +69,28 @@ class StepList:
     names: tuple[str, ...]
 
     def value(self, number: int) -> Input | Step:
-        """The input or step that gives the value of this number."""
+        """Return the input or step with this number."""
         n = len(self.inputs)
         return self.inputs[number] if number < n else self.steps[number - n]
 
     def only(self, *names: str) -> StepList:
-        """The list for some of its results, by name: the steps that they need, in the same order."""
+        """Return the list of some results, by name: the steps that they need, in the same order."""
         results = [self.results[self.names.index(name)] for name in names]
         first = len(self.inputs)
-        wanted: set[int] = set()
+        needed: set[int] = set()
         pending = [r for r in results if isinstance(r, int)]
         while pending:
             number = pending.pop()
-            if number >= first and number not in wanted:
-                wanted.add(number)
+            if number >= first and number not in needed:
+                needed.add(number)
                 pending += [a for a in self.steps[number - first].arguments if isinstance(a, int)]
-        kept = sorted(wanted)
-        new = {i: i for i in range(first)} | {number: i for i, number in enumerate(kept, first)}
+        ordered = sorted(needed)
+        new = {i: i for i in range(first)} | {number: i for i, number in enumerate(ordered, first)}
 
         def renumbered(arguments: Iterable[Argument]) -> tuple[Argument, ...]:
             return tuple(new[a] if isinstance(a, int) else a for a in arguments)
 
-        steps = [self.steps[number - first] for number in kept]
+        steps = [self.steps[number - first] for number in ordered]
         return StepList(
             self.inputs,
             tuple(step._replace(arguments=renumbered(step.arguments)) for step in steps),
@@ -97,7 +99,7 @@ class StepList:
         )
 
 
-# Words that work on each output by itself, and how many arguments they take.
+# Elementwise words, and their number of arguments.
 ELEMENTWISE = {
     "exp": 1, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "sin": 1, "cos": 1, "sqrt": 1, "absolute": 1,
     "reciprocal": 1, "sigmoid": 1, "ones_like": 1, "fma": 3,
@@ -113,7 +115,7 @@ WORDS = (*ELEMENTWISE, *COMPARISONS, *REDUCTIONS, *OTHERS)
 
 
 class _Recorder:
-    """The steps so far. As a traced value's `vocabulary`, the words that add to them."""
+    """The steps recorded so far; as a traced value's `vocabulary`, the words that add steps."""
 
     def __init__(self, inputs: tuple[Input, ...]) -> None:
         self.inputs = inputs
@@ -121,17 +123,19 @@ class _Recorder:
 
     def add(self, word: str, *values: Any, dtype: str | None = None, extent: str | None = None,
             parameters: tuple[Any, ...] = ()) -> _Traced:  # fmt: skip
-        """A step whose arguments, but a condition before the others, and result have one dtype, unless `dtype` is that
-        of the result."""
-        known = [value for value in values if isinstance(value, _Traced)]
-        of = next(value.dtype for value in reversed(known) if value.dtype != "bool" or value is known[0])
+        """Add a step. Its arguments (apart from a leading condition) and its result have the same dtype.
+
+        dtype: of the result, if it is another one.
+        """
+        operands = [value for value in values if isinstance(value, _Traced)]
+        operand_dtype = next(x.dtype for x in reversed(operands) if x.dtype != "bool" or x is operands[0])
         if extent is None:
-            extents = {value.extent for value in known} - {ROW}
+            extents = {value.extent for value in operands} - {ROW}
             if len(extents) > 1:
                 raise TypeError(f"{word} of raw outputs and outputs: use split_heads first")
             extent = extents.pop() if extents else ROW
-        arguments = tuple(value.number if isinstance(value, _Traced) else _constant(value, of) for value in values)
-        self.steps.append(Step(word, arguments, of if dtype is None else dtype, extent, parameters))
+        arguments = tuple(x.number if isinstance(x, _Traced) else _constant(x, operand_dtype) for x in values)
+        self.steps.append(Step(word, arguments, operand_dtype if dtype is None else dtype, extent, parameters))
         return _Traced(self, len(self.inputs) + len(self.steps) - 1, self.steps[-1].dtype, extent)
 
     def __getattr__(self, word: str) -> Callable[..., _Traced]:
@@ -148,7 +152,7 @@ class _Recorder:
 
     def where(self, condition: _Traced, a: Any, b: Any) -> _Traced:
         if condition.dtype != "bool" or not (isinstance(a, _Traced) or isinstance(b, _Traced)):
-            raise TypeError("where takes a comparison, and two values of which one at most is a constant")
+            raise TypeError("where takes a comparison and two values, at most one of them a constant")
         return self.add("where", condition, a, b)
 
     def power(self, base: _Traced, exponent: Any) -> _Traced:
@@ -195,10 +199,12 @@ def _constant(value: Any, dtype: str) -> Constant:
 
 
 def _operator(word: str, swapped: bool = False) -> Any:
+    """Return the method of an operator."""
     dtype = "bool" if word in COMPARISONS else None
 
     def operate(self: _Traced, other: Any) -> Any:
-        # Of NumPy's numbers, whose dtypes would decide over that of the result, whole ones meet whole ones alone.
+        # NumPy's scalars are refused, because their dtypes would determine that of the result; integer values accept
+        # NumPy's integers.
         known = (_Traced, int, float) if self.dtype in FLOATS else (_Traced, int, np.uint64)
         if not isinstance(other, known):
             return NotImplemented
@@ -208,9 +214,9 @@ def _operator(word: str, swapped: bool = False) -> Any:
 
 
 class _Traced:
-    """A value of a formula that is being written down."""
+    """A value in a formula that is being traced."""
 
-    # NumPy's scalars must leave binary operators to this class.
+    # Makes NumPy's scalars defer binary operators to this class.
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
@@ -218,7 +224,7 @@ class _Traced:
         self.vocabulary, self.number, self.dtype, self.extent = recorder, number, dtype, extent
 
     def like(self, number: Any) -> _Traced:
-        """A constant as a value of this dtype."""
+        """Return a constant as a value of this dtype."""
         one = self.vocabulary.ones_like(self)
         return one if number == 1.0 else number * one
 
@@ -234,38 +240,40 @@ class _Traced:
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", swapped=True)
     __lt__, __le__, __gt__, __ge__ = map(_operator, ("less", "less_equal", "greater", "greater_equal"))
     __eq__, __ne__ = _operator("equal"), _operator("not_equal")
-    # Of whole numbers.
+    # For integers.
     __and__, __rand__ = _operator("and"), _operator("and", swapped=True)
     __xor__, __rxor__ = _operator("xor"), _operator("xor", swapped=True)
     __lshift__, __rshift__ = _operator("shift_left"), _operator("shift_right")
 
 
-def traced(function: Callable[..., Any], inputs: Iterable[Input], names: Iterable[str] = (), of: str = "") -> StepList:
-    """The steps of a formula, which is called with a value for each input.
+def traced(
+    function: Callable[..., Any], inputs: Iterable[Input], names: Iterable[str] = (), label: str = ""
+) -> StepList:
+    """Return the steps of a formula, which is called with a value for each input.
 
-    names: of what it returns, a value or a tuple of them; of a dictionary they are its keys. of: what the formula is,
-    for the message.
+    names: of the results, if the formula returns a value or a tuple; a dictionary's keys are the names otherwise.
+    label: the formula's name in errors.
 
-    Raises DataError where it is no formula of operators and the vocabulary's words.
+    Raises DataError for a function that does more than operators and the vocabulary's words.
     """
     inputs = tuple(inputs)
     recorder = _Recorder(inputs)
     expected = "a formula of operators and the vocabulary's words"
     hint = "Choose with v.where; no NumPy functions, no `if` on values."
     try:
-        found = function(*(_Traced(recorder, i, each.dtype, each.extent) for i, each in enumerate(inputs)))
+        results = function(*(_Traced(recorder, i, input_.dtype, input_.extent) for i, input_ in enumerate(inputs)))
     except Exception as error:
-        raise DataError(compose(of, expected, f"{type(error).__name__}: {error}", hint)) from error
-    if isinstance(found, dict):
-        names, found = tuple(found), tuple(found.values())
-    names, found = tuple(names), found if isinstance(found, tuple) else (found,)
-    for value in found:
+        raise DataError(compose(label, expected, f"{type(error).__name__}: {error}", hint)) from error
+    if isinstance(results, dict):
+        names, results = tuple(results), tuple(results.values())
+    names, results = tuple(names), results if isinstance(results, tuple) else (results,)
+    for value in results:
         if not isinstance(value, _Traced):
-            raise DataError(compose(of, expected, show(value), hint))
-    assert len(names) == len(found), f"{of}: {len(found)} results, {len(names)} names"
-    return StepList(inputs, tuple(recorder.steps), tuple(value.number for value in found), names)
+            raise DataError(compose(label, expected, show(value), hint))
+    assert len(names) == len(results), f"{label}: {len(results)} results, {len(names)} names"
+    return StepList(inputs, tuple(recorder.steps), tuple(value.number for value in results), names)
 
 
 def digest(*lists: StepList) -> str:
-    """A short hash of what formulas compute: equal where they have the same steps."""
+    """Return a short hash of formulas, equal for equal steps."""
     return hashlib.sha256(repr(lists).encode()).hexdigest()[:20]

@@ -1,10 +1,10 @@
-"""The words in which formulas are written, and what they mean on arrays.
+"""The words in which formulas are written, and their meaning on arrays.
 
 A formula uses operators (+ - * / comparisons), Python floats as constants, and these words. Called with NumPy or CuPy
-arrays a word is the array function; called with a value that carries its own `vocabulary` (a traced value, see
-`tracing`) it is that vocabulary's word of the same name. Constants take the other operand's dtype.
+arrays, a word is the array function. Called with a value that has a `vocabulary` (a traced value, see `tracing`), it is
+that vocabulary's word of the same name. Constants get the other operand's dtype.
 
-Losses see per-output values: on arrays, axis 0 is the output; the words `..._outputs` reduce over it.
+Losses use per-output values: on arrays, axis 0 is the output; the words `..._outputs` reduce over it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from pmlp_np.base.arrays import namespace
 
 # exp(x²) erfc(x) on x >= 0 as t (c0 + c1 t + ...), t = K / (K + x): Chebyshev interpolation at 40 digits.
-# Relative error below 6e-8 (float32, x <= 9.5) and 2e-16 (float64, x <= 27.5): beyond, exp(-x²) is zero.
+# Relative error below 6e-8 (float32, x <= 9.5) and 2e-16 (float64, x <= 27.5); for larger x, exp(-x²) is zero.
 _ERFCX_SCALE = {"float32": 2.0, "float64": 3.0}
 _ERFCX_FLOAT32 = (
     0.2820844013850872,
@@ -57,8 +57,9 @@ _ERFCX = {"float32": _ERFCX_FLOAT32, "float64": _ERFCX_FLOAT64}
 
 
 def _words(x: Any) -> Any:
-    own = getattr(x, "vocabulary", None)
-    return own if own is not None else namespace(x)
+    """Return the words for x: those of a traced value, or the array module's functions."""
+    vocabulary = getattr(x, "vocabulary", None)
+    return vocabulary if vocabulary is not None else namespace(x)
 
 
 def _array_only(x: Any) -> bool:
@@ -66,67 +67,67 @@ def _array_only(x: Any) -> bool:
 
 
 def exp(x):
-    """e^x. In compiled code 0 below -87 (float64: -708), and no more than e^88 (e^709)."""
+    """Return e^x. Compiled code: 0 below -87 (float64: -708), and at most e^88 (e^709)."""
     return _words(x).exp(x)
 
 
 def expm1(x):
-    """e^x - 1, accurate near zero."""
+    """Return e^x - 1, accurate near zero."""
     return _words(x).expm1(x)
 
 
 def log(x):
-    """Natural logarithm of x > 0."""
+    """Return the natural logarithm of x > 0."""
     return _words(x).log(x)
 
 
 def log1p(x):
-    """log(1 + x) for 0 <= x <= 1, accurate near zero."""
+    """Return log(1 + x) for 0 <= x <= 1, accurate near zero."""
     return _words(x).log1p(x)
 
 
 def tanh(x):
-    """Hyperbolic tangent."""
+    """Return the hyperbolic tangent."""
     return _words(x).tanh(x)
 
 
 def sin(x):
-    """Sine. In compiled code for |x| <= 1e5 (float64: 1e9), beyond which it is not a number."""
+    """Return the sine. Compiled code: for |x| <= 1e5 (float64: 1e9), NaN beyond."""
     return _words(x).sin(x)
 
 
 def cos(x):
-    """Cosine, with the range of `sin`."""
+    """Return the cosine, with the range of `sin`."""
     return _words(x).cos(x)
 
 
 def sqrt(x):
-    """Square root of x >= 0, correctly rounded."""
+    """Return the square root of x >= 0, correctly rounded."""
     return _words(x).sqrt(x)
 
 
 def absolute(x):
-    """|x|."""
+    """Return |x|."""
     return _words(x).absolute(x)
 
 
 def where(condition, a, b):
-    """a where the condition holds, else b; at least one of a and b is not a constant."""
+    """Return a where the condition holds, else b; at most one of a and b is a constant."""
     return _words(condition).where(condition, a, b)
 
 
 def ones_like(x):
-    """One in x's shape and dtype."""
+    """Return one in x's shape and dtype."""
     return _words(x).ones_like(x)
 
 
 def reciprocal(x):
-    """1 / x for 2^-60 < |x| < 2^60; faster than a division in compiled code, and not correctly rounded."""
+    """Return 1 / x for 2^-60 < |x| < 2^60. In compiled code faster than a division, and not correctly rounded."""
     return 1.0 / x if _array_only(x) else x.vocabulary.reciprocal(x)
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x)."""
+    """Return 1 / (1 + e^-x)."""
     if not _array_only(x):
         return x.vocabulary.sigmoid(x)
     e = exp(-absolute(x))
@@ -134,27 +135,27 @@ def sigmoid(x):
 
 
 def bits(x):
-    """The bits of x as a whole number of the same size."""
+    """Return the bits of x as an integer of the same size."""
     return x.view({4: np.int32, 8: np.int64}[x.dtype.itemsize]) if _array_only(x) else x.vocabulary.bits(x)
 
 
 def from_bits(x):
-    """The inverse of `bits`."""
+    """Return the float with these bits, the inverse of `bits`."""
     return x.view({4: np.float32, 8: np.float64}[x.dtype.itemsize]) if _array_only(x) else x.vocabulary.from_bits(x)
 
 
 def power(base, exponent):
-    """base^exponent for 0 <= base < 1 and a whole exponent >= 1."""
+    """Return base^exponent for 0 <= base < 1 and an integer exponent >= 1."""
     return base**exponent if _array_only(base) else base.vocabulary.power(base, exponent)
 
 
 def number(count, like):
-    """A whole number as a float64 (of `like`'s kind in compiled code), to calculate with."""
+    """Convert an integer to a float64 (compiled code: to `like`'s type), for use in arithmetic."""
     return count * 1.0 if _array_only(like) else like.vocabulary.number(count, like)
 
 
 def scaled_erfc(x):
-    """exp(x²) erfc(x) for x >= 0 (beyond the range in which exp(-x²) > 0 only its order of magnitude)."""
+    """Return exp(x²) erfc(x) for x >= 0. Where exp(-x²) underflows, only the order of magnitude is correct."""
     name = str(x.dtype)
     scale = _ERFCX_SCALE[name]
     t = scale * reciprocal(x + scale)
@@ -162,7 +163,7 @@ def scaled_erfc(x):
 
 
 def polynomial(x, coefficients):
-    """c0 + c1 x + c2 x² + ... by Horner's rule."""
+    """Return c0 + c1 x + c2 x² + ... by Horner's rule."""
     *lower, result = coefficients
     for c in reversed(lower):
         result = fma(x, result, c)
@@ -170,24 +171,24 @@ def polynomial(x, coefficients):
 
 
 def fma(a, b, c):
-    """a * b + c; rounded once in compiled code, twice on arrays. `a` is not a constant."""
+    """Return a * b + c; rounded once in compiled code, twice on arrays. `a` is not a constant."""
     return a * b + c if _array_only(a) else a.vocabulary.fma(a, b, c)
 
 
 def n_outputs(raw):
-    """How many outputs a per-output value has."""
+    """Return the number of outputs of a per-output value."""
     return raw.shape[0] if _array_only(raw) else raw.vocabulary.n_outputs(raw)
 
 
 def output_index(raw):
-    """Each output's own number, to compare labels with."""
+    """Return each output's index, for comparison with labels."""
     if not _array_only(raw):
         return raw.vocabulary.output_index(raw)
     return namespace(raw).arange(raw.shape[0], dtype=raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1))
 
 
 def split_heads(raw, heads):
-    """The raw outputs of each head, a tuple of per-output values; of one head, as they are.
+    """Return the raw outputs of each head, a tuple of per-output values; with one head, `raw` unchanged.
 
     Raw output o * heads + h is head h of output o.
     """
@@ -199,7 +200,7 @@ def split_heads(raw, heads):
 
 
 def join_heads(values):
-    """The inverse of `split_heads`, on arrays."""
+    """Return raw outputs from the values of each head, the inverse of `split_heads`, on arrays."""
     if len(values) == 1:
         return values[0]
     first, heads = values[0], len(values)
@@ -210,27 +211,27 @@ def join_heads(values):
 
 
 def output_constants(raw, numbers):
-    """Numbers that differ between outputs, a tuple of Python floats: a per-output value."""
+    """Return constants that differ between outputs, from a tuple of Python floats, as a per-output value."""
     if not _array_only(raw):
         return raw.vocabulary.output_constants(raw, numbers)
     return namespace(raw).asarray(np.array(numbers, raw.dtype).reshape(-1, *(1,) * (raw.ndim - 1)))
 
 
 def sum_outputs(x):
-    """Sum over the outputs."""
+    """Return the sum over the outputs."""
     return x.sum(axis=0) if _array_only(x) else x.vocabulary.sum_outputs(x)
 
 
 def max_outputs(x):
-    """Largest over the outputs."""
+    """Return the maximum over the outputs."""
     return x.max(axis=0) if _array_only(x) else x.vocabulary.max_outputs(x)
 
 
 def argmax_outputs(x):
-    """The first output that holds the largest value, as a number of x's dtype."""
+    """Return the index of the first maximum over the outputs, in x's dtype."""
     return x.argmax(axis=0).astype(x.dtype) if _array_only(x) else x.vocabulary.argmax_outputs(x)
 
 
 def mean_outputs(x):
-    """Mean over the outputs."""
+    """Return the mean over the outputs."""
     return sum_outputs(x) / n_outputs(x)

@@ -1,5 +1,7 @@
-"""Contents: all that a pool holds, as plain data. Every pool is made of one, be it new, loaded, a subset, joined of
-others, or unpickled."""
+"""The contents of a pool as plain data.
+
+Every pool is made from a Contents object: a new pool, a loaded or unpickled one, a subset, and a concatenation.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,18 @@ from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import Progress
 from pmlp_np.training.history import History
 
-# By position of a member the (weights, biases) that set_weights gave it: weights (fan_in, fan_out), no biases where it
-# has none.
-Given = dict[int, tuple[list[np.ndarray], list[np.ndarray]]]
+# From a member's position to the (weights, biases) of a call of set_weights: weights (fan_in, fan_out) per layer, and
+# an empty list for a member without biases.
+Assigned = dict[int, tuple[list[np.ndarray], list[np.ndarray]]]
 
 
 @dataclass
 class Contents:
-    """What a pool holds.
+    """The contents of a pool.
 
-    ids: (n_members,) int64. backend: with the members' parameters; None until they are needed. given_names: names of
-    the columns that given weights are for. kept_best: whether best weights are kept. ended: as `Pool.ended_`.
+    ids: (n_members,) int64. backend: with the members' parameters; None until they are needed. assigned: initial
+        weights from set_weights. assigned_names: names of the columns that assigned weights are for. kept_best: whether
+        best weights are stored. ended: as `Pool.ended_`.
     """
 
     plan: Plan
@@ -34,39 +37,40 @@ class Contents:
     progress: Progress
     records: History
     backend: Backend | None = None
-    given: Given = field(default_factory=dict)
-    given_names: Names | None = None
+    assigned: Assigned = field(default_factory=dict)
+    assigned_names: Names | None = None
     kept_best: bool = False
     ended: str = ""
 
     @classmethod
     def untrained(cls, plan: Plan, ids: np.ndarray, backend_name: str, device: str) -> Contents:
-        """Of members that have not trained."""
+        """Return the contents of a pool of untrained members."""
         return cls(plan, ids, backend_name, device, Progress.start(plan.n_members), History(plan.n_members))
 
     def started_afresh(self, plan: Plan) -> Contents:
-        """Of the same members with this plan, before any training; weights that were given stay."""
+        """Return the untrained contents of the same members with this plan; assigned weights stay."""
         fresh = Contents.untrained(plan, self.ids, self.backend_name, self.device)
-        fresh.given, fresh.given_names = self.given, self.given_names
+        fresh.assigned, fresh.assigned_names = self.assigned, self.assigned_names
         if plan.features == self.plan.features and not self.progress.step.any() and not self.kept_best:
-            # Its parameters are the initial ones.
+            # The backend's parameters are the initial ones.
             fresh.backend = self.backend
         return fresh
 
     def take(self, positions: np.ndarray) -> Contents:
-        """Of the members at these positions, copies."""
+        """Return copies of the contents of the members at these positions."""
         plan = self.plan.take(positions)
-        given = {i: self.given[p] for i, p in enumerate(positions.tolist()) if p in self.given}
+        assigned = {i: self.assigned[p] for i, p in enumerate(positions.tolist()) if p in self.assigned}
         return replace(
             self, plan=plan, ids=self.ids[positions], progress=self.progress.take(positions),
-            records=self.records.take(positions), given=given, given_names=self.given_names if given else None,
+            records=self.records.take(positions), assigned=assigned,
+            assigned_names=self.assigned_names if assigned else None,
             backend=None if self.backend is None else self.backend.take(plan, positions),
         )  # fmt: skip
 
     def create_backend(self) -> Backend:
-        """A backend for the plan, with the initial weights of its members, drawn or given."""
+        """Create a backend for the plan, with random or assigned initial weights."""
         backend = backends.create(self.backend_name, self.device, self.plan)
         backend.initialize(np.arange(self.plan.n_members))
-        for position, (weights, biases) in self.given.items():
+        for position, (weights, biases) in self.assigned.items():
             backend.store.write(position, weights, biases)
         return backend

@@ -1,12 +1,12 @@
-"""What a pool's file holds: every array with its dtype, its shape and the range of its values, by which it is written
-and read.
+"""The format of a pool's file: every array with its dtype, its shape and the range of its values.
 
-Shapes are functions of the plan. Nothing is made of a file before its header, its list of arrays, and the arrays that
-describe members have been checked against each other; the buffers, which are large, then stream into the backend.
+Shapes are functions of the plan. The header, the list of arrays, and the arrays that describe members are checked
+against each other before anything is made from a file. The large buffers then stream into the backend.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +22,7 @@ from pmlp_np.data.index_sets import Sets
 from pmlp_np.data.labels import checked_names
 from pmlp_np.formulas.losses import from_plain, to_plain
 from pmlp_np.formulas.optimizers import RULES
-from pmlp_np.pool.contents import Contents, Given
+from pmlp_np.pool.contents import Assigned, Contents
 from pmlp_np.specs.members import Specs
 from pmlp_np.specs.storage import COLUMNS, name_tables
 from pmlp_np.state.plan import Plan
@@ -32,7 +32,7 @@ from pmlp_np.training.metrics import METRICS
 from pmlp_np.training.monitoring import MONITORS
 from pmlp_np.training.saved_run import PROGRESS
 
-# Numbers of rows of a table that are read at a time.
+# Rows of a table of row numbers that are read at a time.
 _ROWS = 1 << 15
 _LONGEST_ENDING = 40
 
@@ -56,10 +56,10 @@ _FEATURES = {
     "features/lengths": Entry("i8", ("feature_sets",), 1),
     "features/indices": Entry("i8", ("feature_indices",), 0, "features"),
 }
-# Weights that set_weights gave: by position in the pool, and layer by layer, as they lie in the buffers.
-_GIVEN = {
-    "given/members": Entry("i8", ("given",), 0, "members"),
-    "given/values": Entry("pool", ("given_values",)),
+# Weights from set_weights: positions of members, and values layer by layer, in the order of the buffers.
+_ASSIGNED = {
+    "given/members": Entry("i8", ("assigned",), 0, "members"),
+    "given/values": Entry("pool", ("assigned_values",)),
 }
 _BUFFERS = {
     "state/parameters": Entry("pool", ("parameters",)),
@@ -76,7 +76,7 @@ _HEADER = (
 
 
 def header_of(contents: Contents) -> dict[str, Any]:
-    """The header's plain values."""
+    """Return the header's plain values."""
     plan = contents.plan
     names = None if plan.names is None else list(plan.names)
     values = (plan.n_features, plan.n_outputs, contents.backend_name, contents.device, to_plain(plan.loss),
@@ -85,35 +85,36 @@ def header_of(contents: Contents) -> dict[str, Any]:
 
 
 def arrays_of(contents: Contents, store: Store) -> dict[str, np.ndarray | Stream]:
-    """All arrays by name, in the types of the table above. Large ones are not made, but streamed."""
-    plan, progress, records, given = contents.plan, contents.progress, contents.records, contents.given
+    """Return all arrays by name, with the dtypes of the tables above. Large arrays are streamed."""
+    plan, progress, records, assigned = contents.plan, contents.progress, contents.records, contents.assigned
     specs: dict[str, Any] = plan.specs.columns()
     if not specs["options"].strides[0]:
-        # Where all members have the same options, one row stands for all.
+        # If all members have the same options, one row stands for all.
         specs["options"] = specs["options"][:1]
-    found: dict[str, Any] = {f"specs/{name}": column for name, column in specs.items()}
-    found |= {"ids": contents.ids, "stream_key": plan.stream_key, "order_key": plan.order_key}
+    arrays: dict[str, Any] = {f"specs/{name}": column for name, column in specs.items()}
+    arrays |= {"ids": contents.ids, "stream_key": plan.stream_key, "order_key": plan.order_key}
     if plan.features is not None:
-        arrays = plan.features.arrays
-        lengths = np.array([len(array) for array in arrays], np.int64)
-        indices = Stream(np.dtype(np.int64), (int(lengths.sum()),), lambda: iter(arrays))
-        found |= {"features/of": plan.features.of, "features/lengths": lengths, "features/indices": indices}
-    found |= {f"progress/{name}": getattr(progress, name) for name in PROGRESS}
-    found |= {name: getattr(records, name) for name in _RECORDS}
-    found |= {f"curves/{name}": curve for name, curve in records.curves.items()}
-    found |= {f"shown/{name}": column for name, column in records.shown.items()}
-    members = np.array(sorted(given), np.int64)
-    found["given/members"] = members
+        feature_arrays = plan.features.arrays
+        lengths = np.array([len(feature_array) for feature_array in feature_arrays], np.int64)
+        indices = Stream(np.dtype(np.int64), (int(lengths.sum()),), lambda: iter(feature_arrays))
+        arrays |= {"features/of": plan.features.of, "features/lengths": lengths, "features/indices": indices}
+    arrays |= {f"progress/{name}": getattr(progress, name) for name in PROGRESS}
+    arrays |= {name: getattr(records, name) for name in _RECORDS}
+    arrays |= {f"curves/{name}": curve for name, curve in records.curves.items()}
+    arrays |= {f"shown/{name}": column for name, column in records.shown.items()}
+    members = np.array(sorted(assigned), np.int64)
+    arrays["given/members"] = members
     sizes = plan.parameter_counts()[members]
-    found["given/values"] = Stream(plan.dtype, (int(sizes.sum()),), lambda: _tensors(given, members))
+    arrays["given/values"] = Stream(plan.dtype, (int(sizes.sum()),), lambda: _tensors(assigned, members))
     for name, size in store.buffers().items():
-        found[f"state/{name}"] = Stream(plan.dtype, (size,), lambda name=name: store.stream(name))  # type: ignore[misc]
-    return found
+        arrays[f"state/{name}"] = Stream(plan.dtype, (size,), functools.partial(store.stream, name))
+    return arrays
 
 
-def _tensors(given: Given, members: np.ndarray) -> Iterator[np.ndarray]:
+def _tensors(assigned: Assigned, members: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield weights and biases of these members, layer by layer."""
     for m in members.tolist():
-        weights, biases = given[m]
+        weights, biases = assigned[m]
         for k, matrix in enumerate(weights):
             yield matrix.ravel()
             if biases:
@@ -134,7 +135,7 @@ class PoolFile:
         if not isinstance(head["kept_best"], bool):
             archive.refuse("kept_best that is true or false", show(head["kept_best"]))
         if not isinstance(head["ended"], str) or len(head["ended"]) > _LONGEST_ENDING:
-            archive.refuse("how training ended", show(head["ended"]))
+            archive.refuse("a short text of how training ended", show(head["ended"]))
         if not isinstance(head["monitor"], str) or head["monitor"] not in MONITORS:
             hint = "Open it with the version of pmlp_np that wrote it."
             archive.refuse("a metric to monitor", show(head["monitor"]), hint)
@@ -153,63 +154,63 @@ class PoolFile:
         self._measure()
 
     def specs(self) -> Specs:
-        """The members' specs, every value checked."""
+        """Read the members' specs, with every value checked."""
         listed = self.archive.listed
         names = [name for name in listed if name.startswith("specs/")]
         columns = {name.removeprefix("specs/"): self.archive.read(name) for name in names}
         try:
-            found = Specs.from_columns(columns, copy=False)
+            specs = Specs.from_columns(columns, copy=False)
         except FileFormatError as error:
             raise FileFormatError(f"{self.archive.name}, {error}") from error
         tables = {name for name in columns if name not in COLUMNS}
         known = set(name_tables()) | {f"{name}_names" for name in columns["option_names"].tolist()}
         self._refuse_others("specs", tables, known, set())
-        if len(found) != self.sizes["members"] or not len(found):
-            self.archive.refuse(f"specs of {self.sizes['members']:,} members", f"{len(found):,}")
-        return found
+        if len(specs) != self.sizes["members"] or not len(specs):
+            self.archive.refuse(f"specs of {self.sizes['members']:,} members", f"{len(specs):,}")
+        return specs
 
     def keys(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(ids, stream keys, order keys)."""
+        """Read (ids, stream keys, order keys)."""
         ids, stream_key, order_key = (self._read(name, entry) for name, entry in _KEYS.items())
         return checks.ids(ids, len(ids)), stream_key, order_key
 
     def features(self) -> Sets | None:
-        """The features that members read, None for all."""
+        """Read the features of each member; None if all members read all features."""
         if "features/of" not in self.archive.listed:
             return None
         columns = {name.removeprefix("features/"): self._read(name, entry) for name, entry in _FEATURES.items()}
         stops = np.cumsum(columns["lengths"])
-        # Of numbers below 2**63 a sum that is too large for 64 bits falls somewhere.
+        # A sum of numbers below 2**63 that overflows 64 bits decreases somewhere.
         if stops[-1] != len(columns["indices"]) or (np.diff(stops) <= 0).any():
             self.archive.refuse("features/lengths that add up to features/indices", "others")
         return Sets.from_columns(columns)
 
     def check_plan(self, plan: Plan) -> None:
-        """The sizes of buffers, which follow from the plan: before anything is made of them."""
+        """Check the sizes of buffers, which follow from the plan, before anything is made from them."""
         counts = plan.parameter_counts()
         scaled = plan.specs.option("feature_scale") != 0.0
         sizes = counts + np.where(scaled, plan.fan_in, 0)
         slots = np.array([rule.slots for rule in RULES.values()], np.int64)[plan.specs.rule]
         self.sizes |= {"parameters": int(sizes.sum()), "slots": int((sizes * slots).sum())}
-        members = self._read("given/members", _GIVEN["given/members"])
+        members = self._read("given/members", _ASSIGNED["given/members"])
         if (np.diff(members) <= 0).any():
             self.archive.refuse("given/members in order", "others")
-        self.sizes["given_values"] = int(counts[members].sum())
+        self.sizes["assigned_values"] = int(counts[members].sum())
         expected = {"state/parameters": True, "state/slots": True, "state/best": self.header["kept_best"]}
         expected["state/average"] = plan.keeps_average
-        for name, entry in (_BUFFERS | _GIVEN).items():
-            there = name in self.archive.listed
-            if not expected.get(name, True) and there:
+        for name, entry in (_BUFFERS | _ASSIGNED).items():
+            exists = name in self.archive.listed
+            if not expected.get(name, True) and exists:
                 self.archive.refuse(f"no array {name} in such a pool", "one")
             if expected.get(name, True):
                 self._check_listed(name, entry)
 
     def progress(self) -> Progress:
-        """How far members have come."""
+        """Read the progress of training."""
         return Progress(**{name: self._read(f"progress/{name}", entry) for name, entry in PROGRESS.items()})
 
     def records(self) -> History:
-        """Curves, and each member's best."""
+        """Read curves, and each member's best epoch."""
         n, n_epochs = self.sizes["members"], self.sizes["epochs"]
         records = History(n)
         records.make_room(self.curves, n_epochs)
@@ -225,71 +226,77 @@ class PoolFile:
         records.monitor = self.header["monitor"]
         return records
 
-    def given(self, plan: Plan) -> Given:
-        """Weights that set_weights gave."""
-        found: Given = {}
+    def assigned(self, plan: Plan) -> Assigned:
+        """Read the weights from set_weights."""
+        assigned: Assigned = {}
         widths, fan_in = plan.specs, np.broadcast_to(plan.fan_in, plan.n_members)
         members = self.archive.read("given/members")
         with self.archive.elements("given/values") as take:
             for m in members.tolist():
                 sizes = [int(fan_in[m]), *widths[m].hidden, plan.n_raw_outputs]
-                weights, biases = found.setdefault(m, ([], []))
+                weights, biases = assigned.setdefault(m, ([], []))
                 for rows, columns in zip(sizes[:-1], sizes[1:], strict=True):
                     weights.append(take(rows * columns).reshape(rows, columns))
                     if plan.specs.bias[m]:
                         biases.append(take(columns))
-                if not all(np.isfinite(each).all() for each in (*weights, *biases)):
+                if not all(np.isfinite(array).all() for array in (*weights, *biases)):
                     self.archive.refuse("given/values that are finite", "others")
-        return found
+        return assigned
 
     def restore(self, store: Store, plan: Plan, progress: Progress) -> None:
         """Fill the buffers."""
         counts = plan.parameter_counts() + np.where(plan.specs.option("feature_scale") != 0.0, plan.fan_in, 0)
-        # An epoch ends with a look at a member's parameters: who has one that is no number has diverged.
-        whole = (progress.status != DIVERGED) & (progress.minibatch == 0)
+        # At the end of an epoch, training checks a member's parameters: a member with NaN or infinity has diverged.
+        finite = (progress.status != DIVERGED) & (progress.minibatch == 0)
         for name in _BUFFERS:
             if name in self.archive.listed:
                 with self.archive.elements(name) as take:
-                    found = self._finite(take, np.cumsum(counts), whole) if name == "state/parameters" else take
-                    store.restore(name.removeprefix("state/"), found)
+                    reader = self._finite(take, np.cumsum(counts), finite) if name == "state/parameters" else take
+                    store.restore(name.removeprefix("state/"), reader)
 
-    def _finite(self, take: Callable[[int], np.ndarray], ends: np.ndarray, whole: np.ndarray) -> Any:
-        """`take`, which refuses what is no number in the parameters of members that are whole."""
-        at = 0
+    def _finite(self, take: Callable[[int], np.ndarray], ends: np.ndarray, finite: np.ndarray) -> Any:
+        """Return `take` with a check that the parameters of these members are finite.
+
+        ends: (n_members,), positions in the buffer where members end. finite: mask of members whose parameters must be
+            finite.
+        """
+        position = 0
 
         def checked(n: int) -> np.ndarray:
-            nonlocal at
+            nonlocal position
             values = take(n)
             if not np.isfinite(values).all():
-                odd = at + np.flatnonzero(~np.isfinite(values))
-                if whole[np.searchsorted(ends, odd, side="right")].any():
+                not_finite = position + np.flatnonzero(~np.isfinite(values))
+                if finite[np.searchsorted(ends, not_finite, side="right")].any():
                     self.archive.refuse("finite parameters of members that have not diverged", "others")
-            at += n
+            position += n
             return values
 
         return checked
 
-    # The table.
+    # The list of arrays.
 
     def _check_names(self) -> None:
+        """Check the names of arrays."""
         listed = {name for name in self.archive.listed if not name.startswith("specs/")}
         features = set(_FEATURES) & listed
-        needed = {*_KEYS, *_RECORDS, *_GIVEN, *(f"progress/{name}" for name in PROGRESS), "state/parameters"}
+        needed = {*_KEYS, *_RECORDS, *_ASSIGNED, *(f"progress/{name}" for name in PROGRESS), "state/parameters"}
         needed |= {"state/slots"} | (set(_FEATURES) if features else set())
         known = needed | set(_BUFFERS) | {f"{kind}/{name}" for kind in ("curves", "shown") for name in _CURVES}
         self._refuse_others("arrays", listed, known, needed)
         columns = {name.removeprefix("specs/") for name in self.archive.listed if name.startswith("specs/")}
         self._refuse_others("specs", columns, columns, {*COLUMNS, "option_names"})
 
-    def _refuse_others(self, what: str, found: set[str], known: set[str], needed: set[str]) -> None:
-        for missing in sorted(needed - found):
-            self.archive.refuse(f"{what} with {missing!r}", "none of that name")
-        for extra in sorted(found - known):
-            self.archive.refuse(f"{what} without {show(extra)}", "one of that name")
+    def _refuse_others(self, part: str, names: set[str], known: set[str], needed: set[str]) -> None:
+        """Refuse missing and unknown names in a part of the file."""
+        for missing in sorted(needed - names):
+            self.archive.refuse(f"{part} with {missing!r}", "none of that name")
+        for extra in sorted(names - known):
+            self.archive.refuse(f"{part} without {show(extra)}", "one of that name")
 
     def _measure(self) -> None:
-        """The sizes that are free, each from the one array that tells it; dtypes and shapes of what goes by them."""
-        sources = [("members", "ids", 0), ("feature_sets", "features/lengths", 0), ("given", "given/members", 0),
+        """Read free sizes from the shapes of arrays, and check the dtypes and shapes that depend on them."""
+        sources = [("members", "ids", 0), ("feature_sets", "features/lengths", 0), ("assigned", "given/members", 0),
                    ("feature_indices", "features/indices", 0)]  # fmt: skip
         sources += [("epochs", f"curves/{name}", 1) for name in self.curves[:1]]
         for size, name, axis in sources:
@@ -297,13 +304,13 @@ class PoolFile:
                 shape = self.archive.listed[name].shape
                 self.sizes[size] = shape[axis] if len(shape) > axis else -1
         self.sizes.setdefault("epochs", 0)
-        # What is read into memory must be known to be no larger than a pool's.
+        # These arrays are read into memory: they must be no larger than those of a real pool.
         if self.sizes["epochs"] >= COUNT or self.sizes.get("feature_sets", 1) > self.sizes["members"]:
             self.archive.refuse("curves and feature sets of its members", "more")
         for name, dtype in COLUMNS.items():
-            place = self.archive.listed[f"specs/{name}"]
-            if place.dtype != dtype or len(place.shape) != (2 if name in ("hyperparameters", "options") else 1):
-                self.archive.refuse(f"array specs/{name} of {np.dtype(dtype)}", f"{place.dtype} {place.shape}")
+            listed = self.archive.listed[f"specs/{name}"]
+            if listed.dtype != dtype or len(listed.shape) != (2 if name in ("hyperparameters", "options") else 1):
+                self.archive.refuse(f"array specs/{name} of {np.dtype(dtype)}", f"{listed.dtype} {listed.shape}")
         entries = {**_KEYS, **_RECORDS, **{f"progress/{name}": entry for name, entry in PROGRESS.items()}}
         entries |= {f"curves/{name}": _CURVE for name in self.curves}
         entries |= {f"shown/{name}": _SHOWN for name in self.shown}
@@ -312,14 +319,15 @@ class PoolFile:
             self._check_listed(name, entry)
 
     def _check_listed(self, name: str, entry: Entry) -> None:
-        place = self.archive.listed.get(name)
+        """Check the dtype and shape of an array."""
+        listed = self.archive.listed.get(name)
         dtype, shape = kind_of_entry(entry, self.sizes, self.dtype)
-        if place is None or place.dtype != dtype or place.shape != shape:
-            got = "none" if place is None else f"{place.dtype} {place.shape}"
+        if listed is None or listed.dtype != dtype or listed.shape != shape:
+            got = "none" if listed is None else f"{listed.dtype} {listed.shape}"
             self.archive.refuse(f"array {name} of {dtype}, shape {shape}", got)
 
     def _read(self, name: str, entry: Entry) -> np.ndarray:
-        """An array whose dtype, shape and values are as the table says."""
+        """Read an array, and check its dtype, shape and values."""
         self._check_listed(name, entry)
         values = self.archive.read(name)
         limits = out_of_range(entry, values, self.sizes)

@@ -1,4 +1,4 @@
-"""Loading a pool from a file."""
+"""Loading of a pool from a file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from pmlp_np.state.plan import Plan
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None, device: str | None = None) -> Pool:
-    """Read a pool that `Pool.save` wrote.
+    """Load a pool from `path`, a file of `Pool.save`.
 
-    backend, device: where it goes on, as `Pool` takes them. Default: where it was. Numba and CuPy train on to the same
-        bits.
+    backend, device: of the loaded pool, as for `Pool`. Default: those of the saved pool. Numba and CuPy train to the
+        same bits.
 
-    Raises FileNotFoundError; FileFormatError for any other file; DataError for a backend or device that is not here.
+    Raises FileNotFoundError; FileFormatError for any other file; DataError for a backend or device that is unavailable.
     """
-    elsewhere = None if backend is None and device is None else backends.check(backend or backends.AUTO, device)
+    chosen = None if backend is None and device is None else backends.check(backend or backends.AUTO, device)
     with open_archive(path, "pool") as archive:
         try:
-            contents = _contents(PoolFile(archive), elsewhere)
-            return Pool._of(contents)
-        except NotHere as error:
+            return Pool._from_contents(_contents(PoolFile(archive), chosen))
+        except BackendUnavailable as error:
             raise error.reason from None
         except FileFormatError:
             raise
@@ -35,27 +34,27 @@ def load(path: str | os.PathLike[str], backend: str | None = None, device: str |
             raise unfit(path, "a pool", error) from error
 
 
-class NotHere(Exception):
-    """The backend of a file cannot be had on this machine: no fault of the file's."""
+class BackendUnavailable(Exception):
+    """This machine lacks the backend of a file; the file is not damaged."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__()
         self.reason = reason
 
 
-def _contents(file: PoolFile, elsewhere: tuple[str, str] | None) -> Contents:
+def _contents(file: PoolFile, chosen: tuple[str, str] | None) -> Contents:
     head = file.header
-    name, device = elsewhere or (file.backend, head["device"])
+    name, device = chosen or (file.backend, head["device"])
     specs, (ids, stream_key, order_key) = file.specs(), file.keys()
     plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
                 file.features(), file.names)  # fmt: skip
     file.check_plan(plan)
     contents = Contents(plan, ids, name, device, file.progress(), file.records(),
-                        given=file.given(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
-    require_room(plan, "Load it where there is more.")
+                        assigned=file.assigned(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
+    require_room(plan, "Load the file on a machine with more memory.")
     try:
         contents.backend = backends.create(name, device, plan)
     except (DataError, DeviceError) as error:
-        raise NotHere(error) from None
+        raise BackendUnavailable(error) from None
     file.restore(contents.backend.store, plan, contents.progress)
     return contents

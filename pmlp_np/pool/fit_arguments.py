@@ -1,5 +1,7 @@
-"""The arguments of `fit` and `partial_fit`: names, order, types and defaults, once for both. `Pool.fit` says what they
-mean."""
+"""The arguments of `fit` and `partial_fit`: names, order, types and defaults, defined once for both.
+
+`Pool.fit` documents them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _P = ParamSpec("_P")
 
 @dataclass(eq=False, repr=False)
 class FitArguments:
-    """What `Pool.fit` takes, unchecked."""
+    """The arguments of `Pool.fit`, unchecked."""
 
     X: Any
     y: Any = None
@@ -48,42 +50,42 @@ class FitArguments:
     validation_rows: Any = None
 
     def settings(self) -> Settings:
-        """How to train. DataError where a value is none that its argument may have."""
+        """Return the settings of training. Raises DataError for an invalid value."""
         return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
 
     def own_data(self) -> OwnData:
-        """What members have of their own."""
+        """Return the arguments that differ between members."""
         return OwnData(*(getattr(self, name) for name in OwnData._fields))
 
 
 @dataclass(eq=False, repr=False)
 class PartialFitArguments(FitArguments):
-    """What `Pool.partial_fit` takes, unchecked."""
+    """The arguments of `Pool.partial_fit`, unchecked."""
 
     _: KW_ONLY
     members: Any = None
 
 
 def takes(arguments: Callable[_P, _A]) -> Callable[[Callable[[_S, _A], _R]], Callable[Concatenate[_S, _P], _R]]:
-    """A method that is called with the arguments of a dataclass, and is handed the dataclass.
+    """Return a decorator: callers pass the arguments of a dataclass, and the method receives the dataclass.
 
-    Its signature is the dataclass's, to type checkers and to `inspect.signature`, and so to help().
+    The decorated method has the dataclass's signature, for type checkers, `inspect.signature` and help().
     """
 
-    def method_of(function: Callable[[_S, _A], _R]) -> Callable[Concatenate[_S, _P], _R]:
+    def decorate(function: Callable[[_S, _A], _R]) -> Callable[Concatenate[_S, _P], _R]:
         @functools.wraps(function)
         def call(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
             try:
-                given = arguments(*args, **kwargs)
+                values = arguments(*args, **kwargs)
             except TypeError as error:
-                # Of the method that was called: the constructor is nobody's business.
-                said = str(error).replace(f"{arguments.__name__}.__init__", function.__qualname__)
-                raise TypeError(said) from None
-            return function(self, given)
+                # The message must name the method instead of the dataclass's constructor.
+                text = str(error).replace(f"{arguments.__name__}.__init__", function.__qualname__)
+                raise TypeError(text) from None
+            return function(self, values)
 
         signature = inspect.signature(function)
-        ours = list(signature.parameters.values())[:1], inspect.signature(arguments).parameters.values()
-        call.__signature__ = signature.replace(parameters=[*ours[0], *ours[1]])  # type: ignore[attr-defined]
+        parts = list(signature.parameters.values())[:1], inspect.signature(arguments).parameters.values()
+        call.__signature__ = signature.replace(parameters=[*parts[0], *parts[1]])  # type: ignore[attr-defined]
         return call
 
-    return method_of
+    return decorate

@@ -1,4 +1,4 @@
-"""The leaderboard: members from best to worst."""
+"""The leaderboard: members ranked from best to worst."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from pmlp_np.state.progress import DIVERGED, STATUS_NAMES, Progress
 from pmlp_np.training.history import History, ranker
 from pmlp_np.training.monitoring import grows
 
-_OWN_CURVES = ("loss", "validation_loss", "validation_score")
+_STANDARD_CURVES = ("loss", "validation_loss", "validation_score")
 
 
 def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarray, kept_best: bool) -> Table:
-    """The members ranked, as Pool.leaderboard describes it."""
+    """Return the members ranked, as documented in Pool.leaderboard."""
     n = plan.n_members
     last = progress.epoch - 1
     has_best = kept_best & (records.best_epoch >= 0)
     best = np.where(has_best, records.best_epoch, last)
-    # A diverged member's last figure stands at the epoch that it did not finish.
+    # A diverged member's last loss is that of the epoch that it did not finish.
     latest = last + ((progress.minibatch > 0) & (progress.status == DIVERGED))
-    loss = _at(records.curves.get("loss"), np.where(has_best, best, latest), n)
+    loss = _values_at(records.curves.get("loss"), np.where(has_best, best, latest), n)
     figures = {name: column.astype(np.float64) for name, column in records.shown.items()}
     unknown = np.full(n, np.nan)
     validation = figures.get("validation_loss", unknown)
     ranks = ranker(records.monitor)
     score = figures.get(f"validation_{ranks}", unknown)
     keys = [-score if grows(ranks, plan.loss) else score, validation] if np.isfinite(score).any() else [loss]
-    metrics = {name: figures.get(name, unknown) for name in records.curves if name not in _OWN_CURVES}
-    # A diverged member is of use only where its best weights were kept.
-    useless = (progress.status == DIVERGED) & ~(kept_best & (records.best_epoch >= 0))
-    order = np.lexsort([np.where(np.isfinite(key) & ~useless, key, np.inf) for key in reversed(keys)])
+    metrics = {name: figures.get(name, unknown) for name in records.curves if name not in _STANDARD_CURVES}
+    # A diverged member is usable only if its best weights were stored.
+    unusable = (progress.status == DIVERGED) & ~(kept_best & (records.best_epoch >= 0))
+    order = np.lexsort([np.where(np.isfinite(key) & ~unusable, key, np.inf) for key in reversed(keys)])
     parameters = plan.parameter_counts()
     optimizers, metric = list(OPTIMIZERS), plan.loss.score_name if ranks == "score" else ranks
     rates = plan.specs.hyperparameter("learning_rate")
-    # As they are now: training may go on before a record is read.
+    # Copies: training may continue before a record is made.
     epochs, minibatch, best_epoch = progress.epoch.copy(), progress.minibatch.copy(), records.best_epoch + 1
     status = np.where(progress.step == 0, -1, progress.status)
     described: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
-    def record_of(place: int) -> dict[str, Any]:
-        i = int(order[place])
+    def record_of(index: int) -> dict[str, Any]:
+        i = int(order[index])
         layers = slice(plan.specs.width_offsets[i], plan.specs.width_offsets[i + 1])
         columns = plan.specs.widths[layers], plan.specs.activations[layers], plan.specs.bias[i]
         key = tuple(column.tobytes() for column in columns)
@@ -53,7 +53,7 @@ def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarra
             described[key] = plan.specs.describe(i), member.hidden, member.activation
         architecture, hidden, activation = described[key]
         record = {
-            "rank": place + 1,
+            "rank": index + 1,
             "id": int(ids[i]),
             "architecture": architecture,
             "hidden": hidden,
@@ -74,13 +74,13 @@ def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarra
 
     shown = ["rank", "id", "architecture", "optimizer", "learning_rate", "parameters", "epochs", "status", "loss"]
     if "validation_loss" in records.curves:
-        # What ranks is shown once, under its own name.
+        # The ranking metric is shown only once, in the column with its name.
         shown += ["validation_loss", *(["validation_score"] if ranks == "score" else []), *metrics]
-    return Table.made_at_need(n, record_of, tuple(shown))
+    return Table.lazy(n, record_of, tuple(shown))
 
 
-def _at(curve: np.ndarray | None, epoch: np.ndarray, n_members: int) -> np.ndarray:
-    """A curve's value at each member's epoch, float64; NaN where there is none."""
+def _values_at(curve: np.ndarray | None, epoch: np.ndarray, n_members: int) -> np.ndarray:
+    """Return a curve's value at each member's epoch, float64; NaN where there is none."""
     if curve is None or not curve.shape[1]:
         return np.full(n_members, np.nan)
     known = (epoch >= 0) & (epoch < curve.shape[1])

@@ -1,4 +1,4 @@
-"""Pool: thousands of members as one object, which trains, predicts and is saved."""
+"""Pool: thousands of members in one object, which trains them, predicts and can be saved."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pmlp_np.backends.contract import SHUFFLES
 from pmlp_np.base import checks, interrupts
 from pmlp_np.base.archive import write_archive
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.base.exclusion import alone, require_whole
+from pmlp_np.base.exclusion import exclusive, require_no_training
 from pmlp_np.base.table import Table
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.index_sets import Sets, sets_of
-from pmlp_np.data.labels import kept_names, require_equal_names, require_names
+from pmlp_np.data.labels import distinct_names, require_equal_names, require_names
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.mlp import MLP
 from pmlp_np.pool.contents import Contents
-from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, say_diverged
+from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, warn_diverged
 from pmlp_np.pool.file_format import arrays_of, header_of
 from pmlp_np.pool.fit_arguments import FitArguments, PartialFitArguments, takes
 from pmlp_np.pool.held_members import require_room
@@ -43,33 +43,34 @@ from pmlp_np.training.settings import Settings
 class Pool(Predicting):
     """Many MLPs that train side by side, each as if it were alone.
 
-    specs: what the members are: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
-    n_features: columns of X.
-    n_outputs: values or classes to predict. Default 1.
+    specs: the members: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
+    n_features: number of columns of X.
+    n_outputs: number of values or classes to predict. Default 1.
     loss: a name, or an object with parameters. On values: "squared_error" (default), "absolute_error", "huber",
         "quantile", "poisson", "gaussian_nll", which are pm.SquaredError(), pm.AbsoluteError(), pm.Huber(delta=1.0),
         pm.Quantile(levels=(0.1, 0.5, 0.9)), pm.Poisson(), pm.GaussianNLL(). On labels: "cross_entropy", which is
         pm.CrossEntropy(label_smoothing=0.0); on several labels at once "binary_cross_entropy",
         pm.BinaryCrossEntropy(label_smoothing=0.0). All but cross-entropy take output_weight=(...), a number for each
-        output. Or one that pm.register_loss has entered. As an attribute its name, with parameters where they are not
-        the defaults.
-    seed: 0 ... 2**64 - 1, from which initial weights and orders of rows are drawn. Default 0.
+        output. Or a loss of pm.register_loss. The attribute `loss` is the name, with parameters that differ from their
+        defaults.
+    seed: seed of initial weights, shuffling and dropout, 0 ... 2**64 - 1. Default 0.
     backend: "numba" (default), "cupy" (an NVIDIA GPU, with the same bits), "reference", or "auto".
-    dtype: "float32" (default) or "float64": what weights are kept and computed in.
-    ids: labels of the members, distinct whole numbers. Default 0, 1, 2, ... A member's draws depend on the pool's seed
-        and its id (or on its own seed), never on its place.
-    device: "cpu" or "gpu". Default: the CPU, for backend="cupy" the GPU. The reference backend runs on both.
+    dtype: dtype of weights and computations, "float32" (default) or "float64".
+    ids: labels of the members, distinct whole numbers. Default 0, 1, 2, ... A member's random numbers depend on the
+        pool's seed and the member's id (or on the seed in the member's spec), never on its position.
+    device: "cpu" or "gpu". Default: the GPU for backend="cupy", otherwise the CPU. The reference backend runs on both.
 
-    Raises SpecError, DataError, and MemoryNeededError where the parameters would not fit, before anything is allocated.
+    Raises SpecError, DataError, and MemoryNeededError if memory is too small for the parameters, before anything is
+    allocated.
 
-    ids_: (n_members,) int64, the id at each place of axis 0.
-    feature_names_in_: names of the columns of X, (n_features,) objects, where fit was given a data frame whose columns
-        are all named by strings; else None. A frame that comes in later must have these names, in this order; arrays
-        have none, and are taken by position.
+    ids_: (n_members,) int64, the id at each position of axis 0.
+    feature_names_in_: names of the columns of X, (n_features,) objects, if fit got a data frame whose column names are
+        all strings; otherwise None. Later frames must have these names, in this order; columns of arrays are taken by
+        position.
     history_: curves (n_members, n_epochs) float32 by name, NaN where untrained: "loss" (mean minibatch loss before each
         update), "validation_loss", "validation_score", and "validation_r2" for metric "r2".
-    ended_: how the last training ended: "done", "stopped" (by a callback), "time budget", "interrupted", or "" before
-        any.
+    ended_: how the last training ended: "done", "stopped" (by a callback), "time budget", "interrupted", or "" if there
+        was none.
     """
 
     def __init__(
@@ -91,163 +92,170 @@ class Pool(Predicting):
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
         chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
-        (name, place), ids = backends.check(backend, device), checks.ids(ids, len(specs))
+        (backend_name, device_name), ids = backends.check(backend, device), checks.ids(ids, len(specs))
         keys = random.stream_keys(int(seed), ids)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
         plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         require_room(plan)
-        self._hold(Contents.untrained(plan, ids, name, place))
+        self._set_contents(Contents.untrained(plan, ids, backend_name, device_name))
 
     # Training.
 
-    @alone
+    @exclusive
     @takes(FitArguments)
     def fit(self, arguments: FitArguments) -> Pool:
         """Train all members from their initial weights. Returns self.
 
-        X: (n_samples, n_features), anything NumPy understands; used in place where rows are contiguous and of the
-            pool's dtype. Of a data frame the names of columns are kept (`feature_names_in_`). Refused are masked
-            entries, sparse matrices, tensors with a gradient, and columns whose values a cast to the pool's dtype could
-            no longer tell apart.
+        X: (n_samples, n_features), anything NumPy can convert; not copied if rows are contiguous and of the pool's
+            dtype. A data frame's column names are stored (`feature_names_in_`). Masked entries, sparse matrices and
+            tensors with a gradient are refused, and so are columns with values that become equal in the pool's dtype.
         y: values (n_samples,) or (n_samples, n_outputs); for cross-entropy class numbers 0 ... n_outputs - 1; for
             binary cross-entropy numbers from 0 to 1.
         epochs: passes over the rows per member. Default 1.
-        batch_size: rows per minibatch, of members whose spec names none; the last minibatch of an epoch may be smaller.
-        shuffle: the order of rows in each epoch: "shared" (default), one for all members; "member", each its own; None,
-            as the rows lie.
+        batch_size: rows per minibatch, for members without a batch_size in their spec; the last minibatch of an epoch
+            may be smaller.
+        shuffle: order of rows in each epoch: "shared" (default), the same for all members; "member", a separate order
+            for each member; None, no shuffling.
         validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
-        early_stopping: whether a member leaves when its validation loss (or `monitor`) no longer improves; its best
-            weights are kept beside its last, and are what predictions use by default. Default False.
-        patience: epochs without a value better than the best, after which a member leaves. Default 10.
-        min_delta: by how much more than this a value must be better. Default 0.0.
+        early_stopping: whether a member stops when its validation loss (or `monitor`) no longer improves. The member's
+            best weights are stored beside its last, and are the default for predictions. Default False.
+        patience: epochs without an improvement, after which a member stops. Default 10.
+        min_delta: smallest change that counts as an improvement; a value must be better by more. Default 0.0.
         time_budget: seconds after which training ends, between minibatches. Default None.
-        progress: show a bar on stderr, or a notebook's own; "auto" (default): on a terminal or in a notebook, when it
-            takes longer than a moment.
-        n_threads: threads to use, at most as many as there are cores. Default: all cores, or $NUMBA_NUM_THREADS.
-        metrics: computed on the validation data after each epoch, by scikit-learn's names: of values "r2", "rmse",
-            "mae"; of classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
-        monitor: what decides: "loss", "score" or one of `metrics`. Best epochs and early stopping follow it, and the
-            leaderboard ranks by it. Default None: they follow the validation loss, and the loss's own score ranks.
-        callbacks: functions that are called with a `pm.EpochEnd` after each epoch, and may stop members or training.
-            One that raises ends training like Ctrl-C, and its exception goes on. Default: none.
-        on_interrupt: what Ctrl-C does. Training ends between minibatches, and the pool keeps what it learned; then fit
-            returns and says so on stderr ("keep", default), or raises KeyboardInterrupt ("raise"), which ends a loop of
-            fits, too. A second press in the same fit, or within two seconds in another, raises in any case.
+        progress: whether to show a progress bar, on stderr or in a notebook; "auto" (default): on a terminal or in a
+            notebook, if training takes longer than a moment.
+        n_threads: number of threads, at most the number of cores. Default: all cores, or $NUMBA_NUM_THREADS.
+        metrics: metrics of the validation data after each epoch, by scikit-learn's names: for values "r2", "rmse",
+            "mae"; for classes and labels "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss". Default: none.
+        monitor: the metric for best epochs, early stopping and the leaderboard: "loss", "score" or one of `metrics`.
+            Default None: the validation loss for best epochs and early stopping, the loss's score for the leaderboard.
+        callbacks: functions that are called with a `pm.EpochEnd` after each epoch, and may stop members or training. An
+            exception in a callback ends training like Ctrl-C, and is raised again. Default: none.
+        on_interrupt: effect of Ctrl-C. Training ends between minibatches, and the pool keeps what it learned. Then fit
+            returns and prints a message on stderr ("keep", default), or raises KeyboardInterrupt ("raise"), which ends
+            a loop of fits, too. A second Ctrl-C in the same fit, or within two seconds in another, always raises.
 
-        Each member may see data of its own; nothing is copied per member, and what members share is kept once.
+        Each member may have separate data; nothing is copied per member, and shared data is stored once.
 
         rows: the rows that each member trains on: one array of row numbers (repeats count) or one mask (n_samples,) per
-            member, the same for as many as you like; or an array (n_members, k) or mask (n_members, n_samples). A
-            member gets the bits of training alone on X[its rows]. Rows are counted as they lie; pandas labels that say
-            otherwise are refused. Default: all rows for all.
-        features: the columns of X that each member reads, likewise. Predictions still take all columns. Default: all.
-        targets: each member's own targets instead of y (which is None then): (n_members, n_samples) or (n_members,
-            n_samples, n_outputs).
-        sample_weight: how much each row counts in the loss, (n_samples,) or (n_members, n_samples), finite and at least
-            0; scaled to mean 1 over the member's rows. A row of weight 0 may have any target, NaN included.
-        class_weight: for cross-entropy, a dict from classes to weights (1 where it has none), or "balanced": inversely
-            proportional to how often a class comes among the member's rows of weight above 0. It multiplies
-            sample_weight, in training alone.
-        validation_rows: the rows of X that each member is validated on, as `rows`, with their sample_weight; instead of
-            validation_data.
+            member, where members may share an array; or an array (n_members, k) or mask (n_members, n_samples). A
+            member's parameters have the same bits as if it trained alone on X[rows of the member]. Rows are numbered by
+            position; pandas labels that would mean other rows are refused. Default: all rows for all members.
+        features: the columns of X that each member reads, in the same form. Predictions still take all columns.
+            Default: all.
+        targets: separate targets of each member instead of y (which is None then): (n_members, n_samples) or
+            (n_members, n_samples, n_outputs).
+        sample_weight: weight of each row in the loss, (n_samples,) or (n_members, n_samples), finite and at least 0;
+            scaled to mean 1 over the member's rows. A row of weight 0 may have any target, NaN included.
+        class_weight: for cross-entropy, a dict from classes to weights (1 for missing classes), or "balanced":
+            inversely proportional to the number of the member's rows of a class with a weight above 0. It multiplies
+            sample_weight, in training only.
+        validation_rows: the rows of X that each member is validated on, in the form of `rows`, with their
+            sample_weight; instead of validation_data.
 
-        Ctrl-C is left alone in other threads than the main one, and where SIGINT has another handler than Python's own.
-        A validation that it cuts short is done when training goes on. While a pool is trained it can predict and, in
+        Ctrl-C is handled only in the main thread, and only if SIGINT has Python's default handler. If Ctrl-C ends a
+        validation early, the validation is finished when training continues. During training a pool can predict and, in
         callbacks, be saved and copied; calls that would change it raise DataError.
         Raises DataError and MemoryNeededError before training starts.
         """
         X, settings = arguments.X, arguments.settings()
-        plan = replace(self._plan, features=self._feature_sets(arguments.features), names=kept_names(X))
-        self._refuse_given_that_do_not_fit(plan)
-        if plan.names is not None and self._given_names is not None:
-            require_names(self._given_names, X, source="mlp.feature_names_in_")
-        own = arguments.own_data()
-        data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, own, settings)
+        plan = replace(self._plan, features=self._feature_sets(arguments.features), names=distinct_names(X))
+        self._check_assigned_weights(plan)
+        if plan.names is not None and self._assigned_names is not None:
+            require_names(self._assigned_names, X, source="mlp.feature_names_in_")
+        member_data = arguments.own_data()
+        data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, member_data, settings)
         with interrupts.fitting(settings.on_interrupt):
-            self._hold(self._contents().started_afresh(plan))
+            self._set_contents(self._contents().started_afresh(plan))
             return self._train(data, validation, settings, np.ones(len(self), bool))
 
-    @alone
+    @exclusive
     @takes(PartialFitArguments)
     def partial_fit(self, arguments: PartialFitArguments) -> Pool:
-        """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
+        """Train each member for `epochs` more epochs, from its current state. Arguments as for `fit`. Returns self.
 
-        members: ids of those to train, which go on even where they had stopped; all others rest. Data and weights are
-            given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on;
-            those that a callback stopped or a search dropped rest, and so do diverged ones.
+        members: ids of the members to train, including members that had stopped; all others rest. Data and weights are
+            still those of all members. Default None: all members, apart from diverged members, members stopped by a
+            callback or dropped by a search, and, if `early_stopping` is on, members that stopped early.
 
-        Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's
-        first call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
-        final_rate_factor, 0 by default, of coslog4 always 0: nothing more is learned), and in another cycle of cosine.
-        For a loop of calls, give the specs schedule_epochs, the epochs of the whole loop less the warm-up.
+        Optimizers keep their state. Schedules continue, too: a schedule without `schedule_epochs` ends with the
+        member's first call. Later calls train at the end of one_cycle, linear and coslog4 (rate: learning_rate times
+        final_rate_factor, which is 0 by default; for coslog4 always 0, so nothing more is learned), or in another
+        cycle of cosine. For a loop of calls, set schedule_epochs in the specs: the epochs of the whole loop minus the
+        warm-up.
 
-        An epoch that a budget or Ctrl-C cut short is finished first, and counts as one. It begins anew where this call
-        has another batch size, shuffle, or other data for the member (X, y, rows, weights; told by their contents).
+        An epoch that a time budget or Ctrl-C interrupted is finished first, and counts as one epoch. It starts again if
+        this call has another batch size, shuffle, or other data for the member (X, y, rows, weights; compared by
+        contents).
 
-        Best weights: a member that is trained on without validation data predicts with what it learned last, as if it
-        had never had any. With other validation data than before, the best weights so far are measured on them first,
-        and are replaced by better ones with or without `early_stopping`. Members that rest keep theirs, and so do those
-        that diverge here before any callback is called.
+        Best weights: without validation data, a member's last weights replace its best weights. With other validation
+        data than before, the best weights so far are first evaluated on the new data, and are replaced by better ones
+        with or without `early_stopping`. Members that rest keep their best weights, and so do members that diverge in
+        this call before any callback is called.
 
-        Raises DataError also for ids in `members` that are not here, or have diverged.
+        Raises DataError also for ids in `members` that are not in this pool, or have diverged.
         """
         X, members, settings = arguments.X, arguments.members, arguments.settings()
         if arguments.features is not None and self._feature_sets(arguments.features) != self._plan.features:
-            hint = "A member reads the features that it began with; fit starts afresh."
-            raise DataError(compose("features", "those that fit was given, or None", "others", hint))
+            hint = "The features of a member cannot change between calls; fit starts again with other features."
+            raise DataError(compose("features", "the features of fit, or None", "others", hint))
         plan, first = self._plan, not self._progress.step.any()
         if first and plan.names is None:
-            plan = replace(plan, names=kept_names(X))
-        asked, status = np.ones(len(self), bool), self._progress.status
+            plan = replace(plan, names=distinct_names(X))
+        selected, status = np.ones(len(self), bool), self._progress.status
         if members is not None:
             positions = self._positions(members)
-            hint = "set_weights gives a member new weights, and fit begins anew with all."
+            hint = "set_weights gives a member new weights, and fit starts again with all members."
             refuse_diverged("members", self.ids_[positions[status[positions] == DIVERGED]],
                             "members that have not diverged, to train on", hint)  # fmt: skip
-            asked = np.isin(self._everyone, positions)
-        own = arguments.own_data()
-        data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, own, settings, first)
+            selected = np.isin(self._everyone, positions)
+        member_data = arguments.own_data()
+        data, validation = fit_data(
+            plan, self.ids_, X, arguments.y, arguments.validation_data, member_data, settings, first
+        )
         with interrupts.fitting(settings.on_interrupt):
             self._plan = plan
             if members is not None:
-                self._go_on(asked & np.isin(status, RESTING))
+                self._resume(selected & np.isin(status, RESTING))
             elif not settings.early_stopping:
-                self._go_on(status == STOPPED_EARLY)
-            return self._train(data, validation, settings, asked)
+                self._resume(status == STOPPED_EARLY)
+            return self._train(data, validation, settings, selected)
 
-    def _go_on(self, stopped: np.ndarray) -> None:
-        """Have these members (a mask), which had stopped, go on: they wait for something better from now on."""
+    def _resume(self, stopped: np.ndarray) -> None:
+        """Resume stopped members (a mask); patience is counted from now on."""
         self._progress.status[stopped] = READY
         self._records.waits_from[stopped] = np.maximum(
             self._records.waits_from[stopped], self._progress.epoch[stopped] - 1
         )
 
-    @alone
+    @exclusive
     def _drop(self, members: Any) -> None:
-        """Have the members with these ids rest, "dropped", as a search does with those that it goes on without.
+        """Drop the members with these ids, as a search does that continues without them.
 
-        They keep weights, history and cursor. They stay out of later calls of `partial_fit` but for those that name
-        them, and diverged ones stay diverged; `fit` begins anew with all.
+        Dropped members keep weights, history and cursor. Later calls of `partial_fit` train them only if they name them.
+        Diverged members stay diverged. `fit` starts again with all members.
         """
         self._progress.drop(self._positions(members))
 
     def _feature_sets(self, features: Any) -> Sets | None:
+        """Return the `features` argument as Sets."""
         return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")
 
-    def _refuse_given_that_do_not_fit(self, plan: Plan) -> None:
-        """Weights that set_weights gave to a member must be for as many features as it now reads."""
+    def _check_assigned_weights(self, plan: Plan) -> None:
+        """Raise DataError if weights from set_weights are for another number of features than the member reads."""
         fan_in = np.broadcast_to(plan.fan_in, len(self))
-        for position, (weights, _) in self._given.items():
+        for position, (weights, _) in self._assigned.items():
             if len(weights[0]) != fan_in[position]:
                 name = f"features of member {self.ids_[position]}"
-                expected = f"{len(weights[0])}, as the weights that set_weights gave it"
+                expected = f"{len(weights[0])}, as in its weights from set_weights"
                 raise DataError(compose(name, expected, str(fan_in[position])))
 
-    def _train(self, rows: Dataset, validation: Dataset | None, settings: Settings, asked: np.ndarray) -> Pool:
+    def _train(self, rows: Dataset, validation: Dataset | None, settings: Settings, selected: np.ndarray) -> Pool:
+        """Train the members of a mask. Returns self."""
         counts = rows.counts(len(self))
-        own, most = self.specs.batch_size, int(counts.max())
-        batch_size = np.minimum(np.where(own > 0, own, min(settings.batch_size, most)), counts)
+        from_spec, from_fit = self.specs.batch_size, min(settings.batch_size, int(counts.max()))
+        batch_size = np.minimum(np.where(from_spec > 0, from_spec, from_fit), counts)
         try:
             with interrupts.abandoning():
                 backend = self._ready()
@@ -258,61 +266,60 @@ class Pool(Predicting):
         self.ended_ = "interrupted"
         healthy = self._progress.status != DIVERGED
         watch = watch_of(self._plan, settings)
-        state = TrainingState.start(self._progress, asked, settings.epochs, batch_size, SHUFFLES[settings.shuffle])
+        state = TrainingState.start(self._progress, selected, settings.epochs, batch_size, SHUFFLES[settings.shuffle])
         self.ended_ = train(
             backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best
         )  # fmt: skip
-        say_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
+        warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
 
-    # Looking.
+    # Ranking.
 
     def leaderboard(self) -> Table:
-        """Members from best to worst, as a list of plain records; `to_pandas()` makes a data frame, printing a table.
+        """Rank members from best to worst, as a list of records that prints as a table; `to_pandas()` converts it.
 
-        Ranked by the validation score or what `fit` was told to monitor (ties: validation loss), where there is one,
-        else by the training loss; members without are last, in pool order. Figures are those of the best epoch where
-        early stopping kept it, else of the last. All validation figures are of the validation data given last, on which
-        earlier weights were measured again; `history_` keeps what was measured in its time.
+        The ranking is by the validation score or the metric in `monitor` of `fit` (ties: validation loss); without
+        validation by the training loss. Members without a value are last, in pool order. Values are those of the best
+        epoch with early stopping, else of the last epoch. All validation values are of the latest validation data, on
+        which earlier weights were evaluated again; `history_` has the values of the time.
 
-        Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch (done
-        of the epoch under way), status, loss, validation_loss, metric (what ranks: the score's name, or the monitored),
-        validation_score (its value), best_epoch (counted from 1; 0: none; None where best weights are not kept);
-        then one for each metric that was computed, as "validation_r2".
+        Keys: rank, id, architecture, hidden, activation, optimizer, learning_rate, parameters, epochs, minibatch
+        (finished minibatches of the current epoch), status, loss, validation_loss, metric (name of the ranking metric),
+        validation_score (its value), best_epoch (counted from 1; 0: none; None if best weights are not stored); then
+        one key for each computed metric, as "validation_r2".
         """
         return leaderboard(self._plan, self._progress, self._records, self.ids_, self._kept_best)
 
     # Members in and out.
 
     def ensemble(self, ids: Any, weights: Any = None) -> Ensemble:
-        """The mean of these members as one model that needs NumPy alone: of values, or of probabilities.
+        """Combine members to one model, the mean of values or of probabilities, which needs only NumPy.
 
-        ids: of the members, in this order; one that is named twice counts twice.
-        weights: how much each counts, numbers at least 0, scaled to sum 1. Default None: all the same.
+        ids: ids of the members, in this order; repeated ids count repeatedly.
+        weights: weight of each member in the mean, numbers at least 0, scaled to sum 1. Default None: equal weights.
 
-        Members are taken as `extract` takes them. Raises DataError for ids that are not here or of members that
-        diverged, and for weights that fit no ensemble.
+        Members are extracted as by `extract`. Raises DataError for unknown ids, diverged members and invalid weights.
         """
         positions = self._positions(ids)
         lost = diverged(self._progress, self._records, self._checked_weights(None))[positions]
         expected = "members that have not diverged, to take a mean of"
-        refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Those that did not: {OTHERS}.")
+        refuse_diverged("ids", self.ids_[positions[lost]], expected, f"Members that have not diverged: {OTHERS}.")
         return Ensemble([self.extract(id) for id in self.ids_[positions].tolist()], weights)
 
-    @alone
+    @exclusive
     def set_weights(self, id: int, mlp: MLP) -> None:
-        """Give the member with this id the weights of `mlp`, now and as its initial weights; it starts afresh.
+        """Replace the weights and initial weights of the member with this id by those of `mlp`; it becomes untrained.
 
-        Raises DataError where widths, activations, biases or names of columns are not the member's. A pool that has not
-        trained, and has no names yet, takes those of `mlp`.
+        Raises DataError unless `mlp` has the member's widths, activations, biases and names of columns. An untrained
+        pool without names of columns gets those of `mlp`.
         """
         (position,) = self._positions([id])
         if not isinstance(mlp, MLP):
             hint = "Make one with pm.MLP(weights, biases)."
             raise DataError(compose(f"mlp for member {id}", "a pm.MLP", show(mlp), hint))
-        # Names of a table of other columns, of which the member reads some, say nothing here.
-        theirs = mlp._names if mlp.n_features == self.n_features else None
-        # Made anew, and so checked and copied: its arrays may have been changed since it was made.
+        # With another number of features, the names are those of some columns only, and cannot be compared.
+        mlp_names = mlp._names if mlp.n_features == self.n_features else None
+        # A new MLP checks and copies the arrays, which may have changed since `mlp` was made.
         mlp = MLP(mlp.weights, mlp.biases if mlp.bias else None, mlp.activation)
         member = self.specs[position]
         names = member.activation if isinstance(member.activation, tuple) else (member.activation,) * len(member.hidden)
@@ -329,36 +336,37 @@ class Pool(Predicting):
         with np.errstate(over="ignore"):
             weights = [w.astype(self.dtype) for w in mlp.weights]
             biases = [b.astype(self.dtype) for b in mlp.biases] if mlp.bias else []
-        given = weights, biases
         for array in (*weights, *biases):
             if not np.isfinite(array).all():
                 raise DataError(compose(f"mlp for member {id}", f"finite {self.dtype} weights", "NaN or infinity"))
-        columns = require_equal_names(self._plan.names, theirs, f"columns of mlp for member {id}", "the pool")
-        if theirs is not None:
-            self._given_names = theirs
+        columns = require_equal_names(self._plan.names, mlp_names, f"columns of mlp for member {id}", "the pool")
+        if mlp_names is not None:
+            self._assigned_names = mlp_names
             if not self._progress.step.any():
                 self._plan = replace(self._plan, names=columns)
-        self._given[int(position)] = given
-        self._ready().store.write(int(position), *given)
+        self._assigned[int(position)] = weights, biases
+        self._ready().store.write(int(position), weights, biases)
         if self._kept_best:
             self._ready().store.keep(np.array([position]))
         self._progress.restart(int(position))
         self._records.forget(int(position))
 
     def subset(self, ids: Any) -> Pool:
-        """A pool of these members, in this order, with their ids, keys, weights, optimizer state, history and
-        status."""
-        require_whole("subset", self._trainer)
+        """Return a pool of these members, in this order.
+
+        They keep their ids, keys, weights, optimizer state, history and status.
+        """
+        require_no_training("subset", self._trainer)
         positions = self._positions(ids)
         if len(np.unique(positions)) != len(positions):
             raise DataError(compose("ids", "each id once", show(ids)))
-        return Pool._of(self._contents().take(positions))
+        return Pool._from_contents(self._contents().take(positions))
 
     # Files.
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the pool, with all that training needs to go on, to a file. It is replaced as a whole or not at all."""
-        require_whole("save", self._trainer)
+        """Save the pool, including the state of training, to a file. The file is replaced completely or not at all."""
+        require_no_training("save", self._trainer)
         backend = self._ready()
         if self._kept_best and backend.store.best is None:
             backend.store.keep(self._everyone)

@@ -1,5 +1,4 @@
-"""Prediction: what a pool's members make of rows, and how well. Raw outputs of many members become predictions within a
-bound of memory."""
+"""Prediction and evaluation by a pool's members, within a bound of memory."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from pmlp_np.data.inputs import as_features, feature_sets
 from pmlp_np.data.labels import require_same_rows_of_each
 from pmlp_np.data.weights import EVALUATED, put_weights
 from pmlp_np.models.mlp import hidden_layer
-from pmlp_np.pool.divergence import diverged, of_members, who_counts
+from pmlp_np.pool.divergence import diverged, members_of_mean, undefined_label_error
 from pmlp_np.pool.held_members import HeldMembers
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
@@ -27,88 +26,87 @@ from pmlp_np.training.fit_data import rows_of
 from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
 
-# Raw outputs of this many bytes are held at a time where a result is reduced or linked.
+# Bytes of raw outputs in memory at a time, if the result is reduced or has another shape.
 _CHUNK_BYTES = 64 << 20
 UNWATCHED = Control()
 
 
 class Predicting(HeldMembers):
-    """The methods of a pool that predict, and that measure predictions. All of them may be called while it trains."""
+    """The methods of a pool for prediction and evaluation. All may be called during training."""
 
     def forward(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                 weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Raw outputs, before any link: (n_members, n_samples, n_raw_outputs) of the pool's dtype, in pool order.
+        """Compute raw outputs, before any link: (n_members, n_samples, n_raw_outputs) of the pool's dtype.
 
-        members: ids to ask, in this order. Default: all.
+        members: ids of members, in the order of the result. Default: all, in pool order.
         out: an array of the result's shape and dtype to write to.
-        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). Of all members, those that diverged
-            are left out, and a pm.DivergedWarning says so; by id they are refused.
-        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Those of members that
-            keep no best or no average are their last.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). With the default for `members`,
+            diverged members are left out of the mean, with a pm.DivergedWarning; chosen by id they raise DataError.
+        weights: "last", "best" or "average"; default "best" after early stopping, else "last". Members without best or
+            averaged weights use their last.
 
-        Raises MemoryNeededError where the result would not fit; DataError also for a mean of members that diverged.
+        Raises DataError, and MemoryNeededError if memory is too small for the result.
         """
         return self._predict(X, members, out, reduce, weights, lambda raw: raw)
 
     def predict(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                 weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Predictions in the target's own space, members on axis 0; the arguments are those of `forward`.
+        """Predict on the scale of the targets, members on axis 0; the arguments are those of `forward`.
 
         Values: (n_members, n_samples) for one output, else (..., n_outputs). Labels, int64: (n_members, n_samples)
-        classes for cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. reduce="mean" drops the first
-        axis: means of values, or labels by the mean of probabilities.
+        classes for cross-entropy; 0 or 1, in the shape of values, for binary cross-entropy. reduce="mean" removes the
+        first axis: means of values, or labels by the mean of probabilities.
 
-        Of a Poisson loss these are rates, of a Gaussian one means, of a quantile loss those of the level nearest 0.5.
+        Predictions are rates for a Poisson loss, means for a Gaussian loss, and for a quantile loss the quantiles of
+        the level nearest 0.5.
 
-        Values of members that diverged may be NaN. No label is made of NaN: DataError, which names the members, or
-        rows of X that are too large. Members that did not: `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
+        Values of diverged members may be NaN. Labels of NaN raise DataError, which names the members, or rows of X that
+        are too large. The other members are `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
         """
         loss = self._plan.loss
         if reduce is None or not loss.has_probabilities:
             return self._predict(X, members, out, reduce, weights, loss.predictions)
-        # The mean probability of one label, less a half, has the sign that the label's raw output would have.
+        # The mean probability of one label minus 1/2 has the sign of the label's raw output.
         shift = 0.0 if loss.targets == "labels" else 0.5
         result = loss.predictions(self._predict(X, members, None, reduce, weights, loss.probabilities) - shift)
         return result if out is None else checks.out(out, result.shape, result.dtype, result)
 
     def predict_proba(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                       weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Probabilities (n_members, n_samples, n_outputs): of the classes, or of each label being 1; arguments as
-        `forward`.
+        """Predict probabilities (n_members, n_samples, n_outputs): of the classes, or of each label being 1.
 
-        Raises DataError for losses that define none.
+        Arguments as for `forward`. Raises DataError for losses without probabilities.
         """
         self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
 
     def predict_std(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Predicted standard deviations, shaped as `predict` returns values; arguments as `forward`.
+        """Predict standard deviations, in the shape of values of `predict`; arguments as for `forward`.
 
-        With reduce="mean" their mean, which leaves out how far members' means lie apart. Raises DataError for losses
-        without a variance; "gaussian_nll" has one.
+        With reduce="mean" the mean of the members' standard deviations, which does not include the spread of their
+        predictions. Raises DataError for losses without a variance; "gaussian_nll" has one.
         """
         self._plan.loss.standard_deviations(np.zeros((1, self._plan.n_raw_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.standard_deviations)
 
     def predict_quantiles(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                           weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """All levels' quantiles: (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels);
-        arguments as `forward`.
+        """Predict the quantiles of all levels; arguments as for `forward`.
 
-        Each level is fitted by itself: they may cross. Raises DataError for losses without quantiles; "quantile" has
-        them.
+        Returns (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels). Each level is fitted
+        separately, so quantiles may cross. Raises DataError for losses without quantiles; "quantile" has them.
         """
         self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
         return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
 
     def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
                  sample_weight: Any = None) -> np.ndarray:  # fmt: skip
-        """Mean loss over all rows, (n_members,) float64. members, weights: as for `forward`.
+        """Compute the mean loss over rows, (n_members,) float64. members, weights: as for `forward`.
 
         rows: the rows of X that each of these members is evaluated on, as for `fit`. Default: all.
-        sample_weight: how much each row counts in the mean, (n_samples,), or (n_members, n_samples) for each of these
-            members; as for `fit`. Default: all count the same.
+        sample_weight: weight of each row in the mean, (n_samples,), or (n_members, n_samples) for each of these
+            members; as for `fit`. Default: equal weights.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         data = self._evaluation_data(X, y, positions, rows, sample_weight)
@@ -116,59 +114,62 @@ class Predicting(HeldMembers):
         return backend.evaluate(positions, backend.place(data), weights, UNWATCHED)[0]
 
     def _evaluation_data(self, X: Any, y: Any, positions: np.ndarray, rows: Any, sample_weight: Any) -> Dataset:
-        """X and y, and the rows and the weights that these members are evaluated on, where any are given."""
+        """Return the dataset of X and y, with the rows and weights of these members, if any."""
         ids = self.ids_[positions]
-        data, counted = rows_of(self._plan, ids, X, y, sample_weight)
+        data, row_weights = rows_of(self._plan, ids, X, y, sample_weight)
         if rows is not None:
-            found = sets_of(rows, ids, data.n, "rows", "row")
+            row_sets = sets_of(rows, ids, data.n, "rows", "row")
             require_same_rows_of_each(X, rows, "rows")
-            data.rows = Sets(found.arrays, self._column(positions, found.of, "rows"))
-        if counted is not None:
-            if counted.of is not None:
-                counted = replace(counted, of=self._column(positions, counted.of, "sample_weight"))
-            put_weights(data, counted, self.ids_, positions, EVALUATED)
+            data.rows = Sets(row_sets.arrays, self._column(positions, row_sets.of, "rows"))
+        if row_weights is not None:
+            if row_weights.of is not None:
+                row_weights = replace(row_weights, of=self._column(positions, row_weights.of, "sample_weight"))
+            put_weights(data, row_weights, self.ids_, positions, EVALUATED)
         return data
 
     def _column(self, positions: np.ndarray, of: np.ndarray, name: str) -> np.ndarray:
-        """Numbers of these members as a column of all members, (n_members,) int64."""
+        """Return numbers of these members as a column of all members, (n_members,) int64.
+
+        name: the argument, for errors.
+        """
         column = np.zeros(len(self), np.int64)
         column[positions] = of
         if (column[positions] != of).any():
             twice = self.ids_[positions[np.argmax(column[positions] != of)]]
-            raise DataError(compose("members", f"each id once, where each has {name} of its own", f"{twice} again"))
+            raise DataError(compose("members", f"each id once: members have separate {name}", f"{twice} again"))
         return column
 
     def out_of_fold(self, X: Any, rows: Any, groups: Any = None, method: str = "predict",
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
-        """Predictions for every row of X by the member that has the row in its `rows`: one line for each group.
+        """Predict every row of X by the member of a group that has the row in its `rows`.
 
         rows: as for `fit`, such as the validation_rows of a cross-validation.
-        groups: (n_members,) whole numbers from 0: members of one group (the same architecture, trained on other folds)
-            share a line. Default: all are one group.
+        groups: (n_members,) whole numbers from 0: the group of each member, such as the same architecture trained on
+            different folds. Default: one group.
         method: "predict" (default), "predict_proba" or "forward". weights: as for `forward`.
 
-        Returns (n_groups, n_samples, ...), rows in the order of X. Raises DataError where a row of a group has no
-        member, or more than one.
+        Returns (n_groups, n_samples, ...), rows in the order of X. Raises DataError if a row of a group has no member,
+        or more than one.
         """
         if method not in ("predict", "predict_proba", "forward"):
             raise DataError(compose("method", "'predict', 'predict_proba' or 'forward'", show(method)))
         x = as_features(X, self.n_features, self.dtype, names=self._plan.names)
-        found = sets_of(rows, self.ids_, len(x), "rows", "row")
+        row_sets = sets_of(rows, self.ids_, len(x), "rows", "row")
         require_same_rows_of_each(X, rows, "rows")
 
         def predict(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
             return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))
 
-        return _out_of_fold(predict, x, found, groups)
+        return _out_of_fold(predict, x, row_sets, groups)
 
     def score(self, X: Any, y: Any, metric: str | None = None, members: Any = None,
               weights: str | None = None, rows: Any = None, sample_weight: Any = None) -> np.ndarray:  # fmt: skip
-        """A metric of each member on these rows, (n_members,) float64; NaN where outputs are not all numbers.
+        """Compute a metric of each member, (n_members,) float64; NaN for members with outputs that are not finite.
 
-        metric: a name as for `metrics` of `fit`. Default: the loss's own score, as in "validation_score".
+        metric: a name as for `metrics` of `fit`. Default: the loss's score, as in "validation_score".
         members, weights: as for `forward`. rows, sample_weight: as for `evaluate`.
 
-        Raises DataError for metrics that don't fit the loss, or are not defined of these targets, MemoryNeededError.
+        Raises DataError for metrics that don't fit the loss, or are undefined for these targets, and MemoryNeededError.
         """
         positions, weights = self._positions(members), self._checked_weights(weights)
         names = [] if metric is None else [canonical("metric", metric)]
@@ -183,13 +184,14 @@ class Predicting(HeldMembers):
         return measured(names, self._plan.loss, backend, positions, placed, weights, UNWATCHED, means)[names[0]]
 
     def hidden(self, X: Any, id: int, layer: int = -1, weights: str | None = None) -> np.ndarray:
-        """Activations of a hidden layer of the member with this id, (n_samples, width) of the pool's dtype.
+        """Compute a hidden layer's activations in the member with this id, (n_samples, width) of the pool's dtype.
 
-        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
+        layer: index of the layer, from 0 for the layer next to the features, or backward from -1 for the last.
+            Default -1.
         weights: as for `forward`.
 
-        By NumPy, from the extracted member: they agree with what training computed up to rounding.
-        Raises DataError where there is no such member or layer.
+        The extracted member computes them with NumPy: they agree with those of training up to rounding.
+        Raises DataError if there is no such member or layer.
         """
         (position,) = self._positions([id])
         widths = self.specs[position].hidden
@@ -200,15 +202,16 @@ class Predicting(HeldMembers):
 
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
                  link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
+        """Compute `link` of raw outputs; the arguments are those of `forward`."""
         positions, weights = self._positions(members), self._checked_weights(weights)
         if reduce == "mean":
             lost = diverged(self._progress, self._records, weights)
-            positions = who_counts(positions, self.ids_, lost, members is not None)
+            positions = members_of_mean(positions, self.ids_, lost, members is not None)
         try:
             return _predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
         except UndefinedLabelError as error:
             lost = diverged(self._progress, self._records, weights)
-            raise of_members(error, self.ids_[positions], lost[positions]) from None
+            raise undefined_label_error(error, self.ids_[positions], lost[positions]) from None
 
 
 def _predictions(
@@ -221,49 +224,50 @@ def _predictions(
     weights: str,
     link: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """What `link` makes of the raw outputs of the members at these positions, or the mean of that; see Pool.forward.
+    """Compute `link` of the raw outputs of the members at these positions, or the mean of that; see Pool.forward.
 
-    ready: gives the backend once all else is checked. Raises UndefinedLabelError, its places counted among `positions`.
+    ready: returns the backend, called when all arguments are checked. Raises UndefinedLabelError, whose places count
+        among `positions`.
     """
     if reduce not in (None, "mean"):
         raise DataError(compose("reduce", "'mean' or None", show(reduce)))
     x, n_raw = as_features(X, plan.n_features, plan.dtype, names=plan.names), plan.n_raw_outputs
     # Labels, int64, take up to twice the bytes of raw outputs.
-    most = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
-    if out is None and reduce is None and most <= errors.SMALL_NEED:
+    max_bytes = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
+    if out is None and reduce is None and max_bytes <= errors.SMALL_NEED:
         raw = np.empty((len(positions), len(x), n_raw), plan.dtype)
         backend = ready()
-        # By the backend's plan: another thread may have trained on other features meanwhile.
-        asked = backend.place(Dataset(feature_sets(x, backend.plan.features)))
-        backend.forward(positions, asked, raw, weights, UNWATCHED)
+        # The backend's plan, because another thread may have started to train on other features.
+        placed = backend.place(Dataset(feature_sets(x, backend.plan.features)))
+        backend.forward(positions, placed, raw, weights, UNWATCHED)
         return _linked(link, raw)
-    like = link(np.zeros((1, 1, n_raw), plan.dtype))
-    shape = ((len(positions),) if reduce is None else ()) + (len(x),) + like.shape[2:]
-    result_dtype = like.dtype
+    example = link(np.zeros((1, 1, n_raw), plan.dtype))
+    shape = ((len(positions),) if reduce is None else ()) + (len(x),) + example.shape[2:]
+    result_dtype = example.dtype
     if out is None:
-        need = math.prod(shape) * result_dtype.itemsize
-        require_memory("result", need, 'Ask for fewer members= or rows at a time, or reduce="mean".')
+        needed = math.prod(shape) * result_dtype.itemsize
+        require_memory("result", needed, 'Ask for fewer members= or rows at a time, or reduce="mean".')
         out = np.empty(shape, result_dtype)
     checks.out(out, shape, result_dtype)
     if np.may_share_memory(x, out):
         require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
         x = x.copy()
     backend = ready()
-    asked = backend.place(Dataset(feature_sets(x, backend.plan.features)))
+    placed = backend.place(Dataset(feature_sets(x, backend.plan.features)))
     in_place = reduce is None and out.flags.c_contiguous and out.flags.aligned
-    if in_place and like.size == n_raw and like.dtype == plan.dtype:
+    if in_place and example.size == n_raw and example.dtype == plan.dtype:
         raw = out.reshape(len(positions), len(x), n_raw)
-        backend.forward(positions, asked, raw, weights, UNWATCHED)
-        for piece in _slices(len(out), out[:1].nbytes):
-            linked = _linked(link, raw[piece], piece.start)
-            # A view: raw outputs are the predictions, and lie where they belong.
+        backend.forward(positions, placed, raw, weights, UNWATCHED)
+        for block in _slices(len(out), out[:1].nbytes):
+            linked = _linked(link, raw[block], block.start)
+            # If the result is a view, raw outputs are the predictions, and already in `out`.
             if not np.may_share_memory(linked, raw):
-                out[piece] = linked
+                out[block] = linked
         return out
     total = np.zeros(shape, np.float64) if reduce else None
-    for piece, raw in _raw_pieces(plan, backend, positions, asked, weights):
+    for block, raw in _raw_blocks(plan, backend, positions, placed, weights):
         if total is None:
-            out[piece] = _linked(link, raw, piece.start)
+            out[block] = _linked(link, raw, block.start)
         else:
             for values in link(raw):
                 total += values
@@ -273,7 +277,7 @@ def _predictions(
 
 
 def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: int = 0) -> np.ndarray:
-    """What `link` makes of the raw outputs of the members from place `first` on."""
+    """Compute `link` of the raw outputs of the members from position `first` on."""
     try:
         return link(raw)
     except UndefinedLabelError as error:
@@ -281,44 +285,47 @@ def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: in
         raise
 
 
-def _raw_pieces(
-    plan: Plan, backend: Backend, positions: np.ndarray, asked: Placed, weights: str
+def _raw_blocks(
+    plan: Plan, backend: Backend, positions: np.ndarray, placed: Placed, weights: str
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Raw outputs of some members at a time."""
-    n = asked.data.n
-    for piece in _slices(len(positions), n * plan.n_raw_outputs * plan.dtype.itemsize):
-        raw = np.empty((piece.stop - piece.start, n, plan.n_raw_outputs), plan.dtype)
-        backend.forward(positions[piece], asked, raw, weights, UNWATCHED)
-        yield piece, raw
+    """Yield (slice of members, their raw outputs) in blocks."""
+    n = placed.data.n
+    for block in _slices(len(positions), n * plan.n_raw_outputs * plan.dtype.itemsize):
+        raw = np.empty((block.stop - block.start, n, plan.n_raw_outputs), plan.dtype)
+        backend.forward(positions[block], placed, raw, weights, UNWATCHED)
+        yield block, raw
 
 
 def _out_of_fold(
     predict: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, rows: Sets, groups: Any
 ) -> np.ndarray:
-    """For each group and row of x the prediction of the group's one member that has the row in its row set; see
-    Pool.out_of_fold. predict(x, positions): predictions of these members, on axis 0."""
+    """Predict each row of x, for each group, by the group's member with this row; see Pool.out_of_fold.
+
+    predict(x, positions): predictions of these members, on axis 0.
+    """
     n_members = len(rows.of)
-    of = checks.whole_array(np.zeros(n_members, np.int64) if groups is None else groups)
-    if of is None or of.shape != (n_members,) or (of < 0).any():
+    group_of = checks.whole_array(np.zeros(n_members, np.int64) if groups is None else groups)
+    if group_of is None or group_of.shape != (n_members,) or (group_of < 0).any():
         raise DataError(compose("groups", f"{n_members} whole numbers, at least 0", show(groups)))
-    covered = np.zeros((int(of.max()) + 1, len(x)), np.int64)
-    for position, group in enumerate(of.tolist()):
+    covered = np.zeros((int(group_of.max()) + 1, len(x)), np.int64)
+    for position, group in enumerate(group_of.tolist()):
         np.add.at(covered[group], rows.arrays[rows.of[position]], 1)
     if (covered != 1).any():
         group, row = np.argwhere(covered != 1)[0].tolist()
         got = f"{covered[group, row]} for row {row} of group {group}"
         raise DataError(compose("rows", "every row with one member of each group", got))
     result: np.ndarray | None = None
-    for i, own in enumerate(rows.arrays):
+    for i, row_set in enumerate(rows.arrays):
         positions = np.flatnonzero(rows.of == i)
-        part = predict(x[own], positions)
+        part = predict(x[row_set], positions)
         if result is None:
             result = np.empty((len(covered), len(x), *part.shape[2:]), part.dtype)
-        result[of[positions][:, None], own] = part
+        result[group_of[positions][:, None], row_set] = part
     assert result is not None
     return result
 
 
 def _slices(count: int, row_bytes: int) -> Iterator[slice]:
+    """Return slices of blocks of at most _CHUNK_BYTES."""
     step = max(1, _CHUNK_BYTES // max(row_bytes, 1))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))

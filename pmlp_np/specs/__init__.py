@@ -1,1 +1,1 @@
-"""What members are: their table, its columns, checks of what fields may hold, grids and samples."""
+"""Members' specs: the table, its columns, validation of fields, grids and samples."""

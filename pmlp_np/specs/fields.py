@@ -1,6 +1,6 @@
-"""The fields of a spec: what each argument may hold, and how its choices become columns.
+"""The fields of a spec: the valid values of each argument, and their conversion to columns.
 
-Every check works on all choices of an argument at once and refuses the first bad one by its place.
+Each check handles all choices of an argument at once, and names the first bad choice.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Refuse = Callable[[int], NoReturn]
 
 @dataclass(frozen=True)
 class Choices:
-    """What one argument offers: its values, and what errors call them.
+    """The choices of one argument, and their names in errors.
 
-    label: the argument, with "{}" where the number of the choice belongs.
-    stride: choice j is first used by member j * stride; 0 where that is unknown or every member uses it.
+    label: the argument, with "{}" in place of the number of the choice.
+    stride: choice j is first used by member j * stride; 0 if that is unknown or every member uses the choice.
     """
 
     values: Sequence[Any] | np.ndarray
@@ -59,10 +59,10 @@ class Choices:
             hint = "A distribution belongs to pm.sample, alone or as a width in a tuple."
         elif isinstance(value, np.generic):
             value = value.item()
-        raise SpecError(compose(self.place(j), expected, show(value), hint))
+        raise SpecError(compose(self.describe(j), expected, show(value), hint))
 
-    def place(self, j: int) -> str:
-        """What errors call choice j."""
+    def describe(self, j: int) -> str:
+        """Return the name of choice j in errors: "member 3: hidden[1]"."""
         member = f"member {j * self.stride}: " if self.stride else ""
         return member + self.label.format(j)
 
@@ -70,11 +70,13 @@ class Choices:
 def assemble(
     n: int, choices: Mapping[str, Choices], picks: Mapping[str, np.ndarray], arguments: Sequence[str] = FIELDS
 ) -> dict[str, np.ndarray]:
-    """The columns of n members in which member i has, of each argument, the choice picks[argument][i].
+    """Return the columns of n members, where member i has choice picks[argument][i] of each argument.
 
-    choices: for every field, and for the hyperparameters and options that are given. An argument that `picks` lacks has
-    one choice, which is everybody's. arguments: what the caller takes beside these, to suggest what a misspelled one
-    may have meant. Raises SpecError for the first bad choice.
+    choices: for every field, and for the user's hyperparameters and options. An argument that is not in `picks` has one
+        choice, used by all members.
+    arguments: names of the caller's other arguments, to suggest one for a misspelled name.
+
+    Raises SpecError for the first bad choice.
     """
 
     def pick(argument: str, column: np.ndarray) -> np.ndarray:
@@ -83,13 +85,13 @@ def assemble(
         return column if n == 1 else np.repeat(column, n, axis=0)
 
     optimizer_codes, optimizer_rows = optimizers_of(choices["optimizer"])
-    given_flat = [name for name in choices if name not in FIELDS and name not in OPTIONS]
-    for name in given_flat:
+    flat_names = [name for name in choices if name not in FIELDS and name not in OPTIONS]
+    for name in flat_names:
         _refuse_if_lacking(name, set(optimizer_codes.tolist()), arguments)
     flat_widths, offsets = widths_of(choices["hidden"])
     widths, width_offsets = gather(flat_widths, offsets, pick("hidden", np.arange(len(choices["hidden"]))))
     hyperparameters = pick("optimizer", optimizer_rows)
-    for name in given_flat:
+    for name in flat_names:
         hyperparameters[:, HYPERPARAMETERS.index(name)] = pick(name, hyperparameter_of(name, choices[name]))
     options = np.broadcast_to(np.array(default_row()), (n, len(OPTIONS)))
     if not OPTIONS.keys().isdisjoint(choices):
@@ -98,11 +100,11 @@ def assemble(
         if name in choices:
             options[:, i] = pick(name, option_values(option, choices[name]))
     seeds, has_seed = seeds_of(choices["seed"])
-    which = pick("activation", np.arange(len(choices["activation"])))
+    activation_choice = pick("activation", np.arange(len(choices["activation"])))
     return dict(
         width_offsets=width_offsets,
         widths=widths,
-        activations=_spread_activations(choices["activation"], which, widths, width_offsets),
+        activations=_spread_activations(choices["activation"], activation_choice, widths, width_offsets),
         bias=pick("bias", switches_of(choices["bias"])),
         initializer=pick("initializer", initializers_of(choices["initializer"])),
         optimizer=pick("optimizer", optimizer_codes),
@@ -115,7 +117,7 @@ def assemble(
 
 
 def widths_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
-    """All layers' widths side by side (int32), and where each choice's begin (int64, one more than choices)."""
+    """Return (widths of all layers in one array, int32; offsets of the choices, int64, one more than choices)."""
     expected = f"a layer's width, or a tuple of widths, each a whole number from 1 to {MAX_WIDTH}"
     values: Any = choices.values
 
@@ -132,7 +134,7 @@ def widths_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
 
 
 def activations_of(choices: Choices) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All names' codes side by side (int16), where each choice's begin (int64), and which choices are one per layer."""
+    """Return (codes of all names in one array, int16; offsets of the choices, int64; mask of tuple choices)."""
     layers = [value if isinstance(value, tuple) else (value,) for value in choices.values]
     per_layer = np.array([isinstance(value, tuple) for value in choices.values])
     offsets, owners = _ragged(layers)
@@ -142,12 +144,12 @@ def activations_of(choices: Choices) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def initializers_of(choices: Choices) -> np.ndarray:
-    """Codes of the initializers (int16)."""
+    """Return codes of the initializers (int16)."""
     return _codes(choices.values, INITIALIZERS, INITIALIZER_ALIASES, choices, int)
 
 
 def switches_of(choices: Choices) -> np.ndarray:
-    """Truth values (bool)."""
+    """Return validated booleans."""
     values = choices.values
     if isinstance(values, np.ndarray) and values.dtype.kind == "b":
         return values.copy()
@@ -158,28 +160,31 @@ def switches_of(choices: Choices) -> np.ndarray:
 
 
 def batch_sizes_of(choices: Choices) -> np.ndarray:
-    """Batch sizes (int64), 0 for fit's."""
+    """Return batch sizes (int64), 0 where None."""
 
     def refuse(j: int) -> NoReturn:
         choices.refuse(j, "a whole number of rows, at least 1, or None", "None takes the batch_size of fit.")
 
-    given, present = _optional(choices.values, 1)
-    return np.where(present, _whole(given, 1, MAX_BATCH_SIZE, np.int64, refuse), 0)
+    values, present = _optional(choices.values, 1)
+    return np.where(present, _whole(values, 1, MAX_BATCH_SIZE, np.int64, refuse), 0)
 
 
 def seeds_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
-    """Seeds (uint64, 0 where None), and which are given (bool)."""
+    """Return (seeds, uint64, 0 where None; mask of seeds that are not None)."""
 
     def refuse(j: int) -> NoReturn:
         hint = "None draws from the pool's seed and the member's id."
         choices.refuse(j, "a whole number from 0 to 2**64 - 1, or None", hint)
 
-    given, present = _optional(choices.values, 0)
-    return _whole(given, 0, MAX_SEED, np.uint64, refuse), present
+    values, present = _optional(choices.values, 0)
+    return _whole(values, 0, MAX_SEED, np.uint64, refuse), present
 
 
 def optimizers_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the optimizers (int16), and their hyperparameters (float64, a row per choice; 0 for those it lacks)."""
+    """Return (codes of the optimizers, int16; their hyperparameters, float64, one row per choice).
+
+    A hyperparameter that an optimizer lacks is 0.
+    """
     classes = list(OPTIMIZERS.values())
     codes = np.zeros(len(choices), np.int16)
     table = np.zeros((len(choices), len(HYPERPARAMETERS)))
@@ -195,19 +200,20 @@ def optimizers_of(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
             uncalled = isinstance(value, type) and value in classes
             hint = f"Call it: pm.{value.__name__}()." if uncalled else f"For example pm.{names[0]}()."
             choices.refuse(j, f"an optimizer ({', '.join(names)}) or its name", hint)
-        places, group = groups.setdefault(type(value), ([], []))
-        places.append(j)
-        group.append(value)
-    for cls, (places, group) in groups.items():
-        codes[places] = classes.index(cls)
+        owners, instances = groups.setdefault(type(value), ([], []))
+        owners.append(j)
+        instances.append(value)
+    for cls, (owners, instances) in groups.items():
+        codes[owners] = classes.index(cls)
         for name in hyperparameter_names(cls):
-            parts = _Part([getattr(value, name) for value in group], f"{choices.label}: {name}", choices.stride, places)
-            table[places, HYPERPARAMETERS.index(name)] = hyperparameter_of(name, parts)
+            values = [getattr(instance, name) for instance in instances]
+            part = _Part(values, f"{choices.label}: {name}", choices.stride, owners)
+            table[owners, HYPERPARAMETERS.index(name)] = hyperparameter_of(name, part)
     return codes, table
 
 
 def hyperparameter_of(name: str, choices: Choices) -> np.ndarray:
-    """Values of the hyperparameter `name` (float64)."""
+    """Return values of the hyperparameter `name` (float64)."""
     if is_switch(name):
         return switches_of(choices).astype(np.float64)
     limits = hyperparameter_range(name)
@@ -220,7 +226,7 @@ def hyperparameter_of(name: str, choices: Choices) -> np.ndarray:
 
 
 def option_values(option: Option, choices: Choices) -> np.ndarray:
-    """Values of an option as columns hold them (float64)."""
+    """Return values of an option as stored in columns (float64)."""
     if option.choices:
         return _codes(choices.values, dict.fromkeys(option.choices), {}, choices, int).astype(np.float64)
     if option.limits is None:
@@ -234,27 +240,27 @@ def option_values(option: Option, choices: Choices) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Part(Choices):
-    """One hyperparameter of some of the choices: `owners[j]` is the choice that value j belongs to."""
+    """Values of one hyperparameter for some choices of optimizers; value j belongs to choice owners[j]."""
 
     owners: Sequence[int] = ()
 
-    def place(self, j: int) -> str:
-        return super().place(self.owners[j])
+    def describe(self, j: int) -> str:
+        return super().describe(self.owners[j])
 
 
 def _squash(name: str) -> str:
     return name.strip().lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
-def _known_name(given: str, table: Mapping[str, Any], aliases: Mapping[str, str], choices: Choices, j: int) -> str:
-    """The table's name for the name or alias, in any spelling, that stands in choice j."""
-    if given in table:
-        return given
-    squashed = _squash(given)
-    for name in (*table, *aliases):
-        if squashed == _squash(name):
-            return aliases.get(name, name)
-    raise SpecError(unknown_name(choices.place(j), str(given), table, aliases))
+def _known_name(name: str, table: Mapping[str, Any], aliases: Mapping[str, str], choices: Choices, j: int) -> str:
+    """Return the table's name for the name or alias in choice j. Case, hyphens, underscores and spaces are ignored."""
+    if name in table:
+        return name
+    squashed = _squash(name)
+    for known in (*table, *aliases):
+        if squashed == _squash(known):
+            return aliases.get(known, known)
+    raise SpecError(unknown_name(choices.describe(j), str(name), table, aliases))
 
 
 def _codes(
@@ -267,24 +273,24 @@ def _codes(
     numbers = {name: number for number, name in enumerate(table)}
     code_of: dict[str, int] = {}
     codes = []
-    for e, value in enumerate(values):
+    for j, value in enumerate(values):
         if not isinstance(value, str):
-            choices.refuse(owners(e), f"a name, one of {', '.join(table)}")
+            choices.refuse(owners(j), f"a name, one of {', '.join(table)}")
         if value not in code_of:
-            code_of[value] = numbers[_known_name(value, table, aliases, choices, owners(e))]
+            code_of[value] = numbers[_known_name(value, table, aliases, choices, owners(j))]
         codes.append(code_of[value])
     return np.array(codes, dtype=np.int16)
 
 
 def _ragged(rows: Sequence[tuple]) -> tuple[np.ndarray, Callable[[int], int]]:
-    """Offsets of rows laid side by side, and the function from an element's place to its row's."""
+    """Return (offsets of rows stored one after another, a function from an element's index to the index of its row)."""
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     return offsets, lambda e: int(np.searchsorted(offsets, e, side="right")) - 1
 
 
 def _optional(values: Any, filler: int) -> tuple[Any, np.ndarray]:
-    """The values with `filler` for None, and which were not None."""
+    """Return (values with `filler` for None, mask of values that are not None)."""
     if isinstance(values, np.ndarray):
         return values, np.ones(len(values), bool)
     present = np.array([value is not None for value in values])
@@ -292,7 +298,7 @@ def _optional(values: Any, filler: int) -> tuple[Any, np.ndarray]:
 
 
 def _whole(values: Any, low: int, high: int, dtype: type, refuse: Refuse) -> np.ndarray:
-    """Whole numbers from low to high as an array."""
+    """Return integers from low to high as an array."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "iu":
             refuse(0)
@@ -307,7 +313,7 @@ def _whole(values: Any, low: int, high: int, dtype: type, refuse: Refuse) -> np.
 
 
 def _numbers(values: Any, limits: Range, refuse: Refuse) -> np.ndarray:
-    """Numbers within limits as a float64 array."""
+    """Return numbers within limits as a float64 array."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "iuf":
             refuse(0)
@@ -326,46 +332,48 @@ def _numbers(values: Any, limits: Range, refuse: Refuse) -> np.ndarray:
     return numbers
 
 
-def _refuse_other_types(values: Iterable[Any], wanted: type, refuse: Refuse) -> None:
-    # bool counts as a whole number in Python; np.bool_ does not.
-    wrong = {kind for kind in set(map(type, values)) if not issubclass(kind, wanted) or issubclass(kind, bool)}
+def _refuse_other_types(values: Iterable[Any], base: type, refuse: Refuse) -> None:
+    """Refuse the first value that is no instance of `base`, or is a bool."""
+    # bool is a subclass of int in Python; np.bool_ is not.
+    wrong = {kind for kind in set(map(type, values)) if not issubclass(kind, base) or issubclass(kind, bool)}
     if wrong:
         refuse(next(j for j, value in enumerate(values) if type(value) in wrong))
 
 
 def _spread_activations(
-    choices: Choices, which: np.ndarray, widths: np.ndarray, width_offsets: np.ndarray
+    choices: Choices, choice_of: np.ndarray, widths: np.ndarray, width_offsets: np.ndarray
 ) -> np.ndarray:
-    """Every layer's activation code, where member i has choice which[i]."""
+    """Return the activation code of every layer, where member i has choice choice_of[i]."""
     codes, offsets, per_layer = activations_of(choices)
     depths = np.diff(width_offsets)
-    starts = offsets[:-1][which]
+    starts = offsets[:-1][choice_of]
     if not per_layer.any():
         return np.repeat(codes[starts], depths)
-    bad = per_layer[which] & (np.diff(offsets)[which] != depths)
+    bad = per_layer[choice_of] & (np.diff(offsets)[choice_of] != depths)
     if bad.any():
         i = int(bad.argmax())
         hidden = tuple(widths[width_offsets[i] : width_offsets[i + 1]].tolist())
-        place = f"member {i}: activation" if len(which) > 1 else "activation"
+        name = f"member {i}: activation" if len(choice_of) > 1 else "activation"
         layers = f"{len(hidden)} hidden layer{'s' * (len(hidden) != 1)}"
         expected = f"one name, or a tuple of one per layer for the {layers} of hidden={hidden}"
-        raise SpecError(compose(place, expected, show(choices.values[which[i]]), "A single name goes for all layers."))
+        got = show(choices.values[choice_of[i]])
+        raise SpecError(compose(name, expected, got, "A single name goes for all layers."))
     layer = np.arange(width_offsets[-1]) - np.repeat(width_offsets[:-1], depths)
-    return codes[np.repeat(starts, depths) + layer * np.repeat(per_layer[which], depths)]
+    return codes[np.repeat(starts, depths) + layer * np.repeat(per_layer[choice_of], depths)]
 
 
 def _refuse_if_lacking(name: str, used: Iterable[int], arguments: Sequence[str]) -> None:
-    """Refuse a flat hyperparameter that one of the optimizers in use (codes) lacks."""
+    """Refuse a hyperparameter that one of the optimizers in use (codes) lacks."""
     classes = list(OPTIMIZERS.values())
     for cls in (classes[code] for code in sorted(used)):
-        own = hyperparameter_names(cls)
-        if name in own:
+        names = hyperparameter_names(cls)
+        if name in names:
             continue
         if name in HYPERPARAMETERS:
-            owners = ", ".join(f"pm.{other.__name__}" for other in classes if name in hyperparameter_names(other))
-            hint = f"Optimizers with {name}: {owners}."
+            having = ", ".join(f"pm.{other.__name__}" for other in classes if name in hyperparameter_names(other))
+            hint = f"Optimizers with {name}: {having}."
         else:
-            suggestion = nearest(name, (*arguments, *own, *OPTIONS))
+            suggestion = nearest(name, (*arguments, *names, *OPTIONS))
             others = ", ".join((*arguments, *OPTIONS))
             hint = f"Did you mean {suggestion!r}?" if suggestion else f"Other arguments are {others}."
-        raise SpecError(compose(name, f"a hyperparameter of {cls.__name__} ({', '.join(own)})", show(name), hint))
+        raise SpecError(compose(name, f"a hyperparameter of {cls.__name__} ({', '.join(names)})", show(name), hint))

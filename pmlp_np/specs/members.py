@@ -1,6 +1,7 @@
-"""Specs: what each member is. `Member` is one spec, readable; `Specs` is a table of many, column by column.
+"""Specs: architecture and hyperparameters of members. `Member` is one spec; `Specs` is a table of many.
 
-A million members are a few arrays, not a million objects: `Specs` makes a `Member` only where one is asked for.
+`Specs` has one array per field. A million members are a few arrays, not a million objects: a `Member` is made only when
+one is read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from pmlp_np.base.copying import own
+from pmlp_np.base.copying import ensure_owned
 from pmlp_np.base.errors import SpecError, compose, show, unknown_name
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -25,32 +26,32 @@ from pmlp_np.specs import storage as spec_columns
 from pmlp_np.specs.fields import FIELDS, Choices
 from pmlp_np.specs.storage import COLUMNS, PER_LAYER, gather
 
-# A sum of more would not be counted right in 64 bits.
+# Larger sums could overflow 64 bits.
 _MOST_PARAMETERS = 2.0**60
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Member:
-    """One member's architecture and hyperparameters; frozen, and checked when it is made.
+    """Architecture and hyperparameters of one member; frozen, and validated at construction.
 
     hidden: widths of the hidden layers, a tuple of whole numbers from 1 to 2**24. An int is one layer, () is none: a
         linear model. Default (100,).
     activation: a name, or a tuple of names, one per hidden layer. Case, hyphens and underscores don't matter, and
-        aliases are known ("logistic"). Default "relu". Kept as one name where all layers agree, "identity" where there
-        are none.
+        aliases are known ("logistic"). Default "relu". Stored as one name if all layers have the same, and as
+        "identity" if there are no layers.
     bias: whether every layer, the output layer included, has biases. Default True.
-    initializer: where the weights start: "pytorch" (torch.nn.Linear's way, the default), "glorot_uniform",
+    initializer: distribution of the initial weights: "pytorch" (as torch.nn.Linear, the default), "glorot_uniform",
         "glorot_normal", "he_uniform", "he_normal" or "lecun_normal".
     optimizer: `pm.SGD(...)`, `pm.Adam(...)`, `pm.AdamW(...)`, `pm.RMSprop(...)`, `pm.NAdam(...)`, or a name. Default
         Adam with learning rate 1e-3.
-    batch_size: rows per minibatch, at least 1. Default None: that of `fit`.
+    batch_size: rows per minibatch, at least 1. Default None: the batch_size of `fit`.
     seed: from 0 to 2**64 - 1; members with the same seed and architecture start with the same weights, in every pool.
-        Default None: the numbers come from the pool's seed and the member's id.
-    hyperparameters: any of the optimizer's (learning_rate, momentum, nesterov, beta1, beta2, eps, weight_decay, alpha,
-        momentum_decay); they override it. Also any option of formulas.options (zero_last, schedule, ...), which reads
-        as an attribute.
+        Default None: random numbers depend on the pool's seed and the member's id.
+    hyperparameters: hyperparameters of the optimizer (learning_rate, momentum, nesterov, beta1, beta2, eps,
+        weight_decay, alpha, momentum_decay); they override those of `optimizer`. Also options of formulas.options
+        (zero_last, schedule, ...), which become attributes.
 
-    Raises SpecError, which names the argument, for whatever could not be trained.
+    Raises SpecError, which names the argument, for a value that cannot be trained.
 
         pm.Member(hidden=(64, 32), activation="tanh", learning_rate=1e-2)
         pm.Member(hidden=(64, 32), activation=("relu", "tanh"), optimizer=pm.SGD(momentum=0.9), batch_size=64)
@@ -63,7 +64,7 @@ class Member:
     optimizer: Optimizer
     batch_size: int | None
     seed: int | None
-    options: tuple[tuple[str, float | bool | str], ...]  # those that are not at their default
+    options: tuple[tuple[str, float | bool | str], ...]  # without options at their default
 
     def __init__(
         self,
@@ -82,9 +83,9 @@ class Member:
         self._set(*Specs(**spec_fields.assemble(1, choices, {}))._values(0))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Made anew, so that a copy is checked as every member is: a name may not be known where it is read.
+        # The constructor validates the copy: a name of an activation may be unknown in the process that unpickles it.
         arguments = {name: getattr(self, name) for name in FIELDS} | dict(self.options)
-        return _member_again, (type(self), arguments)
+        return _rebuild_member, (type(self), arguments)
 
     def _set(self, *values: Any) -> None:
         for name, value in zip((*FIELDS, "options"), values, strict=True):
@@ -109,16 +110,17 @@ class Member:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Specs(Sequence[Member]):
-    """Many specs as columns, indexed like a list; made by `pm.grid`, `pm.sample`, `Specs.from_members`, joined with +.
+    """A table of n specs, indexed like a list; made by `pm.grid`, `pm.sample` or `Specs.from_members`, joined with +.
 
-    An integer index gives a Member; a slice, a mask or an array of integers gives Specs. Columns are read-only.
+    An integer index returns a Member; a slice, a mask or an array of integers returns Specs. Columns are read-only.
 
-    width_offsets: (n + 1,) int64. Member i's layers are width_offsets[i] up to width_offsets[i + 1] in the next two.
-    widths: int32.   activations: int16, numbers in list(ACTIVATIONS).
-    bias: (n,) bool.   initializer, optimizer: (n,) int16, numbers in list(INITIALIZERS), list(OPTIMIZERS).
-    hyperparameters: (n, len(HYPERPARAMETERS)) float64; 0 where the optimizer lacks one.
+    width_offsets: (n + 1,) int64. Member i's layers are width_offsets[i] up to width_offsets[i + 1] in `widths` and
+        `activations`.
+    widths: int32.   activations: int16, indices into list(ACTIVATIONS).
+    bias: (n,) bool.   initializer, optimizer: (n,) int16, indices into list(INITIALIZERS), list(OPTIMIZERS).
+    hyperparameters: (n, len(HYPERPARAMETERS)) float64; 0 for a hyperparameter that the optimizer lacks.
     options: (n, len(OPTIONS)) float64, as formulas.options encodes them.
-    batch_size: (n,) int64, 0 for that of `fit`.   seed: (n,) uint64, and has_seed: (n,) bool.
+    batch_size: (n,) int64, 0 for the batch_size of `fit`.   seed: (n,) uint64.   has_seed: (n,) bool.
 
         specs = pm.grid(hidden=range(1, 101)) + [pm.Member(hidden=())]
         len(specs), specs[3], specs[10:20]
@@ -137,23 +139,23 @@ class Specs(Sequence[Member]):
     has_seed: np.ndarray
 
     def __post_init__(self) -> None:
-        # Where nobody uses an option, one row stands for all.
+        # If no member uses an option, one row stands for all members.
         defaults = np.array(default_row())
         unused = self.options.shape == (len(self.bias), len(defaults)) and bool((self.options == defaults).all())
         if unused:
             object.__setattr__(self, "options", np.broadcast_to(defaults, self.options.shape))
         for name in COLUMNS:
             column = getattr(self, name)
-            # Compiled code reads columns by their addresses, row behind row: nobody else may hold their memory.
-            alone = type(column) is np.ndarray and column.flags.owndata and column.flags.c_contiguous
-            if not alone and not (unused and name == "options"):
+            # Compiled code reads columns by address, in C order: they must own their memory.
+            owned = type(column) is np.ndarray and column.flags.owndata and column.flags.c_contiguous
+            if not owned and not (unused and name == "options"):
                 column = np.array(column, order="C")
                 object.__setattr__(self, name, column)
             column.setflags(write=False)
 
     @classmethod
     def from_members(cls, members: Iterable[Member]) -> Specs:
-        """The table of these members, in this order."""
+        """Make the table of these members, in this order."""
         members = list(members)
         for i, member in enumerate(members):
             if not isinstance(member, Member):
@@ -172,10 +174,10 @@ class Specs(Sequence[Member]):
         ]
         rows = [[getattr(m.optimizer, name, 0.0) for name in HYPERPARAMETERS] for m in members]
         options = np.tile(default_row(), (len(members), 1))
-        places = {name: i for i, name in enumerate(OPTIONS)}
+        index_of = {name: i for i, name in enumerate(OPTIONS)}
         for i, m in enumerate(members):
             for name, value in m.options:
-                options[i, places[name]] = OPTIONS[name].encoded(value)
+                options[i, index_of[name]] = OPTIONS[name].encoded(value)
         return cls(
             width_offsets=offsets,
             widths=np.array([width for m in members for width in m.hidden], np.int32),
@@ -192,7 +194,7 @@ class Specs(Sequence[Member]):
 
     @classmethod
     def concatenate(cls, tables: Iterable[Specs]) -> Specs:
-        """One table with the members of all, in order."""
+        """Make one table of the members of all tables, in order."""
         tables = list(tables)
         if not tables:
             return cls.from_members([])
@@ -204,26 +206,26 @@ class Specs(Sequence[Member]):
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray], copy: bool = True) -> Specs:
-        """The table whose `columns()` these are, also where this version's tables of names have another order.
+        """Make a table from the arrays of `columns()`, possibly of another version of pmlp_np.
 
-        copy: False takes the arrays over instead of copying them.
+        copy: False uses the arrays without a copy.
 
-        Raises FileFormatError for a missing or damaged column, and for names that this version doesn't know.
+        Raises FileFormatError for a missing or damaged column, and for names that are unknown in this version.
         """
         return cls(**spec_columns.read(columns, copy))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles hold the columns and what codes mean; options that one row states for all are one row."""
+        """Return the pickled state: the columns and the names of codes; equal rows of options as a single row."""
         columns = self.columns()
         if not self.options.strides[0]:
             columns["options"] = self.options[:1]
-        return _specs_again, (columns, len(self))
+        return _rebuild_specs, (columns, len(self))
 
     def __copy__(self) -> Specs:
         return copy.deepcopy(self)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Plain arrays, no objects, from which `from_columns` makes the same table: columns, and the codes' names."""
+        """Return plain arrays from which `from_columns` makes the same table: columns and names of codes."""
         return {name: getattr(self, name) for name in COLUMNS} | spec_columns.name_tables()
 
     def __len__(self) -> int:
@@ -238,16 +240,16 @@ class Specs(Sequence[Member]):
             if not -len(self) <= int(index) < len(self):
                 raise IndexError(f"member {index}: there are {len(self)} members")
             return self._member(int(index) % len(self))
-        places = np.arange(len(self))[index]
-        if places.ndim != 1:
+        positions = np.arange(len(self))[index]
+        if positions.ndim != 1:
             raise IndexError(f"{show(index)} is no list of members")
         plain = [name for name in COLUMNS if name not in (*PER_LAYER, "width_offsets", "options")]
-        columns = {name: getattr(self, name)[places] for name in plain}
-        alike = not self.options.strides[0] and len(places)
-        shape = len(places), self.options.shape[1]
-        columns["options"] = np.broadcast_to(self.options[:1], shape) if alike else self.options[places]
+        columns = {name: getattr(self, name)[positions] for name in plain}
+        one_row = not self.options.strides[0] and len(positions)
+        shape = len(positions), self.options.shape[1]
+        columns["options"] = np.broadcast_to(self.options[:1], shape) if one_row else self.options[positions]
         for name in PER_LAYER:
-            columns[name], columns["width_offsets"] = gather(getattr(self, name), self.width_offsets, places)
+            columns[name], columns["width_offsets"] = gather(getattr(self, name), self.width_offsets, positions)
         return Specs(**columns)
 
     def __iter__(self) -> Iterator[Member]:
@@ -277,7 +279,7 @@ class Specs(Sequence[Member]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the columns take."""
+        """Memory of the columns in bytes."""
         columns = (getattr(self, name) for name in COLUMNS)
         return sum(column.nbytes if column.strides[0] else column[:1].nbytes for column in columns)
 
@@ -288,7 +290,7 @@ class Specs(Sequence[Member]):
 
     @cached_property
     def rule(self) -> np.ndarray:
-        """The update rule that each member runs, (n,) int16: numbers in list(RULES)."""
+        """Update rule of each member, (n,) int16: indices into list(RULES)."""
         momentum, nesterov = self.hyperparameter("momentum"), self.hyperparameter("nesterov")
         shrinking = (self.option("l1") != 0.0) | (self.option("decoupled_weight_decay") != 0.0)
         kinds = self.optimizer * 8 + shrinking * 4 + (momentum == 0.0) * 2 + (nesterov != 0.0)
@@ -304,15 +306,17 @@ class Specs(Sequence[Member]):
 
     @cached_property
     def start(self) -> np.ndarray:
-        """The initializer that each member's weights are drawn by, (n,) int16, numbers in list(INITIALIZERS): its own,
-        or what its parametrization says."""
+        """Initializer of each member, (n,) int16: indices into list(INITIALIZERS).
+
+        The `parametrization` option, if set, replaces the member's initializer.
+        """
         divided = self.option("parametrization") != 0.0
         start = np.where(divided, np.int16(list(INITIALIZERS).index("lecun_normal")), self.initializer)
         start.setflags(write=False)
         return start
 
     def hyperparameter(self, name: str) -> np.ndarray:
-        """One hyperparameter of every member, (n,) float64; 0 where the optimizer lacks it.
+        """Return one hyperparameter of every member, (n,) float64; 0 where the optimizer lacks it.
 
         Raises SpecError for a name that is not in HYPERPARAMETERS.
         """
@@ -321,13 +325,13 @@ class Specs(Sequence[Member]):
         return self.hyperparameters[:, HYPERPARAMETERS.index(name)]
 
     def option(self, name: str) -> np.ndarray:
-        """One option of every member as formulas.options encodes it, (n,) float64."""
+        """Return one option of every member, (n,) float64, as formulas.options encodes it."""
         return self.options[:, list(OPTIONS).index(name)]
 
     def parameter_counts(self, n_features: int | np.ndarray, n_raw_outputs: int) -> np.ndarray:
-        """Weights and biases of every member, without padding, (n,) int64.
+        """Return the number of weights and biases of every member, without padding, (n,) int64.
 
-        n_features: what members read, one number or (n,) int64.
+        n_features: features that members read, one number or (n,) int64.
         n_raw_outputs: columns of the raw outputs (n_outputs times the loss's heads).
         """
         has_layers = self.depths > 0
@@ -347,7 +351,7 @@ class Specs(Sequence[Member]):
         return np.diff(totals[self.width_offsets]) + (last + self.bias) * n_raw_outputs
 
     def describe(self, i: int) -> str:
-        """Member i's architecture in a few characters: "64-32 tanh", "64-32 relu-tanh", "8 relu, no bias", "linear"."""
+        """Describe member i's architecture: "64-32 tanh", "64-32 relu-tanh", "8 relu, no bias", "linear"."""
         member = self[i]
         activation = member.activation if isinstance(member.activation, str) else "-".join(member.activation)
         text = f"{'-'.join(map(str, member.hidden))} {activation}" if member.hidden else "linear"
@@ -359,23 +363,23 @@ class Specs(Sequence[Member]):
         return member
 
     def _values(self, i: int) -> tuple[Any, ...]:
-        """Member i's fields, in the order of FIELDS."""
+        """Return member i's fields, in the order of FIELDS."""
         layers = slice(self.width_offsets[i], self.width_offsets[i + 1])
         names = list(ACTIVATIONS)
         activation = tuple(names[code] for code in self.activations[layers].tolist())
         optimizer = list(OPTIMIZERS.values())[self.optimizer[i]]
         row = dict(zip(HYPERPARAMETERS, self.hyperparameters[i].tolist(), strict=True))
-        own = {
+        arguments = {
             field.name: bool(row[field.name]) if isinstance(field.default, bool) else row[field.name]
             for field in fields(optimizer)
         }
         return (
             tuple(self.widths[layers].tolist()),
-            # Without layers a spec must not depend on a name that means nothing there.
+            # Without layers, specs must be equal whatever the activation.
             activation if len(set(activation)) > 1 else activation[0] if activation else "identity",
             bool(self.bias[i]),
             list(INITIALIZERS)[self.initializer[i]],
-            optimizer(**own),
+            optimizer(**arguments),
             int(self.batch_size[i]) or None,
             int(self.seed[i]) if self.has_seed[i] else None,
             tuple(
@@ -386,15 +390,17 @@ class Specs(Sequence[Member]):
         )
 
 
-def _member_again(kind: type[Member], arguments: dict[str, Any]) -> Member:
+def _rebuild_member(kind: type[Member], arguments: dict[str, Any]) -> Member:
     return kind(**arguments)
 
 
-def _specs_again(columns: dict[str, np.ndarray], n: int) -> Specs:
-    """What `Specs.__reduce__` took apart. Codes are translated where this process knows other names, or in another
-    order."""
+def _rebuild_specs(columns: dict[str, np.ndarray], n: int) -> Specs:
+    """Rebuild Specs from the state of `Specs.__reduce__`.
+
+    Codes are converted if this process knows other names, or another order of names.
+    """
     options = columns["options"]
-    columns = own(columns) | {"options": np.broadcast_to(own(options), (n, options.shape[1]))}
+    columns = ensure_owned(columns) | {"options": np.broadcast_to(ensure_owned(options), (n, options.shape[1]))}
     known = spec_columns.name_tables()
     if all(np.array_equal(columns.get(key, ()), names) for key, names in known.items()):
         return Specs(**{name: columns[name] for name in COLUMNS})
@@ -402,9 +408,9 @@ def _specs_again(columns: dict[str, np.ndarray], n: int) -> Specs:
 
 
 def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:
-    """The table of what a pool is made from: Specs as they are, one Member, or a list of Members.
+    """Return the table of a pool's `specs` argument: Specs unchanged, one Member, or a list of Members.
 
-    Raises SpecError where there is no member, or something that is no Member.
+    Raises SpecError if there is no member, or an object that is no Member.
     """
     if isinstance(specs, Member):
         return Specs.from_members([specs])
@@ -420,9 +426,9 @@ def as_specs(specs: Specs | Member | Iterable[Member]) -> Specs:
 
 
 def _stacked(options: list[np.ndarray]) -> np.ndarray:
-    """The options of all tables' members; one row for all where it serves all."""
+    """Join the options of all tables; a single row if one row serves all members."""
     first = options[0]
-    if all(len(each) and not each.strides[0] and np.array_equal(each[0], first[0]) for each in options):
+    if all(len(table) and not table.strides[0] and np.array_equal(table[0], first[0]) for table in options):
         return np.broadcast_to(first[:1], (sum(map(len, options)), first.shape[1]))
     return np.concatenate(options)
 

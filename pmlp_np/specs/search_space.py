@@ -19,7 +19,7 @@ from pmlp_np.specs import fields as spec_fields
 from pmlp_np.specs.fields import FIELDS, Choices
 from pmlp_np.specs.members import Specs
 
-# The paper's ten (arXiv 2206.08369), a list: as an argument of grid or sample it is ten choices.
+# The ten activations of the paper (arXiv 2206.08369). A list: as an argument of grid or sample it is ten choices.
 PAPER_ACTIVATIONS = [
     "identity",
     "sigmoid",
@@ -33,7 +33,7 @@ PAPER_ACTIVATIONS = [
     "mish",
 ]
 
-# While a table is built, index arrays stand beside its columns.
+# Memory to build a table: the columns and temporary index arrays.
 _BYTES_PER_MEMBER = 250 + 16 * (len(HYPERPARAMETERS) + len(OPTIONS))
 
 _DECIMAL = Context(prec=40)
@@ -41,7 +41,7 @@ _LN_2 = 0.6931471805599453
 
 
 def _exp2_coefficients() -> tuple[float, ...]:
-    """Taylor's of 2^t; those left out are below 2^-56 of the sum for |t| <= 1/2."""
+    """Return the Taylor coefficients of 2^t; the remaining terms are below 2^-56 of the sum for |t| <= 1/2."""
     coefficients = [1.0]
     for k in range(1, 14):
         coefficients.append(coefficients[-1] * _LN_2 / k)
@@ -63,7 +63,7 @@ def grid(
     repeats: int = 1,
     **hyperparameters: Any,
 ) -> Specs:
-    """Every combination of the choices, as Specs.
+    """Make every combination of the choices, as Specs.
 
     Lists, ranges and arrays are choices; anything else, a tuple too, is one value: hidden=(64, 32) is one member of two
     layers, hidden=[64, 32] two members of one layer. Values and defaults are those of pm.Member.
@@ -74,21 +74,21 @@ def grid(
     initializer: a name or choices. Default "pytorch".
     optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), pm.RMSprop(...), pm.NAdam(...), a name, or choices. Default
         Adam, learning rate 1e-3.
-    batch_size: rows per minibatch, or choices; None is that of `fit`. Default None.
-    seed: the members' own seeds, or choices. Default None. Equal specs with a seed of their own are copies of each
-        other, and so are their repeats.
-    repeats: how often each combination comes, at least 1. Default 1.
-    hyperparameters: values or choices of those that every optimizer in use has (learning_rate, ...), and of options
-        (formulas.options: zero_last, ...).
+    batch_size: rows per minibatch, or choices; None is the batch_size of `fit`. Default None.
+    seed: a seed for the members, or choices. Default None. Equal specs with the same seed train identically, and so do
+        their repeats.
+    repeats: how often each combination is repeated, at least 1. Default 1.
+    hyperparameters: values or choices of hyperparameters that every optimizer in use has (learning_rate, ...), and of
+        options (formulas.options: zero_last, ...).
 
     The order is that of nested loops over hidden (outermost), activation, bias, initializer, optimizer, hyperparameters
-    as given, batch_size, seed, repeats (innermost). Raises SpecError, which names the argument, the choice and the
-    first member that has it; MemoryNeededError where the table would not fit.
+    in the order of the call, batch_size, seed, repeats (innermost). Raises SpecError, which names the argument, the
+    choice and the first member with this choice; MemoryNeededError if memory is too small for the table.
 
         pm.grid(hidden=range(1, 101), activation=pm.PAPER_ACTIVATIONS, repeats=10)   # 10,000 members
         pm.grid(hidden=[(64, 32), (128,)], learning_rate=[1e-3, 1e-2])               # 4 members
     """
-    given = {
+    arguments = {
         "hidden": hidden,
         "activation": activation,
         "bias": bias,
@@ -100,11 +100,11 @@ def grid(
     }
     if not _is_whole(repeats) or repeats < 1:
         raise SpecError(compose("repeats", "a whole number, at least 1", show(repeats), "For example repeats=10."))
-    sizes = {name: _n_choices(name, value) for name, value in given.items()}
+    sizes = {name: _n_choices(name, value) for name, value in arguments.items()}
     n = math.prod(sizes.values()) * int(repeats)
     require_memory("grid", n * _BYTES_PER_MEMBER, f"It has {n:,} members: give fewer choices.")
     choices, picks, stride = {}, {}, n
-    for name, value in given.items():
+    for name, value in arguments.items():
         stride //= sizes[name]
         choices[name] = _choices(name, value, stride)
         if sizes[name] > 1:
@@ -125,14 +125,14 @@ def sample(
     batch_size: Any = None,
     **hyperparameters: Any,
 ) -> Specs:
-    """n members drawn at random, independently of each other, as Specs.
+    """Draw n members at random, independently of each other, as Specs.
 
-    Lists, ranges and arrays are choices, each as likely; pm.uniform, pm.log_uniform and pm.integers, and SciPy's frozen
-    distributions, are drawn from; anything else is one value. Values and defaults are those of pm.Member.
+    Lists, ranges and arrays are equally likely choices. pm.uniform, pm.log_uniform, pm.integers and SciPy's frozen
+    distributions are sampled. Anything else is one value. Values and defaults are those of pm.Member.
 
-    n: how many, at least 1.
-    seed: of the draw, a whole number of at least 0. Default 0. Each argument draws from a stream of its own: another
-        argument, or a larger n, changes no value that was there before. (A SciPy distribution may use its own way.)
+    n: number of members, at least 1.
+    seed: seed of the draws, a whole number of at least 0. Default 0. Each argument has a separate random stream:
+        another argument, or a larger n, does not change the values drawn before. (SciPy distributions may differ.)
     hidden: as in pm.grid, or a distribution of whole numbers (one layer). Inside a tuple, alone or among choices, each
         layer may be a distribution: hidden=(pm.integers(8, 64), pm.integers(8, 64)). Default (100,).
     activation: a name, a tuple of one name per hidden layer, or choices. Default "relu".
@@ -140,10 +140,12 @@ def sample(
     initializer: a name or choices. Default "pytorch".
     optimizer: pm.SGD(...), pm.Adam(...), pm.AdamW(...), pm.RMSprop(...), pm.NAdam(...), a name, or choices. Default
         Adam, learning rate 1e-3.
-    batch_size: rows per minibatch, choices, or a distribution of whole numbers; None is that of `fit`. Default None.
-    hyperparameters: values, choices or distributions of those that every optimizer in use has, and of options.
+    batch_size: rows per minibatch, choices, or a distribution of whole numbers; None is the batch_size of `fit`.
+        Default None.
+    hyperparameters: values, choices or distributions of hyperparameters that every optimizer in use has, and of
+        options.
 
-    Raises SpecError, which names the argument and, where it is known, the member.
+    Raises SpecError, which names the argument and, if known, the member.
 
         pm.sample(1000, hidden=pm.integers(1, 100), activation=pm.PAPER_ACTIVATIONS,
                   learning_rate=pm.log_uniform(1e-4, 1e-1), seed=7)
@@ -154,7 +156,7 @@ def sample(
         raise SpecError(compose("seed", "a whole number, at least 0", show(seed), "For example seed=0."))
     n = int(n)
     require_memory("sample", n * _BYTES_PER_MEMBER, f"It has {n:,} members: draw fewer.")
-    given = {
+    arguments = {
         "hidden": hidden,
         "activation": activation,
         "bias": bias,
@@ -164,7 +166,7 @@ def sample(
         "batch_size": batch_size,
     }
     choices, picks = {"seed": Choices([None], "seed")}, {}
-    for name, value in given.items():
+    for name, value in arguments.items():
         if hasattr(value, "rvs"):
             choices[name] = Choices(_draw(name, value, n, _stream(seed, name)), name, 1)
             picks[name] = np.arange(n)
@@ -181,16 +183,18 @@ def sample(
 
 @dataclass(frozen=True, repr=False)
 class Distribution:
-    """What `sample` draws an argument from: made by pm.uniform, pm.log_uniform and pm.integers."""
+    """A distribution that `sample` draws from; made by pm.uniform, pm.log_uniform and pm.integers."""
 
     kind: str
     low: float
     high: float
 
     def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Any = None) -> Any:
-        """Draws of shape `size` (one number without it); random_state is what np.random.default_rng takes.
+        """Draw values of shape `size`; a single number if `size` is None.
 
-        The signature is SciPy's, so that scikit-learn's searches take these distributions too.
+        random_state: a seed or generator, as for np.random.default_rng.
+
+        The signature is SciPy's, so that scikit-learn's searches accept these distributions, too.
         """
         draws = np.asarray(np.random.default_rng(random_state).random(size))
         return _FROM_UNIFORM[self.kind](draws, self.low, self.high)[()]
@@ -200,7 +204,9 @@ class Distribution:
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """Numbers from `low` up to, not including, `high`, each as likely. low < high, both finite, or SpecError.
+    """Make a uniform distribution of numbers from `low` up to, not including, `high`.
+
+    Raises SpecError unless low < high, both finite.
 
     pm.sample(100, momentum=pm.uniform(0.5, 1.0), optimizer="sgd")
     """
@@ -209,7 +215,9 @@ def uniform(low: float, high: float) -> Distribution:
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """Numbers from `low` up to, not including, `high`, whose logarithm is uniform. 0 < low < high < inf, or SpecError.
+    """Make a distribution of numbers from `low` up to, not including, `high`, with a uniform logarithm.
+
+    Raises SpecError unless 0 < low < high < inf.
 
     pm.sample(100, learning_rate=pm.log_uniform(1e-4, 1e-1))
     """
@@ -218,7 +226,9 @@ def log_uniform(low: float, high: float) -> Distribution:
 
 
 def integers(low: int, high: int) -> Distribution:
-    """Whole numbers from `low` to `high`, both included, each as likely. low < high, below 2**53 in size, or SpecError.
+    """Make a uniform distribution of whole numbers from `low` to `high`, both included.
+
+    Raises SpecError unless low < high, both below 2**53 in magnitude.
 
     pm.sample(100, hidden=pm.integers(1, 100))
     """
@@ -226,16 +236,16 @@ def integers(low: int, high: int) -> Distribution:
     return Distribution("integers", int(low), int(high))
 
 
-def _check_bounds(name: str, low: Any, high: Any, wanted: type, above: float, example: str) -> None:
-    kind = "whole numbers" if wanted is Integral else "finite numbers"
-    numbers = all(isinstance(bound, wanted) and not isinstance(bound, bool) for bound in (low, high))
-    if not numbers or not above < low < high < (math.inf if wanted is Real else 2.0**53):
+def _check_bounds(name: str, low: Any, high: Any, base: type, above: float, example: str) -> None:
+    kind = "whole numbers" if base is Integral else "finite numbers"
+    numbers = all(isinstance(bound, base) and not isinstance(bound, bool) for bound in (low, high))
+    if not numbers or not above < low < high < (math.inf if base is Real else 2.0**53):
         expected = f"{kind} with {'0 < ' if above == 0.0 else ''}low < high"
         raise SpecError(compose(name, expected, f"low={show(low)}, high={show(high)}", f"For example {example}."))
 
 
 def _below(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    # Rounding can reach the upper bound, which an open range such as momentum < 1 excludes.
+    # Rounding can give the upper bound, which is excluded, as in momentum < 1.
     return np.clip(values, low, math.nextafter(high, low))
 
 
@@ -244,8 +254,8 @@ def _uniform(u: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _log_uniform(u: np.ndarray, low: float, high: float) -> np.ndarray:
-    # NumPy's exp and the C library's differ between processors in the last bit, and with it whole training runs would.
-    # Decimal logarithms and 2^t by exact scaling and a polynomial do not.
+    # The last bit of NumPy's exp and the C library's depends on the processor, and with it all training results would.
+    # Decimal logarithms, and 2^t by exact scaling and a polynomial, give the same bits everywhere.
     ratio = _DECIMAL.divide(Decimal(high), Decimal(low))
     octaves = float(_DECIMAL.divide(_DECIMAL.ln(ratio), _DECIMAL.ln(Decimal(2))))
     t = u * octaves
@@ -265,7 +275,7 @@ _FROM_UNIFORM: dict[str, Callable[[np.ndarray, Any, Any], np.ndarray]] = {
 
 
 def _stream(seed: int, *names: str) -> np.random.Generator:
-    """The stream of one argument, which depends on nothing but the seed and the argument's name."""
+    """Return the random stream of one argument, which depends only on the seed and the argument's name."""
     return np.random.Generator(np.random.PCG64([int(seed), *" ".join(names).encode()]))
 
 
@@ -274,25 +284,25 @@ def _is_whole(value: Any) -> bool:
 
 
 def _n_choices(name: str, value: Any) -> int:
-    """How many choices an argument offers; one value is one choice."""
+    """Return the number of choices of an argument; one value is one choice."""
     if isinstance(value, (Set, Mapping, Iterator)):
         hint = "Make a list of them: their order is the order of the members."
         raise SpecError(compose(name, "one value, or a list, range or array of choices", show(value), hint))
-    if not _is_several(value):
+    if not _is_choices(value):
         return 1
     if len(value) == 0:
         raise SpecError(compose(name, "at least one choice", "none", f"Leave {name} out for its default."))
     return len(value)
 
 
-def _is_several(value: Any) -> bool:
+def _is_choices(value: Any) -> bool:
     is_array = hasattr(value, "__array__") and not isinstance(value, np.generic) and np.ndim(value) > 0
     return is_array or isinstance(value, (list, range))
 
 
 def _choices(name: str, value: Any, stride: int) -> Choices:
-    """An argument's choices; stride as Choices has it."""
-    if not _is_several(value):
+    """Return an argument's choices; stride as in Choices."""
+    if not _is_choices(value):
         return Choices([value.item() if isinstance(value, np.ndarray) else value], name)
     label = f"{name}[{{}}]"
     if isinstance(value, (list, range)):
@@ -307,7 +317,7 @@ def _choices(name: str, value: Any, stride: int) -> Choices:
 
 
 def _draw(name: str, distribution: Any, n: int, stream: np.random.Generator) -> np.ndarray:
-    """One value for each of n members."""
+    """Draw one value for each of n members."""
     values = np.asarray(distribution.rvs(size=n, random_state=stream))
     if values.shape != (n,):
         expected = f"a distribution whose rvs(size={n}) gives {n} numbers"
@@ -321,7 +331,7 @@ def _is_random_tuple(value: Any) -> bool:
 
 
 def _drawn_layers(values: list[Any], pick: np.ndarray, seed: int) -> Choices:
-    """One tuple of widths for each member, who has the choice pick[i]: distributions inside a tuple are drawn from."""
+    """Draw one tuple of widths for each member, whose choice is pick[i]: distributions within a tuple are sampled."""
     n = len(pick)
     hidden = [values[j] for j in pick.tolist()]
     for j, choice in enumerate(values):

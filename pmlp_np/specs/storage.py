@@ -1,4 +1,4 @@
-"""The columns of a table of specs: their types, their ragged rows, and reading them back with every value checked."""
+"""The columns of a table of specs: dtypes, ragged rows, and validated reading from files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparameter_names, hyperparameter_range
 from pmlp_np.formulas.options import OPTIONS, Range, default_row
 
-# A layer between two of this width has 2^48 weights: no member of any depth in use can overflow a 64-bit count.
+# A layer between two layers of this width has 2^48 weights: no member of realistic depth overflows a 64-bit count.
 MAX_WIDTH = 2**24
 
 COLUMNS: dict[str, type] = {
@@ -42,26 +42,26 @@ _DAMAGED = "The file is damaged."
 
 
 def gather(flat: np.ndarray, offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ragged rows that `index` picks, side by side, and their offsets."""
+    """Select ragged rows by `index`. Returns (their elements in one array, their offsets)."""
     starts, lengths = offsets[:-1][index], np.diff(offsets)[index]
     new_offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(new_offsets[-1]) + np.repeat(starts - new_offsets[:-1], lengths)
-    return flat[places], new_offsets
+    elements = np.arange(new_offsets[-1]) + np.repeat(starts - new_offsets[:-1], lengths)
+    return flat[elements], new_offsets
 
 
 def inside(limits: Range, values: np.ndarray) -> np.ndarray:
-    """Which values lie in the range (bool); NaN does not."""
+    """Return a mask of the values within the limits; NaN is outside."""
     above = values > limits.low if limits.open_low else values >= limits.low
     return above & (values < limits.high)
 
 
 def is_switch(hyperparameter: str) -> bool:
-    """Whether a hyperparameter is on or off, and no number."""
+    """Return whether a hyperparameter is a boolean."""
     return any(isinstance(getattr(cls, hyperparameter, None), bool) for cls in OPTIMIZERS.values())
 
 
 def _default_rows() -> np.ndarray:
-    """Every optimizer's default hyperparameters (float64, one row per optimizer; 0 for those it lacks)."""
+    """Return default hyperparameters, float64, one row per optimizer; 0 for hyperparameters that an optimizer lacks."""
     rows = np.zeros((len(OPTIMIZERS), len(HYPERPARAMETERS)))
     for row, cls in zip(rows, OPTIMIZERS.values(), strict=True):
         for field in fields(cls):
@@ -70,45 +70,48 @@ def _default_rows() -> np.ndarray:
 
 
 def name_tables() -> dict[str, np.ndarray]:
-    """What the codes and columns mean in this version: arrays of names."""
+    """Return arrays of names: the meaning of codes and columns in this version."""
     tables = {key: np.array(list(table)) for key, table in _NAMED.values()}
     tables |= {"hyperparameter_names": np.array(HYPERPARAMETERS), "option_names": np.array(list(OPTIONS))}
     return tables | {f"{name}_names": np.array(option.choices) for name, option in OPTIONS.items() if option.choices}
 
 
 def read(columns: Mapping[str, Any], copy: bool = True) -> dict[str, np.ndarray]:
-    """Columns and name tables of any version as columns of this one, every value checked.
+    """Convert columns and name tables of any version to columns of this version, with every value checked.
 
-    Of options one row may stand for all members. copy: False takes the arrays over, and may change them.
+    A single row of options may stand for all members. copy: False uses the arrays without a copy, and may change them.
 
     Raises FileFormatError for a column that is missing or damaged, and for a name in use that this version lacks.
     """
-    found = {name: _as_type(columns, name, dtype, copy) for name, dtype in COLUMNS.items()}
-    n, n_layers = len(found["bias"]), len(found["widths"])
+    result = {name: _as_type(columns, name, dtype, copy) for name, dtype in COLUMNS.items()}
+    n, n_layers = len(result["bias"]), len(result["widths"])
     lengths = {"width_offsets": n + 1} | dict.fromkeys(PER_LAYER, n_layers)
-    for name, column in found.items():
+    for name, column in result.items():
         length = 1 if name == "options" and len(column) == 1 else lengths.get(name, n)
         if len(column) != length or column.ndim != (2 if name in ("hyperparameters", "options") else 1):
             raise FileFormatError(compose(name, f"{length} entries", f"an array of shape {column.shape}", _DAMAGED))
-    offsets = found["width_offsets"]
+    offsets = result["width_offsets"]
     if offsets[0] != 0 or offsets[-1] != n_layers or (np.diff(offsets) < 0).any():
         raise FileFormatError(compose("width_offsets", f"offsets that grow from 0 to {n_layers}", "others", _DAMAGED))
     for name, (key, table) in _NAMED.items():
-        found[name] = _recode(found[name], _names(columns, key), table, name)
-    found["seed"] = np.where(found["has_seed"], found["seed"], np.uint64(0))
-    found["hyperparameters"] = _read_hyperparameters(columns, found["optimizer"], found["hyperparameters"])
-    found["options"] = _read_options(columns, found["options"])
-    if len(found["options"]) != n:
-        found["options"] = np.broadcast_to(found["options"], (n, found["options"].shape[1]))
-    owners = np.repeat(np.arange(n), np.diff(offsets))
-    _refuse(owners[(found["widths"] < 1) | (found["widths"] > MAX_WIDTH)], "hidden", f"widths from 1 to {MAX_WIDTH}")
-    _refuse(np.flatnonzero(found["batch_size"] < 0), "batch_size", "at least 0")
-    return found
+        result[name] = _recode(result[name], _names(columns, key), table, name)
+    result["seed"] = np.where(result["has_seed"], result["seed"], np.uint64(0))
+    result["hyperparameters"] = _read_hyperparameters(columns, result["optimizer"], result["hyperparameters"])
+    result["options"] = _read_options(columns, result["options"])
+    if len(result["options"]) != n:
+        result["options"] = np.broadcast_to(result["options"], (n, result["options"].shape[1]))
+    member_of = np.repeat(np.arange(n), np.diff(offsets))
+    bad = (result["widths"] < 1) | (result["widths"] > MAX_WIDTH)
+    _refuse(member_of[bad], "hidden", f"widths from 1 to {MAX_WIDTH}")
+    _refuse(np.flatnonzero(result["batch_size"] < 0), "batch_size", "at least 0")
+    return result
 
 
 def require_sound(columns: Mapping[str, np.ndarray]) -> None:
-    """Raise SpecError unless these are columns of one table of members: types, shapes, widths, and codes that this
-    version knows. What `pm.grid` and its like make is; a table that a caller puts together may not be."""
+    """Raise SpecError unless these are the columns of one valid table: dtypes, shapes, widths, and known codes.
+
+    `pm.grid` and similar functions make valid tables; a table that a user assembles may be invalid.
+    """
 
     def refuse(name: str, expected: str, got: str) -> NoReturn:
         hint = "Make specs with pm.grid, pm.sample or pm.Specs.from_members."
@@ -135,29 +138,29 @@ def require_sound(columns: Mapping[str, np.ndarray]) -> None:
         column = columns[name][:1] if not columns[name].strides[0] else columns[name]
         if not np.isfinite(column).all():
             refuse(name, "finite numbers", "others")
-    for place, (name, option) in enumerate(OPTIONS.items()):
+    for i, (name, option) in enumerate(OPTIONS.items()):
         if option.choices and n:
-            codes = columns["options"][:, place]
+            codes = columns["options"][:, i]
             if not 0 <= codes.min() <= codes.max() < len(option.choices) or (codes != np.floor(codes)).any():
                 refuse(f"options of {name}", f"whole numbers from 0 to {len(option.choices) - 1}", "others")
 
 
 def _as_type(columns: Mapping[str, Any], name: str, dtype: type, copy: bool) -> np.ndarray:
-    """A column in its type, refused unless every value survives the cast."""
+    """Return a column in its dtype; refused unless every value survives the cast."""
     column = _column(columns, name)
-    wanted = np.dtype(dtype)
-    if not column.ndim or _KINDS.get(column.dtype.kind) != _KINDS[wanted.kind]:
-        raise FileFormatError(compose(name, f"an array of {wanted}", f"one of {column.dtype}", _DAMAGED))
-    cast = column.astype(wanted, copy=copy)
-    if wanted.kind in "iu" and cast is not column and not np.array_equal(cast, column):
-        raise FileFormatError(compose(name, f"numbers that {wanted} holds", "others", _DAMAGED))
+    target = np.dtype(dtype)
+    if not column.ndim or _KINDS.get(column.dtype.kind) != _KINDS[target.kind]:
+        raise FileFormatError(compose(name, f"an array of {target}", f"one of {column.dtype}", _DAMAGED))
+    cast = column.astype(target, copy=copy)
+    if target.kind in "iu" and cast is not column and not np.array_equal(cast, column):
+        raise FileFormatError(compose(name, f"numbers that {target} holds", "others", _DAMAGED))
     return cast
 
 
 def _column(columns: Mapping[str, Any], name: str) -> np.ndarray:
     if name not in columns:
-        found = ", ".join(columns) or "none"
-        raise FileFormatError(compose("columns", f"one called {name}", found, _DAMAGED))
+        existing = ", ".join(columns) or "none"
+        raise FileFormatError(compose("columns", f"one called {name}", existing, _DAMAGED))
     return np.asarray(columns[name])
 
 
@@ -169,29 +172,29 @@ def _names(columns: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _recode(codes: np.ndarray, names: list[str], table: Mapping[str, Any], column: str) -> np.ndarray:
-    """Codes that count in `names` as codes that count in `table`."""
+    """Convert codes that are indices into `names` to indices into `table`."""
     if codes.size and not 0 <= codes.min() <= codes.max() < len(names):
         raise FileFormatError(compose(column, f"numbers from 0 to {len(names) - 1}", "others", _DAMAGED))
     numbers = {name: number for number, name in enumerate(table)}
     for code in np.unique(codes):
         if names[code] not in numbers:
-            own = " If it is your own, enter it first: pm.register_activation." if column == "activations" else ""
+            hint = " Register a custom activation first: pm.register_activation." if column == "activations" else ""
             expected = f"one of {', '.join(table)}"
-            raise FileFormatError(compose(column, expected, show(names[code]), _OTHER_VERSION + own))
+            raise FileFormatError(compose(column, expected, show(names[code]), _OTHER_VERSION + hint))
     return np.array([numbers.get(name, 0) for name in names], codes.dtype)[codes]
 
 
 def _read_hyperparameters(columns: Mapping[str, Any], optimizer: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """Stored values in this version's order of columns; a hyperparameter newer than the file has its default."""
+    """Return stored hyperparameters in this version's order; a hyperparameter newer than the file gets its default."""
     names = _names(columns, "hyperparameter_names")
     if stored.shape[1] != len(names):
         raise FileFormatError(compose("hyperparameters", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
     values = stored if names == list(HYPERPARAMETERS) else _default_rows()[optimizer]
     for name, column in zip(names, stored.T, strict=True):
         if name in HYPERPARAMETERS:
-            place = HYPERPARAMETERS.index(name)
+            index = HYPERPARAMETERS.index(name)
             has = np.array([name in hyperparameter_names(cls) for cls in OPTIMIZERS.values()])[optimizer]
-            values[:, place] = np.where(has, column, 0.0)
+            values[:, index] = np.where(has, column, 0.0)
             limits = hyperparameter_range(name)
             good, expected = inside(limits, column), f"a finite number, {limits}"
             if is_switch(name):
@@ -204,7 +207,7 @@ def _read_hyperparameters(columns: Mapping[str, Any], optimizer: np.ndarray, sto
 
 
 def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
-    """Stored values in this version's order of columns; an option newer than the file has its default."""
+    """Return stored options in this version's order; an option newer than the file gets its default."""
     names = _names(columns, "option_names")
     if stored.shape[1] != len(names):
         raise FileFormatError(compose("options", f"{len(names)} columns", f"{stored.shape[1]}", _DAMAGED))
@@ -216,7 +219,7 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
                 raise FileFormatError(compose("options", f"one of {', '.join(OPTIONS)}", show(name), _OTHER_VERSION))
             continue
         if option.choices:
-            # Where it is no whole number, one that names nothing.
+            # A stored value that is no integer becomes an invalid code.
             is_whole = (column == np.floor(column)) & (np.abs(column) < 2**31)
             whole = np.where(is_whole, column, -1.0).astype(np.int64)
             table = dict.fromkeys(option.choices)
@@ -231,5 +234,6 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
 
 
 def _refuse(members: np.ndarray, field: str, expected: str) -> None:
+    """Raise FileFormatError about the first of these members, if any."""
     if members.size:
         raise FileFormatError(compose(f"member {members[0]}: {field}", expected, "another value", _DAMAGED))
