@@ -233,7 +233,7 @@ class Pool(Predicting):
     def _drop(self, members: Any) -> None:
         """Drop the members with these ids, as a search does that continues without them.
 
-        Dropped members keep weights, history and cursor. Later calls of `partial_fit` train them only if they name them.
+        Dropped members keep weights, history and cursor. Later calls of `partial_fit` train them only if named.
         Diverged members stay diverged. `fit` starts again with all members.
         """
         self._progress.drop(self._positions(members))
