@@ -72,7 +72,7 @@ def predict_table(
         with folder.whole_file(out, overwrite) as draft:
             folder.write_text(draft, text)
     if scores and _same_file(result.run["table"], path):
-        notes.append("these are the rows of the fit, most of which it was trained on: the score flatters")
+        notes.append("these are the rows of the fit, most of which it was trained on: the score is optimistic")
     _say(result, ids, out, len(table), scores, notes, screen, to_stdout)
     screen.json = json
     screen.document({
