@@ -40,6 +40,9 @@ class MLP(Independent, Layers, Exportable):
         mlp = pool.extract(17);  mlp.predict(X);  mlp.weights[0].shape
     """
 
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
+
     def __init__(
         self,
         weights: Sequence[np.ndarray],
