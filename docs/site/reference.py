@@ -28,8 +28,8 @@ PARTS = {
     "losses": Part("Losses", "For the defaults a name is enough: `loss=\"huber\"`. All losses are means over rows.",
                    ("SquaredError", "AbsoluteError", "Huber", "Quantile", "Poisson", "GaussianNLL",
                     "BinaryCrossEntropy", "CrossEntropy"), False),
-    "optimizers": Part("Optimizers", "For the defaults a name is enough: `optimizer=\"sgd\"`. [This page](../knobs.md) lists "
-                       "defaults and schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
+    "optimizers": Part("Optimizers", "For the defaults a name is enough: `optimizer=\"sgd\"`. [All hyperparameters]"
+                       "(../knobs.md) with defaults and schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
     "registration": Part("Custom formulas", "With examples on [Contributing](../contributing.md).",
                          ("register_activation", "register_loss")),
     "plots": Part("Plots", "Plots of a pool, with examples on [Plots](../plots.md).",
