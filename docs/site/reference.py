@@ -29,7 +29,7 @@ PARTS = {
                    ("SquaredError", "AbsoluteError", "Huber", "Quantile", "Poisson", "GaussianNLL",
                     "BinaryCrossEntropy", "CrossEntropy"), False),
     "optimizers": Part("Optimizers", "For the defaults a name is enough: `optimizer=\"sgd\"`. [All hyperparameters]"
-                       "(../knobs.md) with defaults and schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
+                       "(../knobs.md), with schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
     "registration": Part("Custom formulas", "With examples on [Contributing](../contributing.md).",
                          ("register_activation", "register_loss")),
     "plots": Part("Plots", "Plots of a pool, with examples on [Plots](../plots.md).",
