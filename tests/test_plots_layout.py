@@ -149,7 +149,7 @@ def test_a_missing_matplotlib_is_named_with_its_extra(pool, monkeypatch):
         (lambda p: pm.plots.score_by_size(p, size="widht"), "size: .*Did you mean 'width'"),
         (lambda p: pm.plots.score_by_size(p, color="learning rate"), "color: .*Did you mean 'learning_rate'"),
         (lambda p: pm.plots.score_by_size(p, value="activation"), "value: expected a column of numbers"),
-        (lambda p: pm.plots.score_by_activation(p, value="validation_r2"), "value: expected a column of the leaderboard"),
+        (lambda p: pm.plots.score_by_activation(p, value="validation_r2"), "value: expected a column of the leader"),
         (lambda p: pm.plots.score_by_activation(p, value="best_epoch"), "values for these members, got 'best_epoch'"),
         (lambda p: pm.plots.heat_map(p, "width", "weight_decai"), "y: .*Did you mean 'weight_decay'"),
         (lambda p: pm.plots.heat_map(p, "width", "width"), "y: expected another column than x"),
