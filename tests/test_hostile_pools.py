@@ -362,5 +362,5 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_every_column_is_in_the_table() -> None:
-    assert set(file_format._PROGRESS) == {each.name for each in dataclasses.fields(Progress)}
+    assert set(file_format.PROGRESS) == {each.name for each in dataclasses.fields(Progress)}
     assert set(file_format._RECORDS) == set(history.COLUMNS)

@@ -120,14 +120,14 @@ def require_equal_names(first: Names | None, second: Names | None, name: str, wh
     raise DataError(compose(name, f"{a} as column {at}, as in {where}", b))
 
 
-def agreed_names(all_names: Sequence[Names | None], what: str) -> Names | None:
+def agreed_names(all_names: Sequence[Names | None], what: str, columns: str = "columns of") -> Names | None:
     """The names of many that are to work side by side, called what[0], what[1], ...: of those that have any. Raises
-    DataError where some differ."""
+    DataError where some differ. columns: what errors call them."""
     found, first = None, 0
     for i, names in enumerate(all_names):
         if found is None and names is not None:
             found, first = names, i
-        require_equal_names(found, names, f"columns of {what}[{i}]", f"{what}[{first}]")
+        require_equal_names(found, names, f"{columns} {what}[{i}]", f"{what}[{first}]")
     return found
 
 

@@ -7,9 +7,7 @@ describe members have been checked against each other; the buffers, which are la
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from pmlp_np import backends
 from pmlp_np.backends.store import Store
 from pmlp_np.base import checks
 from pmlp_np.base.archive import Archive, Stream
+from pmlp_np.base.array_table import COUNT, Entry, kind_of_entry, out_of_range
 from pmlp_np.base.errors import FileFormatError, show
 from pmlp_np.data.index_sets import Sets
 from pmlp_np.data.labels import checked_names
@@ -27,43 +26,16 @@ from pmlp_np.pool.contents import Contents, Given
 from pmlp_np.specs.members import Specs
 from pmlp_np.specs.storage import COLUMNS, name_tables
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import DIVERGED, STATUS_NAMES, Progress
+from pmlp_np.state.progress import DIVERGED, Progress
 from pmlp_np.training.history import History
 from pmlp_np.training.metrics import METRICS
 from pmlp_np.training.monitoring import MONITORS
+from pmlp_np.training.saved_run import PROGRESS
 
 # Numbers of rows of a table that are read at a time.
 _ROWS = 1 << 15
 _LONGEST_ENDING = 40
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One array of the file.
-
-    dtype: "pool" for the pool's own. shape: by the names of `_Sizes`. low, below: the range of its values, where it has
-    one, which NaN is not in; `below` may be a size.
-    """
-
-    dtype: str
-    shape: tuple[str, ...]
-    low: float | None = None
-    below: float | str | None = None
-
-
-_COUNT = 2**31
-_PROGRESS = {
-    "epoch": Entry("i8", ("members",), 0, "epochs + 1"),
-    "minibatch": Entry("i8", ("members",), 0, _COUNT),
-    "cursor_key": Entry("u8", ("members",)),
-    "loss_sum": Entry("f8", ("members",)),
-    "step": Entry("i8", ("members",), 0, 2**53),
-    "status": Entry("i8", ("members",), 0, len(STATUS_NAMES)),
-    "fit_epochs": Entry("i8", ("members",), 0, _COUNT),
-    "rate_factor": Entry("f8", ("members",), 0.0, math.nextafter(1.0, 2.0)),
-    "plateau_loss": Entry("f8", ("members",), -math.inf),
-    "plateau_wait": Entry("i8", ("members",), 0, _COUNT),
-}
 _RECORDS = {
     "best_value": Entry("f8", ("members",)),
     "best_epoch": Entry("i8", ("members",), -1, "epochs"),
@@ -126,7 +98,7 @@ def arrays_of(contents: Contents, store: Store) -> dict[str, np.ndarray | Stream
         lengths = np.array([len(array) for array in arrays], np.int64)
         indices = Stream(np.dtype(np.int64), (int(lengths.sum()),), lambda: iter(arrays))
         found |= {"features/of": plan.features.of, "features/lengths": lengths, "features/indices": indices}
-    found |= {f"progress/{name}": getattr(progress, name) for name in _PROGRESS}
+    found |= {f"progress/{name}": getattr(progress, name) for name in PROGRESS}
     found |= {name: getattr(records, name) for name in _RECORDS}
     found |= {f"curves/{name}": curve for name, curve in records.curves.items()}
     found |= {f"shown/{name}": column for name, column in records.shown.items()}
@@ -234,7 +206,7 @@ class PoolFile:
 
     def progress(self) -> Progress:
         """How far members have come."""
-        return Progress(**{name: self._read(f"progress/{name}", entry) for name, entry in _PROGRESS.items()})
+        return Progress(**{name: self._read(f"progress/{name}", entry) for name, entry in PROGRESS.items()})
 
     def records(self) -> History:
         """Curves, and each member's best."""
@@ -302,7 +274,7 @@ class PoolFile:
     def _check_names(self) -> None:
         listed = {name for name in self.archive.listed if not name.startswith("specs/")}
         features = set(_FEATURES) & listed
-        needed = {*_KEYS, *_RECORDS, *_GIVEN, *(f"progress/{name}" for name in _PROGRESS), "state/parameters"}
+        needed = {*_KEYS, *_RECORDS, *_GIVEN, *(f"progress/{name}" for name in PROGRESS), "state/parameters"}
         needed |= {"state/slots"} | (set(_FEATURES) if features else set())
         known = needed | set(_BUFFERS) | {f"{kind}/{name}" for kind in ("curves", "shown") for name in _CURVES}
         self._refuse_others("arrays", listed, known, needed)
@@ -326,13 +298,13 @@ class PoolFile:
                 self.sizes[size] = shape[axis] if len(shape) > axis else -1
         self.sizes.setdefault("epochs", 0)
         # What is read into memory must be known to be no larger than a pool's.
-        if self.sizes["epochs"] >= _COUNT or self.sizes.get("feature_sets", 1) > self.sizes["members"]:
+        if self.sizes["epochs"] >= COUNT or self.sizes.get("feature_sets", 1) > self.sizes["members"]:
             self.archive.refuse("curves and feature sets of its members", "more")
         for name, dtype in COLUMNS.items():
             place = self.archive.listed[f"specs/{name}"]
             if place.dtype != dtype or len(place.shape) != (2 if name in ("hyperparameters", "options") else 1):
                 self.archive.refuse(f"array specs/{name} of {np.dtype(dtype)}", f"{place.dtype} {place.shape}")
-        entries = {**_KEYS, **_RECORDS, **{f"progress/{name}": entry for name, entry in _PROGRESS.items()}}
+        entries = {**_KEYS, **_RECORDS, **{f"progress/{name}": entry for name, entry in PROGRESS.items()}}
         entries |= {f"curves/{name}": _CURVE for name in self.curves}
         entries |= {f"shown/{name}": _SHOWN for name in self.shown}
         entries |= _FEATURES if "features/of" in self.archive.listed else {}
@@ -341,8 +313,7 @@ class PoolFile:
 
     def _check_listed(self, name: str, entry: Entry) -> None:
         place = self.archive.listed.get(name)
-        dtype = self.dtype if entry.dtype == "pool" else np.dtype(entry.dtype)
-        shape = tuple(self.sizes[size] for size in entry.shape)
+        dtype, shape = kind_of_entry(entry, self.sizes, self.dtype)
         if place is None or place.dtype != dtype or place.shape != shape:
             got = "none" if place is None else f"{place.dtype} {place.shape}"
             self.archive.refuse(f"array {name} of {dtype}, shape {shape}", got)
@@ -351,11 +322,7 @@ class PoolFile:
         """An array whose dtype, shape and values are as the table says."""
         self._check_listed(name, entry)
         values = self.archive.read(name)
-        below = entry.below
-        if isinstance(below, str):
-            below = self.sizes[below.removesuffix(" + 1")] + below.endswith(" + 1")
-        good = entry.low is None or (values >= entry.low).all()
-        if not good or (below is not None and not (values < below).all()):
-            limits = f"from {entry.low}" + ("" if below is None else f" to below {below}")
+        limits = out_of_range(entry, values, self.sizes)
+        if limits:
             self.archive.refuse(f"array {name} of numbers {limits}", "others")
         return values

@@ -112,7 +112,8 @@ class HeldMembers(Independent):
 
     @property
     def status_(self) -> list[str]:
-        """Each member's status: "ok", "diverged", "stopped early" or "stopped" (by a callback)."""
+        """Each member's status: "ok", "diverged", "stopped early", "stopped" (by a callback) or "dropped" (by a search,
+        which went on without it)."""
         return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
 
     def __repr__(self) -> str:

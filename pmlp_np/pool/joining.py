@@ -12,7 +12,7 @@ from pmlp_np.backends.store import Store
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.base.exclusion import require_whole
-from pmlp_np.data.labels import Names, agreed_names
+from pmlp_np.data.labels import Names, agreed_names, require_equal_names
 from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.held_members import require_room
 from pmlp_np.pool.pool import Pool
@@ -22,9 +22,11 @@ from pmlp_np.training.history import joined
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
-    """One pool of all members, in order, with their keys and states. Ids that clash are renumbered from the highest on.
+    """One pool of all members, in order, with all that they have: keys, weights, optimizer state, best and averaged
+    weights, history, status, and how far they are in an epoch. Ids that clash are renumbered from the highest on.
 
-    Raises DataError where features or their names, outputs, loss, dtype or backend differ.
+    Where the pools' `monitor` differ, the members' best weights stay what they are, and are measured anew when training
+    goes on. Raises DataError where features or their names, outputs, loss, dtype or backend differ.
     """
     given, pools = pools, list(pools) if isinstance(pools, Iterable) else []
     if not pools or not all(isinstance(pool, Pool) for pool in pools):
@@ -35,10 +37,15 @@ def concat(pools: Sequence[Pool]) -> Pool:
     for name in ("n_features", "n_outputs", "loss", "dtype", "backend", "device"):
         for i, pool in enumerate(pools):
             if getattr(pool, name) != getattr(first, name):
-                raise DataError(
-                    compose(f"pools[{i}].{name}", f"{getattr(first, name)}, as in pools[0]", f"{getattr(pool, name)}")
-                )
+                expected, got = f"{getattr(first, name)}, as in pools[0]", f"{getattr(pool, name)}"
+                hint = "All members of a pool have the same: keep such pools apart."
+                if name in ("backend", "device"):
+                    hint = "All members of a pool have the same: save one, and load it where the other is."
+                raise DataError(compose(f"pools[{i}].{name}", expected, got, hint))
     names = agreed_names([pool._plan.names for pool in pools], "pools")
+    given_names = agreed_names([pool._given_names for pool in pools], "pools", "columns of weights given to")
+    for i, pool in enumerate(pools):
+        require_equal_names(names, pool._given_names, f"columns of weights given to pools[{i}]", "the pools")
     ids = first.ids_
     for pool in pools[1:]:
         own = pool.ids_.copy()
@@ -46,10 +53,11 @@ def concat(pools: Sequence[Pool]) -> Pool:
         start = max(ids.max(), own.max()) + 1
         own[clash] = np.arange(start, start + clash.sum())
         ids = np.concatenate([ids, own])
-    return Pool._of(_joined([pool._contents() for pool in pools], checks.ids(ids, len(ids)), names))
+    parts = [pool._contents() for pool in pools]
+    return Pool._of(_joined(parts, checks.ids(ids, len(ids)), names, given_names))
 
 
-def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> Contents:
+def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None, given_names: Names | None) -> Contents:
     """The contents of all members, one part behind the other, with these ids and names of columns."""
     first = parts[0]
     plan = Plan.concatenate([part.plan for part in parts], names)
@@ -59,7 +67,7 @@ def _joined(parts: Sequence[Contents], ids: np.ndarray, names: Names | None) -> 
         plan, ids, first.backend_name, first.device, Progress.concatenate([part.progress for part in parts]),
         joined([part.records for part in parts]),
         given={start + i: given for start, part in zip(starts, parts, strict=False) for i, given in part.given.items()},
-        given_names=next((part.given_names for part in parts if part.given_names is not None), None),
+        given_names=given_names,
         kept_best=any(part.kept_best for part in parts),
     )  # fmt: skip
     if all(part.backend is None for part in parts):

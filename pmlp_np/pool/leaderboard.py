@@ -9,7 +9,7 @@ import numpy as np
 from pmlp_np.base.table import Table
 from pmlp_np.formulas.optimizers import OPTIMIZERS
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import DIVERGED, READY, STATUS_NAMES, Progress
+from pmlp_np.state.progress import DIVERGED, STATUS_NAMES, Progress
 from pmlp_np.training.history import History, ranker
 from pmlp_np.training.monitoring import grows
 
@@ -23,7 +23,7 @@ def leaderboard(plan: Plan, progress: Progress, records: History, ids: np.ndarra
     has_best = kept_best & (records.best_epoch >= 0)
     best = np.where(has_best, records.best_epoch, last)
     # A diverged member's last figure stands at the epoch that it did not finish.
-    latest = last + ((progress.minibatch > 0) & (progress.status != READY))
+    latest = last + ((progress.minibatch > 0) & (progress.status == DIVERGED))
     loss = _at(records.curves.get("loss"), np.where(has_best, best, latest), n)
     figures = {name: column.astype(np.float64) for name, column in records.shown.items()}
     unknown = np.full(n, np.nan)

@@ -33,7 +33,7 @@ from pmlp_np.pool.prediction import Predicting
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.specs.storage import COLUMNS, require_sound
 from pmlp_np.state.plan import Plan
-from pmlp_np.state.progress import DIVERGED, READY, STOPPED, STOPPED_EARLY
+from pmlp_np.state.progress import DIVERGED, READY, RESTING, STOPPED_EARLY
 from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.fit_data import fit_data, watch_of
 from pmlp_np.training.loop import train
@@ -174,8 +174,8 @@ class Pool(Predicting):
         """Train each member for `epochs` epochs more, from where it stands. Arguments as for `fit`. Returns self.
 
         members: ids of those to train, which go on even where they had stopped; all others rest. Data and weights are
-            given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on,
-            those that a callback stopped rest, and so do diverged ones.
+            given of all members as ever. Default None: members that stopped early go on unless `early_stopping` is on;
+            those that a callback stopped or a search dropped rest, and so do diverged ones.
 
         Optimizers keep their state. Schedules go on, too: one without `schedule_epochs` is as long as the member's
         first call, so that all later calls stand at the end of one_cycle, linear and coslog4 (learning_rate times
@@ -211,7 +211,7 @@ class Pool(Predicting):
         with interrupts.fitting(settings.on_interrupt):
             self._plan = plan
             if members is not None:
-                self._go_on(asked & ((status == STOPPED_EARLY) | (status == STOPPED)))
+                self._go_on(asked & np.isin(status, RESTING))
             elif not settings.early_stopping:
                 self._go_on(status == STOPPED_EARLY)
             return self._train(data, validation, settings, asked)
@@ -222,6 +222,15 @@ class Pool(Predicting):
         self._records.waits_from[stopped] = np.maximum(
             self._records.waits_from[stopped], self._progress.epoch[stopped] - 1
         )
+
+    @alone
+    def _drop(self, members: Any) -> None:
+        """Have the members with these ids rest, "dropped", as a search does with those that it goes on without.
+
+        They keep weights, history and cursor. They stay out of later calls of `partial_fit` but for those that name
+        them, and diverged ones stay diverged; `fit` begins anew with all.
+        """
+        self._progress.drop(self._positions(members))
 
     def _feature_sets(self, features: Any) -> Sets | None:
         return None if features is None else sets_of(features, self.ids_, self.n_features, "features", "feature")

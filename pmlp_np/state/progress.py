@@ -9,9 +9,11 @@ import numpy as np
 
 from pmlp_np.base.copying import Independent
 
-# Status of a member. STOPPED: by a callback.
-READY, DIVERGED, STOPPED_EARLY, STOPPED = 0, 1, 2, 3
-STATUS_NAMES = ("ok", "diverged", "stopped early", "stopped")
+# Status of a member. STOPPED: by a callback. DROPPED: by a search, which goes on without it.
+READY, DIVERGED, STOPPED_EARLY, STOPPED, DROPPED = 0, 1, 2, 3, 4
+STATUS_NAMES = ("ok", "diverged", "stopped early", "stopped", "dropped")
+# Those who rest until they are asked to go on.
+RESTING = (STOPPED_EARLY, STOPPED, DROPPED)
 
 
 @dataclass
@@ -49,6 +51,10 @@ class Progress(Independent):
         """Set a member back to before its first fit."""
         for name, values in vars(Progress.start(1)).items():
             getattr(self, name)[position] = values[0]
+
+    def drop(self, members: np.ndarray) -> None:
+        """Have the members at these positions rest where they stand; those that have diverged stay diverged."""
+        self.status[members[self.status[members] != DIVERGED]] = DROPPED
 
     @classmethod
     def concatenate(cls, parts: Sequence[Progress]) -> Progress:

@@ -25,13 +25,17 @@ class DataKeys:
     """Keys of the data that each member reads, computed on demand. Each part of the data is hashed once."""
 
     def __init__(self, plan: Plan, data: Dataset) -> None:
-        self._data = data
+        self._plan, self._data = plan, data
         # By member: indices of its feature set, row set, targets and weights, and the mean of its weights.
         sets = (None if each is None else each.of for each in (plan.features, data.rows))
         mean = None if data.weight_mean is None else data.weight_mean.view(np.int64)
         self._read_by_member = (*sets, data.targets, data.weight_of, mean)
         self._features: dict[int, np.ndarray] = {}
         self._lines: dict[tuple[str, int], np.ndarray] = {}
+
+    def like(self, data: Dataset) -> DataKeys:
+        """Return keys of other data for the same members."""
+        return DataKeys(self._plan, data)
 
     def of(self, members: np.ndarray, *extra: np.ndarray | int) -> np.ndarray:
         """Return the keys of these members, (len(members),) uint64, never 0.

@@ -150,8 +150,12 @@ COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on", "due")
 
 
 def joined(parts: list[History]) -> History:
-    """Return the records of all parts, concatenated. Parts that monitored different curves join without a monitor."""
-    monitors = {part.monitor for part in parts if part.curves}
+    """Return the records of all parts, concatenated. Parts that monitored different curves join without a monitor.
+
+    Best values by another curve than the loss are then measured again on demand.
+    """
+    measured = [part for part in parts if part.validated_on.any()] or [part for part in parts if part.curves]
+    monitors = {part.monitor for part in measured}
     monitor = monitors.pop() if len(monitors) == 1 else ""
     whole, start = History(sum(part.n_members for part in parts)), 0
     whole.make_room([name for part in parts for name in part.curves], max(part.n_epochs for part in parts))

@@ -25,7 +25,7 @@ from pmlp_np.state.placed import Placed
 from pmlp_np.state.progress import DIVERGED, READY, STOPPED
 from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.callbacks import call_back
-from pmlp_np.training.cursor import enter_epochs, leave_epochs
+from pmlp_np.training.cursor import enter_epochs, leave_epochs, note_begun_with, require_begun_with
 from pmlp_np.training.data_keys import DataKeys
 from pmlp_np.training.history import History
 from pmlp_np.training.monitoring import Watch, measure_again
@@ -52,7 +52,10 @@ def train(
     keeps_best: whether the backend keeps best weights. They are the last of members without a best epoch when this
         returns or raises, and whenever callbacks are called.
     pause: asked now and then whether to pause. A run that has paused, ended or was interrupted goes on when this is
-        called again with its state.
+        called again with its state; that it was paused changes nothing.
+
+    Raises DataError where a run that has paused is to go on with other data or validation data, or with batches that
+    are larger than a member's rows.
     """
     return _Run(backend, state, records, watch, data, validation, settings, ids, keeps_best, pause).run()
 
@@ -101,20 +104,25 @@ class _Run:
         return self.watch.rule(self.validation, settings.early_stopping, settings.patience, settings.min_delta)
 
     def run(self) -> str:
-        state, begun_with = self.state, (self.keys, self.state.batch_size, self.state.shuffle)
-        enter_epochs(self.progress, state.asked, *begun_with)
+        state, begun_with, ended = self.state, (self.keys, self.state.batch_size, self.state.shuffle), ""
+        about = self.keys, None if self.validation is None else self.validation.data
+        require_begun_with(state, self.ids, self.placed.counts, *about)
+        enter_epochs(self.progress, state.asked, *begun_with, self.batches)
         try:
-            return self._train()
+            ended = self._train()
+            return ended
         finally:
-            self._settle(np.arange(len(self.ids)))
+            self._settle(np.arange(len(self.ids)), for_good=ended != "paused")
             leave_epochs(self.progress, state.asked, *begun_with)
+            if ended == "paused":
+                note_begun_with(state, *about)
             state.seconds = self.spent + time.monotonic() - self.began
 
-    def _settle(self, members: np.ndarray) -> None:
+    def _settle(self, members: np.ndarray, for_good: bool = True) -> None:
         """Have these members predict with what they learned last, where no validation says what is better. Who has
-        diverged since it was settled last keeps its best."""
+        diverged since it was settled last keeps its best; at a pause all do, as it is not for good."""
         progress, records = self.progress, self.records
-        if self.validation is None:
+        if self.validation is None and for_good:
             lost = (progress.status[members] == DIVERGED) & (records.best_epoch[members] >= 0)
             changed = members[(progress.step[members] != self.state.first_step[members]) & ~lost]
             records.drop(changed, progress.epoch[changed])
@@ -158,7 +166,7 @@ class _Run:
             while not (stopped or self._over()):
                 interrupts.raise_if_pressed()
                 members = state.in_training()
-                if not len(members):
+                if not len(members) and not len(self._due()):
                     break
                 try:
                     stopped = self._round(members)
@@ -179,44 +187,70 @@ class _Run:
     def _measure_again(self, validation: Placed) -> None:
         progress, records = self.progress, self.records
         records.follow(self.watch.monitor)
-        self.validation_keys = DataKeys(self.backend.plan, validation.data).of(np.arange(len(self.ids)))
+        self.validated_on = self.keys.like(validation.data).of(np.arange(len(self.ids)))
+        state = self.state
+        if state.measured and np.array_equal(state.validation_key, self.validated_on):
+            return
         # Members whose last epoch is still to be validated come below.
         standing = (progress.step > 0) & (progress.status != DIVERGED) & (records.due == 0)
         # An epoch that is cut short leaves weights that no epoch ends with: they are no best ones.
-        to_keep = self.settings.early_stopping & self.state.asked & (progress.status == READY)
+        to_keep = self.settings.early_stopping & state.asked & (progress.status == READY)
         to_keep &= progress.minibatch == 0
         with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
             measure_again(
-                records, self.watch, self.backend, validation, self.validation_keys, standing, to_keep,
+                records, self.watch, self.backend, validation, self.validated_on, standing, to_keep,
                 progress.epoch, self.whole,
             )  # fmt: skip
+            state.measured, state.validation_key[:] = True, self.validated_on
 
     # Rounds.
 
+    def _due(self) -> np.ndarray:
+        """Positions of the members whose last epoch is still to be validated."""
+        progress, due = self.progress, self.records.due != 0
+        return np.flatnonzero(self.state.asked & (progress.status == READY) & due & (progress.epoch > 0))
+
     def _round(self, members: np.ndarray) -> bool:
-        """Train these members for some epochs, or validate those of them whose last epoch is due. Returns whether a
-        callback ends training."""
-        progress, records = self.progress, self.records
-        due = members[(records.due[members] != 0) & (progress.epoch[members] > 0)]
+        """Train these members for some epochs, or validate those whose last epoch is due. Returns whether a callback
+        ends training."""
+        progress, records, state = self.progress, self.records, self.state
+        due = self._due()
         if len(due):
             self.this_round = 0.0
             epoch = progress.epoch[due] - 1
             self._end_epoch(due, epoch, records.curves["loss"][due, epoch].astype(np.float64))
-            return self._call_back(due)
+            # Callbacks hear at once of what an earlier run has left.
+            return self._tell(due) if state.untold.any() else self._call_back(due)
+        # Where a pause cut an epoch short that callbacks are told of, the others wait.
+        members = members[~state.untold[members]]
+        if not len(members):
+            return self._tell(members)
         epoch = progress.epoch[members]
-        left = int((self.state.target[members] - epoch).max())
+        left = int((state.target[members] - epoch).max())
         epochs = 1 if self.rule is None else min(self.length.epochs, left)
         record = records.record(epochs, progress.epoch, self.rule is not None and self.validation is not None)
         self._train_round(members, record, epochs)
         done = progress.epoch[members] > epoch
+        if self.settings.callbacks:
+            state.untold[members[done]] = True
         if self.rule is None:
             some = members[done & (progress.status[members] != DIVERGED)]
             records.due[some] = 1
             self._end_epoch(some, progress.epoch[some] - 1, record.loss[0, some])
-        # Not after an epoch that was cut short: it is told of when it is finished.
-        if not (~done & (progress.status[members] == READY)).any():
-            return self._call_back(members)
-        return False
+        return self._tell(members)
+
+    def _tell(self, members: np.ndarray) -> bool:
+        """Tell callbacks of an epoch, once all that train have finished it: not after one that was cut short. members:
+        those that have trained in this round. Returns whether training is to end."""
+        state = self.state
+        if not self.settings.callbacks:
+            return False
+        training = state.in_training()
+        if not state.untold[training].all():
+            return False
+        told = np.union1d(np.flatnonzero(state.untold), members)
+        state.untold[:] = False
+        return self._call_back(told)
 
     def _train_round(self, members: np.ndarray, record: EpochRecord, epochs: int) -> None:
         state, progress = self.state, self.progress
@@ -251,7 +285,7 @@ class _Run:
         line = np.where(best < 0, validated - 1, best - record.start[members])
         some, line = members[(validated > 0) & (line >= 0)], line[(validated > 0) & (line >= 0)]
         shown = {curve: lines[line, some] for curve, lines in curves.items()}
-        records.show(some, shown, self.validation_keys[some])
+        records.show(some, shown, self.validated_on[some])
 
     def _curves(self, members: np.ndarray, record: EpochRecord, validated: np.ndarray) -> dict[str, np.ndarray]:
         """By validation curve its values in a round, (epochs, n_members), NaN where nothing is known.
@@ -273,7 +307,7 @@ class _Run:
         records = self.records
         latest = (records.best_epoch[members] < 0) | (records.best_epoch[members] == epoch)
         at_latest = {curve: found[latest] for curve, found in values.items()}
-        records.show(members[latest], at_latest, self.validation_keys[members[latest]])
+        records.show(members[latest], at_latest, self.validated_on[members[latest]])
 
     def _end_epoch(self, members: np.ndarray, epoch: np.ndarray, losses: np.ndarray) -> None:
         """Validate members after an epoch, enter what is found, and do what follows from it."""
@@ -295,7 +329,7 @@ class _Run:
             self._show_latest(members, epoch, self.watch.by_curve(values))
 
     def _call_back(self, members: np.ndarray) -> bool:
-        """Tell callbacks of an epoch of these members. Returns whether training is to end."""
+        """Tell callbacks, if there are any, of an epoch of these members. Returns whether training is to end."""
         if not self.settings.callbacks:
             return False
         progress, state = self.progress, self.state

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from pmlp_np.backends.contract import SHUFFLES
 from pmlp_np.base import checks, interrupts
-from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, FileFormatError, compose, show
 from pmlp_np.training.callbacks import Callback
 from pmlp_np.training.monitoring import metric_names, monitor_name
+
+_DAMAGED = "It is damaged, or was written by another version of pmlp_np."
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,49 @@ class Settings:
             hint = "Each is called with a pm.EpochEnd."
             raise DataError(compose("callbacks", "a list of functions", show(callbacks), hint))
         object.__setattr__(self, "callbacks", tuple(callbacks))
+
+    def plain(self) -> dict[str, Any]:
+        """As values that JSON holds, to be read by `from_plain`. Callbacks are functions: how many there are."""
+        found = {name: int(getattr(self, name)) for name in ("epochs", "batch_size", "patience")}
+        budget, threads = self.time_budget, self.n_threads
+        return found | {
+            "shuffle": self.shuffle,
+            "early_stopping": bool(self.early_stopping),
+            "min_delta": float(self.min_delta),
+            # Without end is without a budget.
+            "time_budget": None if budget is None or math.isinf(budget) else float(budget),
+            "progress": self.progress if isinstance(self.progress, str) else bool(self.progress),
+            "n_threads": None if threads is None else int(threads),
+            "metrics": list(self.metrics),
+            "monitor": self.monitor,
+            "callbacks": len(self.callbacks),
+            "on_interrupt": self.on_interrupt,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Any, callbacks: Sequence[Callback] = ()) -> Settings:
+        """Settings of what `plain` returned, and of the callbacks, which must be given again. Every value is checked.
+
+        Raises FileFormatError, and DataError where callbacks are not as many as they were.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(plain, dict) or set(plain) != set(names):
+            got = ", ".join(map(str, plain)) if isinstance(plain, dict) else show(plain)
+            raise FileFormatError(compose("settings", ", ".join(names), got, _DAMAGED))
+        whole = {name: plain[name] for name in ("epochs", "batch_size", "patience", "n_threads", "callbacks")}
+        for name, value in whole.items():
+            if not (name == "n_threads" and value is None) and not (checks.is_whole(value) and 0 <= value < 2**63):
+                raise FileFormatError(compose(f"settings: {name}", "a whole number below 2**63", show(value), _DAMAGED))
+        metrics = plain["metrics"]
+        if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
+            raise FileFormatError(compose("settings: metrics", "a list of names", show(metrics), _DAMAGED))
+        if len(callbacks) != plain["callbacks"]:
+            hint = "Hand over the same ones, in their order: functions are in no file."
+            raise DataError(
+                compose("callbacks", f"{plain['callbacks']}, as training began with", f"{len(callbacks)}", hint)
+            )
+        monitor = None if plain["monitor"] == "" else plain["monitor"]
+        try:
+            return cls(**plain | {"monitor": monitor, "callbacks": tuple(callbacks)})
+        except DataError as error:
+            raise FileFormatError(f"settings: {error}") from error
