@@ -1,7 +1,7 @@
-"""Draw docs/knobs.md, the table of everything that can be set, from the code: tables, docstrings and signatures.
+"""Write docs/knobs.md, all hyperparameters and options, from the code: tables, docstrings and signatures.
 
 python docs/draw_knobs.py            # writes docs/knobs.md
-python docs/draw_knobs.py --check    # only says whether it is up to date
+python docs/draw_knobs.py --check    # exits with an error if the page is out of date
 """
 
 import argparse
@@ -22,23 +22,23 @@ from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS, hyperparame
 from pmlp_np.formulas.options import OPTIONS, Option
 
 PAGE = Path(__file__).resolve().parent / "knobs.md"
-# "auto" is one of the others.
+# Without "auto", which chooses one of them.
 BACKEND_NAMES = ", ".join(f"`{name}`" for name in BACKENDS)
 _ENTRY = re.compile(r"^(\w+): (.*)$")
 
 
 def entries(text: str) -> Iterator[tuple[str, str]]:
-    """(argument, what is said of it) of a docstring's entries, in order."""
-    name, said = "", ""
+    """Yield (argument, description) of a docstring's entries, in order."""
+    name, description = "", ""
     for line in [*text.splitlines(), ""]:
-        found = _ENTRY.match(line)
-        if name and (found or not line.startswith("    ")):
-            yield name, said
+        entry = _ENTRY.match(line)
+        if name and (entry or not line.startswith("    ")):
+            yield name, description
             name = ""
-        if found:
-            name, said = found[1], found[2]
+        if entry:
+            name, description = entry[1], entry[2]
         elif name:
-            said += " " + line.strip()
+            description += " " + line.strip()
 
 
 def doc(value: Any) -> str:
@@ -55,33 +55,32 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def code(value: Any) -> str:
-    """A value as one writes it."""
+    """Return a value as Python code."""
     return f"`{value:g}`" if isinstance(value, float) else f"`{value!r}`"
 
 
 def parts_of(text: str) -> tuple[str, str, str]:
-    """A formula's docstring as (meaning, formula, source)."""
+    """Return a formula's docstring as (meaning, formula, source)."""
     flat = re.sub(r"\n(?=\w+: )", "\n\n", text)
     before, _, source = flat.partition("Source: ")
     paragraphs = [" ".join(part.split()) for part in before.strip().split("\n\n")]
-    own = [part for part in paragraphs[1:] if not _ENTRY.match(part)]
-    return paragraphs[0], " ".join(own), " ".join(source.split())
+    formulas = [part for part in paragraphs[1:] if not _ENTRY.match(part)]
+    return paragraphs[0], " ".join(formulas), " ".join(source.split())
 
 
 def aliases(name: str, table_of: dict[str, str]) -> str:
-    return ", ".join(f"`{alias}`" for alias, meant in table_of.items() if meant == name)
+    return ", ".join(f"`{alias}`" for alias, target in table_of.items() if target == name)
 
 
 def arguments(function: Any) -> str:
-    """A table of what a function or class takes, from its docstring and signature; what it takes as **name is not in
-    it."""
+    """Return a table of the arguments of a function or class, except **kwargs, from its docstring and signature."""
     rows = []
     known = inspect.signature(function).parameters
-    for name, said in entries(doc(function)):
+    for name, description in entries(doc(function)):
         if name in known and known[name].kind is not inspect.Parameter.VAR_KEYWORD:
             default = known[name].default
             shown = "" if default is inspect.Parameter.empty else code(default)
-            rows.append([f"`{name}`", said, shown])
+            rows.append([f"`{name}`", description, shown])
     return table(["argument", "meaning", "default"], rows)
 
 
@@ -96,8 +95,8 @@ def optimizers() -> str:
 def hyperparameters() -> str:
     rows = []
     for name in HYPERPARAMETERS:
-        owners = [(own, cls) for own, cls in OPTIMIZERS.items() if name in hyperparameter_names(cls)]
-        defaults = [f"{own} {code(getattr(cls, name))}" for own, cls in owners]
+        owners = [(owner, cls) for owner, cls in OPTIMIZERS.items() if name in hyperparameter_names(cls)]
+        defaults = [f"{owner} {code(getattr(cls, name))}" for owner, cls in owners]
         switch = isinstance(getattr(owners[0][1], name), bool)
         rows.append([f"`{name}`", "`True` or `False`" if switch else hyperparameter_range(name), ", ".join(defaults)])
     return table(["hyperparameter", "values", "default"], rows)
@@ -123,10 +122,10 @@ def losses() -> str:
         if loss.registered:
             continue
         meaning, _, source = parts_of(doc(type(loss)))
-        own = [f for f in fields(loss) if f.init and f.default is not MISSING]
-        given = ", ".join(f"`{f.name}` = {code(f.default)}" for f in own)
+        parameters = [f for f in fields(loss) if f.init and f.default is not MISSING]
+        defaults = ", ".join(f"`{f.name}` = {code(f.default)}" for f in parameters)
         names = ", ".join(x for x in (f"`{name!r}`", aliases(name, LOSS_ALIASES)) if x)
-        rows.append([f"`pm.{type(loss).__name__}`, {names}", meaning, given, loss.targets, source])
+        rows.append([f"`pm.{type(loss).__name__}`, {names}", meaning, defaults, loss.targets, source])
     return table(["loss", "formula", "parameters and defaults", "targets", "source"], rows)
 
 
@@ -135,7 +134,7 @@ def activations() -> str:
     for name, activation in ACTIVATIONS.items():
         kinks = ", ".join(f"{kink:g}" for kink in activation.kinks)
         rows.append([f"`{name}`", aliases(name, ACTIVATION_ALIASES), kinks])
-    return table(["activation", "also called", "kinks"], rows)
+    return table(["activation", "aliases", "kinks"], rows)
 
 
 def initializers() -> str:
@@ -143,28 +142,29 @@ def initializers() -> str:
     for name, entry in INITIALIZERS.items():
         scale = f"{entry.weight_scale(100, 50):.4g}"
         rows.append([f"`{name}`", aliases(name, INITIALIZER_ALIASES), entry.distribution, scale])
-    return table(["initializer", "also called", "distribution", "its scale at 100 inputs and 50 outputs"], rows)
+    return table(["initializer", "aliases", "distribution", "scale with 100 inputs and 50 outputs"], rows)
 
 
 def page() -> str:
-    return f"""# Knobs
+    return f"""# Hyperparameters and options
 
-Everything that can be set, with its meaning, formula, default and source. This page is drawn from the code by
-`python docs/draw_knobs.py`; a test holds it to the code.
+All hyperparameters and options, with meaning, formula, default and source. `python docs/draw_knobs.py` writes this page
+from the code; a test checks that it is up to date.
 
-The backends {BACKEND_NAMES} have all of it, and the same tests hold each of them to an oracle that shares no code with
-them. On the reference backend formulas are NumPy or CuPy, on the Numba backend machine code made from the same text.
+The backends {BACKEND_NAMES} support all of them. The same tests compare each backend with an oracle that shares no code
+with the library. The reference backend evaluates formulas with NumPy or CuPy; the Numba backend compiles the same
+formulas to machine code.
 
-## A member's own
+## Hyperparameters of a member
 
-`pm.Member` takes them one by one; `pm.grid` and `pm.sample` as choices and distributions.
+`pm.Member` takes values; `pm.grid` and `pm.sample` take choices and distributions.
 
 {arguments(pm.Member)}
 
 ## Options of a member
 
-By name, as the fields above: `pm.Member(hidden=32, dropout=0.1)`, `pm.grid(dropout=[0.0, 0.1])`. At their defaults
-they cost nothing: what a pool doesn't use isn't compiled.
+Options are keyword arguments, like the fields above: `pm.Member(hidden=32, dropout=0.1)`,
+`pm.grid(dropout=[0.0, 0.1])`. At their defaults they cost nothing: unused options are not compiled.
 
 {options()}
 
@@ -178,19 +178,20 @@ they cost nothing: what a pool doesn't use isn't compiled.
 
 ## Losses
 
-A pool has one. Derivations: [there](derivations.md#losses); one of your own: `pm.register_loss`.
+A pool has one loss. See the [derivations](derivations.md#losses). For custom losses use `pm.register_loss`.
 
 {losses()}
 
 ## Activations
 
-Formulas and derivatives: [derivations](derivations.md#activations); one of your own: `pm.register_activation`.
+See the [derivations](derivations.md#activations) for formulas and derivatives. For custom activations use
+`pm.register_activation`.
 
 {activations()}
 
 ## Initializers
 
-Formulas: [derivations](derivations.md#initial-weights).
+See the [derivations](derivations.md#initial-weights) for formulas.
 
 {initializers()}
 
@@ -202,14 +203,14 @@ Formulas: [derivations](derivations.md#initial-weights).
 
 {arguments(pm.Pool.fit)}
 
-`partial_fit` also takes `members`, the ids of those to train while all others rest. Those that early stopping or a
-callback stopped go on when they are named.
+`partial_fit` also takes `members`, the ids of the members to train; the others are not trained. Members that were
+stopped by early stopping or a callback continue if their ids are in `members`.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
+    parser.add_argument("--check", action="store_true", help="exit with an error if the page is out of date")
     drawn = page()
     if parser.parse_args().check:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != drawn:

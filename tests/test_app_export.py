@@ -156,7 +156,7 @@ def test_what_cannot_be_run_is_not_called_checked(tmp_path, capsys, monkeypatch)
     folder = fitted(capsys, write_table(tmp_path / "t.csv", {"a": texts(x), "y": texts(2 * x)}))
     monkeypatch.setattr("shutil.which", lambda name: None)
     said = run(capsys, "export", folder, "--out", tmp_path / "m.h")
-    assert said.code == 0 and "Checked" not in said.out and "note: it was not run to be checked" in said.err
+    assert said.code == 0 and "Checked" not in said.out and "note: the model was not checked" in said.err
 
 
 def module_of(path):

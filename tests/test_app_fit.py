@@ -482,7 +482,7 @@ def test_ctrl_c_keeps_the_work(tmp_path):
     fit = ("fit", CONCRETE, "--target", "compressive_strength", "--out", out, "--time-budget", "0")
     said = on_a_terminal(*fit, "--epochs", "4000", "--patience", "4000", interrupt_at=rb"best RMSE \d")
     assert said.code == 130, said.out[-300:]
-    assert "interrupted: what was learned so far is kept" in said.out and "left" in said.out
+    assert "interrupted; training so far is saved" in said.out and "left" in said.out
     found = json.loads((out / "run.json").read_text())
     assert found["ended"] == "interrupted" and found["scores"]["best"]["test"]["r2"] > 0
     assert (out / "plots" / "loss.png").exists() and len(pm.load(out / "pool.pmlp")) == found["members"]

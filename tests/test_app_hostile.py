@@ -113,11 +113,11 @@ def test_places_where_no_result_can_be_made_are_refused_before_training(fit, cap
     (tmp_path / "t.csv").write_text(GOOD)
     arguments = ("fit", tmp_path / "t.csv", "--target", "y", *SHORT, "--out")
     (tmp_path / "link").symlink_to("nowhere")
-    refused(run(capsys, *arguments, tmp_path / "link"), "a link to what is not there")
+    refused(run(capsys, *arguments, tmp_path / "link"), "a broken link")
     refused(run(capsys, *arguments, tmp_path / ("x" * 256)), "name too long")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    refused(run(capsys, *arguments, "."), "the one that you are in")
+    refused(run(capsys, *arguments, "."), "the current folder")
     assert sorted(os.listdir(tmp_path)) == ["here", "link", "t.csv"]
 
 

@@ -123,7 +123,7 @@ def test_the_last_rows_test():
         assert ends[0][1] < ends[1][0] and ends[1][1] < ends[2][0]
     alone = part_by_order(np.array([0.0, 1.0] * 50), 0.0, 0.2, "--order-by t")
     assert len(alone["test"]) == 50 and not len(alone["validation"])
-    with pytest.raises(DataError, match="at least 3 different values, so that each part has its own, got 2"):
+    with pytest.raises(DataError, match="at least 3 different values, at least one for each part, got 2"):
         part_by_order(np.array([0.0, 1.0] * 50), 0.2, 0.2, "--order-by t")
 
 

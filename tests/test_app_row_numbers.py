@@ -213,7 +213,7 @@ def test_what_is_constant_in_the_training_rows_is_out(posed):
         odd[held_out] = other
         problem = posed({**columns, "c": odd})
         assert problem.preparation.input_names() == ["a"], cells[0]
-        words = "no cell of the training rows holds anything" if cells[0] == "" else "constant in the training rows"
+        words = "all cells of the training rows are empty" if cells[0] == "" else "constant in the training rows"
         assert words in problem.preparation.left_out["c"]
         assert any("'c' is left out" in note for note in problem.notes)
 

@@ -150,7 +150,7 @@ def test_the_task_is_found_from_the_target(tmp_path, cells, asked, name, classes
     task = task_of(table, "y", asked)
     assert (task.name, task.classes) == (name, classes)
     assert [type(c) for c in task.classes] == [type(c) for c in classes]
-    assert task.reason == "as you asked" or str(len(set(cells))) in task.reason
+    assert task.reason == "as chosen" or str(len(set(cells))) in task.reason
 
 
 # Preparation, held to scikit-learn's.

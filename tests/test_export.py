@@ -40,6 +40,7 @@ def test_an_activation_that_a_target_has_no_word_for_goes_by_its_steps(monkeypat
     if target == "torch":
         monkeypatch.setattr("pmlp_np.models.export.torch_module.ACTIVATIONS", {})
     else:
+        monkeypatch.setattr("pmlp_np.models.export.to_python.NUMPY_FUNCTIONS", {})
         monkeypatch.setattr(python_formulas, "_TEXTS", {"sigmoid": python_formulas._TEXTS["sigmoid"]})
         monkeypatch.setattr(python_formulas, "NUMPY_FUNCTIONS", {})
     rng = np.random.default_rng()

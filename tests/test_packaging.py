@@ -13,6 +13,7 @@ import pmlp_np as pm
 from conftest import requires
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, OPTIMIZERS
 from pmlp_np.models.export.methods import Exportable
+from pmlp_np.models.network import Layers
 from pmlp_np.pool.held_members import HeldMembers
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +104,7 @@ def test_public_names_are_documented_and_no_others_are_visible():
 
 def members_of(cls):
     """Public methods and properties that a class defines itself, or has from a part of it that is no class of users."""
-    parts = [part for part in reversed(cls.__mro__) if issubclass(part, (Exportable, HeldMembers))]
+    parts = [part for part in reversed(cls.__mro__) if issubclass(part, (Exportable, HeldMembers, Layers))]
     for name, value in {name: value for part in (*parts, cls) for name, value in vars(part).items()}.items():
         if not name.startswith("_") and (inspect.isroutine(value) or isinstance(value, (property, classmethod))):
             yield f"{cls.__name__}.{name}", getattr(cls, name) if not isinstance(value, property) else value

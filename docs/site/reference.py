@@ -20,21 +20,21 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "pools": Part("Pools", "Members that train side by side.", ("Pool", "load", "concat", "EpochEnd")),
-    "models": Part("Models", "A member taken out, and several as one; what both become elsewhere: "
-                   "[Models out](../models_out.md).", ("MLP", "Ensemble")),
-    "members": Part("Members", "What a pool is made of: one by one, every combination, or drawn at random.",
+    "pools": Part("Pools", "Many networks, trained together.", ("Pool", "load", "concat", "EpochEnd")),
+    "models": Part("Models", "An extracted member, and the mean of several. For other systems see "
+                   "[Export](../models_out.md).", ("MLP", "Ensemble")),
+    "members": Part("Members", "Specs of members: single ones, all combinations, or random ones.",
                     ("Member", "grid", "sample", "integers", "uniform", "log_uniform", "Specs", "PAPER_ACTIVATIONS")),
-    "losses": Part("Losses", "A name does for the defaults: `loss=\"huber\"`. All are means over rows.",
+    "losses": Part("Losses", "For the defaults a name is enough: `loss=\"huber\"`. All losses are means over rows.",
                    ("SquaredError", "AbsoluteError", "Huber", "Quantile", "Poisson", "GaussianNLL",
                     "BinaryCrossEntropy", "CrossEntropy"), False),
-    "optimizers": Part("Optimizers", "A name does for the defaults: `optimizer=\"sgd\"`. [Knobs](../knobs.md) lists "
-                       "defaults and schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
-    "registration": Part("Formulas of your own", "Tried out on [Contributing](../contributing.md).",
+    "optimizers": Part("Optimizers", "For the defaults a name is enough: `optimizer=\"sgd\"`. [All hyperparameters]"
+                       "(../knobs.md), with schedules.", ("SGD", "Adam", "AdamW", "RMSprop", "NAdam"), False),
+    "registration": Part("Custom formulas", "With examples on [Contributing](../contributing.md).",
                          ("register_activation", "register_loss")),
-    "plots": Part("Plots", "Pictures of a pool; each is shown on [Plots](../plots.md).",
+    "plots": Part("Plots", "Plots of a pool, with examples on [Plots](../plots.md).",
                   ("plots.loss_curves", "plots.score_by_size", "plots.score_by_activation", "plots.heat_map")),
-    "errors": Part("Errors and warnings", "Each error says what was expected, what came, and how to correct it.",
+    "errors": Part("Errors and warnings", "Each error states the expected and the actual value, and a correction.",
                    ("PmlpError", "SpecError", "DataError", "MemoryNeededError", "DeviceError", "FileFormatError",
                     "DivergedWarning"), False),
 }  # fmt: skip

@@ -1,1 +1,1 @@
-"""The command line `pmlp`: from a table to a leaderboard, pictures, predictions and models for other systems."""
+"""The command line `pmlp`: from a table to a leaderboard, plots, predictions and exported models."""

@@ -1,7 +1,8 @@
-"""`pmlp bench`: how fast networks train on this machine, compared with other installed packages, in one run.
+"""`pmlp bench`: the speed of training on this machine, compared with other installed packages.
 
-The same networks from the same initial weights on the same minibatches: plain SGD on squared error, one hidden layer of
-1 to 100 units. A peer trains a sample of them, one after another. Its time counts only where its weights end as ours.
+All packages train the same networks from the same initial weights on the same minibatches: plain SGD on squared error,
+one hidden layer of 1 to 100 units. Other packages train a sample of the networks, one after another. Their times are
+comparable only if they end with the same weights, which is checked.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pmlp_np.app.screen import Screen, table
 _ROWS, _FEATURES, _BATCH, _RATE = 1000, 10, 32, 0.01
 _ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu")
 _SAMPLE, _ROUNDS = 20, 5
-# Of weights of size 1 after 32 steps in float32, which round in another order.
+# Tolerance of weights of magnitude 1 after 32 steps in float32: packages round in different orders.
 _AGREES = 1e-4
 
 Weights = tuple[list[np.ndarray], list[np.ndarray]]
 
 
 def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
-    """Do all of `pmlp bench`."""
+    """Run `pmlp bench`."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(_ROWS, _FEATURES)).astype(np.float32)
     y = np.sin(X.sum(axis=1)).astype(np.float32)
@@ -35,7 +36,7 @@ def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
                       optimizer=pm.SGD(learning_rate=_RATE))  # fmt: skip
     pool = pm.Pool(specs, _FEATURES)
     sample = np.unique(np.linspace(0, n_members - 1, _SAMPLE).astype(int)).tolist()
-    begun = [pool.extract(i) for i in sample]
+    initial = [pool.extract(i) for i in sample]
 
     def fit() -> None:
         pool.fit(X, y, batch_size=_BATCH, shuffle=None, progress=False, n_threads=threads, on_interrupt="raise")
@@ -43,30 +44,30 @@ def run_bench(n_members: int, threads: int | None, screen: Screen) -> None:
     with screen.busy("Training with pmlp_np"):
         fit()  # compiles
         ours = min(_seconds(fit) for _ in range(_ROUNDS)) / n_members
-    ended = [pool.extract(i) for i in sample]
-    found: list[dict[str, Any]] = [
+    trained = [pool.extract(i) for i in sample]
+    records: list[dict[str, Any]] = [
         {"method": "pmlp_np", "seconds_per_1000": 1000 * ours, "times": 1.0, "trained": n_members}
     ]
     for name, package, train in _PEERS:
         if importlib.util.find_spec(package) is None:
-            found.append({"method": name, "note": "not installed"})
+            records.append({"method": name, "note": "not installed"})
             continue
         with screen.busy(f"Training with {name}"):
-            seconds, far = _peer(train, begun, ended, X, y)
+            seconds, distance = _peer(train, initial, trained, X, y)
         record = {"method": name, "seconds_per_1000": 1000 * seconds, "times": seconds / ours, "trained": len(sample)}
-        found.append(record | ({"note": f"weights differ by {far:.2g}"} if far > _AGREES else {}))
+        records.append(record | ({"note": f"weights differ by {distance:.2g}"} if distance > _AGREES else {}))
     n_threads = threads or available_threads()
     screen.say(
         "Seconds for 1,000 networks (1 to 100 units, four activations, SGD, float32) to pass once over",
         f"{_ROWS:,} rows of {_FEATURES} features in minibatches of {_BATCH}; {n_threads} threads.",
         "",
-        table([("", "left"), ("seconds", "right"), ("times as long", "right"), ("", "left")], [*map(_line, found)]),
+        table([("", "left"), ("seconds", "right"), ("times as long", "right"), ("", "left")], [*map(_line, records)]),
     )
-    same = all("differ" not in r.get("note", "") for r in found)
-    if same and len([r for r in found if "times" in r]) > 1:
+    same = all("differ" not in r.get("note", "") for r in records)
+    if same and len([r for r in records if "times" in r]) > 1:
         screen.say("", "All end with the same weights, to rounding. More: docs/benchmarks.md")
     screen.document(
-        {"rows": _ROWS, "features": _FEATURES, "batch_size": _BATCH, "threads": n_threads, "results": found}
+        {"rows": _ROWS, "features": _FEATURES, "batch_size": _BATCH, "threads": n_threads, "results": records}
     )
 
 
@@ -83,24 +84,24 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _peer(train: Callable[..., tuple[float, Weights]], begun: list[pm.MLP], ended: list[pm.MLP], X: np.ndarray,
+def _peer(train: Callable[..., tuple[float, Weights]], initial: list[pm.MLP], trained: list[pm.MLP], X: np.ndarray,
           y: np.ndarray) -> tuple[float, float]:  # fmt: skip
-    """(seconds per network, the largest distance of its weights from ours)."""
-    train(begun[0], X, y)  # what is loaded at first use
-    seconds, far = 0.0, 0.0
-    for mlp, ours in zip(begun, ended, strict=True):
-        took, (weights, biases) = train(mlp, X, y)
-        seconds += took
-        pairs = zip(weights + biases, ours.weights + ours.biases, strict=True)
-        far = max(far, max(float(np.abs(theirs - mine).max()) for theirs, mine in pairs))
-    return seconds / len(begun), far
+    """Return (seconds per network, the largest difference of a trained weight from that of pmlp_np)."""
+    train(initial[0], X, y)  # loads the package
+    seconds, distance = 0.0, 0.0
+    for mlp, expected in zip(initial, trained, strict=True):
+        elapsed, (weights, biases) = train(mlp, X, y)
+        seconds += elapsed
+        pairs = zip(weights + biases, expected.weights + expected.biases, strict=True)
+        distance = max(distance, max(float(np.abs(peer - reference).max()) for peer, reference in pairs))
+    return seconds / len(initial), distance
 
 
 def _sklearn(mlp: pm.MLP, X: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
     from sklearn.neural_network import MLPRegressor
 
     name = {"sigmoid": "logistic"}.get(mlp.activation[0], mlp.activation[0])
-    # Its loss is half the squared error.
+    # scikit-learn's loss is half the squared error.
     model = MLPRegressor(
         hidden_layer_sizes=mlp.hidden,
         activation=name,
@@ -113,8 +114,8 @@ def _sklearn(mlp: pm.MLP, X: np.ndarray, y: np.ndarray) -> tuple[float, Weights]
         nesterovs_momentum=False,
     )
     model.partial_fit(X[:_BATCH], y[:_BATCH])
-    for mine, given in zip(model.coefs_ + model.intercepts_, mlp.weights + mlp.biases, strict=True):
-        mine[...] = given
+    for array, values in zip(model.coefs_ + model.intercepts_, mlp.weights + mlp.biases, strict=True):
+        array[...] = values
     seconds = _seconds(lambda: model.partial_fit(X, y))
     return seconds, (list(model.coefs_), list(model.intercepts_))
 

@@ -1,4 +1,4 @@
-"""Choices: which members a fit trains, from the lists that the command line is given or from its defaults."""
+"""Choices: the members that a fit trains, from the options of the command line or its defaults."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pmlp_np.app.environment import available_threads
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 
-# The default choices: tables mostly want one or two layers of some width; which activation and
-# learning rate, is the table's own. 240 members, or 16.
+# Defaults: 240 members, or 16 with --quick. One or two layers suit most tables; the best activation and learning rate
+# differ from table to table.
 _WIDTHS, _QUICK_WIDTHS = (16, 32, 64, 128), (16, 64)
 _DEPTHS, _QUICK_DEPTHS = (1, 2, 3), (1, 2)
 _ACTIVATIONS, _QUICK_ACTIVATIONS = ("relu", "silu", "gelu", "tanh", "elu"), ("relu", "tanh")
@@ -22,20 +22,20 @@ _RATES, _QUICK_RATES = (0.001, 0.003, 0.01, 0.03), (0.003, 0.01)
 _EPOCHS, _QUICK_EPOCHS = 300, 60
 _PATIENCE, _QUICK_PATIENCE = 30, 8
 SECONDS, QUICK_SECONDS = 60.0, 8.0
-# Rows from which minibatches are larger: each member still gets a hundred updates or more per epoch.
+# (rows, batch size from so many rows on): minibatches grow, but an epoch still has some hundred updates.
 _BATCHES = ((20_000, 128), (5_000, 64), (0, 32))
 _LARGEST_DEPTH = 20
-# Multiply-adds per second and thread of an epoch with all that belongs to it: what any members reach on any machine.
+# Multiply-adds per second and thread of a whole epoch: a lower bound for all members and machines.
 RATE_OF_WORK = 5e9
-# Multiply-adds per parameter and row: forward, gradient, slopes; validation adds a part of one.
+# Multiply-adds per parameter and row: one each for forward, dw and dz, and a half for validation.
 WORK_OF_A_ROW = 3.5
-# Epochs that the members should be able to train within the time budget, and members that are kept in any case.
-_WANTED_EPOCHS, _FEWEST_MEMBERS = 30, 8
+# Epochs that each member should be able to train within the time budget, and the least number of members.
+_LEAST_EPOCHS, _FEWEST_MEMBERS = 30, 8
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What to train and how, as the command line says it; empty lists and None stand for the defaults."""
+    """The options of the command line on members and training. Empty lists and None stand for the defaults."""
 
     widths: Sequence[int] = ()
     depths: Sequence[int] = ()
@@ -54,29 +54,31 @@ class Choices:
     ids: Sequence[int] = ()
 
     def chosen(self, n: int) -> np.ndarray:
-        """Ids of the members to train out of n: all, or those that are asked for. DataError for others."""
+        """Return the ids of the members to train out of n: all, or those of --ids. Raises DataError for larger ids."""
         if not self.ids:
             return np.arange(n)
-        found = np.unique(np.array(self.ids, np.int64))
-        if found[-1] >= n:
-            raise DataError(compose("--ids", f"ids of the {n:,} combinations, from 0 to {n - 1}", f"{found[-1]}"))
-        return found
+        ids = np.unique(np.array(self.ids, np.int64))
+        if ids[-1] >= n:
+            raise DataError(compose("--ids", f"ids of the {n:,} combinations, from 0 to {n - 1}", f"{ids[-1]}"))
+        return ids
 
     def epochs_and_patience(self) -> tuple[int, int]:
+        """Return (epochs, patience)."""
         epochs = self.epochs or (_QUICK_EPOCHS if self.quick else _EPOCHS)
         return epochs, self.patience or (_QUICK_PATIENCE if self.quick else _PATIENCE)
 
     def seconds(self) -> float | None:
-        """The time budget of training; None for none, which is asked for by 0."""
+        """Return the time budget of training in seconds, or None for no limit (--time-budget 0)."""
         if self.time_budget is None:
             return QUICK_SECONDS if self.quick else SECONDS
         return self.time_budget or None
 
     def batch(self, n_rows: int) -> int:
+        """Return the batch size for so many training rows."""
         return self.batch_size or next(size for rows, size in _BATCHES if n_rows >= rows)
 
     def filled(self, n_rows: int) -> Choices:
-        """The same with all defaults, but for the metric and a number of members, for so many training rows."""
+        """Return a copy with all defaults filled in, except the metric and the number of members."""
         epochs, patience = self.epochs_and_patience()
         return replace(
             self,
@@ -89,7 +91,7 @@ class Choices:
         )  # fmt: skip
 
     def specs(self) -> tuple[pm.Specs, str]:
-        """(the members, how they came about)."""
+        """Return (the members, a text on how they were chosen)."""
         used = self.filled(n_rows=1)
         activations, rates, repeats = list(used.activations), list(used.learning_rates), used.repeats or 1
         # Without hidden layers there is neither width nor activation to choose.
@@ -101,30 +103,30 @@ class Choices:
             return drawn, f"{n:,} drawn at random"
         linear = [each for each in hidden if not each]
         nonlinear = [each for each in hidden if each]
-        said = f"{_counted(len(nonlinear), 'architecture')} x {_counted(len(activations), 'activation')}"
+        text = f"{_counted(len(nonlinear), 'architecture')} x {_counted(len(activations), 'activation')}"
         times = "".join(
             f" x {_counted(n, word)}" for n, word in ((len(rates), "learning rate"), (repeats, "repeat")) if n > 1
         )
         if linear:
-            both = f"{said} + a linear model"
-            said = "a linear model" if not nonlinear else f"({both})" if times else both
-        said += times
+            both = f"{text} + a linear model"
+            text = "a linear model" if not nonlinear else f"({both})" if times else both
+        text += times
         specs: pm.Specs | None = None
         for some, names in ((linear, activations[:1]), (nonlinear, activations)):
             if some:
                 more = pm.grid(hidden=some, activation=names, learning_rate=rates, repeats=repeats)
                 specs = more if specs is None else specs + more
         assert specs is not None
-        return specs, said
+        return specs, text
 
 
 def fitting(
     specs: pm.Specs, n_rows: int, n_inputs: int, n_outputs: int, choices: Choices, rate: float
 ) -> tuple[np.ndarray, str]:
-    """(places of those members that can train for some epochs within the time budget, sorted; a note if not all can).
+    """Return (ids of the members that can be trained within the time budget, sorted; a note if not all can).
 
-    rate: multiply-adds per second. Members are drawn at random, by the seed alone: a faster machine has those of a
-    slower one, and more. Who named a number of members gets it.
+    rate: multiply-adds per second. Members are drawn at random, by the seed alone: a faster machine trains the members
+    of a slower one, and more. A number of members that is set by the user is not reduced.
     """
     seconds, everyone = choices.seconds(), np.arange(len(specs))
     if seconds is None or choices.members is not None or len(specs) <= _FEWEST_MEMBERS:
@@ -132,23 +134,25 @@ def fitting(
     sizes = pm.Pool(specs, n_inputs, max(n_outputs, 1), "cross_entropy" if n_outputs > 1 else "squared_error")
     work = np.array([record["parameters"] for record in sizes.leaderboard()], np.float64)
     order = np.random.default_rng(choices.seed).permutation(len(specs))
-    needed = np.cumsum(work[order]) * WORK_OF_A_ROW * n_rows * _WANTED_EPOCHS / rate
-    kept = max(_FEWEST_MEMBERS, int(np.searchsorted(needed, seconds)))
-    if kept >= len(specs):
+    needed = np.cumsum(work[order]) * WORK_OF_A_ROW * n_rows * _LEAST_EPOCHS / rate
+    n = max(_FEWEST_MEMBERS, int(np.searchsorted(needed, seconds)))
+    if n >= len(specs):
         return everyone, ""
-    note = (f"{kept:,} of {len(specs):,} combinations, drawn at random, so that each trains some "
-            f"{_WANTED_EPOCHS} epochs within {seconds:g} s; a longer --time-budget tries more, and run.json names "
+    note = (f"{n:,} of {len(specs):,} combinations, drawn at random, so that each trains some "
+            f"{_LEAST_EPOCHS} epochs within {seconds:g} s; a longer --time-budget tries more, and run.json names "
             "their ids, for --ids")  # fmt: skip
-    return np.sort(order[:kept]), note
+    return np.sort(order[:n]), note
 
 
 # Lists on the command line.
 
 
 def numbers(option: str, texts: Sequence[str], kind: Callable[[str], Any], low: float, high: float) -> list[Any]:
-    """Values of an option that may be repeated and may hold lists: ["8,16", "32"] -> [8, 16, 32]; of whole numbers also
-    spans, "1-4". DataError for anything else, and outside of low ... high."""
-    found: list[Any] = []
+    """Return the values of an option that may be repeated and may hold lists: ["8,16", "32"] -> [8, 16, 32].
+
+    Whole numbers may be given as spans, "1-4". Raises DataError for anything else, and outside of low ... high.
+    """
+    values: list[Any] = []
     for text in _split(texts):
         word = "whole numbers" if kind is int else "numbers"
         expected = f"{word} from {low:g} to {high:g}, as in {option} {'8,16 or 1-4' if kind is int else '0.001,0.01'}"
@@ -160,23 +164,23 @@ def numbers(option: str, texts: Sequence[str], kind: Callable[[str], Any], low: 
             ends = []
         if not ends or ends[0] > ends[-1] or not all(low <= end <= high for end in ends):
             raise DataError(compose(option, expected, show(text)))
-        found += range(ends[0], ends[1] + 1) if span else ends
-    return list(dict.fromkeys(found))
+        values += range(ends[0], ends[1] + 1) if span else ends
+    return list(dict.fromkeys(values))
 
 
 def names(option: str, texts: Sequence[str]) -> list[str]:
-    """Names of activations; "paper" for the paper's ten, "all" for all. DataError for unknown ones."""
+    """Return names of activations; "paper" for the paper's ten, "all" for all. Raises DataError for unknown ones."""
     from pmlp_np.base.errors import unknown_name
 
-    found: list[str] = []
+    activations: list[str] = []
     for text in _split(texts):
         if text in ("paper", "all"):
-            found += pm.PAPER_ACTIVATIONS if text == "paper" else list(ACTIVATIONS)
+            activations += pm.PAPER_ACTIVATIONS if text == "paper" else list(ACTIVATIONS)
         elif text not in ACTIVATIONS and text not in ACTIVATION_ALIASES:
             raise DataError(unknown_name(option, text, ACTIVATIONS, [*ACTIVATION_ALIASES, "paper", "all"]))
         else:
-            found.append(ACTIVATION_ALIASES.get(text, text))
-    return list(dict.fromkeys(found))
+            activations.append(ACTIVATION_ALIASES.get(text, text))
+    return list(dict.fromkeys(activations))
 
 
 def _split(texts: Sequence[str]) -> list[str]:
@@ -184,14 +188,14 @@ def _split(texts: Sequence[str]) -> list[str]:
 
 
 def as_list(numbers: Sequence[int]) -> str:
-    """Whole numbers, sorted, as an option takes them: [0, 1, 2, 7] -> "0-2,7"."""
-    found: list[list[int]] = []
+    """Return sorted whole numbers as the text of an option: [0, 1, 2, 7] -> "0-2,7"."""
+    spans: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
         else:
-            found.append([number, number])
-    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)
+            spans.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in spans)
 
 
 def _counted(n: int, word: str) -> str:

@@ -109,8 +109,8 @@ NotMissing = Annotated[list[str] | None, typer.Option("--not-missing", metavar="
 Overwrite = Annotated[bool, _flag("--overwrite", help="Replace an existing file or folder.", rich_help_panel=_OUTPUT)]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"pmlp_np {pm.__version__}")
         raise typer.Exit
 
@@ -123,14 +123,14 @@ def _pmlp(
 
 
 def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command, whose help is its docstring, followed by examples."""
+    """Return a decorator that makes a function a command. The help is the docstring, followed by these examples."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         # Paragraphs as wide as the screen, not as the docstring's lines.
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-        told = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        help_text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
         shown = "[bold]Examples[/]\n\n" + "\n\n".join(f"  {example}" for example in examples)
-        return app.command(help=told, epilog=shown)(function)
+        return app.command(help=help_text, epilog=shown)(function)
 
     return decorate
 
@@ -229,7 +229,7 @@ def fit(
     from pmlp_np.app.reading.reading_options import Reading
 
     activations = choosing.names("--activation", activation or [])
-    wanted = choosing.Choices(
+    chosen = choosing.Choices(
         choosing.numbers("--width", width or [], int, 1, 1 << 16), choosing.numbers("--depth", depth or [], int, 0, 20),
         activations, choosing.numbers("--learning-rate", learning_rate or [], float, 1e-12, 1e6), repeats, members,
         epochs, patience, batch_size, time_budget, seed, threads, metric, quick,
@@ -240,7 +240,7 @@ def fit(
                     validation_share, test_share, numeric or [], group, order_by, part, validation, test,
                     weight, reading)  # fmt: skip
     screen = Screen(json)
-    if fit_table(source, wanted, out, overwrite, screen) == "interrupted":
+    if fit_table(source, chosen, out, overwrite, screen) == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
 

@@ -1,5 +1,4 @@
-"""Columns: the kind of each column of a table (number, category, date, or left out), and the task that
-the target sets."""
+"""Columns: the kind of each column of a table (number, category, date, or left out), and the task of the target."""
 
 from __future__ import annotations
 
@@ -18,30 +17,31 @@ from pmlp_np.app.row_numbers import verdict
 from pmlp_np.app.tables import Table, as_texts, is_text, not_missing, plain_text, quoted
 from pmlp_np.base.errors import DataError, compose, show
 
-# Texts that come in fewer rows than this are not learned as categories of their own, nor are more than so many.
+# Texts in fewer rows than this get no category, and a column has at most so many categories.
 RAREST_CATEGORY, MOST_CATEGORIES = 2, 100
 # A column whose categories cover less than this share of its rows holds names, ids or sentences.
 _LEAST_COVERED = 0.5
-# Whole numbers with up to this many values, each in five rows on average, are classes.
+# A target of whole numbers with up to this many distinct values, each in five rows on average, has classes.
 _MOST_NUMBERED_CLASSES, _ROWS_PER_CLASS = 20, 5
 _MOST_CLASSES = 1000
-# Squares of larger numbers, of which standard deviations are made, come near to the end of float64. Tables have such
-# numbers only to say that there is none.
+# Squares of larger numbers, which standard deviations need, come near the limit of float64. Tables have such numbers
+# only as placeholders.
 _LARGEST_NUMBER = 1e100
 _TASKS = ("regression", "classification")
-# Cells that are looked at to say why a column of texts is left out, and ways to write numbers beyond which it holds no
-# numbers but addresses, say.
+# Cells in the sample that explains why a column of texts is left out; and the largest number of ways in which its
+# numbers may be written: with more ways it holds, for instance, addresses.
 _SAMPLE, _MOST_WAYS = 200, 3
 _MAYBE_TIME = re.compile(r"\d{1,4}([:./-])\d{1,2}(\1\d{1,4})?([ T]\S+)?|\d{1,2}\.? [^\W\d]+\.?,? \d{2,4}")
-# The reason for which a column is left out that needs no word.
-AS_ASKED = "as you asked"
+# The reason for leaving a column out, or for a task, if the user chose it. It needs no note.
+AS_CHOSEN = "as chosen"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column is: "number", "category", "date" (with the format of its texts) or "left out".
+    """The kind of a column: "number", "category", "date" or "left out".
 
-    reason: why it is left out, or what users should know of its numbers or dates.
+    reason: why the column is left out, or a note on its numbers or dates.
+    date_format: of the texts of a column of dates.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted: "regression" or "classification" (of these classes, sorted), and how that was found."""
+    """The task: "regression" or "classification" (with the sorted classes), and the reason for the choice."""
 
     name: str
     reason: str
@@ -62,41 +62,43 @@ def kinds_of(
     table: Table, target: str, categorical: Collection[str], drop: Collection[str], numeric: Collection[str] = (),
     aside: Mapping[str, str] | None = None,
 ) -> dict[str, Kind]:  # fmt: skip
-    """The kind of each column but the target, by the rows that the table has now.
+    """Return the kind of each column but the target, from the table's current rows.
 
-    categorical, drop, numeric: columns of which the user says what they are. aside: columns that serve something else
-    than the prediction, and what; left out unless the user says what they are. DataError for cells of mixed kinds, and
-    where nothing is left.
+    categorical, drop, numeric: columns whose kind is chosen by the user.
+    aside: columns with another purpose than prediction, and the purpose. They are left out unless the user chose a
+        kind.
+
+    Raises DataError for cells of mixed kinds, and if no column is left.
     """
     for name in (*categorical, *drop, *numeric):
         table.column_called(name)
-    found = {}
-    asked = {target, *categorical, *drop, *numeric, *(aside or ())}
-    dates = date_formats(table, [name for name in table.frame.columns if name not in asked])
+    kinds = {}
+    named = {target, *categorical, *drop, *numeric, *(aside or ())}
+    dates = date_formats(table, [name for name in table.frame.columns if name not in named])
     for name in table.frame.columns:
         if name == target:
             continue
         if name in drop:
-            found[name] = Kind("left out", AS_ASKED)
+            kinds[name] = Kind("left out", AS_CHOSEN)
         elif aside and name in aside and name not in (*categorical, *numeric):
-            found[name] = Kind("left out", aside[name])
+            kinds[name] = Kind("left out", aside[name])
         else:
-            found[name] = _kind_of(table, name, name in categorical, name in numeric, dates)
-    if all(kind.kind == "left out" for kind in found.values()):
-        why = "; ".join(f"{name}: {kind.reason}" for name, kind in found.items()) or "no other column"
+            kinds[name] = _kind_of(table, name, name in categorical, name in numeric, dates)
+    if all(kind.kind == "left out" for kind in kinds.values()):
+        why = "; ".join(f"{name}: {kind.reason}" for name, kind in kinds.items()) or "no other column"
         raise DataError(compose(f"{table.name}", "columns to predict the target from", why))
-    return found
+    return kinds
 
 
 def _kind_of(table: Table, name: str, categorical: bool, numeric: bool, dates: Mapping[str, tuple[str, str]]) -> Kind:
     cells = table.frame[name]
     known = cells.dropna()
     if not len(known):
-        return Kind("left out", "no cell holds anything")
+        return Kind("left out", "all cells are empty")
     n_values = known.nunique()
     if n_values == 1 and len(known) == len(cells):
-        only = known.iloc[0].item() if not is_text(known) else known.iloc[0]
-        return Kind("left out", f"constant, {show(only)}{digits_lost(only)}")
+        value = known.iloc[0].item() if not is_text(known) else known.iloc[0]
+        return Kind("left out", f"constant, {show(value)}{digits_lost(value)}")
     if categorical:
         return Kind("category")
     if cells.dtype.kind == "M" and not numeric:
@@ -118,16 +120,16 @@ def _kind_of(table: Table, name: str, categorical: bool, numeric: bool, dates: M
         date_format, note = dates[name]
         return Kind("date", note, date_format)
     counts = known.value_counts()
-    kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
-    if kept.sum() < _LEAST_COVERED * len(known):
+    common = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
+    if common.sum() < _LEAST_COVERED * len(known):
         return Kind("left out", _why_no_categories(known, n_values))
     return Kind("category")
 
 
 def _why_no_categories(known: Any, n_values: int) -> str:
-    """Why a column of many different texts is left out: it may hold numbers or dates written in more than one way."""
+    """Return why a column of many different texts is left out, perhaps numbers or dates in several formats."""
     sample = [cell.strip() for cell in known.iloc[:_SAMPLE]]
-    some = f"{n_values:,} different texts in {len(known):,} rows, such as {show(known.iloc[0])}"
+    summary = f"{n_values:,} different texts in {len(known):,} rows, such as {show(known.iloc[0])}"
     ways: dict[str, str] = {}
     for cell in sample:
         if like_a_number(cell) or affix_of(cell):
@@ -143,20 +145,22 @@ def _why_no_categories(known: Any, n_values: int) -> str:
         one, other = show(dates[0][0]), show(different[0])
         return f"its dates are written in several ways, such as {one} and {other}: write them in one way"
     if 2 * sum(_MAYBE_TIME.fullmatch(cell) is not None for cell in sample) > len(sample):
-        return f"{some}; if they are dates, write them as 2026-01-31, and times of day as numbers"
-    return f"{some}, as ids, names or sentences have"
+        return f"{summary}; if they are dates, write them as 2026-01-31, and times of day as numbers"
+    return f"{summary}, as ids, names or sentences have"
 
 
 def digits_lost(value: object) -> str:
-    """What is to be said of a number that may be the same as others for want of digits alone."""
+    """Return a note for numbers so large that different cells may be equal in float64, else ""."""
     large = isinstance(value, int | float) and abs(value) >= 2.0**53
     return ": cells may differ in digits that float64 can't tell" if large else ""
 
 
 def as_numbers(table: Table, name: str) -> Any:
-    """A column as numbers, pandas.Series with NaN where missing; None where a cell is no number. Texts that
-    are all numbers are numbers: so a Parquet file may hold them, and so they are where a word meant that a cell is
-    missing, or where rows are out that held others."""
+    """Return a column as numbers, pandas.Series with NaN for missing cells; None if a cell is not a number.
+
+    A column of texts that are all numbers is one of numbers: a Parquet file may have such columns; in other files the
+    other cells were missing, or in rows that were dropped.
+    """
     import pandas
 
     cells = table.frame[name]
@@ -169,12 +173,12 @@ def as_numbers(table: Table, name: str) -> Any:
 
 
 def first_row(table: Table, odd: np.ndarray) -> int:
-    """The row, as Table.where counts them, of the first of these rows (n,) bool."""
+    """Return the first row of a mask (n,), in the numbering of Table.where."""
     return int(table.frame.index[int(odd.argmax())])
 
 
 def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
-    """DataError for the first of a column's numbers that is none to compute with."""
+    """Raise DataError for a column's first number that is infinite or too large."""
     values = numbers.to_numpy(np.float64, na_value=np.nan)
     beyond = np.abs(values) > _LARGEST_NUMBER
     if beyond.any():
@@ -188,7 +192,7 @@ def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
 
 
 def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
-    """Mostly numbers beside other texts is a mistake, or another word for a missing cell."""
+    """Raise DataError for a column of mostly numbers with other texts: errors, or words for missing cells."""
     known = table.frame[column].dropna()
     odd = table.numbers(column)[1][table.frame[column].notna().to_numpy()]
     n_odd = int(odd.sum())
@@ -199,11 +203,11 @@ def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
     row = int(known.index[first])
     got = f"{len(known) - n_odd:,} numbers and {n_odd:,} other cells, such as {show(cell)} in {table.where(row)}"
     if int(known.value_counts().iloc[0]) < RAREST_CATEGORY:
-        # As categories they would teach nothing.
+        # Each would be a category of one row.
         instead = ""
     also = f", or {instead}." if instead else "."
     if like_a_number(cell):
-        # To call it missing would lose a number.
+        # --missing would lose a number.
         hint = f"Write it as the others are written ({table.conventions.described(column)}){also}"
     else:
         hint = f"Correct them, or say --missing {quoted(f'{column}={cell}')} if that means nothing is known{also}"
@@ -213,14 +217,14 @@ def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
 
 
 def category_texts(cells: Any) -> tuple[list[str], int]:
-    """The texts that are learned as categories, sorted, and how many rarer ones are not."""
+    """Return (the texts that get a category, sorted; the number of rarer texts)."""
     counts = as_texts(cells).dropna().value_counts()
-    kept = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
-    return sorted(kept.index.tolist()), len(counts) - len(kept)
+    common = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
+    return sorted(common.index.tolist()), len(counts) - len(common)
 
 
 def alike(texts: Collection[Any]) -> str:
-    """What is to be said of labels of which two differ in nothing but case or blanks; "" where none do."""
+    """Return a note on two labels that differ only in case or blanks; "" if there are none."""
     seen: dict[str, str] = {}
     for text in texts:
         if isinstance(text, str):
@@ -231,8 +235,7 @@ def alike(texts: Collection[Any]) -> str:
 
 
 def joined_spellings(table: Table, target: str, task: Task) -> str:
-    """A note on classes that are numbers of which one is written in two ways, as 1 and 01; "" where none
-    is."""
+    """Return a note on a class that is a number written in two ways, as 1 and 01; "" if there is none."""
     labels = table.labels(target)
     numbers = as_numbers(table, target)
     if not task.classes or numbers is None or not is_text(labels):
@@ -248,14 +251,14 @@ def joined_spellings(table: Table, target: str, task: Task) -> str:
 # The target.
 
 
-def task_of(table: Table, target: str, asked: str | None = None) -> Task:
-    """The task that a target sets, or the one that is asked for.
+def task_of(table: Table, target: str, requested: str | None = None) -> Task:
+    """Return the task of a target: the requested one, or the one that its cells suggest.
 
-    DataError for a target with missing cells, with one value, with too many classes, or that does not suit what is
-    asked for.
+    Raises DataError for a target with missing cells, with one value, with too many classes, or that does not suit the
+    requested task.
     """
-    if asked is not None and asked not in _TASKS:
-        raise DataError(compose("--task", " or ".join(_TASKS), show(asked)))
+    if requested is not None and requested not in _TASKS:
+        raise DataError(compose("--task", " or ".join(_TASKS), show(requested)))
     cells = table.frame[target]
     name = f"target {target!r}"
     missing = cells.isna()
@@ -279,23 +282,23 @@ def task_of(table: Table, target: str, asked: str | None = None) -> Task:
         raise DataError(compose(name, "numbers or texts", "dates", hint))
     numbers = as_numbers(table, target)
     if numbers is None:
-        return _task_of_texts(table, target, cells, asked)
+        return _task_of_texts(table, target, cells, requested)
     refuse_infinite(table, target, numbers)
     whole = bool((numbers == numbers.round()).all())
     word = "whole numbers" if whole else "numbers"
     n_values = numbers.nunique()
     if n_values == 1:
         _refuse_one_value(name, cells)
-    few = n_values <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * n_values <= len(cells)
+    is_few = n_values <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * n_values <= len(cells)
     reason = f"{n_values:,} different {word}"
-    if asked == "regression" or (asked is None and not (whole and few)):
-        return Task("regression", AS_ASKED if asked else reason)
+    if requested == "regression" or (requested is None and not (whole and is_few)):
+        return Task("regression", AS_CHOSEN if requested else reason)
     _refuse_many(name, n_values)
-    reason = AS_ASKED if asked else reason
+    reason = AS_CHOSEN if requested else reason
     spelled = _spelled_classes(cells if is_text(cells) else table.spelled.get(target), numbers)
     if spelled:
         return Task("classification", reason, spelled)
-    # Floats that don't tell each whole number from the next stay what they are, as texts of cells do (plain_text).
+    # Floats from 1e15 on, which can't hold each whole number, stay floats, as in plain_text.
     ordered = sorted(numbers.unique().tolist())
     classes = tuple(int(value) if whole and abs(value) < 1e15 else value for value in ordered)
     return Task("classification", reason, classes)
@@ -307,23 +310,25 @@ def _refuse_one_value(name: str, cells: Any) -> None:
     raise DataError(compose(name, "at least two different values", f"{only} in all {len(cells):,} rows", hint))
 
 
-def _task_of_texts(table: Table, target: str, cells: Any, asked: str | None) -> Task:
+def _task_of_texts(table: Table, target: str, cells: Any, requested: str | None) -> Task:
     name = f"target {target!r}"
-    if asked == "regression":
+    if requested == "regression":
         odd = table.numbers(target)[1]
         where = table.where(int(table.frame.index[odd.argmax()]))
         raise DataError(compose(f"{name}, {where}", "numbers, for regression", show(cells[odd].iloc[0])))
-    if asked is None:
+    if requested is None:
         _refuse_mixed(table, name, target, "--task classification")
     n_values = cells.nunique()
     _refuse_many(name, n_values)
-    reason = AS_ASKED if asked else f"{n_values:,} different texts"
+    reason = AS_CHOSEN if requested else f"{n_values:,} different texts"
     return Task("classification", reason, tuple(sorted(cells.unique().tolist())))
 
 
 def _spelled_classes(labels: Any, numbers: Any) -> tuple[str, ...]:
-    """The classes of a target of numbers as they are written, in the numbers' order, where that is not how programs
-    write numbers ("007", "5 %"); none where one number is written in two ways."""
+    """Return the classes of a target of numbers as texts, in the order of the numbers, if they are written unusually.
+
+    Unusual are "007" or "5 %". Returns () for usual ones, and if a number is written in two ways.
+    """
     if labels is None:
         return ()
     written = dict(zip(labels, numbers.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Which columns of texts hold dates, and how they are read: one order of day and month for all of a file's columns."""
+"""Dates: the columns of texts that hold dates, and their formats, with one order of day and month for the file."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from pmlp_np.base.errors import DataError, compose, show
 
 
 def date_formats(table: Table, names: Collection[str]) -> dict[str, tuple[str, str]]:
-    """(the format, a note on it) of each column of texts that are dates. names: of the columns to try.
+    """Return (the format, a note on it) of each column of texts that are dates. names: the columns to try.
 
-    DataError for a column of dates with other cells among them, and for dates that may have the day or the month first
-    where no cell of the table tells.
+    Raises DataError for a column of dates with other cells among them, and for dates with an ambiguous order of day and
+    month if no cell of the table decides it.
     """
-    found: dict[str, Dated] = {}
+    dated_columns: dict[str, Dated] = {}
     for name in names:
         cells = table.frame[name]
         if is_text(cells) and cells.notna().any():
             dates = dated(cells.dropna())
             if dates is not None:
                 _refuse_odd(table, name, dates)
-                found[name] = dates
-    said = table.conventions.day_first
-    told = {day_first_of(dates.formats[0]) for dates in found.values() if not dates.unsure} - {None}
-    by_file = told.pop() if len(told) == 1 else None
-    return {name: _chosen(table, name, dates, said, by_file) for name, dates in found.items()}
+                dated_columns[name] = dates
+    requested = table.conventions.day_first
+    orders = {day_first_of(dates.formats[0]) for dates in dated_columns.values() if not dates.unsure} - {None}
+    by_file = orders.pop() if len(orders) == 1 else None
+    return {name: _chosen(table, name, dates, requested, by_file) for name, dates in dated_columns.items()}
 
 
-def _chosen(table: Table, name: str, dates: Dated, said: bool | None, by_file: bool | None) -> tuple[str, str]:
+def _chosen(table: Table, name: str, dates: Dated, requested: bool | None, by_file: bool | None) -> tuple[str, str]:
     known = table.frame[name].dropna()
     first = _first_that_differs(known, dates) if dates.unsure else 0
     cell, where = known.iloc[first], table.where(int(known.index[first]))
     if not dates.unsure:
         date_format = dates.formats[0]
         order = day_first_of(date_format)
-        if said is not None and order is not None and order is not said:
-            asked = "--day-first" if said else "--month-first"
+        if requested is not None and order is not None and order is not requested:
+            option = "--day-first" if requested else "--month-first"
             row = known.index[_first_that_tells(known, dates.formats[0])]
             got = f"{show(known[row])} in {table.where(int(row))}"
-            expected = f"dates that {asked} reads"
+            expected = f"dates that {option} reads"
             raise DataError(compose(f"column {name!r} of {table.name}", expected, got, "Leave the option out."))
         return date_format, _read_as(name, cell, where, date_format) if "%y" in date_format else ""
-    if said is not None:
-        return dates.ordered(said), ""
+    if requested is not None:
+        return dates.ordered(requested), ""
     if by_file is not None:
         date_format = dates.ordered(by_file)
     elif "." in dates.formats[0]:
@@ -62,7 +62,7 @@ def _chosen(table: Table, name: str, dates: Dated, said: bool | None, by_file: b
 
 
 def _first_that_differs(known: Any, dates: Dated) -> int:
-    """The place of the first cell that is another date with the other order of day and month; the first if none is."""
+    """Return the position of the first cell with different dates by the two orders of day and month, else 0."""
     one, other = (parsed(known, each) for each in dates.formats[:2])
     return int((one != other).to_numpy().argmax())
 
@@ -72,7 +72,7 @@ def _read_as(name: str, cell: str, where: str, date_format: str) -> str:
 
 
 def _first_that_tells(known: Any, date_format: str) -> int:
-    """The place of the first cell that no other order of day and month fits."""
+    """Return the position of the first cell that has only one valid order of day and month."""
     swapped = date_format.replace("%d", "\0").replace("%m", "%d").replace("\0", "%m")
     return int(parsed(known, swapped).isna().to_numpy().argmax())
 
@@ -89,7 +89,7 @@ def _refuse_odd(table: Table, name: str, dates: Dated) -> None:
     )
     hint = f"Correct them, or say --missing {quoted(f'{name}={cell}')} if that means nothing is known"
     if formats_of(cell):
-        # To call it missing would lose a date.
+        # --missing would lose a date.
         hint = "Write all of them in one way"
     if int(known.value_counts().iloc[0]) > 1:
         hint += f", or say --categorical {quoted(name)}"

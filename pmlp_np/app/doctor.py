@@ -1,4 +1,4 @@
-"""`pmlp doctor`: what is installed, and what this machine can do."""
+"""`pmlp doctor`: installed packages, and the capabilities of this machine."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ _PACKAGES = {
 
 
 def run_doctor(screen: Screen) -> None:
-    """Do all of `pmlp doctor`."""
+    """Run `pmlp doctor`."""
     with screen.busy("Measuring"):
-        found = facts()
-    machine, numba = found["machine"], found["backends"]["numba"]
-    missing = [f"{name} ({extra})" for extra, group in found["packages"].items() for name, v in group.items() if not v]
-    there = [f"{name} {v}" for group in found["packages"].values() for name, v in group.items() if v]
+        report = facts()
+    machine, numba = report["machine"], report["backends"]["numba"]
+    missing = [f"{name} ({extra})" for extra, group in report["packages"].items() for name, v in group.items() if not v]
+    installed = [f"{name} {v}" for group in report["packages"].values() for name, v in group.items() if v]
     cache = "none can be used: set PMLP_CACHE_DIR" if numba["cache"] is None else numba["cache"]
     bits = f", {numba['vector_bits']} bits" if numba["vector_bits"] else ""
-    gpu = found["gpu"]
+    gpu = report["gpu"]
     peak, one = (f"{numba[name]:.0f}" for name in ("peak_gflops", "peak_gflops_one_core"))
     screen.facts([
-        ("pmlp_np", f"{found['pmlp_np']} in {found['package']}"),
-        ("Python", f"{found['python']}, {machine['system']}"),
-        ("Packages", ", ".join(there)),
-        ("Not installed", ", ".join(missing) or "nothing that could be of use"),
+        ("pmlp_np", f"{report['pmlp_np']} in {report['package']}"),
+        ("Python", f"{report['python']}, {machine['system']}"),
+        ("Packages", ", ".join(installed)),
+        ("Not installed", ", ".join(missing) or "none"),
         ("Backends", "numba (default), reference"),
         ("Processor", f"{numba['processor']}: {numba['simd']}{bits}"),
         ("Memory", f"{readable_bytes(machine['free_memory'])} free"),
         ("Threads", f"{numba['threads']} of {machine['cores']} cores; {numba['threading_layer']}"),
         ("Measured peak", f"{peak} GFLOP/s in float32, {one} on one core"),
         ("Compile cache", cache),
-        ("First fit", f"{found['first_fit_seconds']:.1f} s from loading Numba to the end of a tiny fit"),
+        ("First fit", f"{report['first_fit_seconds']:.1f} s from loading Numba to the end of a tiny fit"),
         ("GPU", gpu["note"]),
     ])  # fmt: skip
-    screen.document(found)
+    screen.document(report)
 
 
 def facts() -> dict[str, Any]:
-    """All findings by name."""
+    """Return all findings by name."""
     began = time.perf_counter()
     pool = pm.Pool(pm.Member(hidden=4), n_features=2)
     pool.fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0], progress=False, on_interrupt="raise")
@@ -77,7 +77,7 @@ def facts() -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, Any]:
-    """{"devices": names, "note": a sentence}. The backend "cupy" uses them, and the reference backend can."""
+    """Return {"devices": names, "cupy": version, "note": a sentence}. The backend "cupy" uses GPUs, "reference" can."""
     tool = shutil.which("nvidia-smi")
     names: list[str] = []
     if tool:

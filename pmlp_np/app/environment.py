@@ -1,4 +1,4 @@
-"""What this process has to work with: cores, and installed packages."""
+"""The environment of this process: cores and installed packages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 
 
 def available_threads() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def version_of(package: str) -> str | None:
-    """An installed package's version; None where it is missing."""
+    """Return an installed package's version; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,5 +1,7 @@
-"""Exit codes of `pmlp`. 0: done. USER_ERROR: the data, a file or the machine is in the way. USAGE_ERROR: the command
-line is not understood. INTERRUPTED: by Ctrl-C, as a shell reports it.
+"""Exit codes of `pmlp`.
+
+0: success. USER_ERROR: an error in the data, a file or the machine. USAGE_ERROR: an error in the command line.
+INTERRUPTED: by Ctrl-C, with the code that shells use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether an exported model predicts what `pmlp predict` does: it is run on rows of the fitted table."""
+"""The check of an exported model: its predictions on rows of the fitted table equal those of `pmlp predict`."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from pmlp_np.base.errors import PmlpError
 from pmlp_np.formulas.losses import LOSSES
 
 _EXAMPLES = 200
-# Of a column's standard deviation: what float32 may round away of its cells before a note says so.
+# A note is printed if float32 changes cells by more than this share of the column's standard deviation.
 _ROUNDED = 1e-3
 
 
 @dataclass(frozen=True)
 class Check:
-    """How an exported model did beside `pmlp predict`.
+    """The result of the check.
 
-    difference: by how much predictions differ at most: probabilities, or values in standard deviations of the target;
-    None where what runs the model is not there. rows: what it was run on, in words. imprecise: columns that lose
-    digits in float32.
+    difference: largest difference of predictions (probabilities, or values in standard deviations of the target); None
+        if the program that runs the model is not installed.
+    rows: the rows of the check, in words.
+    imprecise: columns that lose digits in float32.
     """
 
     difference: float | None
@@ -46,28 +47,28 @@ class Check:
 
 
 def checked(kind: str, path: Path, result: folder.Result, ids: list[int], raw_table: bool) -> Check:
-    """Run the written model on rows of the fitted table, or on made-up ones where the table is gone."""
+    """Run the exported model on rows of the fitted table, or on made-up ones if the table is gone."""
     preparation, classes = result.preparation, bool(result.preparation.target.classes)
-    table, said = example_rows(result)
+    table, rows = example_rows(result)
     exact = preparation.inputs(table, [])
     inputs = exact.astype(np.float32)
     if raw_table:
-        found = _RUNNERS_OF_TABLES[kind](path, table, preparation)
+        predicted = _RUNNERS_OF_TABLES[kind](path, table, preparation)
         expected = _expected(result, ids, exact)
     else:
-        found = _RUNNERS[kind](path, inputs, classes)
-        # The model is asked about what float32 left of the inputs, and so is the pool.
+        predicted = _RUNNERS[kind](path, inputs, classes)
+        # Both the model and the pool get the inputs as rounded to float32.
         expected = _expected(result, ids, inputs.astype(np.float64))
-    if found is None:
-        return Check(None, said)
+    if predicted is None:
+        return Check(None, rows)
     with np.errstate(invalid="ignore"):
         lost = np.abs(exact - inputs).max(axis=0) / preparation.affine()[1]
     names = np.array(preparation.input_names(), object)[lost > _ROUNDED]
-    return Check(float(np.abs(found - expected).max()) / preparation.target.scale, said, tuple(names))
+    return Check(float(np.abs(predicted - expected).max()) / preparation.target.scale, rows, tuple(names))
 
 
 def _expected(result: folder.Result, ids: list[int], inputs: np.ndarray) -> np.ndarray:
-    """What `pmlp predict` says of prepared inputs."""
+    """Return the predictions of `pmlp predict` for these inputs."""
     target = result.preparation.target
     raw = raw_mean(result.pool, result.preparation.features(inputs), ids)
     if target.classes:
@@ -76,7 +77,7 @@ def _expected(result: folder.Result, ids: list[int], inputs: np.ndarray) -> np.n
 
 
 def example_rows(result: folder.Result) -> tuple[Table, str]:
-    """(rows of the fitted table, or made-up ones where it can't be read any more, in words)."""
+    """Return (rows of the fitted table, or made-up ones if it can't be read any more; the rows in words)."""
     preparation, path = result.preparation, str(result.run["table"])
     if path != "-" and Path(path).is_file():
         try:
@@ -97,7 +98,7 @@ def example_rows(result: folder.Result) -> tuple[Table, str]:
 
 
 def made_up_table(preparation: Preparation, n: int) -> Table:
-    """Rows that might be the fitted table's: normal float32 numbers, whole days, any category, some cells missing."""
+    """Return random rows like those of the fitted table: float32 numbers, whole days, categories, missing cells."""
     import pandas
 
     rng = np.random.default_rng(0)
@@ -105,7 +106,7 @@ def made_up_table(preparation: Preparation, n: int) -> Table:
     for column in preparation.columns:
         missing = rng.random(n) < 0.1
         if isinstance(column, Category):
-            # One that is not known, too: it is none of the known ones.
+            # Including an unknown category.
             texts = np.array([*column.categories, "something else"], object)
             cells = texts[rng.integers(len(texts), size=n)]
             cells[missing] = None
@@ -160,8 +161,8 @@ def _session_output(path: Path, feeds: dict[str, Any], output: str) -> Any:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    asked = {each.name for each in session.get_inputs()}
-    feeds = {name: values for name, values in feeds.items() if name in asked}
+    names = {each.name for each in session.get_inputs()}
+    feeds = {name: values for name, values in feeds.items() if name in names}
     return session.run([output], feeds)[0]
 
 
@@ -188,7 +189,7 @@ def _run_python(path: Path, inputs: np.ndarray, classes: bool) -> Any:
 
 
 def _python_names(path: Path) -> dict[str, Any]:
-    """What a Python file defines."""
+    """Return the names that a Python file defines."""
     names: dict[str, Any] = {"__name__": "model"}
     exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), names)
     return names
@@ -199,18 +200,18 @@ def _run_c(path: Path, inputs: np.ndarray, classes: bool) -> Any:
     if compiler is None:
         return None
     name = "predict_proba" if classes else "predict_values"
-    with tempfile.TemporaryDirectory() as place:
-        shutil.copy(path, Path(place) / "model.h")
+    with tempfile.TemporaryDirectory() as folder_path:
+        shutil.copy(path, Path(folder_path) / "model.h")
         prefix = re.search(rf"static inline void (\w+)_{name}\(", path.read_text(encoding="utf-8"))
         assert prefix is not None
         step = f"{prefix[1].upper()}_N_"
         call = f"{prefix[1]}_{name}(x + i * {step}FEATURES, out + i * {step}OUTPUTS)"
         program = '#include "model.h"\nvoid run(const float *x, long n, float *out) { long i; ' + (
             f"for (i = 0; i < n; ++i) {call}; }}\n")  # fmt: skip
-        (Path(place) / "run.c").write_text(program)
+        (Path(folder_path) / "run.c").write_text(program)
         command = [compiler, "-std=c99", "-O1", "-fPIC", "-shared", "run.c", "-o", "run.so", "-lm"]
-        subprocess.run(command, cwd=place, check=True, capture_output=True)
-        library = ctypes.CDLL(str(Path(place) / "run.so"))
+        subprocess.run(command, cwd=folder_path, check=True, capture_output=True)
+        library = ctypes.CDLL(str(Path(folder_path) / "run.so"))
     n_outputs = int(re.search(rf"#define {step}OUTPUTS (\d+)", path.read_text(encoding="utf-8"))[1])  # type: ignore[index]
     inputs = np.ascontiguousarray(inputs)
     out = np.empty((len(inputs), n_outputs), np.float32)

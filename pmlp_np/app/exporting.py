@@ -1,9 +1,8 @@
-"""`pmlp export`: a member, or the mean of several, as a file for another system, and a check that it predicts the same.
+"""`pmlp export`: a member, or the mean of several, as a file for another system, with a check of its predictions.
 
-The model takes the prepared columns in the table's units (see `preparation`): what standardizes them and the target
-is folded into its weights. No format needs pmlp_np to run, and none is a pickle: a PyTorch model is a program of
-torch.export, which needs no class of ours; an estimator of scikit-learn is a skops file, which loads nothing but what
-it is trusted with.
+The model takes the prepared columns in the table's units (see `preparation`): standardization of columns and target is
+folded into the weights. No format needs pmlp_np to run, and none is a pickle: a PyTorch model is a torch.export
+program, which needs no class of pmlp_np; a scikit-learn estimator is a skops file, which loads only trusted types.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _HOW_TO_LOAD = {
     "c": '#include "{file}" and {stem}_predict(inputs), compiled with -lm',
 }
 _SKLEARN_ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu")
-# In units of the target's standard deviation, or of probability: more than this is no rounding of float32.
+# A larger difference, in standard deviations of the target or in probability, is more than rounding in float32.
 _TOLERABLE = 1e-3
 _MOST_SHOWN = 12
 
@@ -46,7 +45,7 @@ def export_model(
     result: folder.Result, format: str | None, out: Path, member: int | None, ensemble: int | None, overwrite: bool,
     screen: Screen, raw_table: bool = False,
 ) -> None:  # fmt: skip
-    """Do all of `pmlp export`."""
+    """Run `pmlp export`."""
     kind = format_of(format, out)
     if raw_table and kind not in _HOLD_A_PREPARATION:
         expected = f"format {' or '.join(_HOLD_A_PREPARATION)}, which can hold the preparation"
@@ -69,16 +68,16 @@ def export_model(
                 _WRITERS[kind](model, draft, names, classes, out.stem)
             check = checked(kind, draft, result, ids, raw_table)
     screen.notes([*notes, *_notes_of(check, preparation, raw_table)])
-    who = f"Member {ids[0]}" if len(ids) == 1 else f"The mean of {len(ids)} members"
-    what = "probabilities" if classes else "values, in standard deviations of the target,"
-    screen.say(f"{who} written to {out} ({out.stat().st_size:,} bytes).")
+    subject = f"Member {ids[0]}" if len(ids) == 1 else f"The mean of {len(ids)} members"
+    outputs = "probabilities" if classes else "values, in standard deviations of the target,"
+    screen.say(f"{subject} written to {out} ({out.stat().st_size:,} bytes).")
     if check.difference is not None:
-        screen.say(f"Checked on {check.rows}: {what} within {check.difference:.1g} of pmlp predict's.")
+        screen.say(f"Checked on {check.rows}: {outputs} within {check.difference:.1g} of pmlp predict's.")
     if raw_table:
         names = [column.name for column in preparation.columns]
         if kind == "onnx":
-            said = ", ".join(f"{column.name} ({_input_type(column)})" for column in preparation.columns)
-            screen.say(f'Inputs, each (n, 1): {said}; NaN or "" where missing')
+            listed = ", ".join(f"{column.name} ({_input_type(column)})" for column in preparation.columns)
+            screen.say(f'Inputs, each (n, 1): {listed}; NaN or "" where missing')
             screen.say(f"Outputs: {', '.join(_outputs(preparation, names))}")
         else:
             screen.say(f"Columns, as the table writes them: {', '.join(names)}")
@@ -88,19 +87,20 @@ def export_model(
     else:
         screen.say(f"Inputs, float32, in this order: {', '.join(names)}")
     stem = out.stem if kind != "c" or is_identifier(out.stem) else "model"
-    how = _HOW_TO_LOAD[f"{kind} of the raw table" if raw_table else kind].format(out=str(out), stem=stem, file=out.name)
+    template = _HOW_TO_LOAD[f"{kind} of the raw table" if raw_table else kind]
+    usage = template.format(out=str(out), stem=stem, file=out.name)
     if kind == "python" and not (out.suffix == ".py" and is_module_name(out.stem)):
-        how = "called NAME.py, " + how.replace(out.stem, "NAME")
-    screen.say(f"Use it: {how}")
+        usage = "called NAME.py, " + usage.replace(out.stem, "NAME")
+    screen.say(f"Use it: {usage}")
     screen.document({
         "out": str(out), "format": kind, "members": ids, "inputs": names, "classes": classes,
         "categories": {c.name: list(c.categories) for c in preparation.columns if isinstance(c, Category)},
-        "checked_on": check.rows, "difference": check.difference, "use": how,
+        "checked_on": check.rows, "difference": check.difference, "use": usage,
     })  # fmt: skip
 
 
 def _input_type(column: Any) -> str:
-    """What an input of the raw table's model holds."""
+    """Return the type of an input of the model for raw tables, in words."""
     if isinstance(column, Category):
         return "string"
     if isinstance(column, Date):
@@ -120,24 +120,24 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _notes_of(check: Check, preparation: Preparation, raw_table: bool) -> list[str]:
-    """What users should know of the check."""
+    """Return notes on the result of the check."""
     notes = []
     if check.difference is None:
-        notes.append("it was not run to be checked: what runs it is not installed")
+        notes.append("the model was not checked: the program that runs it is not installed")
     elif not check.difference <= _TOLERABLE:
         notes.append(f"it predicts up to {check.difference:.2g} standard deviations apart from pmlp predict")
     dates = {name for column in preparation.columns if isinstance(column, Date) for name in column.input_names()}
     for name in check.imprecise:
         if raw_table and name in dates:
             continue
-        # A date can't be shifted in a table; where the model itself reads dates, they keep their digits.
+        # A date can't be shifted in a table. A model that reads dates itself loses no digits.
         hint = "--raw-table keeps them" if name in dates else "subtract a round number from it and fit again"
         notes.append(f"input {name!r} loses digits in float32: {hint}")
     return notes
 
 
 def format_of(format: str | None, out: Path) -> str:
-    """The format that is asked for, or that the file's ending tells."""
+    """Return the export format: the option, or the one of the file's ending."""
     if format is None:
         if out.suffix.lower() not in _FORMATS:
             known = ", ".join(f"{end} ({name})" for end, name in _FORMATS.items())
@@ -151,8 +151,10 @@ def format_of(format: str | None, out: Path) -> str:
 
 
 def model_of(result: folder.Result, ids: list[int], raw_table: bool = False) -> Any:
-    """The pm.MLP or pm.Ensemble that predicts in the target's units, from inputs in the table's; for a raw table from
-    standardized ones, for that is part of its preparation."""
+    """Return the pm.MLP or pm.Ensemble that predicts in the target's units from inputs in the table's units.
+
+    For a raw table its inputs are standardized ones: the exported preparation standardizes.
+    """
     target, pool = result.preparation.target, result.pool
     outputs = None if target.classes else (target.mean, target.scale)
     model: Any = pool.extract(ids[0]) if len(ids) == 1 else pool.ensemble(ids)
@@ -160,7 +162,7 @@ def model_of(result: folder.Result, ids: list[int], raw_table: bool = False) -> 
 
 
 def _require_expressible(result: folder.Result, ids: list[int]) -> None:
-    """scikit-learn knows four activations: DataError that names the best member that has one of them."""
+    """Raise DataError for activations that scikit-learn lacks. The hint names the best member with one that it has."""
     activation = {record["id"]: str(record["activation"]).split("/") for record in result.records}
     odd = [i for i in ids if not set(activation[i]) <= set(_SKLEARN_ACTIVATIONS)]
     if odd:
@@ -170,7 +172,7 @@ def _require_expressible(result: folder.Result, ids: list[int]) -> None:
         raise DataError(compose(f"member {odd[0]}", expected, "/".join(activation[odd[0]]), hint))
 
 
-# Writers: (model, path of the draft, names of inputs, names of classes, what the file will be called).
+# Writers: (model, path of the draft, names of inputs, names of classes, stem of the final file's name).
 
 
 def _write_onnx(model: Any, path: Path, names: list[str], classes: Any, stem: str) -> None:
@@ -187,7 +189,7 @@ def _write_python_of_table(model: Any, path: Path, preparation: Preparation, cla
     folder.write_text(path, to_python(model._networks(), None, None, classes, input_texts(preparation)))
 
 
-# Writers of models that take the raw table's columns.
+# Writers of models whose inputs are the raw table's columns.
 _HOLD_A_PREPARATION: dict[str, Callable[[Any, Path, Preparation, Any], None]] = {
     "onnx": _write_onnx_of_table,
     "python": _write_python_of_table,
@@ -195,7 +197,7 @@ _HOLD_A_PREPARATION: dict[str, Callable[[Any, Path, Preparation, Any], None]] = 
 
 
 def _write_python(model: Any, path: Path, names: list[str], classes: Any, stem: str) -> None:
-    # The text speaks of the module by its file's name, which the draft has not yet.
+    # Without the path: the text contains the module's name, and the draft has another one.
     text = model.to_python(None, input_names=names, class_names=classes)
     folder.write_text(path, text)
 
@@ -210,7 +212,7 @@ def _write_torch(model: Any, path: Path, names: list[str], classes: Any, stem: s
     import torch
 
     example = torch.zeros(2, model.n_features, dtype=getattr(torch, model.dtype.name))
-    # What torch.export says of its own insides concerns nobody here.
+    # Warnings about internals of torch.export are suppressed.
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))

@@ -43,7 +43,7 @@ _CHANGED = "The file is damaged, or was changed since: fit again, or take it fro
 
 
 class Result:
-    """A result folder to read from. FileNotFoundError or FileFormatError for anything else."""
+    """A result folder, for reading. Raises FileNotFoundError or FileFormatError for anything else."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,15 +73,15 @@ class Result:
     @cached_property
     def preparation(self) -> Preparation:
         path = self.path / TABLE
-        found = Preparation.from_plain(_json(path, f"folder {self.path}"), f"file {path}")
+        preparation = Preparation.from_plain(_json(path, f"folder {self.path}"), f"file {path}")
         self._require_checksum(TABLE, _checksum(path.read_bytes()))
-        return found
+        return preparation
 
     @cached_property
     def pool(self) -> pm.Pool:
-        found = pm.load(self.path / POOL)
+        pool = pm.load(self.path / POOL)
         self._require_checksum(POOL, seal_of(self.path / POOL))
-        return found
+        return pool
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -89,34 +89,35 @@ class Result:
         path = self.path / LEADERBOARD
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                found = [{name: _cell(text) for name, text in record.items()} for record in csv.DictReader(file)]
+                records = [{name: _cell(text) for name, text in record.items()} for record in csv.DictReader(file)]
         except FileNotFoundError as error:
             raise _incomplete(f"folder {self.path}", LEADERBOARD) from error
         except (UnicodeDecodeError, csv.Error) as error:
             raise FileFormatError(compose(f"file {path}", "CSV", str(error), "The file is damaged.")) from error
-        # DictReader keeps cells too many under the name None, and fills in for cells too few.
-        whole = [None not in r and isinstance(r.get("rank"), int) and isinstance(r.get("id"), int) for r in found]
-        if not all(whole) or not found:
+        # DictReader puts surplus cells under the name None, and fills up missing ones.
+        complete = [None not in r and isinstance(r.get("rank"), int) and isinstance(r.get("id"), int) for r in records]
+        if not all(complete) or not records:
             hint = "The file is damaged."
-            expected = "a record of each member, with its rank and id"
+            expected = "a record of each member, with rank and id"
             raise FileFormatError(compose(f"file {path}", expected, "others", hint))
         self._require_checksum(LEADERBOARD, _checksum(path.read_bytes()))
-        return found
+        return records
 
     def files(self) -> list[Path]:
-        """What it is made of, which nothing else may take the place of."""
+        """Return the folder's files, which no output may overwrite."""
         return [self.path / name for name in (POOL, BEST, LEADERBOARD, TABLE, RUN)]
 
-    def _require_checksum(self, name: str, found: str | None) -> None:
-        if found is None or self.run["checksums"].get(name) != found:
-            expected = f"what the fit of {RUN} has written"
-            raise FileFormatError(compose(f"file {self.path / name}", expected, "something else", _CHANGED))
+    def _require_checksum(self, name: str, checksum: str | None) -> None:
+        if checksum is None or self.run["checksums"].get(name) != checksum:
+            expected = f"the file of the fit in {RUN}"
+            raise FileFormatError(compose(f"file {self.path / name}", expected, "another one", _CHANGED))
 
     def ids(self, member: int | None, ensemble: int | None, notes: list[str] | None = None) -> list[int]:
-        """The members that are meant: one by id, the best `ensemble` ones, or the best one. DataError for others, and
-        for a member that diverged before anything of it was kept.
+        """Return the ids of the chosen members: one by id, the best `ensemble` ones, or the best one.
 
-        notes: gets what users should know: that a mean is of fewer, because others diverged.
+        notes: a note is appended if a mean is over fewer members, because the others diverged.
+
+        Raises DataError for unknown ids, and for a member that diverged before its first best epoch.
         """
         if member is not None and ensemble is not None:
             raise DataError(compose("--member and --ensemble", "one of them", "both"))
@@ -129,10 +130,10 @@ class Result:
         if ensemble is not None and not 1 <= ensemble <= len(ids):
             raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
         if ensemble is not None and ensemble > 1:
-            found = healthy(self.records)[:ensemble] or ids[:1]
-            if len(found) < ensemble and notes is not None:
-                notes.append(f"the mean is of {len(found):,} members: the other ones diverged, or never trained")
-            return found
+            best = healthy(self.records)[:ensemble] or ids[:1]
+            if len(best) < ensemble and notes is not None:
+                notes.append(f"the mean is of {len(best):,} members: the other ones diverged, or never trained")
+            return best
         record = self.records[0 if member is None else ids.index(member)]
         if record.get("status") == "diverged" and not _has_best(record):
             expected, got = "a member that predicts numbers", f"{record['id']}, which diverged"
@@ -142,26 +143,26 @@ class Result:
 
 
 def healthy(records: Sequence[dict[str, Any]]) -> list[int]:
-    """Ids of the members that may be part of a mean, best first: those that trained and did not diverge."""
+    """Return ids of the members that trained and did not diverge, best first. Only they take part in means."""
     return [int(each["id"]) for each in records if each.get("status") not in ("diverged", "untrained")]
 
 
 def _has_best(record: dict[str, Any]) -> bool:
-    """Whether a member's weights at its best epoch were kept."""
+    """Return whether a member has weights of a best epoch."""
     best = record.get("best_epoch")
     return isinstance(best, int) and best > 0
 
 
 def _json(path: Path, name: str) -> Any:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _incomplete(name, path.name) from error
     except (ValueError, RecursionError) as error:
         raise FileFormatError(compose(f"file {path}", "JSON", str(error), "The file is damaged.")) from error
-    if not isinstance(found, dict):
-        raise FileFormatError(compose(f"file {path}", "a JSON object", show(found)))
-    return found
+    if not isinstance(value, dict):
+        raise FileFormatError(compose(f"file {path}", "a JSON object", show(value)))
+    return value
 
 
 def _checksum(content: bytes) -> str:
@@ -169,7 +170,7 @@ def _checksum(content: bytes) -> str:
 
 
 def _sealed(text: str) -> str:
-    """The text of a JSON object with the checksum of all before as its last item."""
+    """Return the text of a JSON object with a last item, the checksum of the text before it."""
     head = text.rstrip().removesuffix("}").rstrip()
     return f'{head},\n "checksum": "{_checksum(head.encode())}"\n}}\n'
 
@@ -178,7 +179,7 @@ def _require_own_checksum(path: Path) -> None:
     content = path.read_bytes()
     head = content[: content.rfind(b',\n "checksum": ')]
     if content != _sealed(head.decode(errors="replace") + "}").encode():
-        raise FileFormatError(compose(f"file {path}", "what pmlp fit has written", "something else", _CHANGED))
+        raise FileFormatError(compose(f"file {path}", "the file that pmlp fit wrote", "another one", _CHANGED))
 
 
 def _incomplete(name: str, file: str) -> FileFormatError:
@@ -197,16 +198,18 @@ def _cell(text: str | None) -> Any:
 
 
 def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
-    """DataError unless a result folder can be written there: nothing else is in the way, there is room for `needed`
-    bytes, and files can be made beside it."""
+    """Raise DataError unless a result folder can be written there.
+
+    Nothing else may be there, the disk must have `needed` bytes free, and the parent folder must be writable.
+    """
     name = f"folder {path}"
     if path.is_symlink() and not path.exists():
-        got = "a link to what is not there"
+        got = "a broken link"
         raise DataError(compose(name, "a folder to make", got, "Remove it, or choose another --out."))
     if path.exists():
         if path.is_dir() and path.samefile("."):
             hint = "Choose another --out, such as result."
-            raise DataError(compose(name, "a folder to make", "the one that you are in", hint))
+            raise DataError(compose(name, "a folder to make", "the current folder", hint))
         if not path.is_dir():
             raise DataError(compose(name, "a folder to make", "a file of that name", "Choose another --out."))
         ours, empty = (path / RUN).exists(), not any(path.iterdir())
@@ -220,13 +223,13 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
     if not parent.is_dir():
         raise DataError(compose(name, f"its parent {parent} to exist", "no such folder", f"mkdir -p {parent}"))
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise DataError(compose(name, f"a place where files can be made ({parent})", "no permission"))
+        raise DataError(compose(name, f"a writable parent folder ({parent})", "no permission"))
     try:
-        # As `write_folder` will: what its name or the disk forbids is known before the work is done.
+        # Try what `write_folder` will do, so that errors come before the work is done.
         with draft_folder(Path(os.path.realpath(path))):
             pass
     except OSError as error:
-        raise DataError(compose(name, f"a place where files can be made ({parent})", str(error.strerror))) from error
+        raise DataError(compose(name, f"a writable parent folder ({parent})", str(error.strerror))) from error
     free = shutil.disk_usage(parent).free
     if needed > free:
         hint = "Free some, choose another --out, or train fewer members."
@@ -235,31 +238,31 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
 
 
 def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> None:
-    """Have `fill` write files into a hidden sibling of `path`, which then takes the name.
+    """Write a result folder atomically: `fill` writes its files into a hidden sibling, which is renamed to `path`.
 
-    Where a result is overwritten, the old one steps aside for a moment, and is removed when the new one is there.
+    An old result is moved aside for a moment, and removed when the new one is there.
     """
     check_target(path, overwrite)
-    place = Path(os.path.realpath(path))
-    with draft_folder(place) as draft:
+    target = Path(os.path.realpath(path))
+    with draft_folder(target) as draft:
         fill(draft)
         check_target(path, overwrite)
-        if not place.exists():
-            os.replace(draft, place)
+        if not target.exists():
+            os.replace(draft, target)
             return
-        # Of a kill between the next two steps the old result is left aside, which is no draft and is kept.
-        remove_stale_drafts(place, ASIDE)
-        with draft_folder(place, ASIDE) as aside:
-            os.replace(place, aside / place.name)
+        # A kill between the next two steps leaves the old result in the folder aside, which is not removed as a draft.
+        remove_stale_drafts(target, ASIDE)
+        with draft_folder(target, ASIDE) as aside:
+            os.replace(target, aside / target.name)
             try:
-                os.replace(draft, place)
+                os.replace(draft, target)
             except BaseException:
-                os.replace(aside / place.name, place)
+                os.replace(aside / target.name, target)
                 raise
 
 
 def write_run(draft: Path, run: dict[str, Any]) -> None:
-    """Write run.json, the last of a folder's files, with the checksums of those that predictions are made of."""
+    """Write run.json, the last of a folder's files, with the checksums of the files that predictions need."""
     checksums = {name: _checksum((draft / name).read_bytes()) for name in (LEADERBOARD, TABLE)}
     checksums |= {name: seal_of(draft / name) or "" for name in (POOL, BEST)}
     write_text(draft / RUN, _sealed(as_json({**run, "checksums": checksums})))
@@ -267,9 +270,9 @@ def write_run(draft: Path, run: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A path to write a file to, which becomes `path` when all is well. DataError where a file is in the way.
+    """Yield a path to write a file to, which is renamed to `path` on success. Raises DataError for an existing file.
 
-    What is no regular file (a pipe, /dev/stdout) is written to as it is.
+    Anything but a regular file (a pipe, /dev/stdout) is written to directly.
     """
     check_file(path, overwrite)
     if kind_of(path) in (None, "a file"):
@@ -279,14 +282,16 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
         yield path
 
 
-def check_file(path: Path, overwrite: bool, kept: Sequence[Path] = ()) -> None:
-    """DataError where a file can't be written, before the work is done; also where it is one of those that are to be
-    kept, under whatever name."""
-    for each in kept:
+def check_file(path: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Raise DataError if a file can't be written, or is one of the inputs, whatever its name.
+
+    Called before the work is done.
+    """
+    for each in inputs:
         same = each.exists() and path.exists() and each.samefile(path)
         if same or os.path.realpath(each) == os.path.realpath(path):
-            hint = "Choose another --out: nothing that is read is overwritten."
-            raise DataError(compose(f"file {path}", "another file than those that are read", f"{each}", hint))
+            hint = "Choose another --out: inputs are never overwritten."
+            raise DataError(compose(f"file {path}", "another file than an input", f"{each}", hint))
     if path.is_dir():
         raise DataError(compose(f"file {path}", "a file to write", "a folder of that name", "Give a file's name."))
     if path.is_file() and not overwrite:
@@ -298,7 +303,7 @@ def check_file(path: Path, overwrite: bool, kept: Sequence[Path] = ()) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file and have it on the disk; a pipe or a device has none."""
+    """Write a file, and flush a regular one to the disk."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
         file.flush()
@@ -307,12 +312,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def as_json(value: Any) -> str:
-    """JSON text, indented; numbers that are none become null."""
+    """Return indented JSON text. NaN and infinity become null."""
     return json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """A value of dictionaries, lists, texts and numbers as JSON can hold it."""
+    """Return a value of dictionaries, lists, texts and numbers as plain Python objects for JSON."""
     if isinstance(value, dict):
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -325,7 +330,7 @@ def plain(value: Any) -> Any:
 
 
 def as_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Records as CSV, numbers in full; empty cells for what is not known."""
+    """Return records as CSV, with numbers in full precision and empty cells for missing values."""
     text = io.StringIO()
     if records:
         writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (BrokenPipeError, SystemExit):
-        # Whoever read our output has enough of it, as `head` has (Typer, too, notices, and exits). Nothing is left to
-        # be flushed into the pipe.
+        # The reader has closed the pipe, as `head` does (Typer then raises SystemExit). Buffered output must not be
+        # flushed into it.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -43,21 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError, ImportError) as error:
         return _failed(error, arguments, _said(error))
     except Exception as error:
-        # What the parser of the command line raises; its class depends on the version of Typer.
+        # An error of the command line's parser, whose class depends on the version of Typer.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
             path = getattr(context, "command_path", "pmlp")
-            said = error.format_message()
-            # Without a word `pmlp` has printed its help, and that is all.
-            return _fail(f"{said} See {path} --help.", USAGE_ERROR) if said else USAGE_ERROR
+            message = error.format_message()
+            # Without arguments `pmlp` has printed its help.
+            return _fail(f"{message} See {path} --help.", USAGE_ERROR) if message else USAGE_ERROR
         if type(error).__name__ == "Abort":
             return _fail("interrupted", INTERRUPTED)
         raise
 
 
 def _open_streams() -> None:
-    """Open streams that the caller closed, on os.devnull: the next file to be opened would get their number, and
-    with it what is written to them."""
+    """Open standard streams that the caller closed, on os.devnull.
+
+    Otherwise the next file to be opened would get a stream's number, and the text that is written to the stream.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere(mode))
@@ -69,7 +71,7 @@ def _nowhere(mode: str) -> IO[str]:
 
 
 def _said(error: BaseException) -> str:
-    """The message of an error; of file systems' errors with the file's name and a hint."""
+    """Return the message of an error. Errors of the file system get the file's name and a hint."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'output'}: {error.strerror}. {_HINTS.get(error.errno or 0, '')}".rstrip()
     return " ".join(str(error).split()) or type(error).__name__
@@ -99,5 +101,5 @@ def _fail(text: str, code: int = USER_ERROR) -> int:
 
 
 def script() -> None:
-    """The entry point that pyproject.toml names."""
+    """Run `pmlp` and exit: the entry point in pyproject.toml."""
     sys.exit(main())

@@ -1,9 +1,9 @@
-"""An ONNX model that takes a raw table: in front of an exported network, the preparation as a graph.
+"""An ONNX model for raw tables: the preparation as a graph in front of an exported network.
 
-One input (n_rows, 1) per column, called as the column is: numbers as float32 with NaN where missing, categories as
-strings with "" where missing, dates as days since 1970 with NaN where missing (ONNX has no word for dates): float32, or
-float64 where they have times of day. What follows up to the network's own inputs is float64, so that large numbers keep
-their digits.
+The graph has one input (n_rows, 1) per column, with the column's name: numbers as float32 with NaN for missing cells,
+categories as strings with "" for missing cells, dates (a type that ONNX lacks) as days since 1970 with NaN for missing
+cells, float32, or float64 for dates with times of day. The preparation computes in float64, so that large numbers lose
+no digits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 from pmlp_np.app.preparation import CYCLES, Category, Date, Number, Preparation
 
-_OWN = "pmlp_np"
+_PREFIX = "pmlp_np"
 
 
 def with_preparation(model: Any, preparation: Preparation) -> Any:
-    """The onnx.ModelProto that takes columns, made of one that takes X, standardized, as members do.
+    """Return the onnx.ModelProto for columns, from one for the standardized X.
 
-    Columns keep their names, whatever they are. Outputs keep theirs, with "_" behind where a column has that name.
+    Inputs have the columns' names, whatever they are. An output with the name of a column gets "_" appended.
     """
     columns = [column.name for column in preparation.columns]
     graph = _Graph(_apart(columns))
@@ -42,34 +42,34 @@ def with_preparation(model: Any, preparation: Preparation) -> Any:
         [*graph.nodes, *old.node], old.name, graph.inputs, list(old.output), [*graph.constants, *old.initializer]
     )
     opsets = [*model.opset_import, helper.make_opsetid("ai.onnx.ml", 1)]
-    found = helper.make_model(new, opset_imports=opsets, ir_version=model.ir_version, producer_name=model.producer_name)
-    found.metadata_props.extend(model.metadata_props)
-    graph.onnx.checker.check_model(found)
-    return found
+    proto = helper.make_model(new, opset_imports=opsets, ir_version=model.ir_version, producer_name=model.producer_name)
+    proto.metadata_props.extend(model.metadata_props)
+    graph.onnx.checker.check_model(proto)
+    return proto
 
 
 def has_times(column: Date) -> bool:
-    """Whether a column's dates have times of day, which float32 days do not hold: their unit is some minutes."""
+    """Return whether a column's dates have times of day: days as float32 have a resolution of some minutes."""
     return "day" in column.cycles or column.days.scale < 1.0
 
 
 def output_name(name: str, columns: Collection[str]) -> str:
-    """What an output of this name is called beside these columns."""
+    """Return the name of an output that differs from all columns' names."""
     while name in columns:
         name += "_"
     return name
 
 
 def _apart(columns: Collection[str]) -> str:
-    """What no column's name begins with: all names of the graph's own begin with it."""
-    prefix = _OWN
+    """Return a prefix, for all internal names of the graph, that no column's name begins with."""
+    prefix = _PREFIX
     while any(name.startswith(prefix) for name in columns):
         prefix += "_"
     return prefix + "/"
 
 
 def _rename(graph: Any, prefix: str, columns: Collection[str]) -> None:
-    """Put a prefix before all names of a network's graph but its outputs'."""
+    """Put a prefix before all names of a network's graph except those of its outputs."""
     outputs = {each.name: output_name(each.name, columns) for each in graph.output}
 
     def new(name: str) -> str:
@@ -84,7 +84,7 @@ def _rename(graph: Any, prefix: str, columns: Collection[str]) -> None:
 
 
 class _Graph:
-    """Nodes, constants and inputs under way."""
+    """A graph under construction: nodes, constants and inputs."""
 
     def __init__(self, prefix: str) -> None:
         import onnx
@@ -109,42 +109,43 @@ class _Graph:
         return name
 
     def number(self, name: str, column: Number) -> list[str]:
-        """The filled number, and whether it was missing if that counts."""
+        """Return the inputs of a column of numbers: filled, and, if it marks missing cells, the mark."""
         return self._filled(self._double(self._input(name, self.onnx.TensorProto.FLOAT)), column)
 
-    def _filled(self, given: str, column: Number) -> list[str]:
-        missing = self._add("IsNaN", given)
-        filled = self._add("Where", missing, self._constant([[column.median]]), given)
+    def _filled(self, value: str, column: Number) -> list[str]:
+        missing = self._add("IsNaN", value)
+        filled = self._add("Where", missing, self._constant([[column.median]]), value)
         return [filled, self._double(missing)] if column.marks_missing else [filled]
 
     def _double(self, value: str) -> str:
         return self._add("Cast", value, to=self.onnx.TensorProto.DOUBLE)
 
     def date(self, column: Date) -> list[str]:
-        """Days, and the sine and cosine of each cycle."""
+        """Return the inputs of a column of dates: days, and the sine and cosine of each cycle."""
         types = self.onnx.TensorProto
-        given = self._input(column.name, types.DOUBLE if has_times(column) else types.FLOAT)
-        found = self._filled(given if has_times(column) else self._double(given), column.days)
+        value = self._input(column.name, types.DOUBLE if has_times(column) else types.FLOAT)
+        inputs = self._filled(value if has_times(column) else self._double(value), column.days)
         for cycle in column.cycles:
             period = self._constant([[CYCLES[cycle]]])
-            begun = self._add("Mul", self._add("Floor", self._add("Div", found[0], period)), period)
-            turn = self._constant([[2.0 * np.pi / CYCLES[cycle]]])
+            start = self._add("Mul", self._add("Floor", self._add("Div", inputs[0], period)), period)
+            factor = self._constant([[2.0 * np.pi / CYCLES[cycle]]])
             # Within one cycle float32 is enough; Cos has no kernel for float64.
-            angle = self._add("Mul", self._add("Sub", found[0], begun), turn)
+            angle = self._add("Mul", self._add("Sub", inputs[0], start), factor)
             angle = self._add("Cast", angle, to=types.FLOAT)
-            found += [self._double(self._add(wave, angle)) for wave in ("Sin", "Cos")]
-        return found
+            inputs += [self._double(self._add(wave, angle)) for wave in ("Sin", "Cos")]
+        return inputs
 
     def category(self, column: Category) -> list[str]:
-        given = self._input(column.name, self.onnx.TensorProto.STRING)
+        """Return the inputs of a column of categories."""
+        value = self._input(column.name, self.onnx.TensorProto.STRING)
         texts = [*column.categories, *([""] if column.marks_missing else [])]
         if not texts:
             return []
-        lines = self._add("OneHotEncoder", given, domain="ai.onnx.ml", cats_strings=texts, zeros=1)
+        lines = self._add("OneHotEncoder", value, domain="ai.onnx.ml", cats_strings=texts, zeros=1)
         return [self._double(self._add("Reshape", lines, self._constant([-1, len(texts)], np.int64)))]
 
     def standardized(self, parts: list[str], preparation: Preparation) -> str:
-        """X (n, k) float32 of all inputs, from (x - shift) / scale in float64."""
+        """Return X (n, k) float32, (inputs - shift) / scale computed in float64."""
         shift, scale = (self._constant([each]) for each in preparation.affine())
         inputs = self._add("Concat", *parts, axis=1)
         x = self._add("Div", self._add("Sub", inputs, shift), scale)

@@ -1,7 +1,7 @@
 """The split of a table's rows into training, validation (early stopping, ranking) and test (of the best member).
 
-Rows are drawn at random, stratified by class; or groups at random; or by the order of a column, the last rows for the
-test; or a column of the table names each row's part. Other files (--validation, --test) are whole parts.
+Rows are split at random, stratified by class; or at random by group; or by the order of a column, with the last rows
+for the test; or by a column that names each row's part. Other files (--validation, --test) are whole parts.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pmlp_np.base.errors import DataError, compose, show
 NAMES = ("training", "validation", "test")
 # The default share of rows for validation, and for the test.
 SHARE = 0.2
-# How the cells of --part may call the parts, in lower case.
+# Names of the parts in cells of --part, in lower case.
 _CALLED = {
     "training": ("training", "train", "trn", "tr", "learn", "learning", "fit"),
     "validation": ("validation", "validate", "valid", "val", "dev", "development", "tune", "tuning"),
     "test": ("test", "testing", "tst", "te", "holdout", "hold-out", "hold out", "held out"),
 }
 _WORDS = {word: name for name, words in _CALLED.items() for word in words}
-# So many ways to deal groups to parts are tried; the one that comes nearest to the shares is taken.
+# Number of random splits of groups, of which the one nearest to the shares is used.
 _TRIES = 64
 
 
@@ -32,22 +32,24 @@ def check_options(
     group: str | None, order_by: str | None, part_column: str | None, validation_file: str | None,
     test_file: str | None, validation_share: float | None, test_share: float | None,
 ) -> tuple[float, float]:  # fmt: skip
-    """The shares of the table's rows that validate and test, 0 where a file holds them. DataError for options that
-    contradict each other."""
+    """Return the shares of the table's rows for validation and test, 0 if the part is a separate file.
+
+    Raises DataError for options that contradict each other.
+    """
     chosen = {"--group": group, "--order-by": order_by, "--part": part_column}
     ways = [option for option, value in chosen.items() if value is not None]
     if len(ways) > 1:
         got = "both" if len(ways) == 2 else "all"
         raise DataError(compose(" and ".join(ways), "one of them", got, f"Leave out {', '.join(ways[1:])}."))
     files = {"--validation": validation_file, "--test": test_file}
-    given = [option for option, value in files.items() if value is not None]
+    separate = [option for option, value in files.items() if value is not None]
     if part_column is not None:
         others = {**files, "--test-share": test_share}
         contradicting = [option for option, value in others.items() if value is not None]
         if contradicting:
             both = f"--part and {contradicting[0]}"
             raise DataError(compose(both, "one of them", "both", f"Leave out {contradicting[0]}."))
-    if len(given) == 2 and ways:
+    if len(separate) == 2 and ways:
         hint = f"Leave out {ways[0]}."
         raise DataError(compose(f"{ways[0]}, --validation and --test", "rows that are left to part", "none", hint))
     shares = {"--validation": validation_share, "--test": test_share}
@@ -67,12 +69,14 @@ def check_options(
 
 
 def part(classes: np.ndarray | None, n: int, validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
-    """Row numbers of the three parts, drawn at random, sorted; each class (numbers (n,)) in its proportion, and in the
-    training rows before all others."""
+    """Return the row numbers of the three parts, split at random, sorted.
+
+    classes: (n,) number of each row's class, or None. The split is stratified by class; each class has training rows.
+    """
     rng = np.random.default_rng(seed)
-    found: list[list[np.ndarray]] = [[], [], []]
+    parts: list[list[np.ndarray]] = [[], [], []]
     groups = [np.arange(n)] if classes is None else [np.flatnonzero(classes == c) for c in np.unique(classes)]
-    # What rounding gives one class too much is taken from the next, so that the parts have their shares of all rows.
+    # Rounding errors of one class are carried over to the next, so that the parts have their shares of all rows.
     owed = np.zeros(2)
     for group in groups:
         rows = rng.permutation(group)
@@ -82,25 +86,27 @@ def part(classes: np.ndarray | None, n: int, validation: float, test: float, see
         n_test = min(n_test, len(rows) - 1 - n_validation)
         owed -= (n_validation, n_test)
         ends = n_validation, n_validation + n_test
-        for place, piece in zip((1, 2, 0), np.split(rows, ends), strict=True):
-            found[place].append(piece)
-    return {name: np.sort(np.concatenate(pieces)) for name, pieces in zip(NAMES, found, strict=True)}
+        for i, piece in zip((1, 2, 0), np.split(rows, ends), strict=True):
+            parts[i].append(piece)
+    return {name: np.sort(np.concatenate(pieces)) for name, pieces in zip(NAMES, parts, strict=True)}
 
 
 def part_by_group(
     groups: np.ndarray, classes: np.ndarray | None, validation: float, test: float, seed: int, option: str
 ) -> dict[str, np.ndarray]:
-    """Row numbers of the three parts, sorted; all rows of a group in one of them. Groups are drawn at random, in the
-    way out of many that comes nearest to the shares, of each class too, and that trains on every class if one does.
+    """Return the row numbers of the three parts, sorted, with all rows of a group in one part.
 
-    groups: (n,) a text for each row. option: what errors call it.
+    Of many random splits, the best one is used: first by the number of classes in training, then by the distance from
+    the shares, also of each class.
+
+    groups: (n,) a text for each row. option: name of the option, for errors.
     """
     values, group_of = np.unique(groups, return_inverse=True)
     shares = np.array([1.0 - validation - test, validation, test])
-    wanted = np.flatnonzero(shares > 0.0)
+    needed = np.flatnonzero(shares > 0.0)
     n_groups = len(values)
-    if n_groups < len(wanted):
-        expected, hint = f"at least {len(wanted)} groups, one for each part", f"Leave out {option}."
+    if n_groups < len(needed):
+        expected, hint = f"at least {len(needed)} groups, one for each part", f"Leave out {option}."
         raise DataError(compose(option, expected, f"{n_groups}", hint))
     label = np.zeros(len(group_of), np.int64) if classes is None else classes
     # counts[g, c]: rows of class c in group g.
@@ -111,41 +117,43 @@ def part_by_group(
     best: tuple[tuple[int, float], np.ndarray] | None = None
     for _ in range(_TRIES):
         order = rng.permutation(n_groups)
-        # Each part gets a stretch of the order as long as its share, and one group at least.
+        # Each part gets consecutive groups of the order according to its share, at least one group.
         ends = np.cumsum(counts[order].sum(axis=1)) / totals.sum()
-        place_of = np.zeros(n_groups, np.int64)
+        part_of = np.zeros(n_groups, np.int64)
         middles = ends - 0.5 * np.diff(ends, prepend=0.0)
-        place_of[order] = np.searchsorted(np.cumsum(shares)[:-1], middles, side="right")
-        for short, place in enumerate(wanted):
-            if not (place_of == place).any():
-                place_of[order[short - len(wanted)]] = place
-        if any(not (place_of == place).any() for place in wanted):
+        part_of[order] = np.searchsorted(np.cumsum(shares)[:-1], middles, side="right")
+        for j, i in enumerate(needed):
+            if not (part_of == i).any():
+                part_of[order[j - len(needed)]] = i
+        if any(not (part_of == i).any() for i in needed):
             continue
-        rows = np.array([counts[place_of == place].sum(axis=0) for place in range(3)])
+        rows = np.array([counts[part_of == i].sum(axis=0) for i in range(3)])
         untrained = int((rows[0] == 0).sum())
-        far = float(np.abs(rows - shares[:, None] * totals).sum())
-        if best is None or (untrained, far) < best[0]:
-            best = (untrained, far), place_of
-    # Where none of the ways gave each part a group, there are as few groups as parts, or hardly more.
-    place_of = best[1] if best else np.concatenate([wanted, np.zeros(n_groups - len(wanted), np.int64)])
-    return {name: np.flatnonzero(place_of[group_of] == place) for place, name in enumerate(NAMES)}
+        distance = float(np.abs(rows - shares[:, None] * totals).sum())
+        if best is None or (untrained, distance) < best[0]:
+            best = (untrained, distance), part_of
+    # If no split gave each part a group, there are hardly more groups than parts.
+    part_of = best[1] if best else np.concatenate([needed, np.zeros(n_groups - len(needed), np.int64)])
+    return {name: np.flatnonzero(part_of[group_of] == i) for i, name in enumerate(NAMES)}
 
 
 def part_by_order(values: np.ndarray, validation: float, test: float, option: str) -> dict[str, np.ndarray]:
-    """Row numbers of the three parts, sorted: the last rows by these values (n,) test, those before them validate.
-    Rows of the same value stay together. option: what errors call it."""
+    """Return the row numbers of the three parts, sorted, in the order of these values (n,): training, validation, test.
+
+    Rows of equal value are in the same part. option: name of the option, for errors.
+    """
     order = np.argsort(values, kind="stable")
-    # Where a new value begins, so that a part may end.
+    # Positions of new values, at which a part may begin.
     starts = np.flatnonzero(np.diff(values[order]) > 0.0) + 1
-    wanted = [share for share in (validation, test) if share > 0.0]
-    if len(starts) < len(wanted):
+    needed = [share for share in (validation, test) if share > 0.0]
+    if len(starts) < len(needed):
         hint = f"Leave out {option}."
-        expected = f"at least {len(wanted) + 1} different values, so that each part has its own"
+        expected = f"at least {len(needed) + 1} different values, at least one for each part"
         raise DataError(compose(option, expected, f"{len(starts) + 1}", hint))
     n = len(values)
     ends: list[int] = []
-    # From the last part to the first; each leaves a value to those that come before it.
-    left = len(wanted)
+    # From the last part to the first. Each leaves at least one value for each part before it.
+    left = len(needed)
     for share in (test, validation):
         last = ends[-1] if ends else n
         if share <= 0.0:
@@ -160,8 +168,10 @@ def part_by_order(values: np.ndarray, validation: float, test: float, option: st
 
 
 def part_by_column(table: Table, name: str) -> dict[str, np.ndarray]:
-    """Row numbers of the parts that a column's cells name, sorted. Without validation rows that part is empty.
-    DataError for cells that name no part, and without training or test rows."""
+    """Return the row numbers of the parts named by a column's cells, sorted. The validation part may be empty.
+
+    Raises DataError for cells that name no part, and if there are no training or no test rows.
+    """
     cells = as_texts(table.frame[name])
     words = cells.where(cells.isna(), cells.str.strip().str.lower())
     odd = ~words.isin(_WORDS).to_numpy()
@@ -172,22 +182,22 @@ def part_by_column(table: Table, name: str) -> dict[str, np.ndarray]:
         hint = f"Correct it, or leave out --part {quoted(name)}."
         raise DataError(compose(f"--part {quoted(name)}, {table.where(first_row(table, odd))}", expected, got, hint))
     named = words.map(_WORDS).to_numpy()
-    found = {each: np.flatnonzero(named == each) for each in NAMES}
+    parts = {each: np.flatnonzero(named == each) for each in NAMES}
     for each in ("training", "test"):
-        if not len(found[each]):
+        if not len(parts[each]):
             hint = f"Mark some rows so, or leave out --part {quoted(name)}."
             raise DataError(compose(f"--part {quoted(name)}", f"{each} rows", "none", hint))
-    return found
+    return parts
 
 
 def draw_validation(rows: np.ndarray, classes: np.ndarray | None, share: float, seed: int) -> dict[str, np.ndarray]:
-    """Training and validation rows out of the training rows, the share of them at random."""
-    found = part(None if classes is None else classes[rows], len(rows), share, 0.0, seed)
-    return {name: rows[found[name]] for name in NAMES[:2]}
+    """Return training and validation rows: a random split of the training rows by the share for validation."""
+    parts = part(None if classes is None else classes[rows], len(rows), share, 0.0, seed)
+    return {name: rows[parts[name]] for name in NAMES[:2]}
 
 
 def groups_of(table: Table, name: str) -> np.ndarray:
-    """A column's cells as texts (n,). DataError for a missing one."""
+    """Return a column's cells as texts (n,). Raises DataError for a missing cell."""
     option = f"--group {quoted(name)}"
     cells = as_texts(table.frame[name])
     missing = cells.isna().to_numpy()
@@ -199,7 +209,7 @@ def groups_of(table: Table, name: str) -> np.ndarray:
 
 
 def order_of(table: Table, name: str) -> np.ndarray:
-    """A column's numbers or dates as (n,) float64. DataError for anything else, and for missing cells."""
+    """Return a column's numbers or dates, (n,) float64. Raises DataError for other columns and missing cells."""
     option = f"--order-by {quoted(name)}"
     values = column_values(table, name, option)
     missing = np.isnan(values)
@@ -211,7 +221,7 @@ def order_of(table: Table, name: str) -> np.ndarray:
 
 
 def weights_of(table: Table, name: str) -> np.ndarray:
-    """A column's numbers as weights (n,) float64. DataError for what is missing, below 0, infinite or no number."""
+    """Return a column's numbers as weights (n,) float64. Raises DataError for cells other than finite numbers >= 0."""
     option = f"--weight {quoted(name)}"
     values = column_values(table, name, option, dates=False)
     odd = ~(np.isfinite(values) & (values >= 0.0))
@@ -224,8 +234,10 @@ def weights_of(table: Table, name: str) -> np.ndarray:
 
 
 def column_values(table: Table, name: str, option: str, dates: bool = True) -> np.ndarray:
-    """A column's numbers, or its dates as days since 1970, (n,) float64, NaN where missing. DataError, which speaks of
-    the option, for anything else."""
+    """Return a column's numbers, or its dates as days since 1970, (n,) float64, NaN for missing cells.
+
+    Raises DataError, which names the option, for other columns.
+    """
     cells = table.frame[name]
     numbers = as_numbers(table, name)
     if numbers is not None:
@@ -236,6 +248,6 @@ def column_values(table: Table, name: str, option: str, dates: bool = True) -> n
     expected, hint = "numbers or dates" if dates else "numbers", f"Leave out {option}."
     if cells.dtype.kind == "M":
         raise DataError(compose(option, expected, "dates", hint))
-    first = table.numbers(name)[1]
-    got = show(cells.iloc[int(first.argmax())])
-    raise DataError(compose(f"{option}, {table.where(first_row(table, first))}", expected, got, hint))
+    odd = table.numbers(name)[1]
+    got = show(cells.iloc[int(odd.argmax())])
+    raise DataError(compose(f"{option}, {table.where(first_row(table, odd))}", expected, got, hint))

@@ -1,4 +1,4 @@
-"""`pmlp plot`, and the pictures of a result folder."""
+"""`pmlp plot`, and the plots of a result folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DOTS_PER_INCH = 130
 
 
 def _drawn(kind: str, pool: pm.Pool, target: Target, x: str = "width", y: str = "learning_rate") -> Any:
-    """The matplotlib Figure with a picture of this kind."""
+    """Return the matplotlib Figure with a plot of this kind."""
     from pmlp_np import plots
 
     if kind == "loss":
@@ -30,14 +30,14 @@ def _drawn(kind: str, pool: pm.Pool, target: Target, x: str = "width", y: str = 
         axes = plots.score_by_size(pool, size=kind)
     figure = axes.figure
     if not target.classes:
-        # Members learn a standardized target, and a pool knows no other.
+        # Members are trained on a standardized target, and the pool's scores are in its units.
         note = f"Errors in standard deviations of {target.name}: 1 is {target.scale:.4g}."
         figure.supxlabel(note, x=0.01, ha="left", fontsize="small", color="#555555")
     return figure
 
 
 def _grouping(pool: pm.Pool) -> str | None:
-    """What makes a group of curves: repeats of a spec, where there are some, else an activation or a rate."""
+    """Return the column that groups curves: None for repeats of a spec, else the activation or the learning rate."""
     records = pool.leaderboard()
     specs = {(record["architecture"], record["learning_rate"]) for record in records}
     if len(specs) < len(pool) or len(pool) <= len(KINDS):
@@ -46,8 +46,10 @@ def _grouping(pool: pm.Pool) -> str | None:
 
 
 def draw_all(pool: pm.Pool, target: Target, where: Path) -> list[str]:
-    """Draw every kind of picture into a folder. Returns notes: a picture that can't be drawn does not cost the fit,
-    but a disk that is full does."""
+    """Draw every kind of plot into a folder. Returns notes on plots that could not be drawn.
+
+    Such a plot does not stop the fit; an OSError (a full disk) does.
+    """
     notes = []
     for kind in KINDS:
         try:
@@ -60,7 +62,7 @@ def draw_all(pool: pm.Pool, target: Target, where: Path) -> list[str]:
 
 
 def draw_one(result: folder.Result, kind: str, out: Path, x: str, y: str, overwrite: bool, screen: Screen) -> None:
-    """Do all of `pmlp plot`."""
+    """Run `pmlp plot`."""
     if kind not in KINDS:
         raise DataError(unknown_name("--kind", kind, KINDS))
     if out.suffix.lower() not in _ENDINGS:

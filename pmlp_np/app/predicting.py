@@ -1,4 +1,4 @@
-"""`pmlp predict`: the rows of a raw table through a result's preparation and members."""
+"""`pmlp predict`: predictions of a raw table by a result's preparation and members."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def predict_table(
     json: bool,
     reading: Reading | None = None,
 ) -> None:
-    """Do all of `pmlp predict`."""
+    """Run `pmlp predict`."""
     to_stdout = str(out) == "-"
     if to_stdout and json:
         raise DataError(compose("--json", "a file as --out", "--out -, which is stdout"))
@@ -43,13 +43,13 @@ def predict_table(
     notes: list[str] = []
     preparation, ids = result.preparation, result.ids(member, ensemble, notes)
     known = [*result.run["source"]["missing"], *missing]
-    # Kept as they are written.
+    # Columns of --keep are read as texts.
     table = read_table(path, known, preparation.text_columns(), reading, keep, preparation.conventions)
     notes += table.notes
     for name in keep:
         table.column_called(name, "--keep")
     inputs = preparation.inputs(table, notes)
-    # All that may be refused is refused before the work is done.
+    # All errors are raised before the work is done.
     target, truth = preparation.target, _truth(preparation, table, notes)
     names = ["prediction", *(f"probability of {plain_text(each)}" for each in target.classes)]
     for name in keep:
@@ -57,39 +57,39 @@ def predict_table(
             raise DataError(compose("--keep", "a column that is called otherwise than a prediction", repr(name)))
     X = preparation.features(inputs)
     if not np.isfinite(X).all():
-        row, place = np.argwhere(~np.isfinite(X))[0]
+        row, k = np.argwhere(~np.isfinite(X))[0]
         expected = "a number that float32 can hold, standardized as in training"
-        name = f"column {preparation.input_names()[place]!r} of {table.name}, {table.where(int(row))}"
-        raise DataError(compose(name, expected, f"{inputs[row, place]:g}"))
+        name = f"column {preparation.input_names()[k]!r} of {table.name}, {table.where(int(row))}"
+        raise DataError(compose(name, expected, f"{inputs[row, k]:g}"))
     raw = raw_mean(result.pool, X, ids)
-    kept = {name: ["" if cell != cell else plain_text(cell) for cell in table.labels(name)] for name in keep}
-    found = _score(preparation, truth, raw)
-    frame = _frame({**kept, **predictions(preparation, raw)})
+    kept_columns = {name: ["" if cell != cell else plain_text(cell) for cell in table.labels(name)] for name in keep}
+    scores = _score(preparation, truth, raw)
+    frame = _frame({**kept_columns, **predictions(preparation, raw)})
     text = frame.to_csv(index=False, lineterminator="\n")
     if to_stdout:
         sys.stdout.write(text)
     else:
         with folder.whole_file(out, overwrite) as draft:
             folder.write_text(draft, text)
-    if found and _same_file(result.run["table"], path):
-        notes.append("these are the rows of the fit, most of which it was trained on: the score flatters")
-    _say(result, ids, out, len(table), found, notes, screen, to_stdout)
+    if scores and _same_file(result.run["table"], path):
+        notes.append("these are the rows of the fit, most of which it was trained on: the score is optimistic")
+    _say(result, ids, out, len(table), scores, notes, screen, to_stdout)
     screen.json = json
     screen.document({
         "folder": str(result.path), "table": path, "out": str(out), "rows": len(table), "members": ids,
-        "columns": list(frame.columns), "scores": found, "notes": notes,
+        "columns": list(frame.columns), "scores": scores, "notes": notes,
     })  # fmt: skip
 
 
 def predictions(preparation: Preparation, raw: np.ndarray) -> dict[str, Any]:
-    """Columns of predictions: "prediction", and "probability of CLASS" for each class."""
+    """Return the columns of predictions: "prediction", and "probability of CLASS" for each class."""
     target = preparation.target
     loss = LOSSES[target_scores.LOSS_OF[target.task]]
-    found: dict[str, Any] = {"prediction": target.in_own_units(loss.predictions(raw))}
+    columns: dict[str, Any] = {"prediction": target.in_own_units(loss.predictions(raw))}
     if target.classes:
         probabilities = loss.probabilities(raw)
-        found |= {f"probability of {plain_text(c)}": probabilities[:, i] for i, c in enumerate(target.classes)}
-    return found
+        columns |= {f"probability of {plain_text(c)}": probabilities[:, i] for i, c in enumerate(target.classes)}
+    return columns
 
 
 def _frame(columns: dict[str, Any]) -> Any:
@@ -98,15 +98,17 @@ def _frame(columns: dict[str, Any]) -> Any:
     frame = pandas.DataFrame(columns)
     for name in frame.columns:
         if frame[name].dtype.kind == "f":
-            # What float32 can tell, without the digits that it can't.
+            # Seven significant digits: the precision of float32.
             frame[name] = [float(f"{value:.7g}") for value in frame[name]]
     return frame
 
 
 def _truth(preparation: Preparation, table: Table, notes: list[str]) -> np.ndarray | None:
-    """The table's targets, as Target.read gives them; None without such a column. What can't be scored is NaN (-1 or -2
-    for classes) and noted: a cell that is missing, or holds a placeholder or a class that the fit did not know, is no
-    reason to predict nothing."""
+    """Return the table's targets as from Target.read; None without such a column.
+
+    Cells that can't be scored (missing cells, placeholders, unknown classes) are NaN, or -1 or -2 for classes, with a
+    note: they are no reason not to predict.
+    """
     target = preparation.target
     if target.name not in table.frame.columns:
         return None
@@ -129,7 +131,7 @@ def _truth(preparation: Preparation, table: Table, notes: list[str]) -> np.ndarr
 
 
 def _score(preparation: Preparation, truth: np.ndarray | None, raw: np.ndarray) -> dict[str, float] | None:
-    """Scores of the rows whose target is known; None where none is."""
+    """Return the scores of the rows with a known target; None if there are none."""
     if truth is None:
         return None
     target = preparation.target
@@ -141,21 +143,21 @@ def _score(preparation: Preparation, truth: np.ndarray | None, raw: np.ndarray) 
 
 
 def _say(
-    result: folder.Result, ids: list[int], out: Path, n: int, found: dict[str, float] | None, notes: list[str],
+    result: folder.Result, ids: list[int], out: Path, n: int, scores: dict[str, float] | None, notes: list[str],
     screen: Screen, to_stdout: bool,
 ) -> None:  # fmt: skip
     if to_stdout:
-        # Notes belong to people, predictions to the pipe.
+        # Predictions go to stdout; notes go to stderr, even with --json.
         screen.json = False
         screen.notes(notes)
         return
     screen.notes(notes)
-    who = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
-    screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {who}.")
-    if found:
+    subject = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
+    screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {subject}.")
+    if scores:
         shown = target_scores.shown
-        told = ", ".join(f"{METRICS[name].label} {shown(name, found[name])}" for name in found if name != "rows")
-        screen.say(f"The table has the target: {told} on {found['rows']:,} rows.")
+        listed = ", ".join(f"{METRICS[name].label} {shown(name, scores[name])}" for name in scores if name != "rows")
+        screen.say(f"The table has the target: {listed} on {scores['rows']:,} rows.")
 
 
 def _same_file(one: str, other: str) -> bool:

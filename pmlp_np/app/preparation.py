@@ -1,12 +1,12 @@
-"""Preparation: from a table's columns to X and y, and from predictions back to the target's values.
+"""Preparation: from a table's columns to X and y, and from predictions back to the target's units.
 
-What is learned is what scikit-learn's SimpleImputer (median), StandardScaler and OneHotEncoder learn of the training
-rows. It is kept as numbers and texts in a JSON file: nothing in it is executed, and it outlives scikit-learn's
-versions, whose files (pickles and skops alike) hold an estimator's inner attributes.
+The preparation learns from training rows the same as scikit-learn's SimpleImputer (median), StandardScaler and
+OneHotEncoder. It is stored as numbers and texts in a JSON file. Nothing in the file is executed, and it does not depend
+on the version of scikit-learn, as pickles and skops files with an estimator's attributes do.
 
-Two matrices matter. The *inputs* (n, k) float64 are the prepared columns in the table's units: numbers with missing
-cells filled, dates as days, categories and "is missing" as 0 and 1. X is (inputs - shift) / scale, on which members
-train. Between the two everything is affine, so that exported models take the inputs.
+There are two matrices. The *inputs* (n, k) float64 are the prepared columns in the table's units: numbers with missing
+cells filled, dates as days, categories and "is missing" as 0 and 1. Members train on X = (inputs - shift) / scale. This
+map is affine, so that it can be folded into exported models, which take the inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pmlp_np.app.column_kinds import AS_ASKED, Kind, Task, alike, category_texts, digits_lost
+from pmlp_np.app.column_kinds import AS_CHOSEN, Kind, Task, alike, category_texts, digits_lost
 from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.dates import ISO, day_first_of, formats_of, parsed
 from pmlp_np.app.reading.numbers import affix_of
@@ -30,25 +30,26 @@ from pmlp_np.base.errors import DataError, FileFormatError, compose, nearest, sh
 
 _FORMAT, _VERSION = "pmlp_np table", 1
 _DAY = np.timedelta64(1, "D")
-# What an input is divided by that is 0 in every X: far above what tables hold, and a number in JSON and in exports.
+# The scale of an input that is to be 0 in X: far above the numbers of tables, yet finite in JSON and in exports.
 _NOTHING = 2.0**1000
-# Of sines and cosines: what angles of a century of days lose.
+# Rounding error of sines and cosines of angles of a century of days.
 _ROUNDING = 1e-9
-# Cycles that a date may follow, in days, by name. The year is the Gregorian calendar's mean one.
+# Lengths of the cycles of dates, in days. The year is the mean year of the Gregorian calendar.
 CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
 
 
 def _filled(values: np.ndarray, median: float) -> tuple[np.ndarray, np.ndarray]:
-    """(values with the median in place of NaN, where NaN was)."""
+    """Return (values with NaN replaced by the median, mask of NaN)."""
     missing = np.isnan(values)
     return np.where(missing, median, values), missing
 
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers: missing cells become the median; where the training rows had any, a second input tells.
+    """A column of numbers. Missing cells become the median; if training rows have any, a second input marks them.
 
-    mean, scale: of the training rows, missing cells filled; scale is the standard deviation, 1 where that is 0.
+    mean, scale: mean and standard deviation of the training rows, missing cells filled. A scale of 0 becomes 1.
+    marks_missing: whether there is the second input.
     """
 
     name: str
@@ -60,12 +61,12 @@ class Number:
 
     @classmethod
     def learn(cls, name: str, values: np.ndarray) -> Number:
-        """values: (n,) float64, NaN where missing."""
+        """Return the column learned from the training rows' values, (n,) float64, NaN for missing cells."""
         known = values[~np.isnan(values)]
         median = float(np.median(known)) if len(known) else 0.0
         filled, missing = _filled(values, median)
         std = float(filled.std())
-        # Of equal numbers the standard deviation may be a rounding error instead of 0.
+        # The standard deviation of equal numbers may be a rounding error instead of 0.
         constant = std <= 1e-14 * abs(median) or len(known) == 0
         return cls(name, median, float(filled.mean()), 1.0 if constant else std, bool(missing.any()))
 
@@ -73,16 +74,16 @@ class Number:
         return [self.name] + [f"{self.name} is missing"] * self.marks_missing
 
     def affine(self) -> tuple[list[float], list[float]]:
-        """(shift, scale) of each input."""
+        """Return (shift, scale) of each input."""
         return [self.mean] + [0.0] * self.marks_missing, [self.scale] + [1.0] * self.marks_missing
 
     def inputs(self, values: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """(the inputs, which cells are missing) of values (n,) float64."""
+        """Return (the inputs, mask of missing cells) for values (n,) float64."""
         filled, missing = _filled(values, self.median)
         return [filled] + [missing.astype(np.float64)] * self.marks_missing, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells, (n,) float64, NaN where missing. DataError for what is no number."""
+        """Return the column's cells, (n,) float64, NaN for missing ones. Raises DataError for other texts."""
         cells = table.frame[self.name]
         if cells.dtype.kind == "M":
             raise DataError(compose(f"column {self.name!r} of {table.name}", "numbers", "dates"))
@@ -96,8 +97,9 @@ class Number:
 class Date:
     """A column of dates, as days since 1970 and as sines and cosines of the cycles that the training rows span.
 
-    date_format: of its texts, "" where the file has dates of its own kind. days: how the days are prepared, as a
-    Number. cycles: names out of "day", "week", "year".
+    date_format: of the texts; "" if the file's cells are dates.
+    days: the preparation of the days.
+    cycles: names out of "day", "week", "year".
     """
 
     name: str
@@ -108,7 +110,7 @@ class Date:
 
     @classmethod
     def learn(cls, name: str, date_format: str, values: np.ndarray) -> Date:
-        """values: (n,) float64, days since 1970, NaN where missing."""
+        """Return the column learned from days since 1970 of the training rows, (n,) float64, NaN for missing cells."""
         known = values[~np.isnan(values)]
         span = float(np.ptp(known)) if len(known) else 0.0
         has_times = bool((known % 1.0 != 0.0).any())
@@ -124,14 +126,14 @@ class Date:
         return shift + [0.0] * 2 * len(self.cycles), scale + [1.0] * 2 * len(self.cycles)
 
     def inputs(self, values: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        found, missing = self.days.inputs(values)
+        inputs, missing = self.days.inputs(values)
         for cycle in self.cycles:
-            angle = 2.0 * np.pi * found[0] / CYCLES[cycle]
-            found += [np.sin(angle), np.cos(angle)]
-        return found, missing
+            angle = 2.0 * np.pi * inputs[0] / CYCLES[cycle]
+            inputs += [np.sin(angle), np.cos(angle)]
+        return inputs, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells as days since 1970, (n,) float64, NaN where missing. DataError for what is no date."""
+        """Return the column's cells as days since 1970, (n,) float64, NaN if missing. Raises DataError for others."""
         cells = table.frame[self.name]
         if cells.isna().all():
             return np.full(len(cells), np.nan)
@@ -148,9 +150,10 @@ class Date:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of texts: an input for each category, 1 where the cell is it; rare and new ones are 0 in all.
+    """A column of texts, one-hot encoded: an input for each category. Rare and new texts are 0 in all inputs.
 
-    categories: sorted. marks_missing: whether a last input tells missing cells.
+    categories: sorted.
+    marks_missing: whether a last input marks missing cells.
     """
 
     name: str
@@ -160,7 +163,7 @@ class Category:
 
     @classmethod
     def learn(cls, name: str, cells: Any) -> Category:
-        """cells: pandas.Series of the training rows."""
+        """Return the column learned from the training rows' cells, a pandas.Series."""
         categories, _ = category_texts(cells)
         return cls(name, tuple(categories), bool(cells.isna().any()))
 
@@ -173,12 +176,11 @@ class Category:
 
     def inputs(self, texts: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         missing = np.array([text is None for text in texts], bool)
-        found = [(texts == text).astype(np.float64) for text in self.categories]
-        return found + [missing.astype(np.float64)] * self.marks_missing, missing
+        inputs = [(texts == text).astype(np.float64) for text in self.categories]
+        return inputs + [missing.astype(np.float64)] * self.marks_missing, missing
 
     def read(self, table: Table) -> np.ndarray:
-        """The column's cells, (n,) str or None. Booleans match in upper and lower case, as programs
-        differ in that."""
+        """Return the column's cells, (n,) str or None. Booleans match in any case: programs differ in it."""
         cells = as_texts(table.frame[self.name])
         truths = {text.lower(): text for text in self.categories}
         if len(truths) == len(self.categories) and self.categories and set(truths) <= {"true", "false"}:
@@ -191,7 +193,7 @@ Column = Number | Date | Category
 
 
 def _refuse_first(table: Table, name: str, odd: Any, expected: str, dates: bool = False) -> None:
-    """DataError that names the first cell where `odd`, if there is one."""
+    """Raise DataError, with the first cell of the mask `odd`, if there is one."""
     odd = np.asarray(odd)
     if odd.any():
         row = int(odd.argmax())
@@ -203,10 +205,10 @@ def _refuse_first(table: Table, name: str, odd: Any, expected: str, dates: bool 
 
 
 def _how_to_read(table: Table, name: str, cell: str, dates: bool) -> str:
-    """How a cell that can't be read as in the fit may be read, as a hint. dates: whether the column holds them."""
+    """Return a hint on a cell that can't be read by the fit's conventions. dates: whether the column holds dates."""
     style = table.conventions.style(name)
     if dates and (formats_of(cell.strip()) or re.search(r"\d", cell)):
-        # To call it missing would lose a date.
+        # --missing would lose a date.
         return "Write it as the dates of the fit are written."
     if not dates and affix_of(cell.strip()):
         return f"Write it as the numbers of the fit are written ({table.conventions.described(name)})."
@@ -219,9 +221,10 @@ def _how_to_read(table: Table, name: str, cell: str, dates: bool) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted, and in which units members learn it.
+    """The target, and its preparation.
 
-    classes: sorted, for classification. mean, scale: of the training rows, for regression.
+    classes: sorted, for classification.
+    mean, scale: mean and standard deviation of the training rows, for regression.
     """
 
     name: str
@@ -235,15 +238,17 @@ class Target:
 
     @classmethod
     def learn(cls, name: str, task: Task, values: np.ndarray) -> Target:
-        """values: the training rows' numbers, (n,) float64, for regression; anything for classification."""
+        """Return the target learned from the training rows' values, (n,) float64 (unused for classification)."""
         if task.name == "classification":
             return cls(name, task.classes)
         std = float(values.std())
         return cls(name, (), float(values.mean()), std if std > 0.0 else 1.0)
 
     def read(self, table: Table) -> np.ndarray:
-        """The target's cells: numbers (n,) float64, NaN where missing; or numbers of classes (n,) int64, -1 where
-        missing and -2 for classes that are not known."""
+        """Return the target's cells: numbers (n,) float64, NaN for missing ones; or indices of classes (n,) int64.
+
+        Index -1 stands for missing cells, -2 for unknown classes.
+        """
         if not self.classes:
             return Number(self.name, 0.0, 0.0, 1.0, False).read(table)
         named = any(isinstance(each, str) for each in self.classes)
@@ -251,27 +256,29 @@ class Target:
         known = {plain_text(value): i for i, value in enumerate(self.classes)}
         texts = as_texts(cells).astype("object").where(cells.notna(), None)
         if is_text(cells) and not named:
-            # However the number is written, as 1.0 or 01.
+            # Spellings of a number, as 1.0 and 01, are the same class.
             numbers, odd = table.numbers(self.name)
             texts = texts.where(odd | cells.isna(), [plain_text(float(value)) for value in numbers])
         return np.array([-1 if text is None else known.get(text, -2) for text in texts], np.int64)
 
     def read_known(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
-        """(the target's cells as `read` gives them, NaN or -2 for what is no number or no known class; which those
-        are). Raises nothing for what a cell holds."""
+        """Return (the target's cells as from `read`; a mask of cells that are no numbers or no known classes).
+
+        Masked cells are NaN or -2; they raise no error.
+        """
         if self.classes:
-            found = self.read(table)
-            return found, found == -2
+            numbers = self.read(table)
+            return numbers, numbers == -2
         values, odd = table.numbers(self.name)
         odd = odd | np.isinf(values)
         return np.where(odd, np.nan, values), odd
 
     def prepared(self, values: np.ndarray) -> np.ndarray:
-        """Values as members learn them."""
+        """Return values as members are trained on: standardized, or indices of classes."""
         return values if self.classes else (values - self.mean) / self.scale
 
     def in_own_units(self, predicted: np.ndarray) -> np.ndarray:
-        """A member's predictions as the table writes the target: float64, or an array of classes."""
+        """Return a member's predictions in the target's units, float64, or as an array of classes."""
         if self.classes:
             return np.array(self.classes, dtype=object)[predicted]
         return predicted.astype(np.float64) * self.scale + self.mean
@@ -279,13 +286,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a table becomes inputs and X. columns: in the table's order. left_out: names of columns and why. conventions:
-    how the table's numbers and dates are written, and later tables' with them.
+    """The preparation of a table: from its columns to inputs and X.
 
-    constant: places of inputs that are the same in all training rows (the sine of the day, say, of times at noon and at
-    midnight). They teach nothing, and are 0 in every X: else what members never learned, the initial weights, would act
-    on rows where they differ. A column of such inputs alone is left out. conventions: how the table's numbers and dates
-    are written, and those of later tables with them.
+    columns: in the table's order.
+    left_out: names of the other columns, and the reasons.
+    constant: positions of inputs that are the same in all training rows (for instance the sine of the day for times at
+        noon and midnight). They are 0 in X: otherwise untrained initial weights would act on rows with other values. A
+        column with only such inputs is left out.
+    conventions: how numbers and dates are written in the table, and in tables that are predicted later.
     """
 
     target: Target
@@ -296,7 +304,7 @@ class Preparation:
 
     @classmethod
     def learn(cls, table: Table, training: np.ndarray, kinds: dict[str, Kind], target: str, task: Task) -> Preparation:
-        """Learn from the rows of these numbers. kinds: of all columns but the target."""
+        """Return the preparation learned from the training rows (row numbers). kinds: of all columns but the target."""
         columns: list[Column] = []
         constant: list[int] = []
         left_out: dict[str, str] = {}
@@ -311,7 +319,7 @@ class Preparation:
                 left_out[name] = _teaches_nothing(column, values)
                 continue
             columns.append(column)
-            constant += [n_inputs + place for place, each in enumerate(same) if each]
+            constant += [n_inputs + i for i, each in enumerate(same) if each]
             n_inputs += len(same)
         known = Target(target, task.classes)
         values = known.read(table)[training]
@@ -321,37 +329,40 @@ class Preparation:
         return cls(known_target, tuple(columns), left_out, tuple(constant), conventions)
 
     def input_names(self) -> list[str]:
-        """The inputs' names, no two the same: "age", "age is missing", "color = red", ...; "color = red (2)" where a
-        column is itself called as another's category."""
-        found: dict[str, None] = {}
+        """Return the inputs' names, all different: "age", "age is missing", "color = red", ...
+
+        Equal names get a number, "color = red (2)", for instance if a column has the name of another one's category.
+        """
+        names: dict[str, None] = {}
         for name in (name for column in self.columns for name in column.input_names()):
             unique, count = name, 1
-            while unique in found:
+            while unique in names:
                 count += 1
                 unique = f"{name} ({count})"
-            found[unique] = None
-        return list(found)
+            names[unique] = None
+        return list(names)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """(shift, scale), each (k,) float64: X = (inputs - shift) / scale."""
+        """Return (shift, scale), each (k,) float64: X = (inputs - shift) / scale."""
         pairs = [column.affine() for column in self.columns]
         shift, scale = np.array(sum((p[0] for p in pairs), [])), np.array(sum((p[1] for p in pairs), []))
         scale[list(self.constant)] = _NOTHING
         return shift, scale
 
     def text_columns(self) -> list[str]:
-        """Columns whose cells must be read as they are written."""
+        """Return the columns whose cells must be read as texts."""
         names = [column.name for column in self.columns if isinstance(column, Category)]
         return names + [self.target.name] * any(isinstance(each, str) for each in self.target.classes)
 
     def inputs(self, table: Table, notes: list[str]) -> np.ndarray:
-        """The table's prepared columns in its units, (n, k) float64.
+        """Return the table's prepared columns in its units, (n, k) float64.
 
-        notes: gets what users should know: columns that are ignored, categories that are new.
-        Raises DataError for columns that are absent or hold something else than in training.
+        notes: gets notes for the user, on ignored columns and new categories.
+
+        Raises DataError for columns that are missing, and for cells of another kind than in training.
         """
         self._check_columns(table, notes)
-        found = []
+        columns = []
         for column in self.columns:
             values = column.read(table)
             if isinstance(column, Category):
@@ -362,11 +373,11 @@ class Preparation:
                 notes.append(
                     f"column {column.name!r}: {int(missing.sum()):,} missing cells, which training rows had not"
                 )
-            found += inputs
-        return np.column_stack(found) if found else np.empty((len(table), 0))
+            columns += inputs
+        return np.column_stack(columns) if columns else np.empty((len(table), 0))
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
-        """X, (n, k) float32, of inputs."""
+        """Return X, (n, k) float32, for these inputs."""
         shift, scale = self.affine()
         with np.errstate(over="ignore"):
             X = ((inputs - shift) / scale).astype(np.float32)
@@ -374,10 +385,10 @@ class Preparation:
         return X
 
     def _check_columns(self, table: Table, notes: list[str]) -> None:
-        there = [str(name) for name in table.frame.columns]
-        absent = [column.name for column in self.columns if column.name not in there]
+        present = [str(name) for name in table.frame.columns]
+        absent = [column.name for column in self.columns if column.name not in present]
         known = {column.name for column in self.columns}
-        extra = [name for name in there if name not in known and name not in self.left_out]
+        extra = [name for name in present if name not in known and name not in self.left_out]
         extra = [name for name in extra if name != self.target.name]
         if absent:
             guesses = {name: nearest(name, extra) for name in absent}
@@ -398,7 +409,7 @@ class Preparation:
     # Files.
 
     def to_plain(self) -> dict[str, Any]:
-        """What JSON keeps of it."""
+        """Return the preparation as plain values for JSON."""
         columns = [{"kind": column.kind, **_plain(column)} for column in self.columns]
         return {"format": _FORMAT, "version": _VERSION, "target": _plain(self.target), "columns": columns,
                 "left_out": self.left_out, "constant": list(self.constant),
@@ -406,7 +417,7 @@ class Preparation:
 
     @classmethod
     def from_plain(cls, plain: Any, name: str) -> Preparation:
-        """The inverse. FileFormatError, which speaks of the file `name`, for anything else."""
+        """Return the preparation from `to_plain`'s values. Raises FileFormatError, with the file's name, for others."""
         if not isinstance(plain, dict) or plain.get("format") != _FORMAT or plain.get("version") != _VERSION:
             got = plain.get("version") if isinstance(plain, dict) else plain
             hint = "Open the folder with the version of pmlp_np that wrote it."
@@ -414,31 +425,31 @@ class Preparation:
         try:
             columns = tuple(_column(dict(each)) for each in plain["columns"])
             target = typed(Target, plain["target"])
-            # Folders of earlier versions have none.
+            # Folders of earlier versions have no conventions.
             conventions = Conventions.from_plain(plain["conventions"]) if "conventions" in plain else Conventions()
             constant = tuple(plain.get("constant", ()))
-            found = cls(target, columns, dict(plain["left_out"]), constant, conventions)
-            found._check_parts()
-            return found
+            preparation = cls(target, columns, dict(plain["left_out"]), constant, conventions)
+            preparation._check_parts()
+            return preparation
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             got = f"none named {error}" if isinstance(error, KeyError) else str(error)
             raise FileFormatError(compose(name, "all parts of a preparation", got, "The file is damaged.")) from error
 
     def _check_parts(self) -> None:
-        """TypeError or ValueError for what `to_plain` never wrote."""
+        """Raise TypeError or ValueError for values that `to_plain` never writes."""
         if not self.columns:
             raise ValueError("columns")
         n_inputs = len(self.input_names())
-        if not all(type(place) is int and 0 <= place < n_inputs for place in self.constant):
+        if not all(type(i) is int and 0 <= i < n_inputs for i in self.constant):
             raise ValueError(f"constant {show(self.constant)}")
         names = [*(column.name for column in self.columns), self.target.name]
         classes = [plain_text(each) for each in self.target.classes]
         sets = {"columns": names, "classes": classes}
         of_texts = [column for column in self.columns if isinstance(column, Category)]
         sets |= {f"categories of {column.name}": list(column.categories) for column in of_texts}
-        for what, several in sets.items():
-            if len(set(several)) != len(several):
-                raise ValueError(f"{what} of which two are the same")
+        for kind, texts in sets.items():
+            if len(set(texts)) != len(texts):
+                raise ValueError(f"{kind} of which two are the same")
         if len(classes) == 1:
             raise ValueError(f"one class {show(classes[0])}")
         scales = [self.target.scale]
@@ -453,7 +464,7 @@ class Preparation:
 
 
 def _learned(name: str, kind: Kind, table: Table, training: np.ndarray) -> tuple[Column, np.ndarray]:
-    """(the column as it is learned of the training rows, what it reads there)."""
+    """Return (the column learned from the training rows, its values there)."""
     column: Column
     if kind.kind == "number":
         values = Number(name, 0, 0, 1, False).read(table)[training]
@@ -468,22 +479,24 @@ def _learned(name: str, kind: Kind, table: Table, training: np.ndarray) -> tuple
 
 
 def _constant_inputs(column: Column, values: np.ndarray) -> list[bool]:
-    """Of each input of a column, whether all training rows have the same. What is not, is of size 1 when it is scaled;
-    only sines and cosines of equal angles are rounded."""
+    """Return, for each input of a column, whether it is constant in the training rows.
+
+    The tolerance is for sines and cosines of equal angles; other inputs are of magnitude 1 after scaling.
+    """
     inputs, _ = column.inputs(values)
     return [bool(np.ptp(each) <= _ROUNDING * scale) for each, scale in zip(inputs, column.affine()[1], strict=True)]
 
 
 def _teaches_nothing(column: Column, values: np.ndarray) -> str:
-    """Why a column of which no input varies in the training rows is left out."""
+    """Return the reason for leaving out a column whose inputs are constant in the training rows."""
     texts = column.kind == "category"
     known = [each for each in values.tolist() if (each is not None if texts else each == each)]
     if not known:
-        return "no cell of the training rows holds anything"
+        return "all cells of the training rows are empty"
     if len(set(known)) > 1:
         return "no category comes twice in the training rows"
-    only = np.datetime64(0, "D") + np.timedelta64(1, "D") * int(known[0]) if column.kind == "date" else known[0]
-    return f"constant in the training rows, {plain_text(only)}{digits_lost(only)}"
+    value = np.datetime64(0, "D") + np.timedelta64(1, "D") * int(known[0]) if column.kind == "date" else known[0]
+    return f"constant in the training rows, {plain_text(value)}{digits_lost(value)}"
 
 
 def _plain(part: Any) -> dict[str, Any]:
@@ -499,17 +512,17 @@ def _column(plain: dict[str, Any]) -> Column:
 
 
 def note_kinds(kinds: dict[str, Kind], frame: Any, categorical: Collection[str]) -> list[str]:
-    """What users should know of the columns: those that are left out, and categories that are joined."""
+    """Return notes on columns that are left out, on dates and row numbers, and on rare categories."""
     notes = [f"column {name!r} is left out: {kind.reason}" for name, kind in kinds.items()
-             if kind.kind == "left out" and kind.reason != AS_ASKED]  # fmt: skip
+             if kind.kind == "left out" and kind.reason != AS_CHOSEN]  # fmt: skip
     notes += [kind.reason for kind in kinds.values() if kind.kind == "date" and kind.reason]
     for name, kind in kinds.items():
         if kind.kind == "number" and kind.reason:
             notes.append(f"column {name!r}: {kind.reason}")
         if kind.kind == "category":
-            kept, joined = category_texts(frame[name])
-            if same := alike(kept):
+            common, n_rare = category_texts(frame[name])
+            if same := alike(common):
                 notes.append(f"column {name!r}: {same}")
-            if joined:
-                notes.append(f"column {name!r}: {len(kept):,} categories; {joined:,} rare ones count as other")
+            if n_rare:
+                notes.append(f"column {name!r}: {len(common):,} categories; {n_rare:,} rare ones count as other")
     return notes

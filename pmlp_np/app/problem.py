@@ -1,6 +1,7 @@
 """A table as a learning problem: the split of its rows, the kind of each column, and the target.
 
-What can't be right is refused here, before anything is trained."""
+Errors in the data are raised here, before training.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.training.metrics import METRICS
 
-# Weights below so much of their mean are none to float32.
+# Smaller weights, as a share of their mean, are 0 in float32.
 _LEAST_WEIGHT = 1e-37
 # Fewer rows than this are too few for three parts.
 _FEWEST_ROWS = 10
@@ -28,11 +29,13 @@ _FEWEST_ROWS = 10
 
 @dataclass(frozen=True)
 class Source:
-    """A table and the options that say what its columns and rows are for.
+    """A table, and the options on its columns and rows.
 
-    numeric, categorical, drop: columns whose kind the user gives. group, order_by, part: the column by which rows are
-    split; validation, test: files that are these parts. weight: the column of sample weights. reading: options on how
-    the files are written.
+    numeric, categorical, drop: columns whose kind is chosen by the user.
+    group, order_by, part: the column by which rows are split.
+    validation, test: separate files for these parts.
+    weight: the column of sample weights.
+    reading: options on the format of the files.
     """
 
     path: str
@@ -54,13 +57,13 @@ class Source:
     reading: Reading = field(default_factory=Reading)
 
     def aside(self) -> dict[str, str]:
-        """Columns that serve something else than the prediction, and what, as a reason to leave them out."""
+        """Return the columns with another purpose than prediction, each with the reason for leaving it out."""
         uses = ((self.group, "it groups the rows"), (self.part, "it parts the rows"),
                 (self.weight, "it weighs the rows"))  # fmt: skip
         return {name: use for name, use in uses if name is not None}
 
     def named_columns(self) -> list[tuple[str, str]]:
-        """(option, column) of each column that is named."""
+        """Return (option, column) of each column that an option names."""
         lists = (("--categorical", self.categorical), ("--numeric", self.numeric), ("--drop", self.drop))
         single = (("--group", self.group), ("--order-by", self.order_by), ("--part", self.part),
                   ("--weight", self.weight))  # fmt: skip
@@ -69,21 +72,21 @@ class Source:
         ]
 
     def check_columns(self, table: Table) -> None:
-        """DataError for columns that the table hasn't, and for two things said of one column."""
+        """Raise DataError for columns that the table lacks, and for contradicting options on a column."""
         table.column_called(self.target, "--target")
-        said: dict[str, str] = {}
+        options: dict[str, str] = {}
         for option, name in self.named_columns():
             table.column_called(name, option)
             if name == self.target:
                 raise DataError(compose(option, "another column than the target", repr(name)))
-            before = said.setdefault(name, option)
-            if before != option and not _agree(before, option):
+            other = options.setdefault(name, option)
+            if other != option and not _agree(other, option):
                 hint = f"Leave out {option} {quoted(name)}."
-                raise DataError(compose(f"{before} and {option}", "different columns", f"{name!r} for both", hint))
+                raise DataError(compose(f"{other} and {option}", "different columns", f"{name!r} for both", hint))
 
 
 def _agree(one: str, other: str) -> bool:
-    """Whether two options may name one column: what groups, orders or weighs rows may count as well, or be dropped."""
+    """Return whether two options may name one column, as an option on rows and one on kinds may."""
     roles, kinds = {"--group", "--order-by", "--weight"}, {"--categorical", "--numeric", "--drop"}
     both = {one, other}
     return bool(both & kinds and both & roles) or both == {"--part", "--drop"} or both == {"--order-by", "--weight"}
@@ -91,9 +94,16 @@ def _agree(one: str, other: str) -> bool:
 
 @dataclass
 class Problem:
-    """A table as a learning problem. parts: row numbers of each part by name. X, y: of all rows, as `fit`
-    takes them, those of other files below the table's; own_y: as Target.read gives it; weight: of each row, or None.
-    doubts: reasons to doubt the test score."""
+    """A table as a learning problem.
+
+    parts: row numbers of each part, by name.
+    X, y: of all rows, as for `fit`; rows of other files follow those of the table.
+    own_y: the target as from Target.read.
+    weight: of each row, or None.
+    doubts: reasons to doubt the test score.
+    spread: number of groups of --group with rows both in a separate file for the test and elsewhere, or in a separate
+        file for validation and elsewhere.
+    """
 
     source: Source
     table: Table
@@ -107,29 +117,29 @@ class Problem:
     weight: np.ndarray | None = None
     doubts: list[str] = field(default_factory=list)
     seed: int = 0
-    # How many groups of --group have rows in the test file and in training, or in the validation file and elsewhere.
     spread: int = 0
 
     def counted(self, part: str) -> np.ndarray:
-        """Numbers of a part's rows of weight above 0."""
+        """Return the row numbers of a part's rows of weight above 0."""
         rows = self.parts[part]
         return rows if self.weight is None else rows[self.weight[rows] > 0.0]
 
     def of(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return (X, y) of a part."""
         return self.X[self.parts[part]], self.y[self.parts[part]]
 
     def weighted(self, part: str) -> tuple[np.ndarray, ...]:
-        """(X, y) of a part, and its rows' weights where there are some, as validation_data."""
+        """Return (X, y) or, with weights, (X, y, weights) of a part, as for `validation_data`."""
         weight = self.weight_of(part)
         return self.of(part) if weight is None else (*self.of(part), weight)
 
     def weight_of(self, part: str) -> np.ndarray | None:
-        """The weights of a part's rows, or None."""
+        """Return the weights of a part's rows, or None."""
         return None if self.weight is None else self.weight[self.parts[part]]
 
 
 def understand(source: Source, seed: int) -> Problem:
-    """Read a table, part its rows, find its columns' kinds and its target's task, and prepare them."""
+    """Read a table, split its rows, determine the columns' kinds and the target's task, and prepare X and y."""
     shares = parts_of_rows.check_options(source.group, source.order_by, source.part, source.validation, source.test,
                                          source.validation_share, source.test_share)  # fmt: skip
     notes: list[str] = []
@@ -176,7 +186,7 @@ def understand(source: Source, seed: int) -> Problem:
     y = y if task.classes else y.astype(np.float32)
     weight = np.concatenate(weights) if weights else None
     if weight is not None:
-        # A common factor changes nothing; sums of weights stay finite.
+        # Scaled by a power of 2, so that sums of weights stay finite. A common factor has no effect.
         weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
     problem = Problem(source, table, task, preparation, parts, X, y, own_y, notes, weight, seed=seed)
     problem.spread = _spread_groups(source, table, parts, others)
@@ -187,11 +197,13 @@ def understand(source: Source, seed: int) -> Problem:
 
 
 def _table(source: Source, path: str, notes: list[str], preparation: Preparation | None = None) -> Table:
-    """A table of this fit, with the columns that are named, and without rows that have no target where that is asked.
-    preparation: of the fit's table, by whose conventions another file is read."""
+    """Return a table of this fit, checked for the named columns; without rows that lack a target, if requested.
+
+    preparation: of the fit's table, whose conventions apply to another file.
+    """
     other = preparation is not None
     as_text = [*source.categorical, *filter(None, (source.group, source.part))]
-    # What is left out is not asked how it is to be read.
+    # Dropped columns are read as texts, so that ambiguous cells in them raise no error.
     as_text += [name for name in source.drop if name not in (source.order_by, source.weight)]
     as_text += preparation.text_columns() if preparation is not None else []
     learned = preparation.conventions if preparation is not None else None
@@ -204,31 +216,35 @@ def _table(source: Source, path: str, notes: list[str], preparation: Preparation
     else:
         source.check_columns(table)
     if source.skip_missing_target:
-        there = table.frame[source.target].notna()
-        if not there.all():
-            notes.append(f"{prefix}{int((~there).sum()):,} rows without a target are left out")
-            table.keep_rows(there)
+        has_target = table.frame[source.target].notna()
+        if not has_target.all():
+            notes.append(f"{prefix}{int((~has_target).sum()):,} rows without a target are left out")
+            table.keep_rows(has_target)
     return table
 
 
 def _spread_groups(source: Source, table: Table, parts: dict[str, np.ndarray], others: dict[str, Table]) -> int:
-    """How many groups of the test rows are also among those of the training or validation rows; other files are parts
-    as they are, whatever groups they hold."""
+    """Return how many groups of the test rows are also among those of the training or validation rows.
+
+    With separate files there may be such groups: files are not split.
+    """
     if source.group is None or not others:
         return 0
-    found = {}
+    groups = {}
     for name in PART_NAMES:
-        one = others.get(name, table)
-        if source.group not in one.frame.columns:
+        source_table = others.get(name, table)
+        if source.group not in source_table.frame.columns:
             return 0
-        cells = as_texts(one.frame[source.group])
-        found[name] = set(cells.dropna() if name in others else cells.iloc[parts[name]].dropna())
-    return len(found["test"] & (found["training"] | found["validation"]))
+        cells = as_texts(source_table.frame[source.group])
+        groups[name] = set(cells.dropna() if name in others else cells.iloc[parts[name]].dropna())
+    return len(groups["test"] & (groups["training"] | groups["validation"]))
 
 
 def _known_target(target: Target, table: Table) -> np.ndarray:
-    """The targets of another file, as Target.read gives them. DataError for rows without one, and for classes that the
-    fit's table has not."""
+    """Return the targets of another file, as from Target.read.
+
+    Raises DataError for missing targets, and for classes that the fit's table lacks.
+    """
     values = target.read(table)
     missing = values == -1 if target.classes else np.isnan(values)
     name = f"target {target.name!r} of {table.name}"
@@ -250,7 +266,7 @@ def _parts(
     source: Source, table: Table, own_y: np.ndarray, task: Task, shares: tuple[float, float], seed: int,
     notes: list[str],
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Row numbers of the table's parts; none of those that other files hold."""
+    """Return the row numbers of the table's parts; parts in separate files are empty."""
     n, (validation, test) = len(table), shares
     classes = own_y if task.classes else None
     if source.part is not None:
@@ -285,7 +301,7 @@ def _parts(
 
 
 def _check_training(source: Source, table: Table, task: Task, own_y: np.ndarray) -> None:
-    """DataError where all training rows have the same target."""
+    """Raise DataError if all training rows have the same target."""
     if len(np.unique(own_y)) > 1:
         return
     only = task.classes[int(own_y[0])] if task.classes else float(own_y[0])
@@ -294,7 +310,7 @@ def _check_training(source: Source, table: Table, task: Task, own_y: np.ndarray)
 
 
 def _other_rows(source: Source) -> str:
-    """How to have other training rows, as a hint."""
+    """Return a hint on how to get other training rows."""
     if source.part is not None:
         return "Mark other rows for training."
     if source.order_by is not None:
@@ -303,7 +319,7 @@ def _other_rows(source: Source) -> str:
 
 
 def _check_parts(problem: Problem) -> None:
-    """DataError for a part with fewer rows than scores need: one, and of values two that validate, for R²."""
+    """Raise DataError for a part with fewer rows than scores need: one, or two for validation in regression (R²)."""
     source = problem.source
     for name, needed in zip(PART_NAMES, (1, 1 if problem.task.classes else 2, 1), strict=True):
         n, counted = len(problem.parts[name]), len(problem.counted(name))
@@ -324,7 +340,7 @@ def _check_parts(problem: Problem) -> None:
 
 
 def _check_weights(problem: Problem) -> None:
-    """DataError for training rows whose weight is so far below the mean that float32 takes it for 0."""
+    """Raise DataError for training rows whose weight is so far below the mean that it is 0 in float32."""
     if problem.weight is None:
         return
     rows = problem.parts["training"]
@@ -340,14 +356,14 @@ def _check_weights(problem: Problem) -> None:
 
 
 def _larger_share(problem: Problem, name: str, needed: int) -> float | None:
-    """A larger --validation-share or --test-share by which a part that is drawn has so many rows, or None."""
+    """Return a larger --validation-share or --test-share by which a random part has so many rows, or None."""
     source, n = problem.source, len(problem.table)
     if source.group is not None or source.order_by is not None:
         return None
-    given = {"validation": source.validation_share, "test": source.test_share}
+    requested = {"validation": source.validation_share, "test": source.test_share}
     files = {"validation": source.validation, "test": source.test}
-    default = {each: parts_of_rows.SHARE if given[each] is None else given[each] for each in given}
-    shares = {each: 0.0 if files[each] is not None else default[each] or 0.0 for each in given}
+    default = {each: parts_of_rows.SHARE if requested[each] is None else requested[each] for each in requested}
+    shares = {each: 0.0 if files[each] is not None else default[each] or 0.0 for each in requested}
     classes = problem.own_y[:n] if problem.task.classes else None
     for percent in range(5, 80, 5):
         shares[name] = percent / 100
@@ -358,7 +374,7 @@ def _larger_share(problem: Problem, name: str, needed: int) -> float | None:
 
 
 def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
-    """What speaks against the test score; columns that may number the rows are noted, too."""
+    """Return the reasons to doubt the test score. Columns that may be row numbers also get a note."""
     source, table, parts = problem.source, problem.table, problem.parts
     classes = bool(problem.task.classes)
     of_table = parts["training"][parts["training"] < len(table)]
@@ -378,10 +394,10 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
 
 
 def require_metric(problem: Problem, metric: str) -> None:
-    """DataError where the validation rows can't tell the metric that ranks, because they lack a class."""
+    """Raise DataError if the metric that ranks members needs every class, and the validation rows lack one."""
     classes = problem.task.classes
-    there = np.bincount(problem.y[problem.counted("validation")], minlength=len(classes)) if classes else np.zeros(0)
-    absent = [plain_text(classes[i]) for i in np.flatnonzero(there == 0)] if classes else []
+    counts = np.bincount(problem.y[problem.counted("validation")], minlength=len(classes)) if classes else np.zeros(0)
+    absent = [plain_text(classes[i]) for i in np.flatnonzero(counts == 0)] if classes else []
     if not METRICS[metric].needs_every_class or not absent:
         return
     source = problem.source
@@ -395,19 +411,19 @@ def require_metric(problem: Problem, metric: str) -> None:
 
 
 def _share_with_every_class(problem: Problem) -> float | None:
-    """A larger --validation-share by which every class has validation rows, or None."""
+    """Return a larger --validation-share by which every class has validation rows, or None."""
     source = problem.source
     if source.group is not None or source.order_by is not None:
         return None
-    own = problem.own_y[: len(problem.table)]
+    labels = problem.own_y[: len(problem.table)]
     test = 0.0 if source.test else parts_of_rows.SHARE if source.test_share is None else source.test_share
     for percent in range(5, 80, 5):
         share = percent / 100
         if share + test > 0.9:
             break
-        rows = part(own, len(own), share, test, problem.seed)["validation"]
+        rows = part(labels, len(labels), share, test, problem.seed)["validation"]
         weight = None if problem.weight is None else problem.weight[rows]
         rows = rows if weight is None else rows[weight > 0.0]
-        if len(np.unique(own[rows])) == len(problem.task.classes):
+        if len(np.unique(labels[rows])) == len(problem.task.classes):
             return share
     return None

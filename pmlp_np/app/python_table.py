@@ -1,7 +1,7 @@
-"""A Python file that takes a raw table: in front of an exported network, the preparation as readable code.
+"""A Python file for raw tables: the preparation as readable code in front of an exported network.
 
-Cells are texts as the table writes them, or numbers and dates of Python. They are read by the conventions of the fitted
-table, which stand in the file as constants. The code below is the file's own: it needs NumPy alone.
+Cells are texts as in the table, or Python numbers and dates. They are read by the conventions of the fitted table,
+which are constants in the file. The texts below are code of the exported file: it needs NumPy alone.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ ISO = (
 
 
 def date(cell, name, form):
-    """A cell as days since 1970 (UTC where it has a zone), NaN where it is missing."""
+    """Return a cell as days since 1970 (UTC if it has a zone), NaN for a missing one."""
     if is_missing(cell, name):
         return np.nan
     if isinstance(cell, np.datetime64):
-        found = cell.astype("datetime64[us]").item()
+        value = cell.astype("datetime64[us]").item()
     elif hasattr(cell, "isoformat"):
-        found = iso_date(cell.isoformat())
+        value = iso_date(cell.isoformat())
     else:
-        found = datetime.datetime.strptime(cell.strip(), form) if form else iso_date(cell.strip())
-    return (found - datetime.datetime(1970, 1, 1)) / datetime.timedelta(days=1)
+        value = datetime.datetime.strptime(cell.strip(), form) if form else iso_date(cell.strip())
+    return (value - datetime.datetime(1970, 1, 1)) / datetime.timedelta(days=1)
 
 
 def iso_date(text):
-    """A date as 2026-01-31, with or without a time and a zone; the day may be left out. ValueError for others."""
+    """Return a date such as 2026-01-31; day, time and zone are optional. Raises ValueError for others."""
     parts = re.fullmatch(ISO, re.sub(r"^(\\d{4})(\\d\\d)(\\d\\d)(?!\\d)", r"\\1-\\2-\\3", text), re.ASCII)
     if not parts:
         raise ValueError("expected a date such as 2026-01-31")
     numbers = [int(parts[each] or 1) for each in ("year", "month", "day")]
     numbers += [int(parts[each] or 0) for each in ("hour", "minute", "second")]
     microseconds = int((parts["fraction"] or "").ljust(6, "0")[:6])
-    found = datetime.datetime(*numbers, microseconds)
+    value = datetime.datetime(*numbers, microseconds)
     if parts["sign"]:
-        ahead = datetime.timedelta(hours=int(parts["hours"]), minutes=int(parts["minutes"] or 0))
-        found += ahead if parts["sign"] == "-" else -ahead
-    return found'''
+        offset = datetime.timedelta(hours=int(parts["hours"]), minutes=int(parts["minutes"] or 0))
+        value += offset if parts["sign"] == "-" else -offset
+    return value'''
 _NUMBER = '''def number(cell, name, decimal=DECIMAL, thousands=THOUSANDS, before="", after=""):
-    """A cell as a number, NaN where it is missing. ValueError for what the fitted table did not write so."""
+    """Return a cell as a number, NaN for a missing one. Raises ValueError for another format than in the fit."""
     if is_missing(cell, name):
         return np.nan
     value = parsed(cell, decimal, thousands, before, after) if isinstance(cell, str) else float(cell)
@@ -62,10 +62,10 @@ _NUMBER = '''def number(cell, name, decimal=DECIMAL, thousands=THOUSANDS, before
 
 
 def parsed(cell, decimal, thousands, before, after):
-    """The number that a text is."""
+    """Return the number of a text."""
     text = re.sub(r"(\\d)[.,][-–—]{1,2}(\\s|$)", r"\\1\\2", cell.strip().replace("−", "-"))
     if before or after:
-        # A sign, what stands before, the number, what stands behind.
+        # A sign, the text before the number, the number, the text after it.
         parts = re.fullmatch(rf"(\\(?[+-]?)\\s*{re.escape(before)}\\s*(.*?)\\s*{re.escape(after)}([-)]*)", text)
         if parts:
             text = "".join(parts.groups())
@@ -84,8 +84,7 @@ _IS_MISSING = """def is_missing(cell, name):
         return cell is None or str(cell) in ("nan", "NaN", "NaT", "<NA>")
     return not cell.strip() or cell.strip() in MISSING.get(name, USUAL_MISSING)"""
 _TEXT = '''def text(cell, name, categories):
-    """A cell as a text, "" where it is missing: as it is written, but truths in any case, and whole numbers of Python
-    without a point."""
+    """Return a cell as a text, "" for a missing one. Booleans match in any case, whole numbers get no decimal point."""
     if not isinstance(cell, str) and not is_missing(cell, name):
         whole = isinstance(cell, (float, np.floating)) and float(cell).is_integer()
         cell = str(int(cell) if whole else cell)
@@ -96,7 +95,7 @@ _TEXT = '''def text(cell, name, categories):
         return truths.get(cell.strip().lower(), cell)
     return cell'''
 _COLUMN = '''def column(table, name):
-    """A column's cells, of a table as a list of rows (dicts), or as columns by name (a dict, a data frame)."""
+    """Return a column of a table, which is a list of rows (dicts), or columns by name (a dict, a data frame)."""
     try:
         return [row[name] for row in table] if isinstance(table, (list, tuple)) else list(table[name])
     except (KeyError, IndexError):
@@ -104,31 +103,31 @@ _COLUMN = '''def column(table, name):
 
 
 def read_cells(table, name, read, *how):
-    """What `read` makes of each cell. ValueError that names the row."""
-    found = []
+    """Return read(cell, name, *how) of each cell. Raises ValueError with the row."""
+    values = []
     for row, cell in enumerate(column(table, name), 1):
         try:
-            found.append(read(cell, name, *how))
+            values.append(read(cell, name, *how))
         except (ValueError, TypeError) as error:
             raise ValueError(f"column {name!r}, row {row}: {error}, got {cell!r}") from None
-    return found
+    return values
 
 
 def filled(values, median):
-    """(values with the median where they are missing, 1 where they were)."""
+    """Return (values with the median for missing ones, 1 for missing ones and 0 for others)."""
     missing = np.isnan(values)
     return np.where(missing, median, values), missing.astype(np.float64)'''
 
 
 def input_texts(preparation: Preparation) -> InputTexts:
-    """The parts of an exported Python file by which it takes the columns of a raw table."""
+    """Return the parts of an exported Python file that read the columns of a raw table."""
     kinds = {column.kind for column in preparation.columns}
     sections = [_constants(preparation, kinds), _IS_MISSING]
     sections += [_NUMBER] * ("number" in kinds) + [_DATE] * ("date" in kinds) + [_TEXT] * ("category" in kinds)
     sections += [_COLUMN, _checked(preparation)]
     imports = ["io", "re"] + ["datetime"] * ("date" in kinds)
-    said = "a table: a list of rows (dicts), or columns by name (a dict, a data frame)"
-    return InputTexts(said, tuple(imports), sections, [_read(preparation)])
+    description = "a table: a list of rows (dicts), or columns by name (a dict, a data frame)"
+    return InputTexts(description, tuple(imports), sections, [_read(preparation)])
 
 
 def _plain(name: str, value: Any) -> str:
@@ -138,31 +137,31 @@ def _plain(name: str, value: Any) -> str:
 def _constants(preparation: Preparation, kinds: set[str]) -> str:
     conventions = preparation.conventions
     usual = sorted(conventions.missing.of(""))
-    own = {column.name: sorted(conventions.missing.of(column.name)) for column in preparation.columns}
+    by_column = {column.name: sorted(conventions.missing.of(column.name)) for column in preparation.columns}
     lines = [
-        "# Words for a missing cell, beside blank ones; and those of the columns that have others.",
+        "# Words for missing cells, besides blank ones; and columns with other words.",
         _plain("USUAL_MISSING", usual),
-        _plain("MISSING", {name: words for name, words in own.items() if words != usual}),
+        _plain("MISSING", {name: words for name, words in by_column.items() if words != usual}),
     ]
     if "number" in kinds:
         numbers = {column.name: as_numbers(conventions.missing.of(column.name)) for column in preparation.columns
                    if isinstance(column, Number)}  # fmt: skip
         lines += [
-            "# Numbers among them, however they are written: -999 is -999.0 too.",
-            _plain("MISSING_NUMBERS", {name: found for name, found in numbers.items() if found}),
-            "# How numbers are written: what stands before decimals, and between thousands.",
+            "# Numbers among these words, in any spelling: -999 is also -999.0.",
+            _plain("MISSING_NUMBERS", {name: values for name, values in numbers.items() if values}),
+            "# The decimal mark and the separators of thousands.",
             _plain("DECIMAL", conventions.decimal), _plain("THOUSANDS", list(conventions.thousands)),
-            "# Without these a number would be another one.",
+            "# Signs that change a number.",
             _plain("NEEDED", list(NEEDED_AFFIXES)), _plain("PATTERNS", PATTERNS),
         ]  # fmt: skip
     return "\n".join(lines)
 
 
 def _checked(preparation: Preparation) -> str:
-    """The function that makes X, column by column."""
+    """Return the function that computes X, column by column."""
     shift, scale = preparation.affine()
     lines = ["def checked(table):",
-             f'    """X (n_samples, {len(shift)}), standardized as in training. ValueError for what can\'t be read."""',
+             f'    """Return X (n_samples, {len(shift)}), standardized. Raises ValueError for invalid cells."""',
              "    inputs = []"]  # fmt: skip
     for column in preparation.columns:
         lines += [f"    {line}" for line in _column_lines(column, preparation)]
@@ -189,9 +188,9 @@ def _column_lines(column: Any, preparation: Preparation) -> list[str]:
     name = json.dumps(column.name, ensure_ascii=False)
     if isinstance(column, Category):
         categories = pprint.pformat(list(column.categories), width=_WIDTH - 20, compact=True).split("\n")
-        marked = [f"categories = {categories[0]}", *(f"              {line}" for line in categories[1:])]
+        lines = [f"categories = {categories[0]}", *(f"              {line}" for line in categories[1:])]
         counted = "categories" if not column.marks_missing else '[*categories, ""]'
-        return [*marked, f"texts = read_cells(table, {name}, text, categories)",
+        return [*lines, f"texts = read_cells(table, {name}, text, categories)",
                 f"inputs += [np.array([each == one for each in texts], np.float64) for one in {counted}]"]  # fmt: skip
     number = column.days if isinstance(column, Date) else column
     if isinstance(column, Date):
@@ -208,24 +207,24 @@ def _column_lines(column: Any, preparation: Preparation) -> list[str]:
 
 
 def _style(column: Number, preparation: Preparation) -> str:
-    """Further arguments for a column whose numbers are written in a way of their own."""
+    """Return further arguments for a column whose numbers have another format than most."""
     conventions = preparation.conventions
     style = conventions.style(column.name)
-    given = style.decimal, list(style.thousands), style.affix.before, style.affix.after
+    arguments = style.decimal, list(style.thousands), style.affix.before, style.affix.after
     usual = conventions.decimal, list(conventions.thousands), "", ""
-    return "" if given == usual else "".join(f", {each!r}" for each in given)
+    return "" if arguments == usual else "".join(f", {each!r}" for each in arguments)
 
 
 def _read(preparation: Preparation) -> str:
     delimiter = preparation.conventions.delimiter or ","
     delimiters = list(dict.fromkeys([delimiter, *",;\t|"]))
-    return f'''# What separates cells in the fitted table; then what may in others.
+    return f'''# The delimiter of the fitted table, then those of other files.
 DELIMITERS = {delimiters!r}
 COLUMNS = {_indented([column.name for column in preparation.columns], 10)}
 
 
 def read(path):
-    """Rows of a CSV file as dicts. ValueError that names a line of another number of cells than the header."""
+    """Return rows of a CSV file as dicts. Raises ValueError for a line with another number of cells than the header."""
     with open(path, "rb") as file:
         content = file.read()
     encoding = "utf-16" if content[:2] in (b"\\xff\\xfe", b"\\xfe\\xff") else "utf-8-sig"
@@ -246,10 +245,10 @@ def read(path):
 
 
 def records(text, delimiter):
-    """(names of columns, rows as dicts) of a CSV file's text."""
+    """Return (names of columns, rows as dicts) of a CSV file's text."""
     d = re.escape(delimiter)
     lines = [line for line in text.splitlines()[:100] if delimiter in line]
-    # Blanks that follow each delimiter, or precede each, belong to no cell; nor do those before a quote.
+    # Spaces after each delimiter, or before each, are no part of cells; nor are spaces before a quote.
     after = bool(lines) and delimiter != "\\t" and not any(re.search(rf"{{d}}(?! |$)", line) for line in lines)
     after = after or any(re.search(rf'{{d}} +"[^"]*"\\s*(?:{{d}}|$)', line) for line in lines)
     before = bool(lines) and delimiter != "\\t" and not any(re.search(rf"(?<! ){{d}}", line) for line in lines)

@@ -1,7 +1,7 @@
-"""Row numbers: columns that number the rows and are no features. If the rows are sorted by the target, such a column
-predicts it perfectly in every part of the table, and not at all for new rows.
+"""Row numbers: columns that number the rows and are no features.
 
-Columns that are row numbers by name and structure are left out. Columns that alone predict the target cause a warning
+If rows are sorted by the target, such a column predicts it perfectly in every part of the table, and not at all for new
+rows. Columns that are row numbers by name and structure are left out. Columns that alone predict the target get a note
 only: a salary, a year or a population may do that, too.
 """
 
@@ -11,37 +11,39 @@ import re
 
 import numpy as np
 
-# Names that say so by themselves, in lower case and without what separates words: what pandas, R and databases write.
+# Names of row numbers as written by pandas, R and databases, in lower case and without separators of words.
 _NAMES = {"id", "ids", "index", "idx", "row", "rows", "rowid", "rownum", "rownumber", "rowindex", "no", "nr", "num",
           "number", "nummer", "#", "level0", "indexlevel0", "unnamed0", "unnamed00", "unnamed01", "record", "recordid",
           "lfdnr", "pk", "serial", "seq", "sequence", "obs", "observation"}  # fmt: skip
-# Last (or first) words of names that hold an identifier, and last words that may.
+# Last (or first) words in names of identifiers; and last words of names that may be identifiers.
 _IDENTIFIERS = {"id", "ids", "uid", "guid", "uuid", "pk", "rowid", "identifier"}
 _MAYBE = {"index", "idx", "no", "nr", "num", "nummer", "number", "row", "key", "serial", "seq", "sequence", "record"}
-# Names that R and spreadsheets give a first column without one: they number rows only where they count.
+# Names that R and spreadsheets give to a nameless first column: row numbers only if they count 1, 2, 3, ...
 _NAMELESS = {"x", "x1", "v1", "1", "column1"}
-# Whole numbers of which a larger share is distinct are as distinct as typing mistakes leave them.
+# Share of distinct values from which numbers count as distinct: there may be typing mistakes.
 _DISTINCT = 0.98
-# Fewer rows than this show nothing, and by how much a neighbor must tell the target: of regressions the share of the
-# variance, of classifications the agreement beyond chance.
+# The least number of rows for the test `predicts_alone`, and its thresholds: explained share of the variance in
+# regression, agreement beyond chance in classification.
 _FEWEST_ROWS, _EXPLAINED, _AGREED = 20, 0.9, 0.8
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a column's name, in lower case: "PassengerId" -> ["passenger", "id"]."""
+    """Return the words of a column's name, in lower case: "PassengerId" -> ["passenger", "id"]."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return [word for word in re.split(r"[^0-9a-zäöüßéèñóúí#]+", spaced.lower()) if word]
 
 
 def called_identifier(name: str) -> bool:
-    """Whether a name says that its cells tell one thing (a row, a patient, a customer) from another."""
+    """Return whether a name is that of an identifier (of rows, patients, customers)."""
     words = words_of(name)
     return bool(words) and ("".join(words) in _NAMES or words[-1] in _IDENTIFIERS or words[0] in ("id", "uuid"))
 
 
 def verdict(name: str, values: np.ndarray) -> str:
-    """What a column of numbers (n,) float64, NaN where missing, seems to be: "row numbers" by name and structure,
-    "maybe", or "" for neither."""
+    """Return whether a column is one of row numbers, by name and structure: "row numbers", "maybe", or "" for no.
+
+    values: (n,) float64, NaN for missing cells.
+    """
     known = values[~np.isnan(values)]
     if len(known) < 2 or not is_whole(known):
         return ""
@@ -49,7 +51,7 @@ def verdict(name: str, values: np.ndarray) -> str:
     dense = np.ptp(known) < 1.5 * len(known)
     words = words_of(name)
     joined = "".join(words)
-    # Tables that were joined, each with its own count, repeat it.
+    # In concatenated tables row numbers repeat.
     repeated_count = dense and joined in ("indexlevel0", "unnamed0", "level0") and len(np.unique(known)) > 2
     if called_identifier(name) and (distinct or repeated_count):
         return "row numbers"
@@ -61,13 +63,15 @@ def verdict(name: str, values: np.ndarray) -> str:
 
 
 def is_whole(known: np.ndarray) -> bool:
-    """Whether all these numbers are whole."""
+    """Return whether all these numbers are whole."""
     return bool((known == np.round(known)).all())
 
 
 def predicts_alone(values: np.ndarray, target: np.ndarray, classes: bool) -> bool:
-    """Whether distinct whole numbers (n,) alone predict the target (n,) almost perfectly: rows with neighboring numbers
-    have the same class, or nearly the same value."""
+    """Return whether a column of distinct whole numbers (n,) alone predicts the target (n,) almost perfectly.
+
+    So it does if rows with neighboring numbers have the same class, or nearly the same value.
+    """
     known = ~np.isnan(values)
     values, target = values[known], target[known]
     n = len(values)

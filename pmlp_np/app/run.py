@@ -1,4 +1,4 @@
-"""The fit itself: from a problem to a trained pool, its leaderboard and scores, and from them to a result folder."""
+"""The fit: from a problem to a trained pool, its leaderboard and scores, and to a result folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ from pmlp_np.app.preparation import Target
 from pmlp_np.app.problem import Problem, require_metric
 from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError, compose
+from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.formulas.reading import reading_of
+from pmlp_np.models.averaging import raw_of_mean
 
-# The best members, whose mean is scored beside the best one.
+# Number of the best members whose mean is scored in addition to the best member.
 ENSEMBLE = 10
-# On how many members and rows it is measured how fast members train: some hundredths of a second.
+# Numbers of members and rows in the measurement of training speed, which takes some hundredths of a second.
 _MEASURED_MEMBERS, _MEASURED_ROWS = 16, 4096
+# Means are computed in pieces of rows whose raw outputs take this many bytes as float64.
+_PIECE_BYTES = 1 << 24
 
 
 @dataclass
 class Trained:
-    """A pool that was trained on a problem, and what it is worth."""
+    """A pool that was trained on a problem, and its scores."""
 
     problem: Problem
     choices: Choices
@@ -50,27 +55,29 @@ class Trained:
 
 
 def pool_of(problem: Problem, choices: Choices) -> tuple[pm.Pool, str]:
-    """(the pool to train, how its members came about); notes join the problem's. A member's id is its place among all
-    that the choices describe, so that it is the same member whatever a time budget leaves out."""
+    """Return (the pool to train, a text on how its members were chosen). Notes are appended to the problem's.
+
+    A member's id is its position among all combinations of the choices, so that it does not depend on the time budget.
+    """
     target, n_inputs = problem.preparation.target, problem.X.shape[1]
     require_metric(problem, metric_of(target.task, choices))
-    specs, said = choices.specs()
+    specs, described = choices.specs()
     n = len(specs)
     ids = choices.chosen(n)
     size = len(problem.parts["training"]), n_inputs, len(target.classes)
     rate = RATE_OF_WORK * (choices.threads or available_threads())
     if len(ids) == n:
         if fitting(specs, *size, choices, rate)[1]:
-            # By what is certain they don't all fit: measure.
+            # By the lower bound of the speed, not all members can be trained: measure the speed.
             rate = measured_rate(specs, problem, choices)
         ids, note = fitting(specs, *size, choices, rate)
         if note:
             problem.notes.append(note)
     if len(ids) < n:
-        said = f"{len(ids):,} of {n:,}: {said}"
+        described = f"{len(ids):,} of {n:,}: {described}"
     elif choices.members is None:
-        said = f"{n:,}: {said}"
-    return _pool(specs[ids], problem, choices, ids), said
+        described = f"{n:,}: {described}"
+    return _pool(specs[ids], problem, choices, ids), described
 
 
 def _pool(specs: pm.Specs, problem: Problem, choices: Choices, ids: np.ndarray | None = None) -> pm.Pool:
@@ -80,7 +87,7 @@ def _pool(specs: pm.Specs, problem: Problem, choices: Choices, ids: np.ndarray |
 
 
 def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
-    """Multiply-adds per second, as `fitting` counts them, at which some of these members train on some of the rows."""
+    """Return the measured speed of training, in multiply-adds per second as `fitting` counts them."""
     some = np.random.default_rng(choices.seed).permutation(len(specs))[:_MEASURED_MEMBERS]
     pool = _pool(specs[np.sort(some)], problem, choices)
     X, y = (part[:_MEASURED_ROWS] for part in problem.of("training"))
@@ -98,22 +105,24 @@ def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
 
 
 def metric_of(task: str, choices: Choices) -> str:
-    """What ranks members. DataError for what does not suit the task."""
+    """Return the metric that ranks members. Raises DataError for a metric that does not suit the task."""
     from pmlp_np.base.errors import unknown_name
 
-    fitting_ones = target_scores.choices(task)
-    if choices.metric is not None and choices.metric not in fitting_ones:
-        raise DataError(unknown_name(f"--metric, for {task}", choices.metric, fitting_ones))
+    suitable = target_scores.choices(task)
+    if choices.metric is not None and choices.metric not in suitable:
+        raise DataError(unknown_name(f"--metric, for {task}", choices.metric, suitable))
     return choices.metric or target_scores.USUAL[task][0]
 
 
 def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
-    """Have everything compiled that the fit will use, so that the time budget is spent on training. KeyboardInterrupt
-    on Ctrl-C."""
+    """Compile all code that the fit will use, so that the time budget is spent on training.
+
+    Raises KeyboardInterrupt on Ctrl-C.
+    """
     first: dict[Any, int] = {}
-    for place in range(len(pool.specs)):
-        member = pool.specs[place]
-        first.setdefault((member.activation, len(member.hidden) > 0), place)
+    for i in range(len(pool.specs)):
+        member = pool.specs[i]
+        first.setdefault((member.activation, len(member.hidden) > 0), i)
     few = pool.specs[list(first.values())]
     small = pm.Pool(few, pool.n_features, pool.n_outputs, pool.loss)
     rows = problem.of("training")[0][:4], problem.of("training")[1][:4]
@@ -125,23 +134,25 @@ def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
 
 
 def _divergence_unsaid() -> contextlib.AbstractContextManager[Any]:
-    """The command says itself, in a note, which members diverged, and nothing of those that only warm it up."""
+    """Suppress DivergedWarning: the command prints a note on diverged members, except on those of the warm-up."""
     return warnings.catch_warnings(action="ignore", category=pm.DivergedWarning)
 
 
 def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
-    """Train a pool and score its best members. KeyboardInterrupt where Ctrl-C came before anything was learned;
-    DataError where no member learned anything."""
+    """Train a pool and score its best members.
+
+    Raises KeyboardInterrupt if Ctrl-C came before the first epoch, DataError if no member finished an epoch.
+    """
     target = problem.preparation.target
     metric = metric_of(target.task, choices)
     epochs, patience = choices.epochs_and_patience()
     usual = target_scores.USUAL[target.task]
     score = target_scores.score_of(target.task)
-    # The loss's score is measured in any case where it ranks.
+    # If the loss's score ranks members, it is measured without being among the metrics.
     by_score = choices.metric in (None, score)
     more = [name for name in dict.fromkeys((*usual, metric)) if not (by_score and name == score)]
     began = time.perf_counter()
-    # The command says itself how training ended.
+    # The command prints itself how training ended.
     with interrupts.unannounced(), _divergence_unsaid():
         pool.fit(
             *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
@@ -170,60 +181,63 @@ def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[
 
 
 def _record(record: dict[str, Any], target: Any) -> dict[str, Any]:
-    """A leaderboard's record, its scores in the target's units and under their names."""
+    """Return a leaderboard's record with scores in the target's units, named by their metrics."""
     score = target_scores.score_of(target.task)
-    kept = ("rank", "id", "architecture", "hidden", "activation", "optimizer", "learning_rate", "parameters", "epochs",
+    names = ("rank", "id", "architecture", "hidden", "activation", "optimizer", "learning_rate", "parameters", "epochs",
             "best_epoch", "status", "loss", "validation_loss")  # fmt: skip
-    found = {name: record[name] for name in kept}
-    if isinstance(found["activation"], tuple):
-        found["activation"] = "/".join(found["activation"])
+    entry = {name: record[name] for name in names}
+    if isinstance(entry["activation"], tuple):
+        entry["activation"] = "/".join(entry["activation"])
     if record["metric"] == score:
-        found[f"validation_{score}"] = record["validation_score"]
-    found |= {name: value for name, value in record.items() if name.startswith("validation_") and name not in found}
-    del found["validation_score"]
-    for name in [name for name in found if name.startswith("validation_")]:
-        found[name] = target_scores.in_target_units(name.removeprefix("validation_"), found[name], target)
-    return found
+        entry[f"validation_{score}"] = record["validation_score"]
+    entry |= {name: value for name, value in record.items() if name.startswith("validation_") and name not in entry}
+    del entry["validation_score"]
+    for name in [name for name in entry if name.startswith("validation_")]:
+        entry[name] = target_scores.in_target_units(name.removeprefix("validation_"), entry[name], target)
+    return entry
 
 
 def raw_mean(pool: pm.Pool, X: np.ndarray, ids: list[int]) -> np.ndarray:
-    """Raw outputs (n, n_raw) float64 that stand for the members' mean: of values, or logarithms of the mean of
-    probabilities."""
+    """Return raw outputs (n, n_raw) float64 of the members' mean, as `models.averaging` defines it."""
     if len(ids) == 1:
         return pool.forward(X, members=ids)[0].astype(np.float64)
-    if pool.loss == "cross_entropy":
-        with np.errstate(divide="ignore"):
-            return np.log(pool.predict_proba(X, members=ids, reduce="mean").astype(np.float64))
-    return pool.forward(X, members=ids, reduce="mean").astype(np.float64)
+    reading, weight = reading_of(LOSSES[pool.loss]), 1.0 / len(ids)
+    step = max(1, _PIECE_BYTES // (8 * len(ids) * pool.n_outputs))
+    pieces = []
+    for start in range(0, max(len(X), 1), step):
+        raw = pool.forward(X[start : start + step], members=ids)
+        with np.errstate(all="ignore"):
+            pieces.append(raw_of_mean(reading, [(weight, each) for each in raw]))
+    return np.concatenate(pieces)
 
 
 def scores_of(
     problem: Problem, pool: pm.Pool, records: list[dict[str, Any]], n_ensemble: int, names: tuple[str, ...]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores by who ("best", "ensemble", "guess"), part of the rows, and name."""
+    """Return scores by predictor ("best", "ensemble", "guess"), part of the rows, and name."""
     target = problem.preparation.target
     ids = [records[0]["id"]]
     mean_of = folder.healthy(records)[:n_ensemble] or ids
-    found: dict[str, dict[str, dict[str, float]]] = {"best": {}, "ensemble": {}, "guess": {}}
+    scores: dict[str, dict[str, dict[str, float]]] = {"best": {}, "ensemble": {}, "guess": {}}
     training, weight = problem.own_y[problem.parts["training"]], problem.weight_of("training")
     for name in PART_NAMES[1:]:
         X, own_y = problem.X[problem.parts[name]], problem.own_y[problem.parts[name]]
         weight_here = problem.weight_of(name)
-        for who, members in (("best", ids), ("ensemble", mean_of)):
-            found[who][name] = target_scores.scored(target, raw_mean(pool, X, members), own_y, names, weight_here)
-        # The guess of whoever knows no features: the training rows' mean, or their shares of classes.
+        for key, members in (("best", ids), ("ensemble", mean_of)):
+            scores[key][name] = target_scores.scored(target, raw_mean(pool, X, members), own_y, names, weight_here)
+        # A prediction without features: the training rows' mean, or their shares of classes.
         if target.classes:
             with np.errstate(divide="ignore"):
                 counts = np.bincount(training, weight, minlength=len(target.classes))
                 line = np.log(counts / counts.sum())
         else:
             line = target.prepared(np.average(training, weights=weight))[None]
-        found["guess"][name] = target_scores.scored(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
-    return found
+        scores["guess"][name] = target_scores.scored(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
+    return scores
 
 
 def report(trained: Trained, out: Path | None) -> dict[str, Any]:
-    """What run.json keeps and --json prints."""
+    """Return the content of run.json and of --json."""
     problem, pool = trained.problem, trained.pool
     packages = ("numpy", "numba", "pandas", "scikit-learn")
     versions: dict[str, str | None] = {"pmlp_np": pm.__version__, "python": platform.python_version()}
@@ -265,7 +279,7 @@ def report(trained: Trained, out: Path | None) -> dict[str, Any]:
 
 
 def room_needed(pool: pm.Pool, epochs: int) -> int:
-    """Bytes that a result folder takes at most: parameters with two slots and the best ones, curves, and pictures."""
+    """Return an upper bound of the bytes of a result folder: parameters, two slots, best weights, curves, plots."""
     parameters = sum(record["parameters"] for record in pool.leaderboard())
     return 4 * parameters * 4 + 4 * len(pool) * epochs * 6 + 600 * len(pool) + (2 << 20)
 
@@ -273,8 +287,8 @@ def room_needed(pool: pm.Pool, epochs: int) -> int:
 def write(
     trained: Trained, out: Path, overwrite: bool, draw: Callable[[pm.Pool, Target, Path], list[str]]
 ) -> dict[str, Any]:
-    """Write the result folder. Returns what run.json holds. `draw` draws the pictures and returns notes."""
-    found: dict[str, Any] = {}
+    """Write the result folder. Returns the content of run.json. `draw` draws the plots and returns notes."""
+    content: dict[str, Any] = {}
 
     def fill(draft: Path) -> None:
         trained.pool.save(draft / folder.POOL)
@@ -283,8 +297,8 @@ def write(
         folder.write_text(draft / folder.TABLE, folder.as_json(trained.problem.preparation.to_plain()))
         (draft / folder.PLOTS).mkdir()
         trained.problem.notes.extend(draw(trained.pool, trained.problem.preparation.target, draft / folder.PLOTS))
-        found.update(report(trained, out))
-        folder.write_run(draft, found)
+        content.update(report(trained, out))
+        folder.write_run(draft, content)
 
     folder.write_folder(out, overwrite, fill)
-    return found
+    return content

@@ -25,13 +25,13 @@ from pmlp_np.app.folder import as_json
 from pmlp_np.base.console import Tolerant, is_terminal
 from pmlp_np.training.metrics import METRICS
 
-# Columns of what is written to a pipe or a file, where nothing says how wide it may be.
+# Width, in characters, of output to a pipe or a file.
 _PIPE_WIDTH = 120
 _PLAIN_EVERY_SECONDS = 5.0
 
 
 class Screen:
-    """Where a command speaks. json: whether stdout is for one JSON document alone."""
+    """The output of a command. json: whether stdout is for one JSON document only."""
 
     def __init__(self, json: bool = False) -> None:
         self.json = json
@@ -39,13 +39,13 @@ class Screen:
         self.err = _console(Tolerant(sys.stderr))
 
     def say(self, *parts: Any) -> None:
-        """Lines, or tables of rich; not with --json."""
+        """Print lines, or tables of rich; nothing with --json."""
         if not self.json:
             for each in parts or ("",):
                 self.out.print(each, soft_wrap=not self.out.is_terminal and isinstance(each, (str, Text)))
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Names and what is to say of them, aligned."""
+        """Print pairs of a name and a text, aligned."""
         if self.json:
             return
         if self.out.is_terminal:
@@ -61,19 +61,19 @@ class Screen:
                 self.out.print(f"{name:<{width}}  {text}", soft_wrap=True)
 
     def notes(self, notes: Sequence[str]) -> None:
-        """What users should know; on stderr, so that it is seen where stdout is a pipe."""
+        """Print notes on stderr, so that they are visible if stdout is a pipe."""
         if not self.json:
             for note in notes:
                 self.err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=not self.err.is_terminal)
 
     def document(self, value: Any) -> None:
-        """The JSON document, if one is asked for."""
+        """Print the JSON document, with --json only."""
         if self.json:
             sys.stdout.write(as_json(value))
 
     @contextlib.contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """Say on a terminal what takes a moment."""
+        """Show a text on a terminal while the block runs."""
         if self.err.is_terminal:
             with self.err.status(text):
                 yield
@@ -87,18 +87,16 @@ def _console(stream: Any) -> Console:
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], title: str | None = None) -> Table:
-    """A table of texts. columns: (heading, "left" or "right")."""
-    found = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold"
-    )
+    """Return a table of texts. columns: (heading, "left" or "right")."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold")
     for heading, side in columns:
-        found.add_column(heading, justify=side, overflow="ellipsis", no_wrap=True)
+        grid.add_column(heading, justify=side, overflow="ellipsis", no_wrap=True)
     for row in rows:
-        found.add_row(*map(Text, row))
-    return found
+        grid.add_row(*map(Text, row))
+    return grid
 
 
-# Columns of a leaderboard by how soon they go where the screen is narrow.
+# Columns of a leaderboard that are dropped on a narrow screen, in this order.
 _DISPENSABLE = (
     "optimizer", "status", "loss", "best_epoch", "validation_balanced_accuracy", "validation_mae", "epochs",
     "parameters", "validation_log_loss",
@@ -108,8 +106,8 @@ _HEADINGS = {"learning_rate": "rate", "loss": "training loss"}
 
 
 def leaderboard(records: Sequence[dict[str, Any]], width: int) -> Table:
-    """Records as a table of at most `width` columns of characters, less telling ones left out first."""
-    # The loss on validation rows is there under a name that says more: the log loss, or R² and RMSE in units.
+    """Return records as a table at most `width` characters wide; less important columns are dropped."""
+    # Instead of the validation loss, equivalent columns are shown: log loss, or R² and RMSE in the target's units.
     hidden = ("hidden", "activation", "validation_loss")
     names = [name for name in (records[0] if records else ()) if name not in hidden]
     if len({record.get("optimizer") for record in records}) == 1:
@@ -146,7 +144,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def bars(title: str, rows: Sequence[tuple[str, float]], shown: Sequence[str], width: int) -> Group:
-    """Horizontal bars, longest for the largest value."""
+    """Return horizontal bars, the longest for the largest value."""
     most = max((value for _, value in rows), default=1.0) or 1.0
     names = max(len(name) for name, _ in rows)
     room = max(10, width - names - max(map(len, shown)) - 4)
@@ -161,7 +159,8 @@ def bars(title: str, rows: Sequence[tuple[str, float]], shown: Sequence[str], wi
 class Watching:
     """Live progress of a fit: time left, epochs, members still training, the best score so far. A callback of `fit`.
 
-    parameters: of each member, by id, from which the work left is estimated. metric: what ranks, and unit its scale.
+    metric: the metric that ranks members, and `scale` the factor to the target's units.
+    grows: whether a larger metric is better.
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class Watching:
 
     def __call__(self, end: pm.EpochEnd) -> None:
         one = sum(self._work[i] for i in end.ids.tolist())
-        # Those who left in this epoch trained in it too; that they count for nothing here makes the rest look longer.
+        # Members that stopped in this epoch are not counted, so the time left is slightly overestimated.
         self._finished += one
         self._left = float(one * (self._epochs - end.epoch))
         self._epoch, self._in = end.epoch, len(end.ids)
@@ -203,13 +202,13 @@ class Watching:
             print("  ".join(self._words()), file=Tolerant(sys.stderr), flush=True)
 
     def _share_and_left(self) -> tuple[float, float | None]:
-        """(share that is done, seconds left at most, None where nothing is known)."""
+        """Return (the share of the work that is done, an upper bound of the seconds left, or None)."""
         elapsed = time.monotonic() - self._began
         share = self._finished / max(self._finished + self._left, 1.0)
         left = elapsed * (1.0 - share) / share if share > 0.0 else None
         if self._budget is not None:
-            until = max(0.0, self._budget - elapsed)
-            left = until if left is None else min(left, until)
+            remaining = max(0.0, self._budget - elapsed)
+            left = remaining if left is None else min(left, remaining)
             share = max(share, min(1.0, elapsed / self._budget))
         return share, left
 

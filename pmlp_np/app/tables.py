@@ -1,8 +1,7 @@
-"""Tables: CSV and Parquet as columns of three kinds of cells, numbers, dates and texts, each with missing ones.
+"""Tables: CSV and Parquet files as columns of numbers, dates or texts, with missing cells.
 
-How a CSV file is written (encoding, delimiter, decimal comma) is found out and not asked for; `reading` has how. What
-can't be read is refused by file, line or column. Whether a column of texts holds dates or categories is decided in
-`columns`.
+The format of a CSV file (encoding, delimiter, decimal comma) is detected, see `reading`. Errors name the file, line or
+column. `column_kinds` decides whether a column of texts holds dates or categories.
 """
 
 from __future__ import annotations
@@ -23,31 +22,37 @@ import numpy as np
 
 from pmlp_np.app.reading.column_builders import whole_numbers
 from pmlp_np.app.reading.conventions import Conventions
-from pmlp_np.app.reading.csv_table import Found, read_csv
+from pmlp_np.app.reading.csv_table import FileColumns, read_csv
 from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted, wrapped
 from pmlp_np.app.reading.parquet import read_parquet
 from pmlp_np.app.reading.reading_options import USUAL_MISSING, Reading
 from pmlp_np.base.errors import DataError, compose, nearest, readable_bytes, require_memory, show
 
-# Memory that a fit takes for each byte of a packed table: cells as read, as numbers, and as members read them. Measured
-# on tables of numbers and of texts, rounded up. What is not packed is measured by its first lines.
+# Memory of a fit for each byte of a compressed table: cells as read, as numbers, and as X. Measured on tables of
+# numbers and of texts, rounded up. For other files it is estimated from the first lines.
 _BYTES_PER_BYTE = {"gzip": 40, "parquet": 20}
-# A table from a pipe is kept in memory up to this size, and beyond it on the disk.
-_KEPT_BYTES = 1 << 26
+# A table from a pipe is stored in memory up to this size, above it on the disk.
+_SPOOLED_BYTES = 1 << 26
 _OTHER = {".": ",", ",": "."}
 
 
 @dataclass
 class Table:
-    """A table as it was read.
+    """A table as read from a file.
 
-    frame: pandas.DataFrame of columns that are numbers (NaN for missing), datetime64 without a zone (NaT), or str as it
-    is written (NaN). name: what errors call it. first_line: the line on which the first row stands; 0 where files have
-    no lines. notes: what users should know about how it was read. lines: of each row, where they do not follow each
-    other. conventions: how its numbers are written. spelled: texts of columns of numbers that may be labels. taken: by
-    column, words that were taken for missing cells, and how often. as_text: columns that are texts in any case.
-    predicted: whether it is no table of a fit."""
+    frame: pandas.DataFrame of columns that are numbers (NaN for missing), datetime64 without a zone (NaT), or str as
+        written (NaN).
+    name: name of the table in errors.
+    first_line: line number of the first row; 0 for files without lines.
+    notes: notes for the user on the format.
+    lines: line number of each row, unless they are consecutive.
+    conventions: how numbers are written.
+    spelled: texts of columns of numbers that may be labels.
+    taken: by column, words that were read as missing cells, with counts.
+    as_text: columns that are texts in any case.
+    predicted: whether the table is to be predicted, not fitted.
+    """
 
     frame: Any
     name: str
@@ -64,13 +69,13 @@ class Table:
         return len(self.frame)
 
     def where(self, row: int) -> str:
-        """Where a row, counted from 0, stands: "line 12", or "row 11" of a file without lines."""
+        """Return the position of a row, counted from 0, in words: "line 12", or "row 11" of a file without lines."""
         if self.lines is not None:
             return f"line {int(self.lines[row]):,}"
         return f"line {row + self.first_line:,}" if self.first_line else f"row {row + 1:,}"
 
     def column_called(self, name: str, what: str = "column") -> str:
-        """The name, if the table has such a column. DataError, with the nearest name, if it has none."""
+        """Return the name if the table has such a column. Raises DataError, with the nearest name, if not."""
         if name in self.frame.columns:
             return name
         columns = [str(column) for column in self.frame.columns]
@@ -87,8 +92,10 @@ class Table:
         raise DataError(compose(what, f"a column of {self.name} ({listed})", show(name), hint))
 
     def numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(a column's cells as numbers by the table's conventions, (n,) float64, NaN for missing ones and for what is
-        no number; which are no numbers, (n,) bool)."""
+        """Return (a column's cells as numbers, (n,) float64; a mask of cells that are no numbers, (n,) bool).
+
+        Texts are read by the table's conventions. Missing cells, and cells that are no numbers, are NaN.
+        """
         cells = self.frame[name]
         if cells.dtype.kind == "M":
             return np.full(len(cells), np.nan), cells.notna().to_numpy()
@@ -105,21 +112,21 @@ class Table:
         marked = pyarrow.compute.fill_null(pyarrow.compute.match_substring(texts, other), False)
         unseen = odd | np.asarray(marked)
         if other not in style.thousands and (unseen & ~odd).any():
-            # A mark between thousands that no cell of the fit had may be the decimal mark of another program.
+            # A separator of thousands that no cell of the fit had may be a decimal mark.
             odd, values = unseen, np.where(unseen, np.nan, values)
         known = cells.notna().to_numpy()
         if not self.predicted and known.any() and wrapped(texts)[known].all():
-            # Parentheses mean a minus only beside numbers that have none.
+            # Parentheses mean a minus only if other numbers have none.
             odd, values = known, np.full(len(cells), np.nan)
         return values, odd
 
     def labels(self, name: str) -> Any:
-        """A column's cells as texts, as they are written where that is known; NaN where missing."""
+        """Return a column's cells as texts, as written if that is known; NaN for missing ones."""
         cells = self.frame[name]
         return self.spelled[name] if name in self.spelled and not is_text(cells) else as_texts(cells)
 
     def keep_rows(self, rows: Any) -> None:
-        """Keep these rows (a mask) alone. A column of texts of which only numbers are left is one of numbers."""
+        """Keep only these rows (a mask). A column of texts with only numbers left becomes one of numbers."""
         self.frame = self.frame[rows]
         self.spelled = {name: cells[rows] for name, cells in self.spelled.items()}
         for name in self.frame.columns:
@@ -127,12 +134,12 @@ class Table:
             if name not in self.as_text and is_text(cells) and cells.notna().any():
                 style = self.conventions.style(name)
                 marked = replace(style, thousands=(*style.thousands, _OTHER[style.decimal]))
-                before = self.conventions
-                self.conventions = replace(before, columns=before.columns | {name: marked})
+                conventions = self.conventions
+                self.conventions = replace(conventions, columns=conventions.columns | {name: marked})
                 values, odd = self.numbers(name)
                 if odd.any() or not cells.dropna().str.contains(_OTHER[style.decimal], regex=False).any():
-                    # No mark between thousands that the other rows' cells had not shown yet.
-                    self.conventions = before
+                    # No new separator of thousands.
+                    self.conventions = conventions
                 if not odd.any():
                     frame = self.frame.copy()
                     self.spelled[name] = cells
@@ -146,41 +153,43 @@ def read_table(
 ) -> Table:  # fmt: skip
     """Read a CSV file (any of , ; tab | between cells; .gz too), a Parquet file, or "-": CSV from stdin.
 
-    missing: texts that stand for a missing cell, beside the usual ones (nothing, NA, NaN, null, None, ...); in one
-    column alone as "COLUMN=TEXT". as_text: columns whose cells are taken as they are written: "007" stays "007".
-    reading: options on how the table is written. spelled: columns whose texts are kept beside their numbers.
+    missing: words for missing cells, besides the usual ones (blank, NA, NaN, null, None, ...); "COLUMN=TEXT" for one
+        column.
+    as_text: columns whose cells are read as texts: "007" stays "007".
+    reading: options on the format.
+    spelled: columns whose texts are stored in addition to their numbers.
     learned: the conventions of the fit, for a table that is predicted.
 
-    Raises DataError for what is no table, FileNotFoundError, and MemoryNeededError, before anything is read, where it
-    would not fit.
+    Raises DataError for files that are no tables, FileNotFoundError, and MemoryNeededError, before the file is read, if
+    the table does not fit in memory.
     """
-    said = reading or Reading()
-    how = said, tuple(missing), as_text, spelled, learned
+    options = reading or Reading()
+    arguments = options, tuple(missing), as_text, spelled, learned
     if path == "-" or not Path(path).is_file() and Path(path).exists() and not Path(path).is_dir():
         name = "stdin" if path == "-" else f"table {path}"
         with _kept(path) as file:
-            return _table(read_csv(Source(name, None, lambda: rewound(file)), *how), name, *how)
+            return _table(read_csv(Source(name, None, lambda: rewound(file)), *arguments), name, *arguments)
     name, size = f"table {path}", _size(path)
     with open(path, "rb") as file:
         start = file.read(4)
     if start == b"PAR1":
         _require_room(name, size, "parquet")
-        return _table(read_parquet(path, name, *how), name, *how)
+        return _table(read_parquet(path, name, *arguments), name, *arguments)
     if start[:2] == b"PK":
         raise DataError(compose(name, "a CSV or Parquet file", "an archive, as of Excel", "Save the sheet as CSV."))
     if start[:2] == b"\x1f\x8b":
         _require_room(name, size, "gzip")
         try:
-            return _table(read_csv(Source(name, None, lambda: _unpacked(path)), *how), name, *how)
+            return _table(read_csv(Source(name, None, lambda: _unpacked(path)), *arguments), name, *arguments)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(compose(name, "a whole .gz file", str(error), "Fetch or pack it again.")) from error
-    return _table(read_csv(Source(name, size, lambda: open(path, "rb")), *how), name, *how)
+    return _table(read_csv(Source(name, size, lambda: open(path, "rb")), *arguments), name, *arguments)
 
 
 @contextlib.contextmanager
 def _kept(path: str) -> Iterator[BinaryIO]:
-    """What comes out of stdin or a pipe, in a file that can be read twice."""
-    with tempfile.SpooledTemporaryFile(_KEPT_BYTES) as file:
+    """Yield the content of stdin or a pipe as a file that can be read twice."""
+    with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as file:
         if path == "-":
             shutil.copyfileobj(sys.stdin.buffer, file)
         else:
@@ -196,7 +205,7 @@ def _unpacked(path: str) -> Iterator[BinaryIO]:
 
 
 def _size(path: str) -> int:
-    """A file's size. Errors that say what lies beside it."""
+    """Return a file's size. Raises DataError for a folder or an empty file, FileNotFoundError with a similar name."""
     where = Path(path)
     if where.is_dir():
         raise DataError(compose(f"table {path}", "a CSV or Parquet file", "a folder"))
@@ -220,18 +229,18 @@ def _require_room(name: str, size: int, kind: str) -> None:
 
 
 def _table(
-    found: Found, name: str, reading: Reading, missing: tuple[str, ...], as_text: Collection[str],
+    file: FileColumns, name: str, reading: Reading, missing: tuple[str, ...], as_text: Collection[str],
     spelled: Collection[str], learned: Conventions | None,
 ) -> Table:  # fmt: skip
     import pandas
 
-    names = [column for column, _ in found.columns]
+    names = [column for column, _ in file.columns]
     day_first = reading.day_first if reading.day_first is not None or learned is None else learned.day_first
-    conventions = replace(found.conventions, day_first=day_first)
-    frame = pandas.DataFrame({place: cells for place, (_, cells) in enumerate(found.columns)}, copy=False)
+    conventions = replace(file.conventions, day_first=day_first)
+    frame = pandas.DataFrame({i: cells for i, (_, cells) in enumerate(file.columns)}, copy=False)
     frame.columns = names
     table = Table(
-        frame, name, found.first_line, found.notes, found.lines, conventions, found.spelled, found.taken, as_text,
+        frame, name, file.first_line, file.notes, file.lines, conventions, file.spelled, file.taken, as_text,
         learned is not None,
     )  # fmt: skip
     _drop_row_numbers(table)
@@ -242,56 +251,60 @@ def _table(
 
 
 def _drop_row_numbers(table: Table) -> None:
-    """A first column without a name that counts the rows is what pandas writes of its index; others need a name."""
-    nameless = [place for place, column in enumerate(table.frame.columns) if not str(column).strip()]
-    for place in nameless:
-        values = table.frame.iloc[:, place]
+    """Drop a nameless first column of row numbers, as written by pandas. Raises DataError for other nameless ones."""
+    nameless = [i for i, column in enumerate(table.frame.columns) if not str(column).strip()]
+    for i in nameless:
+        values = table.frame.iloc[:, i]
         counts = values.dtype.kind in "iu" and len(values) > 0 and (np.diff(values.to_numpy()) == 1).all()
-        if values.isna().all() or (place == 0 and counts):
+        if values.isna().all() or (i == 0 and counts):
             continue
         hint = "Name it; where the names stand in a later line, say --skip-lines with how many lines are above it."
         expected, hint = ("a name in the line of names", hint) if table.first_line else ("a name", "Name it.")
-        raise DataError(compose(f"{table.name}, column {place + 1}", expected, "none", hint))
+        raise DataError(compose(f"{table.name}, column {i + 1}", expected, "none", hint))
     if nameless:
-        keep = [place for place in range(table.frame.shape[1]) if place not in nameless]
-        table.frame = table.frame.iloc[:, keep].copy()
+        named = [i for i in range(table.frame.shape[1]) if i not in nameless]
+        table.frame = table.frame.iloc[:, named].copy()
         table.notes.append("a column without a name is left out: it numbers the rows or is empty")
 
 
-def _note_missing(table: Table, said_so: tuple[str, ...], predicted: bool) -> None:
-    """Say which words were taken for missing cells, and how they are kept where they may be texts; and which of those
-    that are said to stand for missing cells did not come."""
+def _note_missing(table: Table, requested: tuple[str, ...], predicted: bool) -> None:
+    """Append notes on words that were read as missing cells, and on words of --missing that no cell holds.
+
+    requested: the words of --missing.
+    """
     words: dict[str, dict[str, int]] = {}
     for column, taken in table.taken.items():
         for word, count in taken.items():
             words.setdefault(word, {})[column] = count
-    said = []
+    listed = []
     for word, counts in list(words.items())[:4]:
-        some = [f"{column} ({count:,})" for column, count in list(counts.items())[:4]]
-        said.append(f"{show(word)} in {', '.join(some)}" + (", ..." if len(counts) > len(some) else ""))
+        counted = [f"{column} ({count:,})" for column, count in list(counts.items())[:4]]
+        listed.append(f"{show(word)} in {', '.join(counted)}" + (", ..." if len(counts) > len(counted) else ""))
     if not predicted and table.first_line:
         seen = {text for word, counts in words.items() for text in (word, *(f"{c}={word}" for c in counts))}
-        absent = [text for text in said_so if text.strip() and text.strip() not in seen and not _is_number(text)]
+        absent = [text for text in requested if text.strip() and text.strip() not in seen and not _is_number(text)]
         table.notes += [f"--missing {quoted(text)}: no cell holds it" for text in absent]
-    if not said:
+    if not listed:
         return
-    note = f"read as missing: {'; '.join(said)}" + ("; ..." if len(words) > len(said) else "")
+    note = f"read as missing: {'; '.join(listed)}" + ("; ..." if len(words) > len(listed) else "")
     texts = {name for name in table.frame.columns if is_text(table.frame[name])}
-    usual = set(USUAL_MISSING) - set(said_so)
-    kept = [(column, word) for word, counts in words.items() if word in usual for column in counts if column in texts]
-    if kept and not predicted:
-        column, word = kept[0]
+    usual = set(USUAL_MISSING) - set(requested)
+    ambiguous = [
+        (column, word) for word, counts in words.items() if word in usual for column in counts if column in texts
+    ]
+    if ambiguous and not predicted:
+        column, word = ambiguous[0]
         note += f". {not_missing(column, word)} keeps such a word as a text"
     table.notes.append(note)
 
 
 def not_missing(column: str, word: str) -> str:
-    """The option that keeps a word as a text of a column."""
+    """Return the option by which a word is a text of a column, not a missing cell."""
     return f"--not-missing {quoted(f'{column}={word}')}"
 
 
 def quoted(text: str) -> str:
-    """A text as a shell takes it for one argument."""
+    """Return a text quoted for a shell."""
     return shlex.quote(text)
 
 
@@ -299,19 +312,19 @@ def quoted(text: str) -> str:
 
 
 def is_text(series: Any) -> bool:
-    """Whether a column of a Table holds texts."""
+    """Return whether a column of a Table holds texts."""
     return series.dtype.kind not in "iufM"
 
 
 def as_texts(series: Any) -> Any:
-    """A column of a Table as texts: whole numbers without a point, dates as ISO 8601 writes them."""
+    """Return a column of a Table as texts: whole numbers without a decimal point, dates in ISO 8601."""
     if is_text(series):
         return series
     return series.astype("object").where(series.isna(), series[series.notna()].map(plain_text)).astype("object")
 
 
 def plain_text(value: Any) -> str:
-    """A number or a date as people write it: 3.0 is "3"."""
+    """Return a number or a date as text, whole numbers without a decimal point: 3.0 is "3"."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)

@@ -1,4 +1,4 @@
-"""Dataclasses of plain values that a file holds: each value of the type that its field is annotated with."""
+"""Dataclasses from plain values of a file, with a check of each value's type."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _hints = cache(get_type_hints)
 
 
 def typed(kind: type[T], plain: Any) -> T:
-    """A dataclass of a dictionary's values, dataclasses within it likewise; lists become tuples.
+    """Return a dataclass with a dictionary's values; also of nested dataclasses. Lists become tuples.
 
-    TypeError, which names the field, where a value is not of its field's type (a number must be finite, and a boolean
-    value is none), or where a field is missing or unknown.
+    Raises TypeError, with the field's name, for a value of another type than the field's annotation (numbers must be
+    finite, and booleans are no numbers), and for missing or unknown fields.
     """
     if not isinstance(plain, dict):
         raise TypeError(f"{kind.__name__} {show(plain)}")

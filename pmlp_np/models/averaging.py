@@ -1,9 +1,9 @@
-"""The mean of several networks, defined once: what is averaged, and what is made of the mean.
+"""The mean of several networks, defined once for ensembles and all exports.
 
-With weights w_k of sum 1 a mean is Σ w_k part(network k). Values, quantiles and probabilities are averaged as they are
-predicted (probabilities, never logits). Standard deviations follow from the law of total variance: the variance of the
-mixture is the mean of variances plus the variance of means. `Ensemble` computes it here; exports write it down in their
-language from `averages` and `raw_steps`.
+With weights w_k of sum 1 a mean is Σ w_k part(network k). Values, quantiles and probabilities are averaged (never
+logits). Standard deviations follow from the law of total variance: the variance of the mixture is the mean of variances
+plus the variance of means. `Ensemble` computes means with the functions on arrays below; exports render `averages` and
+`raw_steps` in their languages.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from pmlp_np.formulas.tracing import OUTPUT, Input, StepList, traced
 
 @dataclass(frozen=True)
 class Average:
-    """Σ w_k part_k, of which `finish` is taken (None: as it is).
+    """A mean over networks, finish(Σ w_k part_k).
 
-    softmax: whether raw outputs go through a softmax first. part: from "raw" (all raw outputs), or "head_0", "head_1",
-    ... of each output, and "center", the mean that "prediction" is, to the part of one network.
+    part: the formula of one network's part. Inputs: "raw" (all raw outputs), or "head_0", "head_1", ... of each output,
+        and "center", the mean of the predictions.
+    softmax: whether raw outputs go through a softmax first.
+    finish: a formula applied to the sum; None for none.
     """
 
     part: StepList
@@ -33,8 +35,10 @@ class Average:
 
 
 def averages(reading: Reading, dtype: str) -> dict[str, Average]:
-    """What a model of several networks predicts: "prediction" and "std" or "quantiles", of values; or
-    "probabilities"."""
+    """Return the means that a model of several networks predicts, by name.
+
+    Names: "prediction", and "std" or "quantiles" if the loss has them, of values; "probabilities" of classes.
+    """
 
     def of(*names: str, by: Any = lambda raw: raw) -> StepList:
         return traced(by, [Input(name, dtype) for name in names], ["part"], "a part of a mean")
@@ -43,13 +47,13 @@ def averages(reading: Reading, dtype: str) -> dict[str, Average]:
     link = links[reading.link]
     if reading.has_probabilities:
         return {"probabilities": Average(of("raw", by=link), softmax=reading.link == "softmax")}
-    found = {"prediction": Average(of(f"head_{reading.value_head}", by=link))}
+    means = {"prediction": Average(of(f"head_{reading.value_head}", by=link))}
     if reading.has_std:
         root = traced(v.sqrt, [Input("mean", dtype)], ["std"], "a root")
-        found["std"] = Average(of("head_0", "head_1", "center", by=_spread), finish=root)
+        means["std"] = Average(of("head_0", "head_1", "center", by=_spread), finish=root)
     if reading.levels:
-        found["quantiles"] = Average(of("raw"))
-    return found
+        means["quantiles"] = Average(of("raw"))
+    return means
 
 
 def _spread(mean: Any, log_variance: Any, center: Any) -> Any:
@@ -58,17 +62,23 @@ def _spread(mean: Any, log_variance: Any, center: Any) -> Any:
 
 
 def label_threshold(is_mean: bool) -> float:
-    """What the score of a label is compared with: a mean probability with a half, a network's raw output with 0, which
-    decides more sharply than probabilities that rounding made equal."""
+    """Return the threshold above which a label is 1: 0.5 of a mean probability, 0 of one network's raw output.
+
+    Raw outputs have more resolution than probabilities, which rounding may make equal.
+    """
     return 0.5 if is_mean else 0.0
 
 
-# Raw outputs of the mean: those that one network would need to predict the same. Formulas whose "outputs" are networks.
+# Raw outputs of the mean: raw outputs with which one network would predict the mean. In these formulas the axis of
+# outputs (`sum_outputs`) is that of networks.
 
 
 def raw_steps(reading: Reading, dtype: str) -> StepList:
-    """w, raw (or head_0, head_1 of a loss with a variance) of each network -> the same of the mean. Of a softmax, `raw`
-    are logarithms of probabilities."""
+    """Return the formula from weights and raw outputs of several networks to raw outputs of their mean.
+
+    Inputs: "w", and "raw", or "head_0" and "head_1" for a loss with a variance. With a softmax, `raw` are log
+    probabilities.
+    """
     heads = ["head_0", "head_1"] if reading.has_std else ["raw"]
     inputs = [Input(name, dtype, OUTPUT) for name in ("w", *heads)]
     return traced(_raw_formula(reading), inputs, heads, "the raw outputs of a mean")
@@ -90,7 +100,7 @@ def _raw_of_mixture(w: Any, mean: Any, log_variance: Any) -> tuple[Any, Any]:
 
 
 def _log_mean_exp(w: Any, a: Any) -> Any:
-    """log Σ w e^a, without overflow."""
+    """Return log Σ w e^a, without overflow."""
     most = v.max_outputs(a)
     finite = v.where(most - most == 0.0, most, 0.0)
     return finite + v.log(_mean(w, v.exp(a - finite)))
@@ -101,7 +111,7 @@ def _log_sigmoid(a: Any) -> Any:
 
 
 def _log_odds(w: Any, a: Any) -> Any:
-    """log p / (1 - p) of the mean p of probabilities, no matter how small."""
+    """Return log p / (1 - p) of the mean p of probabilities, however small."""
     return _log_mean_exp(w, _log_sigmoid(a)) - _log_mean_exp(w, _log_sigmoid(-a))
 
 
@@ -109,7 +119,7 @@ def _log_odds(w: Any, a: Any) -> Any:
 
 
 def weighted_sum(parts: Iterable[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Σ w a of (w, a), in float64, one after another."""
+    """Return Σ w a over pairs (w, a), float64, added up in their order."""
     total: Any = 0.0
     for w, a in parts:
         total = total + w * a.astype(np.float64)
@@ -117,15 +127,17 @@ def weighted_sum(parts: Iterable[tuple[float, np.ndarray]]) -> np.ndarray:
 
 
 def mixture_variance(parts: list[tuple[float, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The variance, float64, of a mixture of (w, mean, logarithm of the variance)."""
+    """Return the variance, float64, of a mixture. parts: (w, mean, logarithm of the variance) each."""
     wide = [(w, mean.astype(np.float64), log_variance.astype(np.float64)) for w, mean, log_variance in parts]
     center = weighted_sum((w, mean) for w, mean, _ in wide)
     return weighted_sum((w, _spread(mean, log_variance, center)) for w, mean, log_variance in wide)
 
 
 def raw_of_mean(reading: Reading, parts: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Raw outputs (n_samples, n_raw_outputs), float64, of which one network would predict what the mean of (w, raw
-    outputs) predicts."""
+    """Return raw outputs (n_samples, n_raw_outputs), float64, with which one network would predict the mean.
+
+    parts: (w, raw outputs (n_samples, n_raw_outputs)) of each network.
+    """
     w = np.array([w for w, _ in parts]).reshape(-1, 1, 1)
     raw = np.stack([raw.astype(np.float64) for _, raw in parts])  # (networks, rows, raw outputs)
     formula = _raw_formula(reading)

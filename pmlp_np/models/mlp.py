@@ -1,4 +1,4 @@
-"""The standalone member: a multi-layer perceptron of NumPy arrays, for use wherever NumPy is."""
+"""The standalone network: a multi-layer perceptron of NumPy arrays, which needs NumPy alone."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pmlp_np.data.labels import as_strings, checked_names, require_names
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import Loss, as_loss, from_plain, to_plain
 from pmlp_np.models.export.methods import Exportable
-from pmlp_np.models.network import Network, Networks, require_finite
+from pmlp_np.models.network import Layers, Network, Networks, require_finite
 
 
-class MLP(Independent, Exportable):
+class MLP(Independent, Layers, Exportable):
     """One multi-layer perceptron: raw outputs = W_d' a(... a(W_0' x + b_0) ...) + b_d. It needs NumPy alone.
 
     weights: list of (fan_in, fan_out) arrays, one per layer, output layer last; all of one dtype, float32 or float64.
     biases: list of (fan_out,) arrays, or None for a network without biases (`biases` then holds zeros).
     activation: a name, or one name per hidden layer.
-    loss: the loss it was trained with, as Pool takes it, which decides what `predict` and its like make of raw outputs.
-        As an attribute its name, with parameters where they are not the defaults.
-    features: the columns of X that it reads, in this order, (fan_in,) whole numbers; None (default) for all.
-    n_columns: columns that X then has, at least those that are read.
+    loss: the loss of training, as for Pool. `predict` and the other `predict_...` methods read raw outputs by it. As an
+        attribute: its name, with its parameters that differ from the defaults.
+    features: columns of X that the network reads, in this order, (fan_in,) whole numbers; None (default) for all.
+    n_columns: number of columns of X, required with `features`.
     feature_names: names of the columns of X, in order, or None (default). A data frame must then have these names, in
-        this order; arrays have none, and are taken by position.
+        this order; arrays have no names and are read by position.
 
     feature_names_in_: these names, (n_features,) strings as objects, or None.
 
@@ -39,6 +39,9 @@ class MLP(Independent, Exportable):
 
         mlp = pool.extract(17);  mlp.predict(X);  mlp.weights[0].shape
     """
+
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
 
     def __init__(
         self,
@@ -50,25 +53,26 @@ class MLP(Independent, Exportable):
         n_columns: int | None = None,
         feature_names: Sequence[str | int] | None = None,
     ) -> None:
-        given = [_matrices("weights", weights), None if biases is None else _matrices("biases", biases)]
-        matrices, vectors = given
+        matrices = _matrices("weights", weights)
+        vectors = None if biases is None else _matrices("biases", biases)
         dtype = np.result_type(*matrices) if matrices else np.dtype(np.float64)
         if dtype not in (np.float32, np.float64):
             dtype = np.dtype(np.float64)
-        copies = [None if each is None else [np.array(a, dtype) for a in each] for each in given]
-        self._set(copies[0] or [], copies[1], activation, loss, features, n_columns, feature_names)
+        weights = [np.array(w, dtype) for w in matrices]
+        biases = None if vectors is None else [np.array(b, dtype) for b in vectors]
+        self._set(weights, biases, activation, loss, features, n_columns, feature_names)
 
     def _set(self, weights: list[np.ndarray], biases: list[np.ndarray] | None, activation: Any, loss: Any,
              features: Any, n_columns: Any, feature_names: Any) -> None:  # fmt: skip
-        """Take over arrays, which are all of one dtype, and what else a network is; all of it is checked."""
+        """Set all attributes, checked. The arrays, all of one dtype, are taken over without a copy."""
         if not weights:
             raise DataError(compose("weights", "at least one matrix", "none"))
         self.weights = weights
         self.bias = biases is not None
         self.biases = [np.zeros(w.shape[-1:], w.dtype) for w in weights] if biases is None else biases
         hidden = len(self.weights) - 1
-        alone = isinstance(activation, str) or not isinstance(activation, Iterable)
-        names = [activation] * hidden if alone else list(activation)
+        one_name = isinstance(activation, str) or not isinstance(activation, Iterable)
+        names = [activation] * hidden if one_name else list(activation)
         self.activation = tuple(_known("activation", name, ACTIVATIONS, ACTIVATION_ALIASES) for name in names)
         self._loss = as_loss(loss)
         self.loss = str(self._loss)
@@ -87,12 +91,12 @@ class MLP(Independent, Exportable):
         self.features, self._n_columns = None, fan_in
         if features is not None:
             expected = f"{fan_in} column numbers below n_columns ({show(n_columns)})"
-            found = whole_array(features)
-            if found is None or found.shape != (fan_in,) or not is_whole(n_columns):
+            columns = whole_array(features)
+            if columns is None or columns.shape != (fan_in,) or not is_whole(n_columns):
                 raise DataError(compose("features", expected, show(features)))
-            if not ((found >= 0) & (found < n_columns)).all():
+            if not ((columns >= 0) & (columns < n_columns)).all():
                 raise DataError(compose("features", expected, show(features)))
-            self.features, self._n_columns = found, int(n_columns)
+            self.features, self._n_columns = columns, int(n_columns)
         self._names = checked_names("feature_names", feature_names, self._n_columns)
 
     def __setstate__(self, state: Any) -> None:
@@ -103,54 +107,38 @@ class MLP(Independent, Exportable):
                 raise DataError(compose("activation", "one that this process knows", show(name), hint))
 
     @property
-    def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden layers."""
-        return tuple(w.shape[1] for w in self.weights[:-1])
-
-    @property
     def n_features(self) -> int:
-        """Columns that X must have."""
+        """Number of columns of X."""
         return self._n_columns
 
     @property
     def feature_names_in_(self) -> np.ndarray | None:
-        """Names of the columns of X, (n_features,) strings as objects, a copy; None where it has none."""
+        """Names of the columns of X, (n_features,) strings as objects, a copy; None if there are none."""
         return as_strings(self._names)
 
-    @property
-    def n_raw_outputs(self) -> int:
-        """Columns that `forward` returns."""
-        return int(self.weights[-1].shape[1])
-
-    @property
-    def dtype(self) -> np.dtype:
-        """float32 or float64: what it computes in."""
-        return self.weights[0].dtype
-
-    def n_parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum(w.size for w in self.weights) + self.bias * sum(b.size for b in self.biases)
-
     def forward(self, X: Any) -> np.ndarray:
-        """Raw outputs, before any link: (n_samples, n_raw_outputs) of the network's dtype. X: (n_samples,
-        n_features)."""
+        """Return raw outputs, before any link: (n_samples, n_raw_outputs) of the network's dtype.
+
+        X: (n_samples, n_features).
+        """
         a = self._activations(X, len(self.hidden))
         with np.errstate(all="ignore"):
             return a @ self.weights[-1] + self.biases[-1]
 
     def hidden_activations(self, X: Any, layer: int = -1) -> np.ndarray:
-        """Activations of a hidden layer: (n_samples, width) of the network's dtype. X: (n_samples, n_features).
+        """Return the activations of a hidden layer: (n_samples, width) of the network's dtype.
 
-        layer: the layer's number, from 0 next to the features, or from -1, the last, backward. Default -1.
+        X: (n_samples, n_features).
+        layer: index of the layer: 0 is the first behind the features, -1 the last one. Default -1.
 
-        Raises DataError where there is no such layer.
+        Raises DataError if there is no such layer.
         """
         return self._activations(X, hidden_layer(self.hidden, layer, "layer") + 1)
 
     def _activations(self, X: Any, depth: int) -> np.ndarray:
-        """What goes out of the first `depth` hidden layers, (n_samples, width); of none of them X itself."""
+        """Return the activations of the last of the first `depth` hidden layers; for 0, the columns that are read."""
         require_names(self._names, X, source="mlp.feature_names_in_")
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, in sums too
+        with np.errstate(over="ignore"):  # too large values become infinite
             a = np.asarray(as_numbers(X, "X"), self.dtype)
         if a.ndim != 2 or a.shape[1] != self.n_features:
             raise DataError(compose("X", f"shape (n_samples, {self.n_features})", str(a.shape)))
@@ -162,27 +150,33 @@ class MLP(Independent, Exportable):
         return a
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions in the target's own space.
+        """Return predictions in the target's units.
 
         Values: (n_samples,) for one output, else (n_samples, n_outputs). Labels, int64: (n_samples,) classes for
-        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. DataError where outputs are NaN, of which
-        no label can be made.
+        cross-entropy; 0 or 1, shaped like values, for binary cross-entropy. Raises DataError if labels are to be
+        predicted from raw outputs that are NaN.
         """
         return self._loss.predictions(self.forward(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities, (n_samples, n_outputs): of the classes, or of each label being 1. DataError for regression
-        losses."""
+        """Return probabilities, (n_samples, n_outputs): of the classes, or of each label being 1.
+
+        Raises DataError for regression losses.
+        """
         return self._loss.probabilities(self.forward(X))
 
     def predict_std(self, X: Any) -> np.ndarray:
-        """Predicted standard deviations, shaped as `predict` returns values. DataError for losses without a
-        variance."""
+        """Return predicted standard deviations, shaped as `predict` returns values.
+
+        Raises DataError for losses without a variance.
+        """
         return self._loss.standard_deviations(self.forward(X))
 
     def predict_quantiles(self, X: Any) -> np.ndarray:
-        """All predicted quantiles, (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels).
-        DataError for losses without."""
+        """Return all predicted quantiles, (n_samples, n_levels) or (n_samples, n_outputs, n_levels).
+
+        The axis of outputs is dropped if there is one output. Raises DataError for losses without quantiles.
+        """
         return self._loss.quantiles(self.forward(X))
 
     def _network(self) -> Network:
@@ -202,14 +196,16 @@ class MLP(Independent, Exportable):
         return self._of_network(networks.networks[0], networks.loss)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle). DataError for weights that
-        are not finite, as those of a member that has diverged."""
+        """Write the network to a file (a zip of .npy arrays and a JSON header; no pickle).
+
+        Raises DataError for weights that are not finite, as of a member that diverged.
+        """
         header, arrays = self._parts()
         write_archive(path, "mlp", header, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MLP:
-        """Read a network that `save` wrote. Raises FileFormatError for any other file."""
+        """Read a network from a file that `save` wrote. Raises FileFormatError for any other file."""
         header, arrays = read_archive(path, "mlp")
         try:
             return cls._from_parts(header, arrays)
@@ -217,8 +213,10 @@ class MLP(Independent, Exportable):
             raise unfit(path, "a network", error) from error
 
     def _parts(self, name: str = "the network") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What files hold of it: plain values, and arrays by name. DataError, which speaks of `name`, where weights are
-        not finite."""
+        """Return the content of the network's file: a header of plain values, and arrays by name.
+
+        Raises DataError, which calls the network `name`, for weights that are not finite.
+        """
         require_finite(name, self, "Networks that have diverged are kept in no file but their pool's.")
         header: dict[str, Any] = {
             "activation": list(self.activation),
@@ -237,19 +235,19 @@ class MLP(Independent, Exportable):
 
     @classmethod
     def _from_parts(cls, header: Any, arrays: dict[str, np.ndarray]) -> MLP:
-        """The inverse of `_parts`, which takes over the arrays. DataError where a part is missing or doesn't fit."""
+        """Return the network of these parts (see `_parts`). Raises DataError for missing and for wrong ones."""
         if not isinstance(header, dict):
             raise DataError(compose("header", "the parts of a network", show(header)))
-        reads = "features" in arrays
-        names = {"activation", "loss", "bias", "layers", "feature_names", *(["n_columns"] if reads else [])}
+        has_features = "features" in arrays
+        names = {"activation", "loss", "bias", "layers", "feature_names", *(["n_columns"] if has_features else [])}
         if header.keys() != names:
             raise DataError(compose("header", f"{', '.join(sorted(names))}", ", ".join(map(show, sorted(header)))))
         layers, bias = header["layers"], header["bias"]
-        # Of layers without biases one array may be missing: that is said below. More of them make no list.
+        # A single missing array gets the clearer error below. The limit is needed because `layers` may be any number.
         if not is_whole(layers) or not 1 <= layers <= len(arrays) + 1 or not isinstance(bias, bool):
             raise DataError(compose("header", "a number of layers, and whether they have biases", show(header)))
         kinds = ["weights", "biases"] if bias else ["weights"]
-        expected = [f"{kind}_{k}" for kind in kinds for k in range(layers)] + ["features"] * reads
+        expected = [f"{kind}_{k}" for kind in kinds for k in range(layers)] + ["features"] * has_features
         if arrays.keys() != set(expected):
             odd = arrays.keys() ^ set(expected)
             raise DataError(compose("arrays", f"those of {layers} layers", f"{show(min(odd))} missing or too many"))
@@ -278,8 +276,10 @@ class MLP(Independent, Exportable):
 
 
 def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
-    """The number, from 0, of a hidden layer that is counted from the first or from -1 backward. DataError, which speaks
-    of `name`, where a network with these hidden layers has none such."""
+    """Return the index, from 0, of a hidden layer. Negative ones count from the last layer.
+
+    hidden: widths of the hidden layers. name: of the argument, for errors. Raises DataError if there is no such layer.
+    """
     depth = len(hidden)
     if not depth:
         raise DataError(compose(name, "a network with hidden layers", "one without"))
@@ -289,7 +289,7 @@ def hidden_layer(hidden: tuple[int, ...], layer: Any, name: str) -> int:
 
 
 def _matrices(name: str, values: Any) -> list[np.ndarray]:
-    """A list of arrays of real numbers. DataError, which names the culprit, for anything else."""
+    """Return a list of arrays of real numbers. Raises DataError, with the position, for anything else."""
     if not isinstance(values, Iterable) or isinstance(values, (str, bytes, dict)):
         raise DataError(compose(name, "a list of arrays", show(values)))
     return [numbers(f"{name}[{k}]", value) for k, value in enumerate(values)]

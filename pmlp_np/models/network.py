@@ -1,7 +1,8 @@
-"""Networks as plain data: what exports and folding of preprocessing take. MLP and Ensemble give theirs."""
+"""Networks as plain data, for exports and for folding of preprocessing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +14,44 @@ from pmlp_np.data.labels import as_strings
 from pmlp_np.formulas.losses import Loss
 
 
+class Layers:
+    """Sizes of a network, from its weights and biases."""
+
+    weights: Sequence[np.ndarray]
+    biases: Sequence[np.ndarray]
+    bias: bool
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return tuple(w.shape[1] for w in self.weights[:-1])
+
+    @property
+    def n_raw_outputs(self) -> int:
+        """Number of columns that `forward` returns."""
+        return int(self.weights[-1].shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The network's dtype, float32 or float64."""
+        return self.weights[0].dtype
+
+    def n_parameters(self) -> int:
+        """Return the number of weights and biases."""
+        return sum(w.size for w in self.weights) + self.bias * sum(b.size for b in self.biases)
+
+
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Layers):
     """A multi-layer perceptron.
 
-    weights: (fan_in, fan_out) of each layer. biases: (fan_out,) of each layer, zeros where it has none (`bias` False).
-    activation: a name for each hidden layer. features: the columns that it reads, or None for all. n_features: columns
-    of X. names: of these columns, or None.
+    weights: (fan_in, fan_out) of each layer.
+    biases: (fan_out,) of each layer, zeros for a network without biases.
+    bias: whether the network has biases.
+    activation: a name for each hidden layer.
+    features: columns of X that the network reads, or None for all.
+    n_features: number of columns of X.
+    names: of the columns of X, or None.
     """
 
     weights: tuple[np.ndarray, ...]
@@ -30,30 +62,16 @@ class Network:
     n_features: int
     names: tuple[Any, ...] | None
 
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden layers."""
-        return tuple(w.shape[1] for w in self.weights[:-1])
-
-    @property
-    def n_raw_outputs(self) -> int:
-        return int(self.weights[-1].shape[1])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.weights[0].dtype
-
-    def n_parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum(w.size for w in self.weights) + self.bias * sum(b.size for b in self.biases)
-
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """One network, or several whose weighted mean a model is (`is_mean`).
+    """A model: one network, or the weighted mean of several.
 
-    weights: how much each counts, of sum 1. loss: how raw outputs are read. names: of the columns of X, or None.
-    description: the model, for people.
+    weights: of the mean, of sum 1.
+    is_mean: whether the model is a mean (perhaps of one network).
+    loss: the loss, by which raw outputs are read.
+    names: of the columns of X, or None.
+    description: the model in words.
     """
 
     networks: tuple[Network, ...]
@@ -81,16 +99,16 @@ class Networks:
         return as_strings(self.names)
 
     def members(self) -> list[tuple[float, Network]]:
-        """(weight, network) of those that count: whose weight is not 0."""
+        """Return (weight, network) of each network with a weight above 0."""
         return [(w, network) for w, network in zip(self.weights, self.networks, strict=True) if w > 0.0]
 
     def with_networks(self, networks: list[Network]) -> Networks:
-        """The same model of other networks."""
+        """Return the same model with other networks."""
         return replace(self, networks=tuple(networks))
 
 
 def require_finite(name: str, network: Any, hint: str) -> None:
-    """DataError, which speaks of `name`, unless all weights and biases of a network are finite."""
+    """Raise DataError, which calls the network `name`, unless all its weights and biases are finite."""
     for kind, arrays in (("weights", network.weights), ("biases", network.biases)):
         for k, array in enumerate(arrays):
             if not all_finite(array):

@@ -1,7 +1,7 @@
-"""Pictures of a pool: its loss curves, and its members' scores by size, by activation and over two hyperparameters.
+"""Plots of a pool: loss curves, and scores of members by size, by activation and over two hyperparameters.
 
-They need matplotlib (`pip install 'pmlp_np[plots]'`), which is imported when the first is drawn. Each draws into the
-axes it is given, or into a new figure, of which neither pyplot nor a window knows, and returns the axes:
+Plots need matplotlib (`pip install 'pmlp_np[plots]'`), which is imported by the first call. Each function draws into
+the argument `ax`, or into the axes of a new figure that pyplot does not manage, and returns the axes:
 
     pm.plots.loss_curves(pool, by="activation").figure.savefig("curves.png", dpi=200)
 """
@@ -12,7 +12,7 @@ from pmlp_np.plots.heat import heat_map
 from pmlp_np.plots.scores import score_by_activation, score_by_size
 from pmlp_np.plots.styles import ACTIVATION_STYLES
 
-# Their names in 0.1.0.
+# Aliases: the names in version 0.1.0.
 ACTIVATION_LOOKS, Look = ACTIVATION_STYLES, Style
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Loss curves: the median of members that are alike, and their spread."""
+"""Loss curves: the median and the interquartile range of each group of members."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from pmlp_np.pool.pool import Pool
 
 _MOST_GROUPS = 10
-# With more groups than this, training curves beside validation curves would be a tangle; one can ask for them.
+# With more groups than this, only validation curves are drawn by default: with training curves lines would overlap.
 _MOST_FOR_BOTH = 4
 _SPREAD = (0.25, 0.75)
-# Losses fall in proportion: sooner than elsewhere a logarithmic axis shows more.
+# Losses get a logarithmic axis from this factor between extremes, a smaller one than elsewhere: training reduces a loss
+# by factors.
 _SPAN_FOR_LOG = 5.0
-# How far from all medians bands are still in view on a logarithmic axis.
+# On a logarithmic axis, limits lie at most this factor beyond all medians; bands may be cut off.
 _REACH = 4.0
 _DASHES = ("-", "--", ":", "-.")
 _WIDTHS = (2.0, 1.4)
@@ -48,19 +49,19 @@ def loss_curves(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Curves over epochs: the median of each group of members as a line, the middle half as a band.
+    """Draw curves over epochs: the median of each group of members as a line, the middle half as a band.
 
-    curves: names in `pool.history_`. Default: validation and training loss; where more than four groups are drawn the
-        validation loss alone, if there is one.
+    curves: names in `pool.history_`. Default: validation and training loss; with more than four groups the validation
+        loss only, if there is one.
     by: the column to group by: one of the leaderboard's records ("activation", "architecture", "optimizer"), "width",
-        "depth" or a hyperparameter. Default: all of a spec but the seed, so that repeats are a group.
-    members: ids of those to draw. Default: all.
+        "depth" or a hyperparameter. Default: all columns of the specs but the seed, so that repeats are a group.
+    members: ids of the members to draw. Default: all.
     ax: axes to draw into. Default: those of a new figure.
-    title: Default: a title made of the arguments.
+    title: Default: a title from the arguments.
 
-    Of more than ten groups the ten with the best median score are drawn, the others together in gray. Members that
-    diverged are not in the lines; the legend says how many. A line ends where fewer than half of its members still
-    train. The axis is logarithmic where losses span a factor of five.
+    Of more than ten groups the ten with the best median score get a line each, and the others a common one in gray.
+    Members that diverged are left out of the lines; the legend shows their number. A line ends where fewer than half of
+    its members still train. The axis is logarithmic if losses span a factor of five.
 
     Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
     """
@@ -72,7 +73,7 @@ def loss_curves(
     groups = _groups(everyone, column)
     drawn, others = groups[:_MOST_GROUPS], groups[_MOST_GROUPS:]
     if column.numeric:
-        drawn.sort(key=lambda group: group[0])  # NaN, of members that have none, is last
+        drawn.sort(key=lambda group: group[0])  # NaN, of members without a value, is last
     names = _curve_names(pool, curves, len(drawn))
     styles = styles_of(column, [value for value, _ in drawn])
     lines = [_Line(column.text(value), mask, style) for (value, mask), style in zip(drawn, styles, strict=True)]
@@ -99,7 +100,7 @@ def loss_curves(
 
 
 class _Line(NamedTuple):
-    """A group as it is drawn: its name, a mask of its members, and its style."""
+    """A group of members in the plot: its name, a mask of its members, and its style."""
 
     text: str
     mask: np.ndarray
@@ -107,14 +108,14 @@ class _Line(NamedTuple):
 
 
 def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> np.ndarray:
-    """Draw every curve of every group. Returns medians, low and high ends, (3, n) of all drawn points."""
+    """Draw every curve of every group. Returns median, lower and upper quartile of all points, (3, n)."""
     points = [np.zeros((3, 0))]
     for line in lines:
         mask = line.mask & everyone.usable
         for k, name in enumerate(names):
-            middle, low, high = found = spread(everyone.pool.history_[name][mask].astype(np.float64))
+            middle, low, high = quartiles = spread(everyone.pool.history_[name][mask].astype(np.float64))
             known = np.isfinite(middle)
-            points.append(found[:, known])
+            points.append(quartiles[:, known])
             epochs, gid = np.arange(1, len(middle) + 1), f"{name} of {line.text}"
             if mask.sum() > 1:
                 ax.fill_between(epochs, low, high, color=line.style.color, alpha=0.2 if len(lines) <= 4 else 0.12,
@@ -128,28 +129,29 @@ def _draw(ax: Any, everyone: Members, lines: list[_Line], names: list[str]) -> n
 
 
 def _several(members: Any) -> bool:
-    """Whether `members` is a list whose repeats can be dropped; anything else is for the pool to refuse."""
+    """Return whether `members` is a list of whole numbers, whose repeats can be dropped. The pool checks all else."""
     try:
-        found = np.asarray(members)
+        ids = np.asarray(members)
     except ValueError:
         return False
-    return found.ndim == 1 and found.dtype.kind in "iu" and len(found) > 0
+    return ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) > 0
 
 
 def _groups(everyone: Members, column: Column) -> list[tuple[Any, np.ndarray]]:
-    """(value, mask of members) of each group with a member that has trained, the best median score first."""
+    """Return (value, mask of members) of each group with a trained member, the best median score first."""
     score = everyone.score(None)
-    found = []
+    groups = []
     values, inverse = np.unique(column.values[everyone.trained], return_inverse=True)
-    places = np.flatnonzero(everyone.trained)
-    order = np.argsort(inverse, kind="stable")
-    for value, own in zip(values.tolist(), np.split(places[order], np.cumsum(np.bincount(inverse))[:-1]), strict=True):
+    trained = np.flatnonzero(everyone.trained)
+    parts = np.split(trained[np.argsort(inverse, kind="stable")], np.cumsum(np.bincount(inverse))[:-1])
+    for value, positions in zip(values.tolist(), parts, strict=True):
         mask = np.zeros(len(everyone), bool)
-        mask[own] = True
-        known = score.values[own][score.known[own]]
-        found.append((score.worth(float(np.median(known)) if len(known) else np.nan), int(own[0]), value, mask))
-    found.sort(key=lambda group: group[:2])
-    return [(value, mask) for _, _, value, mask in found]
+        mask[positions] = True
+        known = score.values[positions][score.known[positions]]
+        median = float(np.median(known)) if len(known) else np.nan
+        groups.append((score.worth(median), int(positions[0]), value, mask))
+    groups.sort(key=lambda group: group[:2])
+    return [(value, mask) for _, _, value, mask in groups]
 
 
 def _curve_names(pool: Pool, curves: Any, n_groups: int) -> list[str]:
@@ -168,8 +170,10 @@ def _curve_names(pool: Pool, curves: Any, n_groups: int) -> list[str]:
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """Median, low and high end of the middle half of curves (k, n_epochs), as (3, n_epochs); NaN where fewer than half
-    of the curves are known."""
+    """Return median, lower and upper quartile of curves (k, n_epochs), as (3, n_epochs).
+
+    NaN for epochs in which fewer than half of the curves have a value.
+    """
     result = np.full((3, values.shape[1]), np.nan)
     finite = np.isfinite(values)
     enough = (finite.sum(axis=0) >= len(values) / 2) & finite.any(axis=0)
@@ -182,7 +186,7 @@ def spread(values: np.ndarray) -> np.ndarray:
 
 
 def _counts(everyone: Members, mask: np.ndarray) -> str:
-    """How many a group has, and how many diverged, as the legend says it."""
+    """Return the legend's text on a group's number of members, and of members that diverged."""
     n, diverged = int(mask.sum()), int((mask & everyone.diverged).sum())
     if n == 1:
         return "  diverged" if diverged else ""
@@ -204,7 +208,7 @@ def _handle_of_curve(text: str, color: str, k: int, is_dot: bool) -> Any:
 
 
 def _dot(k: int) -> dict[str, Any]:
-    """How a curve of one epoch is drawn: the first curve filled, others hollow."""
+    """Return the marker of a curve of one epoch: the first curve's is filled, others are hollow."""
     return dict(marker="o", markerfacecolor="white") if k else dict(marker="o")
 
 
@@ -213,14 +217,14 @@ def _curve_words(name: str) -> str:
 
 
 def _last_epoch(line: Any) -> float:
-    """The last epoch at which a line shows anything."""
+    """Return the last epoch with a value of the line."""
     epochs, values = (np.asarray(x, np.float64) for x in line.get_data())
     shown = epochs[np.isfinite(values)]
     return float(shown.max(initial=1.0))
 
 
 def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, title: str | None) -> None:
-    """Scales, and what stands around the drawing."""
+    """Set scales, limits, title, labels and notes."""
     from matplotlib.ticker import MaxNLocator
 
     histories = [everyone.pool.history_[name] for name in names]
@@ -229,7 +233,7 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
     are_losses = set(names) <= {"loss", "validation_loss"}
     last = n_epochs
     if points.size:
-        # Where members stop early most of the epochs may be empty.
+        # With early stopping most of the epochs may be empty.
         last = int(max(_last_epoch(line) for line in ax.get_lines()))
         scale, limits = frame(points, span=_SPAN_FOR_LOG) if are_losses else ("linear", None)
         if scale == "log":
@@ -243,11 +247,11 @@ def _finish(ax: Any, everyone: Members, names: list[str], points: np.ndarray, ti
             room = 0.03 * max(last - 1, 1)
             ax.set_xlim(1 - min(room, 0.9), last + room)
     else:
-        say_nothing_to_draw(ax, "No member has a curve that is made of numbers.")
-    said = " and ".join(_curve_words(name) for name in names)
-    axis = f"{'loss' if len(names) > 1 else said} ({loss_words(everyone.pool)})" if are_losses else said
+        say_nothing_to_draw(ax, "No member has a curve of finite numbers.")
+    curve_words = " and ".join(_curve_words(name) for name in names)
+    axis = f"{'loss' if len(names) > 1 else curve_words} ({loss_words(everyone.pool)})" if are_losses else curve_words
     shown = f"{last:,} of " if last < n_epochs else ""
-    default = f"{capital(said)} of {counted(len(everyone), 'member')} over {shown}{counted(n_epochs, 'epoch')}"
+    default = f"{capital(curve_words)} of {counted(len(everyone), 'member')} over {shown}{counted(n_epochs, 'epoch')}"
     label(ax, "epoch", axis, default if title is None else title, [
         "Line: median of the members. Band: their middle half." if len(everyone) > 1 and points.size else "",
         "A line ends where fewer than half still train." if ends and points.size else "",

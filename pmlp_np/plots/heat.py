@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _REDUCES = ("median", "best")
 _MOST_NAMES = 30
 _MOST_NUMBERS = 120
-# More distinct numbers than this, with most cells empty, are random draws: they are sorted into ranges.
+# More distinct numbers than this, with most cells empty, are taken for random draws and binned into ranges.
 _FEW_NUMBERS = 12
 _FILLED = 0.5
 _RANGES = 10
@@ -42,7 +42,12 @@ _MOST_LABELS = 26
 
 @dataclass(frozen=True)
 class _Axis:
-    """One direction: each member's cell (n,), -1 for none; the cells' names, or the edges of ranges (one more)."""
+    """The x or y axis: its cells.
+
+    cell: (n_members,), each member's cell, -1 for none.
+    texts: names of the n cells, or, with `are_edges`, the n + 1 edges of ranges.
+    said: a note on cells that are left out, or "".
+    """
 
     column: Column
     cell: np.ndarray
@@ -62,14 +67,14 @@ def heat_map(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
-    """The score of members by two of their columns, a colored cell for each pair of values.
+    """Draw the score of members over two columns, as a colored cell for each pair of values.
 
     x, y: columns of the leaderboard's records ("activation", "architecture", "optimizer", "learning_rate"), "width",
         "depth", "units", or a hyperparameter or option of the specs ("weight_decay", "batch_size").
-    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks members.
     reduce: how the members of a cell are combined: "median" (default) or "best".
     ax: axes to draw into. Default: those of a new figure.
-    title: Default: a title made of the arguments.
+    title: Default: a title from the arguments.
 
     Lighter is better. Cells without members are gray; cells whose members have all diverged have a cross. If there are
     few cells, they show numbers. If most cells would be empty, as after a random search, numbers are binned into ten
@@ -123,12 +128,12 @@ def _by_value(column: Column, trained: np.ndarray, score: Score) -> _Axis:
     values, said = column.distinct(trained), ""
     if not column.numeric and len(values) > _MOST_NAMES:
         known = [score.values[(column.values == value) & score.known] for value in values]
-        worth = [score.worth(float(np.median(own)) if len(own) else np.nan) for own in known]
-        kept = {values[i] for i in np.argsort(worth, kind="stable")[:_MOST_NAMES]}
+        worth = [score.worth(float(np.median(scores)) if len(scores) else np.nan) for scores in known]
+        best = {values[i] for i in np.argsort(worth, kind="stable")[:_MOST_NAMES]}
         said = f"{column.label}: best {_MOST_NAMES} of {len(values):,}."
-        values = [value for value in values if value in kept]
-    place = {value: i for i, value in enumerate(values)}
-    cell = np.array([place.get(value, -1) for value in column.values.tolist()])
+        values = [value for value in values if value in best]
+    cell_of = {value: i for i, value in enumerate(values)}
+    cell = np.array([cell_of.get(value, -1) for value in column.values.tolist()])
     return _Axis(column, np.where(trained, cell, -1), len(values), [short(column.text(v)) for v in values], said=said)
 
 
@@ -143,7 +148,7 @@ def _by_range(column: Column, trained: np.ndarray) -> _Axis:
 
 
 def _cells(across: _Axis, up: _Axis, score: Score, everyone: Members, reduce: str) -> tuple[np.ndarray, np.ndarray]:
-    """(up.n, across.n) scores, NaN where there is none, and where all members have diverged (bool)."""
+    """Return scores of the cells, NaN without one, and a mask of cells with diverged members only: (up.n, across.n)."""
     cells = np.full((up.n, across.n), np.nan)
     inside = (across.cell >= 0) & (up.cell >= 0)
     flat = up.cell * across.n + across.cell
@@ -152,9 +157,9 @@ def _cells(across: _Axis, up: _Axis, score: Score, everyone: Members, reduce: st
     order = known[np.argsort(flat[known], kind="stable")]
     starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
     choose = np.median if reduce == "median" else np.max if score.grows else np.min
-    for own in np.split(order, starts[1:]) if len(order) else []:
-        cells.flat[flat[own[0]]] = choose(score.values[own])
-        has_known[flat[own[0]]] = True
+    for members in np.split(order, starts[1:]) if len(order) else []:
+        cells.flat[flat[members[0]]] = choose(score.values[members])
+        has_known[flat[members[0]]] = True
     has_diverged = np.zeros(cells.size, bool)
     has_diverged[flat[inside & everyone.diverged]] = True
     return cells, (has_diverged & ~has_known).reshape(cells.shape)
@@ -168,7 +173,7 @@ def _draw(ax: Any, across: _Axis, up: _Axis, cells: np.ndarray, diverged: np.nda
     scale, limits = frame(finite, score.share)
     limits = limits or (float(finite.min()), float(finite.max()))
     norm: Any = {"log": LogNorm, "linear": Normalize}.get(scale, partial(FuncNorm, (log_odds, share_of_odds)))(*limits)
-    # Light is good, whichever way the score goes.
+    # Lighter is better, whether larger or smaller scores are better.
     colors = matplotlib.colormaps["viridis_r" if score.grows is False else "viridis"]
     mesh = ax.pcolormesh(np.arange(across.n + 1), np.arange(up.n + 1), np.ma.masked_invalid(cells), cmap=colors,
                          norm=norm, edgecolors="white", linewidth=1 if cells.size <= 400 else 0)  # fmt: skip
@@ -187,22 +192,22 @@ def _draw(ax: Any, across: _Axis, up: _Axis, cells: np.ndarray, diverged: np.nda
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     has_room = across.n <= _MOST_ANNOTATED[0] and up.n <= _MOST_ANNOTATED[1]
-    for row, place in np.ndindex(cells.shape):
-        text = "×" if diverged[row, place] else score.text(float(cells[row, place])) if has_room else ""
-        if text and (diverged[row, place] or np.isfinite(cells[row, place])):
-            red, green, blue, _ = colors(norm(cells[row, place])) if not diverged[row, place] else (1, 1, 1, 1)
+    for row, col in np.ndindex(cells.shape):
+        text = "×" if diverged[row, col] else score.text(float(cells[row, col])) if has_room else ""
+        if text and (diverged[row, col] or np.isfinite(cells[row, col])):
+            red, green, blue, _ = colors(norm(cells[row, col])) if not diverged[row, col] else (1, 1, 1, 1)
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            ax.text(place + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8.5 if across.n <= 7 else 7,
+            ax.text(col + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8.5 if across.n <= 7 else 7,
                     color="white" if dark else INK)  # fmt: skip
 
 
 def _name_cells(axis: Any, cells: _Axis) -> None:
-    """Ticks in the middle of cells, or at the edges of ranges; of many numbers some."""
-    places = np.arange(len(cells.texts)) + (0.0 if cells.are_edges else 0.5)
+    """Set ticks in the middle of cells, or at the edges of ranges; with many numbers, not at every cell."""
+    ticks = np.arange(len(cells.texts)) + (0.0 if cells.are_edges else 0.5)
     step = 1
-    if cells.column.numeric and len(places) > _MOST_LABELS:
-        step = next(step for step in (2, 5, 10, 20) if len(places) <= step * _MOST_LABELS / 2)
-    places, texts = places[step - 1 :: step], cells.texts[step - 1 :: step]
+    if cells.column.numeric and len(ticks) > _MOST_LABELS:
+        step = next(step for step in (2, 5, 10, 20) if len(ticks) <= step * _MOST_LABELS / 2)
+    ticks, texts = ticks[step - 1 :: step], cells.texts[step - 1 :: step]
     crowded = axis.axis_name == "x" and sum(len(text) + 2 for text in texts) > 80
     turned = dict(rotation=40, ha="right", rotation_mode="anchor") if crowded else {}
-    axis.set_ticks(places, texts, fontsize=9 if len(texts) <= 20 else 7.5, **turned)
+    axis.set_ticks(ticks, texts, fontsize=9 if len(texts) <= 20 else 7.5, **turned)

@@ -1,4 +1,4 @@
-"""A pool's members as plots show them: columns in pool order, and scores with their name and direction in words."""
+"""A pool's members for plots: columns in pool order, and scores with their label and direction."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from pmlp_np.pool.pool import Pool
 from pmlp_np.training.metrics import METRICS
 
 _VALIDATION = "validation_"
-# Names of columns that are no words, beside those of metrics and scores.
+# Labels of columns whose names are no words. Metrics and scores have labels elsewhere.
 _WORDS = {"l1": "L1", "units": "hidden units in all layers"}
-# What tells members apart beside their architecture; the seed does not: who differs in it alone is a repeat.
+# Columns by which members are grouped. Members that differ in the seed alone are repeats of a group.
 _DISTINGUISHING = ("architecture", "optimizer", *HYPERPARAMETERS, "batch_size", "initializer", *OPTIONS)
 _MADE = ("width", "depth", "units", *HYPERPARAMETERS, "batch_size", "initializer", "bias", "seed", *OPTIONS)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One thing that is known of every member.
+    """A column of a table with a row per member.
 
-    label: its name in words. values: (n,) float64 with NaN where a member has none, or (n,) str.
+    label: the name in words.
+    values: (n_members,) float64 with NaN for members without a value, or (n_members,) str.
     """
 
     name: str
@@ -40,11 +41,11 @@ class Column:
         return bool(self.values.dtype.kind == "f")
 
     def text(self, value: Any) -> str:
-        """One of its values as people read it."""
+        """Return the text of a value."""
         return number(float(value)) if self.numeric else str(value)
 
     def distinct(self, among: np.ndarray) -> list[Any]:
-        """Its values among these members: numbers from small to large, names in the order in which they come up."""
+        """Return the distinct values among these members: numbers sorted, names in the order of first occurrence."""
         values = self.values[among]
         if self.numeric:
             return [float(value) for value in np.unique(values[~np.isnan(values)])]
@@ -55,8 +56,10 @@ class Column:
 class Score:
     """A score of each member.
 
-    label: in words. grows: whether larger is better, None where there is no better. share: whether it is read in
-    percent. values: (n,) float64, NaN for members without: diverged, untrained, not a number.
+    label: the name in words.
+    grows: whether larger is better; None if neither is better.
+    share: whether values are shown in percent.
+    values: (n_members,) float64, NaN for members without a score (diverged, untrained).
     """
 
     label: str
@@ -72,7 +75,7 @@ class Score:
 
     @property
     def short(self) -> str:
-        """The label as titles say it."""
+        """The label for titles, with metrics abbreviated."""
         return brief(self.label)
 
     @property
@@ -80,11 +83,11 @@ class Score:
         return np.isfinite(self.values)
 
     def worth(self, value: float) -> float:
-        """For sorting: smaller is better, NaN is last."""
+        """Return a sorting key: smaller is better, NaN is last."""
         return np.inf if np.isnan(value) else -value if self.grows else value
 
     def text(self, value: float) -> str:
-        """A score in the same number of digits as others."""
+        """Return the text of a score, in the format of all scores."""
         if self.share:
             return f"{value:.1%}"
         known = self.values[self.known]
@@ -96,7 +99,8 @@ class Score:
 class Members:
     """The members of a trained pool, in pool order.
 
-    usable: (n,) bool, who has trained and has not diverged. A diverged member whose best weights were kept is usable.
+    usable: (n_members,) bool, members that have trained and not diverged. A diverged member with best weights of an
+        earlier epoch is usable.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -118,46 +122,46 @@ class Members:
         return len(self.records)
 
     def column(self, argument: str, name: Any) -> Column:
-        """A column by name: a key of the leaderboard's records, or what a spec says.
+        """Return a column by name: a key of the leaderboard's records, or a field of the specs.
 
-        argument: that of the caller, for the error. Raises DataError for unknown names, and for what is not known of
-        this pool's members.
+        argument: name of the caller's argument, for errors. Raises DataError for unknown names, and for columns without
+        a value for any member of this pool.
         """
         known = {*self.records[0], *_MADE}
         if not isinstance(name, str) or name not in known:
             suggestion = nearest(name, sorted(known))
             hint = f"Did you mean {suggestion!r}?" if suggestion else ""
             different = ", ".join(self.varying(("activation", "width", "depth", *_DISTINGUISHING))) or "activation"
-            expected = f"a leaderboard's column or a hyperparameter, of which these differ here: {different}"
+            expected = f"a column of the leaderboard or a hyperparameter (these vary here: {different})"
             raise DataError(compose(argument, expected, show(name), hint))
         values = self._values(name)
-        # All may have diverged before they had a figure of what was watched.
+        # A curve in the history is accepted without values: all members may have diverged before the first validation.
         if all(value is None or value != value for value in values) and name not in self.pool.history_:
-            hint = "Validation figures come with validation data, best epochs with early stopping."
-            raise DataError(compose(argument, "a column that is known of these members", show(name), hint))
+            hint = "Validation scores need validation data, best epochs need early stopping."
+            raise DataError(compose(argument, "a column with values for these members", show(name), hint))
         if any(isinstance(value, (str, tuple, bool)) for value in values):
             return Column(name, words(name), np.array([_as_text(value) for value in values]))
         return Column(name, words(name), np.array([np.nan if v is None else v for v in values], np.float64))
 
     def varying(self, names: Iterable[str]) -> list[str]:
-        """Those of the columns that are not the same for all."""
+        """Return the names of the columns in which members differ."""
         return [name for name in names if len(set(map(str, self._values(name)))) > 1]
 
     def alike(self) -> Column:
-        """What kind each member is of: all of a kind differ in nothing but their seed and the rows they saw."""
+        """Return each member's group: members of a group differ only in their seed and the rows they trained on."""
         texts = []
         for name in self.varying(_DISTINGUISHING):
             column = self.column("by", name)
-            # What only some optimizers have, and those all alike, the optimizer's name says.
+            # Only some optimizers have this hyperparameter, and its value is the same: the optimizer's name is enough.
             if name in HYPERPARAMETERS and column.numeric and len(column.distinct(self.everyone)) < 2:
                 continue
-            lead = "" if name in ("architecture", "optimizer") else f"{column.label} "
-            texts.append(["" if value != value else lead + column.text(value) for value in column.values.tolist()])
+            prefix = "" if name in ("architecture", "optimizer") else f"{column.label} "
+            texts.append(["" if value != value else prefix + column.text(value) for value in column.values.tolist()])
         kinds = [", ".join(filter(None, parts)) for parts in zip(*texts, strict=True)] or ["all"] * len(self)
         return Column("kind", "kind", np.array(kinds))
 
     def score(self, value: Any) -> Score:
-        """The score by a column's name; None is what ranks the leaderboard. Raises DataError as `column` does."""
+        """Return the score in a column; None: the one that ranks the leaderboard. Raises DataError as `column` does."""
         name = self._ranking() if value is None else value
         column = self.column("value", name)
         if not column.numeric:
@@ -173,7 +177,7 @@ class Members:
         return "validation_score" if "validation_score" in self.pool.history_ else "loss"
 
     def _meaning(self, name: str) -> tuple[str, bool | None, bool]:
-        """(label, whether it grows, whether it is a share) of a score."""
+        """Return (label, grows, share) of a score; see Score."""
         loss = LOSSES[self.pool.loss.partition("(")[0]]
         if name == "loss":
             return f"training loss ({loss_words(self.pool)})", False, False
@@ -206,12 +210,12 @@ class Members:
         return [value if known else None for value, known in zip(values.tolist(), has_one.tolist(), strict=True)]
 
     def left_out(self, score: Score) -> str:
-        """A sentence on members that have no score, or nothing."""
+        """Return a sentence on members without a score, or ""."""
         diverged, untrained = int(self.diverged.sum()), int((~self.trained).sum())
         others = int((self.usable & ~score.known).sum())
         counts = [(diverged, "diverged"), (untrained, "untrained"), (others, "without a number")]
-        said = [f"{count:,} {what}" for count, what in counts if count]
-        return f"Not drawn: {', '.join(said)}." if said else ""
+        parts = [f"{count:,} {reason}" for count, reason in counts if count]
+        return f"Not drawn: {', '.join(parts)}." if parts else ""
 
 
 def _as_text(value: Any) -> str:
@@ -221,7 +225,7 @@ def _as_text(value: Any) -> str:
 
 
 def words(name: str) -> str:
-    """A column's, score's or metric's name in words."""
+    """Return the label of a column, score or metric."""
     if name.startswith(_VALIDATION):
         return f"validation {words(name.removeprefix(_VALIDATION))}"
     if name in METRICS:
@@ -235,25 +239,25 @@ def _is_share(metric: str) -> bool:
 
 
 def loss_words(pool: Pool) -> str:
-    """The pool's loss in words, as "huber(delta=1.35)"."""
+    """Return the pool's loss in words, as "huber(delta=1.35)"."""
     name, bracket, parameters = pool.loss.partition("(")
     return words(name) + bracket + parameters
 
 
 def brief(text: str) -> str:
-    """A text for titles, where room is short: metrics by their labels."""
+    """Return the text with metrics by their short labels, for titles."""
     for metric in METRICS.values():
         text = text.replace(metric.in_words, metric.label)
     return text.replace(_WORDS["units"], "units")
 
 
 def capital(text: str) -> str:
-    """The text as it starts a sentence."""
+    """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def number(value: float) -> str:
-    """A number in few characters: 12,000 and 0.0123 and 1e-05; a missing one is "none"."""
+    """Return a number in few characters: 12,000 or 0.0123 or 1e-05; "none" for NaN."""
     if np.isnan(value):
         return "none"
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.3g}"

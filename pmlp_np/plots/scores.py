@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from pmlp_np.pool.pool import Pool
 
 _SIZES = ("parameters", "width")
+# Values with a color. There are as many built-in activations, and more colors would be hard to tell apart.
 _MOST_COLORS = 18
 _MOST_ROWS = 24
 _MOST_TALL_ROWS = 11
-# With more sizes than this, a line through each size's own median would be jagged: neighbors are taken in.
+# With more sizes than this, a line through the median of each size would be jagged: medians are taken over neighbors.
 _MOST_EXACT_SIZES = 12
 _WINDOW = 1.1
 _FEWEST_IN_WINDOW = 7
@@ -50,18 +51,18 @@ def score_by_size(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Axes:
-    """A dot per member: its score against its size; a line through the medians of each color.
+    """Draw members as dots, score against size, and a line through the medians of each color.
 
     size: "parameters" (default) or "width": units of the widest hidden layer, 0 without hidden layers.
-    color: a column of the leaderboard's records, "width", "depth" or a hyperparameter; up to 18 of its values get a
-        color, those with the best median score, the others are gray together. Default "activation".
-    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    color: a column of the leaderboard's records, "width", "depth" or a hyperparameter. Up to 18 of its values get a
+        color, by the best median score; the others are gray. Default "activation".
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks members.
     ax: axes to draw into. Default: those of a new figure.
-    title: Default: a title made of the arguments.
+    title: Default: a title from the arguments.
 
-    Where there are more than twelve sizes, a median takes in sizes within a factor of 1.1, and at least the seven
-    members nearest in size. Axes are logarithmic where sizes or scores span a factor of ten; a share near 1
-    is drawn by its odds. Members that diverged are counted and not drawn.
+    With more than twelve sizes, medians are over members within a factor of 1.1 in size, and at least the seven nearest
+    ones. Axes are logarithmic if sizes or scores span a factor of ten; shares near 1 have a logit axis. Members that
+    diverged are not drawn; a note shows their number.
 
     Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
     """
@@ -80,7 +81,7 @@ def score_by_size(
     dot_size, alpha = (5, 0.2) if n > 2000 else (12, 0.45) if n > 200 else (26, 0.75)
     for position, (text, mask, style) in enumerate(groups):
         x, y = sizes[mask], score.values[mask]
-        # On a logarithmic axis dots of one size stand side by side, not on top of each other.
+        # On a logarithmic axis dots of equal size are shifted by color, so that they don't cover each other.
         beside = 1 + min(0.012, 0.12 / len(groups)) * (position - (len(groups) - 1) / 2) if scale == "log" else 1.0
         ax.scatter(x * beside, y, s=dot_size, color=style.color, marker="o" if n > 200 else style.mark, alpha=alpha,
                    linewidths=0, gid=f"members of {text}")  # fmt: skip
@@ -121,32 +122,32 @@ def _size_words(everyone: Members, size: str) -> str:
 
 
 def _colored(column: Column, score: Score) -> list[tuple[str, np.ndarray, Style]]:
-    """(name, mask of members with a score, style) of each value that gets a color, and of the others together."""
-    found = []
+    """Return (name, mask of members with a score, style) of each value with a color, and of the others together."""
+    groups = []
     for group in column.distinct(score.known):
         mask = (column.values == group) & score.known
-        found.append((score.worth(float(np.median(score.values[mask]))), group, mask))
-    if len(found) > _MOST_COLORS:
-        found.sort(key=lambda entry: entry[0])
-    kept, others = found[:_MOST_COLORS], found[_MOST_COLORS:]
+        groups.append((score.worth(float(np.median(score.values[mask]))), group, mask))
+    if len(groups) > _MOST_COLORS:
+        groups.sort(key=lambda entry: entry[0])
+    colored, others = groups[:_MOST_COLORS], groups[_MOST_COLORS:]
     if column.numeric:
-        kept.sort(key=lambda entry: float(entry[1]))
-    styles = styles_of(column, [group for _, group, _ in kept])
-    result = [(column.text(group), mask, style) for (_, group, mask), style in zip(kept, styles, strict=True)]
+        colored.sort(key=lambda entry: float(entry[1]))
+    styles = styles_of(column, [group for _, group, _ in colored])
+    result = [(column.text(group), mask, style) for (_, group, mask), style in zip(colored, styles, strict=True)]
     lacking = score.known & np.isnan(column.values) if column.numeric else np.zeros(len(score.values), bool)
     rest = np.logical_or.reduce([mask for _, _, mask in others] + [lacking])
     return [(_OTHERS, rest, Style(GRAY, "-", "o")), *result] if rest.any() else result
 
 
 def median_line(sizes: np.ndarray, scores: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct sizes, and for each the median score of its members; unless exact, of those near it in size."""
+    """Return distinct sizes, and for each the median score of its members; unless exact, of members near it in size."""
     steps, medians = np.unique(sizes), []
-    # No unit at all is as far from one as one from two.
-    places = np.maximum(sizes, 0.5)
-    for step in np.unique(places):
-        factor = np.maximum(places / step, step / places)
+    # Distances are ratios. A size of 0 counts as 0.5.
+    positive = np.maximum(sizes, 0.5)
+    for step in np.unique(positive):
+        factor = np.maximum(positive / step, step / positive)
         nearest = np.sort(factor)[min(_FEWEST_IN_WINDOW, len(sizes)) - 1]
-        near = places == step if exact else factor <= max(nearest, _WINDOW)
+        near = positive == step if exact else factor <= max(nearest, _WINDOW)
         medians.append(np.median(scores[near]))
     return steps, np.array(medians)
 
@@ -154,15 +155,15 @@ def median_line(sizes: np.ndarray, scores: np.ndarray, exact: bool) -> tuple[np.
 def score_by_activation(
     pool: Pool, *, value: str | None = None, ax: Axes | None = None, title: str | None = None
 ) -> Axes:
-    """A row per activation, the best median on top: a dot per member, a box around the middle half of them.
+    """Draw a row per activation, the best median on top: members as dots, a box around the middle half of them.
 
-    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks.
+    value: the score: a column of numbers in the leaderboard's records. Default None: the one that ranks members.
     ax: axes to draw into. Default: those of a new figure.
-    title: Default: a title made of the arguments.
+    title: Default: a title from the arguments.
 
-    Thin lines reach from 5 to 95 % of the members. Each row says how many have a score, and how many diverged. Members
-    whose layers have different activations have rows of their own ("relu-tanh"); of more than 24 rows the best 24 are
-    drawn.
+    Thin lines reach from the 5th to the 95th percentile. Each row shows the numbers of members with a score, and of
+    members that diverged. Members whose layers have different activations get a separate row ("relu-tanh"). Of more
+    than 24 rows the best 24 are drawn.
 
     Returns the matplotlib Axes. Raises DataError, and ImportError without matplotlib.
     """
@@ -180,10 +181,10 @@ def score_by_activation(
     styles = styles_of(column, [name for _, name, _, _ in rows])
     labels, roomy = [], len(rows) <= _MOST_TALL_ROWS
     dot_size, alpha = (4, 0.2) if len(everyone) > 2000 else (10, 0.5) if len(everyone) > 200 else (22, 0.75)
-    for place, ((_, name, mask, known), style) in enumerate(zip(rows, styles, strict=True)):
+    for row, ((_, name, mask, known), style) in enumerate(zip(rows, styles, strict=True)):
         labels.append(short(name) + ("\n" if roomy else "   ") + _row_counts(everyone, mask, known))
         if len(known):
-            _draw_row(ax, place, known, style, dot_size, alpha, name)
+            _draw_row(ax, row, known, style, dot_size, alpha, name)
     scale, limits = frame(score.values, score.share)
     if score.known.any():
         set_scale(ax.xaxis, scale, score.share, limits)
@@ -205,13 +206,13 @@ def _row_counts(everyone: Members, mask: np.ndarray, known: np.ndarray) -> str:
     return f"n = {len(known):,}" + (f", {diverged:,} diverged" if diverged else "")
 
 
-def _draw_row(ax: Any, place: int, known: np.ndarray, style: Style, dot_size: float, alpha: float, name: str) -> None:
-    # Dots are spread over the row's height evenly but out of step with their order, by the golden ratio.
-    heights = place + 0.62 * ((0.5 + np.arange(len(known)) * 0.6180339887) % 1 - 0.5)
+def _draw_row(ax: Any, row: int, known: np.ndarray, style: Style, dot_size: float, alpha: float, name: str) -> None:
+    # Multiples of the golden ratio spread dots evenly over the row's height, in an order that shows no pattern.
+    heights = row + 0.62 * ((0.5 + np.arange(len(known)) * 0.6180339887) % 1 - 0.5)
     ax.scatter(known, heights, s=dot_size, color=style.color, alpha=alpha, linewidths=0, gid=f"members of {name}")
     if len(known) > 1:
         least, low, middle, high, most = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
-        ax.hlines(place, least, most, color=INK, linewidth=1, zorder=3, gid=f"5 to 95 % of {name}")
-        ax.barh(place, high - low, left=low, height=0.7, facecolor="none", edgecolor=INK, linewidth=1, zorder=3,
+        ax.hlines(row, least, most, color=INK, linewidth=1, zorder=3, gid=f"5 to 95 % of {name}")
+        ax.barh(row, high - low, left=low, height=0.7, facecolor="none", edgecolor=INK, linewidth=1, zorder=3,
                 gid=f"middle half of {name}")  # fmt: skip
-        ax.vlines(middle, place - 0.35, place + 0.35, color=INK, linewidth=2.2, zorder=4, gid=f"median of {name}")
+        ax.vlines(middle, row - 0.35, row + 0.35, color=INK, linewidth=2.2, zorder=4, gid=f"median of {name}")

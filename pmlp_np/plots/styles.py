@@ -1,4 +1,4 @@
-"""Styles of pictures: colors, dashes and markers; axes, scales, titles and notes."""
+"""Styles of plots: colors, dashes and markers; axes, scales, titles and notes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ PALE = "#dddddd"
 GRAY = "#888888"
 _SIZE = (8.0, 5.0)  # inches: 800 by 500 dots at matplotlib's 100 dots per inch
 _NOTE_SIZE = 9.0
-_NOTE_WIDTH = 108  # characters of a note of this size that fit across
+_NOTE_WIDTH = 108  # characters of this size in a line of notes
 _TITLE_WIDTH = 72
 _NAME_LENGTH = 30
 _MOST_TICKS_OF_SIZES = 8
 _SPAN_FOR_LOG = 10.0
-# A share is drawn by its odds where they span this factor: then 98 and 99 % are as far apart as 50 and 67 %.
+# Shares get a logit axis if their odds span this factor: there, 98 and 99 % are as far apart as 50 and 67 %.
 _SPAN_FOR_LOGIT = 20.0
 _LOGIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
-# Values farther from most (from 5 to 95 % of them) than this many times their span are left outside, and counted.
+# Outliers lie outside the axes: values farther from the range of most (5th to 95th percentile) than this many times its
+# span. A note shows their number.
 _FAR = 1.5
 _MOST = (0.05, 0.95)
 _FEWEST_WITH_FAR = 10
 
 
-# The styles of activations, which hold for every picture.
+# The styles of activations, the same in every plot.
 ACTIVATION_STYLES = {name: entry.style for name, entry in ACTIVATIONS.items() if entry.style is not None}
 _SPARE = [
     Style(color, dash, mark)
@@ -44,7 +45,7 @@ _SPARE = [
 
 
 def styles_of(column: Column, groups: Sequence[Any]) -> list[Style]:
-    """A style for each value of a column: that of an activation is on its entry; numbers go from dark to light."""
+    """Return a style for each value of a column. Activations have a fixed style; numbers go from dark to light."""
     if column.numeric:
         import matplotlib
 
@@ -62,14 +63,14 @@ def _cycle(n: int) -> list[Style]:
 
 
 def axes_for(ax: Axes | None) -> Axes:
-    """The axes to draw into, new ones where none are given. ImportError, which names the extra, without matplotlib."""
+    """Return the axes to draw into: the argument, or those of a new figure. Raises ImportError without matplotlib."""
     try:
         import matplotlib.figure
     except ModuleNotFoundError as error:
         hint = "Install it: pip install 'pmlp_np[plots]'"
         raise ImportError(compose("matplotlib", "the package that draws plots", "none installed", hint)) from error
     if ax is None:
-        # Not by pyplot, which would keep the figure and might need a display.
+        # Without pyplot, which would hold the figure in memory and might need a display.
         ax = matplotlib.figure.Figure(figsize=_SIZE, layout="constrained", facecolor="white").add_subplot()
     ax.set_facecolor("white")
     ax.tick_params(colors=INK, labelsize=9)
@@ -81,9 +82,9 @@ def axes_for(ax: Axes | None) -> Axes:
 
 
 def label(ax: Axes, x: str, y: str, title: str, notes: Sequence[str] = (), margin: int = 0) -> None:
-    """Name the axes; write a title above, and under it notes on how to read the drawing.
+    """Label the axes, and write a title with notes below it.
 
-    margin: characters of the longest tick label on the left, by which there is less room.
+    margin: characters of the longest tick label on the left; the title has less room by it.
     """
     ax.set_xlabel(x, color=INK)
     ax.set_ylabel(y, color=INK)
@@ -98,7 +99,7 @@ def label(ax: Axes, x: str, y: str, title: str, notes: Sequence[str] = (), margi
 
 
 def legend(ax: Axes, handles: Sequence[Any], title: str) -> None:
-    """A legend beside the data."""
+    """Draw a legend to the right of the axes."""
     n_lines = sum(handle.get_label().count("\n") + 1 for handle in handles)
     ax.legend(
         handles=handles, title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, alignment="left",
@@ -112,13 +113,13 @@ def say_nothing_to_draw(ax: Axes, why: str) -> None:
 
 
 def short(name: str) -> str:
-    """A name shortened to what a legend has room for: its middle is left out."""
+    """Return a name shortened to fit a legend: the middle of a long one is left out."""
     half = (_NAME_LENGTH - 1) // 2
     return name if len(name) <= _NAME_LENGTH else f"{name[:half]}…{name[-half:]}"
 
 
 def wrapped(name: str) -> str:
-    """A name on up to three lines of a legend, broken behind commas where it has some."""
+    """Return a name on up to three lines of a legend, broken after commas."""
     lines: list[str] = []
     for part in name.split(", "):
         if lines and len(lines[-1]) + len(part) + 2 <= _NAME_LENGTH:
@@ -129,7 +130,7 @@ def wrapped(name: str) -> str:
 
 
 def scale_of(values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LOG) -> str:
-    """The scale on which these numbers are best told apart: "linear", "log" (from a factor of `span` on) or "logit"."""
+    """Return the scale for these numbers: "linear", "log" (from a factor of `span` on) or "logit" (shares near 1)."""
     values = values[np.isfinite(values)]
     if not len(values) or values.min() <= 0:
         return "linear"
@@ -142,12 +143,12 @@ def scale_of(values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LO
 
 
 def size_scale(sizes: np.ndarray) -> str:
-    """As `scale_of`, for whole numbers among which there may be zeros."""
+    """Return the scale for whole numbers, which may be 0: "symlog", or as from `scale_of`."""
     return "symlog" if sizes.min() == 0 and sizes.max() >= _SPAN_FOR_LOG else scale_of(sizes)
 
 
 def log_odds(share: np.ndarray) -> np.ndarray:
-    # A color bar also asks for what lies outside its limits.
+    # Clipped: a color bar also converts values outside its limits.
     share = np.clip(share, 1e-9, 1 - 1e-9)
     return np.log(share / (1 - share))
 
@@ -157,7 +158,7 @@ def share_of_odds(logarithm: np.ndarray) -> np.ndarray:
 
 
 def set_scale(axis: Any, scale: str, share: bool = False, limits: tuple[float, float] | None = None) -> None:
-    """Give the x or y axis (ax.xaxis, ax.yaxis) a scale and limits, with few ticks that read as plain numbers."""
+    """Set scale and limits of the x or y axis (ax.xaxis, ax.yaxis), with few ticks, labeled by plain numbers."""
     across = axis.axis_name == "x"
     options = dict(linthresh=1) if scale == "symlog" else {}
     (axis.axes.set_xscale if across else axis.axes.set_yscale)(scale, **options)
@@ -167,7 +168,7 @@ def set_scale(axis: Any, scale: str, share: bool = False, limits: tuple[float, f
 
 
 def name_ticks(axis: Any, scale: str, share: bool, limits: Sequence[float]) -> None:
-    """Ticks of an axis between these limits."""
+    """Set the ticks of an axis between these limits."""
     from matplotlib import ticker
 
     low, high = limits
@@ -187,7 +188,7 @@ def name_ticks(axis: Any, scale: str, share: bool, limits: Sequence[float]) -> N
 
 
 def tick_sizes(ax: Axes, sizes: np.ndarray, scale: str) -> None:
-    """Ticks at the sizes themselves, where there are few and they lie well apart: no member lies between them."""
+    """Set a tick at each size, if there are few and they lie well apart."""
     steps = np.unique(sizes)
     spots = np.arcsinh(steps) if scale != "linear" else steps
     gaps = np.diff(spots)
@@ -198,10 +199,10 @@ def tick_sizes(ax: Axes, sizes: np.ndarray, scale: str) -> None:
 def frame(
     values: np.ndarray, share: bool = False, span: float = _SPAN_FOR_LOG
 ) -> tuple[str, tuple[float, float] | None]:
-    """(scale, limits) of an axis for these numbers, scales as in `scale_of`; limits are None where all lie inside.
+    """Return (scale, limits) of an axis for these numbers. Limits are None if all numbers lie inside.
 
-    Values far from all others lie outside: those of members that have nearly diverged would press all others against
-    the axis. Shares are never far off.
+    Outliers lie outside the limits: members that nearly diverged would squeeze all others into a line. Shares have no
+    outliers. Scales are those of `scale_of`.
     """
     values = values[np.isfinite(values)]
     if share or len(values) < _FEWEST_WITH_FAR:
@@ -224,7 +225,7 @@ def frame(
 
 
 def outside(score: Score, limits: tuple[float, float] | None) -> str:
-    """A sentence on members that lie outside these limits, or nothing."""
+    """Return a sentence on members outside these limits, or ""."""
     if limits is None:
         return ""
     known = score.values[score.known]

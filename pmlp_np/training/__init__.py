@@ -1,1 +1,1 @@
-"""Epochs of all members: data, metrics, early stopping, progress. It knows no concrete backend."""
+"""Training: epochs, data, metrics, early stopping and progress, on top of the backends' contract."""

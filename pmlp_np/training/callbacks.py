@@ -1,4 +1,4 @@
-"""Callbacks: what they are told after an epoch, and what they may ask for."""
+"""Callbacks: the record each receives after an epoch, and the requests it may make."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pmlp_np.training.history import History, frozen
 
 @dataclass(frozen=True, eq=False)
 class EpochEnd:
-    """What a callback of `fit` is told after an epoch; nothing in it can be changed.
+    """The record that a callback of `fit` receives after an epoch. It is read-only.
 
-    epoch: epochs that this call of `fit` or `partial_fit` has trained, from 1.
-    ids: (k,) int64, the ids of the members that trained in this epoch and are still in, in pool order.
-    epochs: (k,) int64, the epochs that each of them has trained in its life.
-    curves: this epoch's values, (k,) float32, by the names of `Pool.history_`.
+    epoch: number of epochs trained by this call of `fit` or `partial_fit`, from 1.
+    ids: (k,) int64, ids of the members that trained in this epoch and are still in training, in pool order.
+    epochs: (k,) int64, total number of epochs that each of these members has trained, in all calls.
+    curves: values of this epoch, (k,) float32, by the names of `Pool.history_`.
     elapsed: seconds since training began.
 
         def halve(end):
@@ -46,31 +46,31 @@ class EpochEnd:
         return versioned(vars(self) | {"curves": dict(self.curves)})
 
     def __setstate__(self, state: Any) -> None:
-        kept = attributes("EpochEnd", state)
-        curves = {name: frozen(np.array(curve)) for name, curve in kept["curves"].items()}
-        arrays = {name: frozen(np.array(kept[name])) for name in ("ids", "epochs", "_pool_ids")}
-        vars(self).update(kept | arrays | {"curves": MappingProxyType(curves)})
+        fields = attributes("EpochEnd", state)
+        curves = {name: frozen(np.array(curve)) for name, curve in fields["curves"].items()}
+        arrays = {name: frozen(np.array(fields[name])) for name in ("ids", "epochs", "_pool_ids")}
+        vars(self).update(fields | arrays | {"curves": MappingProxyType(curves)})
 
     def __copy__(self) -> EpochEnd:
         return copy.deepcopy(self)
 
     def stop(self, ids: Any = None) -> None:
-        """Have these members leave; without ids, end training after this epoch.
+        """Stop training these members; without ids, end training of all after this epoch.
 
-        Members that leave have the status "stopped". They stay out of later calls of `partial_fit` but for those that
-        name them in `members`. Raises DataError for ids that are none of the pool's.
+        These members get the status "stopped". Later calls of `partial_fit` train them only if `members` names them.
+        Raises DataError for ids that are not in the pool.
         """
         if ids is not None:
             if not np.size(ids):
                 return
-            found = checks.whole_array(ids)
-            if found is None or not np.isin(found, self._pool_ids).all():
+            requested_ids = checks.whole_array(ids)
+            if requested_ids is None or not np.isin(requested_ids, self._pool_ids).all():
                 raise DataError(compose("ids", "ids of this pool", show(ids), "See EpochEnd.ids."))
-            ids = found
+            ids = requested_ids
         self._wishes.append(ids)
 
     def _leaving(self) -> tuple[np.ndarray, bool]:
-        """Whom callbacks want to leave, a mask of the pool's members, and whether everything is to end."""
+        """Return a mask of the pool's members that callbacks have stopped, and whether training is to end."""
         leaving = np.zeros(len(self._pool_ids), bool)
         for ids in self._wishes:
             if ids is not None:
@@ -90,8 +90,12 @@ def call_back(
     epoch: int,
     elapsed: float,
 ) -> tuple[np.ndarray, bool]:
-    """Tell callbacks of an epoch of these members, who have now trained for so many `epochs`. Returns (who is to leave,
-    whether all is to end)."""
+    """Call the callbacks after an epoch of `members`.
+
+    epochs: (len(members),), total number of epochs that each of these members has trained.
+
+    Returns (mask of the pool's members to stop, whether training is to end).
+    """
     curves = {name: frozen(curve[members, epochs - 1]) for name, curve in records.curves.items()}
     end = EpochEnd(
         epoch, frozen(pool_ids[members]), frozen(epochs), MappingProxyType(curves), elapsed, frozen(pool_ids)

@@ -1,8 +1,8 @@
-"""The cursor: how far a member is in an epoch that a budget or an interrupt cut short, and whether to go on from there.
+"""The cursor: a member's position within an epoch that a budget or an interrupt cut short.
 
-`Progress.minibatch` means something only with the batch size, the order of rows and the data that the epoch was begun
-with. Their key stands beside it (`Progress.cursor_key`). Where a call comes with others, the epoch begins anew: none is
-half of one and half of another. A run that has paused is to end as if it had not, and takes no others at all.
+`Progress.minibatch` is valid only for the batch size, the order of rows and the data with which the epoch was begun.
+`Progress.cursor_key` is the key of these three. If the next call's key differs, the epoch restarts at its first
+minibatch: no epoch mixes two datasets or two orders of rows. A paused run continues with the same data only.
 """
 
 from __future__ import annotations
@@ -16,45 +16,46 @@ from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.data_keys import DataKeys
 
 
-def _under_way(progress: Progress, asked: np.ndarray) -> np.ndarray:
-    """Positions of the members among those asked (a mask) that are within an epoch and may go on."""
-    return np.flatnonzero(asked & (progress.status == READY) & (progress.minibatch > 0))
+def _within_epoch(progress: Progress, requested: np.ndarray) -> np.ndarray:
+    """Return the positions of the requested members (a mask) that are within an epoch and may continue it."""
+    return np.flatnonzero(requested & (progress.status == READY) & (progress.minibatch > 0))
 
 
 def enter_epochs(
-    progress: Progress, asked: np.ndarray, keys: DataKeys, batch_size: np.ndarray, shuffle: int, batches: np.ndarray
+    progress: Progress, requested: np.ndarray, keys: DataKeys, batch_size: np.ndarray, shuffle: int, batches: np.ndarray
 ) -> None:
-    """Have epochs that were begun with something else begin anew. batches: (n_members,), of an epoch.
+    """Restart the epochs that were begun with other data, batch size or order of rows.
 
-    No key stands while members train: an epoch that ends by an error nobody foresaw begins anew, too. Those that rest
-    keep theirs.
+    batches: (n_members,), minibatches of an epoch. Keys are 0 while members train: an epoch that ends by an unexpected
+    error restarts, too. Members that are not requested keep their keys.
     """
-    members = _under_way(progress, asked)
+    members = _within_epoch(progress, requested)
     if len(members):
-        # A cursor behind the epoch's end is none that training left.
+        # A cursor beyond the end of the epoch does not come from training: such an epoch restarts, too.
         beyond = progress.minibatch[members] >= batches[members]
-        anew = members[beyond | (progress.cursor_key[members] != keys.of(members, shuffle, batch_size))]
-        progress.minibatch[anew], progress.loss_sum[anew] = 0, 0.0
+        restarted = members[beyond | (progress.cursor_key[members] != keys.of(members, shuffle, batch_size))]
+        progress.minibatch[restarted], progress.loss_sum[restarted] = 0, 0.0
         progress.cursor_key[members] = 0
 
 
-def leave_epochs(progress: Progress, asked: np.ndarray, keys: DataKeys, batch_size: np.ndarray, shuffle: int) -> None:
-    """Note what epochs that are cut short were begun with."""
-    members = _under_way(progress, asked)
+def leave_epochs(
+    progress: Progress, requested: np.ndarray, keys: DataKeys, batch_size: np.ndarray, shuffle: int
+) -> None:
+    """Store the keys of the epochs that were cut short."""
+    members = _within_epoch(progress, requested)
     if len(members):
         progress.cursor_key[members] = keys.of(members, shuffle, batch_size)
 
 
 def _begun_with(state: TrainingState, keys: DataKeys, validation: Dataset | None) -> tuple[np.ndarray, np.ndarray]:
-    """Keys, (n_members,) uint64, of what a run is about: of data, order and batch size, and of validation data, 0
-    without."""
+    """Return two keys of a run, (n_members,) uint64: of data, order and batch size; and of validation data, or 0."""
     everyone = np.arange(len(state.asked))
     of_validation = np.zeros(len(everyone), np.uint64) if validation is None else keys.like(validation).of(everyone)
     return keys.of(everyone, state.shuffle, state.batch_size), of_validation
 
 
 def note_begun_with(state: TrainingState, keys: DataKeys, validation: Dataset | None) -> None:
-    """Note what a run is about, when it pauses for the first time."""
+    """Store the keys of a run when it pauses for the first time."""
     if not state.data_key.any():
         state.data_key[:], state.validation_key[:] = _begun_with(state, keys, validation)
 
@@ -62,8 +63,10 @@ def note_begun_with(state: TrainingState, keys: DataKeys, validation: Dataset | 
 def require_begun_with(
     state: TrainingState, ids: np.ndarray, counts: np.ndarray, keys: DataKeys, validation: Dataset | None
 ) -> None:
-    """Raise DataError where a run that has paused is to go on with something else, or where a member's minibatches have
-    more rows than it has. counts: (n_members,) int64, the rows of each member."""
+    """Raise DataError if a paused run is to continue with other data, or if a batch size exceeds a member's rows.
+
+    counts: (n_members,) int64, number of rows of each member.
+    """
     too_large = np.flatnonzero(state.asked & (state.batch_size > counts))
     if len(too_large):
         m = too_large[0]
@@ -72,8 +75,9 @@ def require_begun_with(
         )
     if not state.data_key.any():
         return
-    found = _begun_with(state, keys, validation)
-    for what, noted, key in (("data", state.data_key, found[0]), ("validation data", state.validation_key, found[1])):
+    current = _begun_with(state, keys, validation)
+    stored = state.data_key, state.validation_key
+    for what, noted, key in zip(("data", "validation data"), stored, current, strict=True):
         others = ids[state.asked & (noted != key)]
         if len(others):
             expected = "those that training began with before it paused (rows, their order, targets, weights)"

@@ -1,4 +1,4 @@
-"""What a fit is given: training and validation data of all members, checked before any work starts."""
+"""The data of a fit: training and validation data of all members, checked before training starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pmlp_np.training.settings import Settings
 
 
 class OwnData(NamedTuple):
-    """The arguments of `fit` that give members data of their own. See Pool.fit for their meaning."""
+    """The arguments of `fit` that give each member its data. See Pool.fit for their meaning."""
 
     rows: Any = None
     features: Any = None
@@ -44,8 +44,10 @@ _NAMES = ("X", "y", "sample_weight")
 
 @dataclass(frozen=True)
 class _Checks:
-    """What is asked of features and of targets, values before and after their cast; and what gives the names of the
-    columns in their order, for errors."""
+    """Checks of features and of targets, which receive the values before and after their cast.
+
+    source: the expression that holds the names of the columns in order, for errors.
+    """
 
     features: Check | None = None
     targets: Check | None = None
@@ -62,14 +64,16 @@ def rows_of(
     y: Any,
     sample_weight: Any = None,
     names: tuple[str, str, str] = _NAMES,
-    asked: _Checks = _NO_CHECKS,
+    checks: _Checks = _NO_CHECKS,
 ) -> tuple[Dataset, Weights | None]:
-    """X and y, the same for the members `ids`, as a backend takes them, and the weights of rows, which are yet to be
-    put into them; errors call them by these names."""
-    x, weights = _features(plan, ids, X, sample_weight, names, asked)
+    """Return X and y, which the members `ids` share, as a dataset for a backend, and the weights of rows, or None.
+
+    The dataset does not hold the weights yet. names: of the three arguments, for errors.
+    """
+    x, weights = _features(plan, ids, X, sample_weight, names, checks)
     without = None if weights is None else weights.without_of_all
     kind = plan.n_outputs, plan.loss, plan.dtype
-    lines = as_targets(harmless(y, without), len(x), *kind, names[1], asked.targets)
+    lines = as_targets(harmless(y, without), len(x), *kind, names[1], checks.targets)
     require_same_rows(X, y, names[:2])
     return Dataset(feature_sets(x, plan.features), lines, len(lines)), weights
 
@@ -80,25 +84,25 @@ def fit_data(
     X: Any,
     y: Any,
     validation_data: Any,
-    own: OwnData,
+    member_data: OwnData,
     settings: Settings,
     first: bool = True,
 ) -> tuple[Dataset, Dataset | None]:
-    """Training and, where there is any, validation data of a fit of the members `ids` with these settings.
+    """Return the training data and the validation data (or None) of a fit of the members `ids` with these settings.
 
-    first: whether this is all data that the members have seen. Only then do its columns show how far their values lie
-    apart, beside which the rounding of a cast is measured.
+    first: whether the members have seen no data before. Only then does the spread of each column's values tell how
+        much of them the cast may round off.
 
-    Raises DataError where something doesn't fit, and MemoryNeededError where curves would not.
+    Raises DataError for arguments that don't fit each other, and MemoryNeededError where curves don't fit in memory.
     """
-    data, weights = _training_rows(plan, ids, X, y, own, first)
+    data, weights = _training_rows(plan, ids, X, y, member_data, first)
     everyone, validation = np.arange(len(ids)), None
-    if own.validation_rows is not None:
+    if member_data.validation_rows is not None:
         if validation_data is not None:
             raise DataError(compose("validation_rows", "None where validation_data is given", "both"))
-        found = sets_of(own.validation_rows, ids, data.n, "validation_rows", "row")
-        require_same_rows_of_each(X, own.validation_rows, "validation_rows")
-        validation = Dataset(data.x, data.y, data.n_targets, found, data.targets)
+        row_sets = sets_of(member_data.validation_rows, ids, data.n, "validation_rows", "row")
+        require_same_rows_of_each(X, member_data.validation_rows, "validation_rows")
+        validation = Dataset(data.x, data.y, data.n_targets, row_sets, data.targets)
         if weights is not None:
             put_weights(validation, weights, ids, everyone, EVALUATED, " in validation_rows")
     elif validation_data is not None:
@@ -107,8 +111,8 @@ def fit_data(
         names = "validation_data[0]", "validation_data[1]", "validation_data[2]"
         features, targets, sample_weight = (*validation_data, None)[:3]
         source = _NO_CHECKS.source if names_of(X) is None else "X.columns"
-        asked = _Checks(None, _require_range, source)
-        validation, weights = rows_of(plan, ids, features, targets, sample_weight, names, asked)
+        checks = _Checks(None, _require_range, source)
+        validation, weights = rows_of(plan, ids, features, targets, sample_weight, names, checks)
         if weights is not None:
             put_weights(validation, weights, ids, everyone, EVALUATED)
     elif settings.early_stopping:
@@ -129,55 +133,55 @@ def fit_data(
 
 
 def watch_of(plan: Plan, settings: Settings) -> Watch:
-    """What is watched on validation data."""
+    """Return the loss, score and metrics to compute on validation data."""
     return Watch(plan.loss, tuple(settings.metrics), settings.monitor or "")
 
 
 def _training_rows(
-    plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, first: bool
+    plan: Plan, ids: np.ndarray, X: Any, y: Any, member_data: OwnData, first: bool
 ) -> tuple[Dataset, Weights | None]:
-    """What members train on: all the same, or what `own` says; and the weights of rows without those of classes."""
+    """Return the training data, and the weights of rows (or None) without the weights of classes."""
 
-    def require_features(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
-        precision.require_digits(given, cast, columns, _read_columns(plan))
+    def require_features(values: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+        precision.require_digits(values, cast, columns, _read_columns(plan))
 
-    asked = _Checks(require_features, _require_targets) if first else _Checks(None, _require_range)
-    if own.targets is None:
-        found, weights = rows_of(plan, ids, X, y, own.sample_weight, asked=asked)
+    checks = _Checks(require_features, _require_targets) if first else _Checks(None, _require_range)
+    if member_data.targets is None:
+        data, weights = rows_of(plan, ids, X, y, member_data.sample_weight, checks=checks)
     else:
-        found, weights = _rows_of_each(plan, ids, X, y, own, asked)
-    if own.rows is not None:
-        found.rows = sets_of(own.rows, ids, found.n, "rows", "row")
-        require_same_rows_of_each(X, own.rows, "rows")
+        data, weights = _rows_of_each(plan, ids, X, y, member_data, checks)
+    if member_data.rows is not None:
+        data.rows = sets_of(member_data.rows, ids, data.n, "rows", "row")
+        require_same_rows_of_each(X, member_data.rows, "rows")
     counted = weights
-    if own.class_weight is not None:
-        counted = times_class_weights(weights, own.class_weight, found, ids, plan.loss, plan.n_outputs)
+    if member_data.class_weight is not None:
+        counted = times_class_weights(weights, member_data.class_weight, data, ids, plan.loss, plan.n_outputs)
     if counted is not None:
-        put_weights(found, counted, ids, np.arange(len(ids)), plan.dtype)
-    return found, weights
+        put_weights(data, counted, ids, np.arange(len(ids)), plan.dtype)
+    return data, weights
 
 
 def _rows_of_each(
-    plan: Plan, ids: np.ndarray, X: Any, y: Any, own: OwnData, asked: _Checks
+    plan: Plan, ids: np.ndarray, X: Any, y: Any, member_data: OwnData, checks: _Checks
 ) -> tuple[Dataset, Weights | None]:
-    """As `rows_of`, with targets of each member."""
-    x, weights = _features(plan, ids, X, own.sample_weight, _NAMES, asked)
+    """Return the same as `rows_of`, with targets of each member."""
+    x, weights = _features(plan, ids, X, member_data.sample_weight, _NAMES, checks)
     if y is not None:
         raise DataError(compose("y", "None where targets is given", show(y)))
     without = None if weights is None or weights.without is None else weights.without
     each = None if without is None else np.broadcast_to(without, (len(ids), len(x)))
     kind = plan.n_outputs, plan.loss, plan.dtype
-    lines = as_target_sets(harmless(own.targets, each), ids, len(x), *kind, asked.targets)
-    require_same_rows_of_each(X, own.targets, "targets")
+    lines = as_target_sets(harmless(member_data.targets, each), ids, len(x), *kind, checks.targets)
+    require_same_rows_of_each(X, member_data.targets, "targets")
     return Dataset(feature_sets(x, plan.features), lines, len(lines) // len(ids), None, np.arange(len(ids))), weights
 
 
 def _features(
-    plan: Plan, ids: np.ndarray, X: Any, sample_weight: Any, names: tuple[str, str, str], asked: _Checks
+    plan: Plan, ids: np.ndarray, X: Any, sample_weight: Any, names: tuple[str, str, str], checks: _Checks
 ) -> tuple[np.ndarray, Weights | None]:
-    """X and the weights of its rows, checked."""
+    """Return X and the weights of rows (or None), checked."""
     try:
-        x = as_features(X, plan.n_features, plan.dtype, names[0], plan.names, asked.source, asked.features)
+        x = as_features(X, plan.n_features, plan.dtype, names[0], plan.names, checks.source, checks.features)
     except DataError:
         row = first_without_weight(X, sample_weight)
         if row is None:
@@ -191,15 +195,15 @@ def _features(
 
 
 def _read_columns(plan: Plan) -> np.ndarray | None:
-    """The columns of X that any member reads, None for all."""
+    """Return the columns of X that any member reads, None for all."""
     return None if plan.features is None else np.unique(np.concatenate(plan.features.arrays))
 
 
-def _require_targets(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
-    """Of the values that members learn: digits and squares."""
-    precision.require_digits(given, cast, columns)
-    _require_range(given, cast, columns)
+def _require_targets(values: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+    """Raise DataError unless targets survive the cast: their digits, and their squares without overflow."""
+    precision.require_digits(values, cast, columns)
+    _require_range(values, cast, columns)
 
 
-def _require_range(given: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
-    precision.require_range(given, cast.dtype, columns)
+def _require_range(values: np.ndarray, cast: np.ndarray, columns: precision.Columns) -> None:
+    precision.require_range(values, cast.dtype, columns)

@@ -1,4 +1,4 @@
-"""History: what training leaves behind, curves and each member's best so far."""
+"""History: the records of training, which are curves and each member's best epoch so far."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ _AT_ONCE = 1 << 12
 
 
 class History(Independent):
-    """What training leaves behind, by position: curves by name, and each member's best so far.
+    """Records of training by a member's position in the pool: curves by name, and each member's best epoch so far.
 
-    best_value: (n_members,) float64, what was best of the monitored curve, negated where it grows: smaller is better,
-        infinity where there is none yet. NaN where another curve chose the best, to be measured when it is needed.
-    best_epoch: (n_members,) int64, -1 where there is none: such a member predicts with its last weights. waits_from:
-        (n_members,) int64, at least -1: the epoch from which patience counts, the best one or a later one.
-    shown: by validation curve (n_members,) float32, what the weights that a member predicts with (its best, else its
-        last) were measured at, NaN where they were not. validated_on: (n_members,) uint64, any value: the key of the
-        validation data that this was measured on, 0 where there is none.
-    due: (n_members,) int64, 1 for those whose last epoch has not been validated, because Ctrl-C came first, else 0.
-    monitor: as `Watch` has it.
+    best_value: (n_members,) float64, the best value of the monitored curve, negated if larger is better: smaller is
+        always better here. Infinity before the first; NaN where another curve chose the best epoch (measured on
+        demand).
+    best_epoch: (n_members,) int64, -1 where there is none: such a member predicts with its last weights.
+    waits_from: (n_members,) int64, at least -1: the epoch from which patience counts, the best one or a later one.
+    shown: by validation curve (n_members,) float32, the values of the weights that a member predicts with (best or
+        last); NaN where they were not measured.
+    validated_on: (n_members,) uint64, the key of the validation data behind `shown`, 0 where there is none.
+    due: (n_members,) int64, 1 where Ctrl-C came before the last epoch was validated, else 0.
+    monitor: as in `Watch`.
     """
 
     def __init__(self, n_members: int) -> None:
@@ -42,13 +43,13 @@ class History(Independent):
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
-        """Curves (n_members, n_epochs) float32 by name, NaN where nothing is known: views of what is kept."""
+        """Curves (n_members, n_epochs) float32 by name, NaN where there is no value. Views, not copies."""
         return {name: room[: self.n_epochs].T for name, room in self._rooms.items()}
 
     def make_room(self, names: Iterable[str], n_epochs: int) -> None:
-        """Curves of these names, and all at least n_epochs long.
+        """Add curves of these names where they are missing, and make all curves at least n_epochs long.
 
-        One that grows again and again, as with `partial_fit`, doubles its room, so that few calls copy it.
+        A curve that grows in many calls, as with `partial_fit`, doubles its capacity, so that few calls copy it.
         """
         self.n_epochs = max(self.n_epochs, n_epochs)
         for name in dict.fromkeys([*self._rooms, *names]):
@@ -59,13 +60,16 @@ class History(Independent):
                 self._rooms[name] = larger
 
     def enter(self, name: str, members: np.ndarray, epoch: np.ndarray, values: np.ndarray) -> None:
-        """Note one value of each of these members; one too large for float32 becomes infinity."""
+        """Store one value of each of these members. A value too large for float32 becomes infinity."""
         with np.errstate(over="ignore"):
             self._rooms[name][epoch, members] = values
 
     def enter_lines(self, name: str, members: np.ndarray, start: np.ndarray, lines: np.ndarray) -> None:
-        """Note values of some epochs in a row, (epochs, n_members), from the epoch `start`, (n_members,), of each of
-        these members on. Epochs for which there is no room are left out."""
+        """Store the values of consecutive epochs of these members.
+
+        lines: (epochs, n_members), start: (n_members,), each member's epoch of the first line. Epochs for which there
+        is no room are left out.
+        """
         room, (first, last) = self._rooms[name], (int(start[members].min()), int(start[members].max()))
         with np.errstate(over="ignore"):
             if first == last:
@@ -80,14 +84,16 @@ class History(Independent):
                 room[start[some] + k, some] = line[some]
 
     def record(self, epochs: int, start: np.ndarray, validated: bool) -> EpochRecord:
-        """Room for what so many epochs of all members find out, from the epochs `start`, (n_members,), on; with the
-        columns of the best so far, which it shares."""
+        """Return an empty record of a round of so many epochs, for the backend to fill.
+
+        start: (n_members,), each member's first epoch of the round. The record shares the columns of the best epochs.
+        """
         best = self.best_value, self.best_epoch, self.waits_from, self.due
         lines = [np.full((epochs, self.n_members), np.nan) for _ in range(3 if validated else 1)]
         return EpochRecord(start.copy(), lines[0], *best, *lines[1:])
 
     def show(self, members: np.ndarray, values: Mapping[str, np.ndarray], keys: np.ndarray) -> None:
-        """Note what the weights that these members predict with were measured at, by curve, on data of these keys."""
+        """Store, by curve, the values of the weights that these members predict with, on data of these keys."""
         for name in values.keys() - self.shown.keys():
             self.shown[name] = np.full(self.n_members, np.nan, np.float32)
         with np.errstate(over="ignore"):
@@ -96,27 +102,30 @@ class History(Independent):
         self.validated_on[members] = keys
 
     def keep(self, members: np.ndarray, value: np.ndarray, epoch: np.ndarray) -> None:
-        """These members are at their best, at the end of this epoch."""
+        """Store the best value of these members, and its epoch."""
         self.best_value[members], self.best_epoch[members], self.waits_from[members] = value, epoch, epoch
 
     def drop(self, members: np.ndarray, epochs: np.ndarray) -> None:
-        """Forget the best of members whose weights have changed since, unmeasured, in so many `epochs` of their
-        life."""
+        """Drop the best epochs of members whose weights have changed since without validation.
+
+        epochs: (len(members),), total number of epochs that each of these members has trained.
+        """
         self.best_value[members], self.best_epoch[members], self.waits_from[members] = np.inf, -1, epochs - 1
         self.show(members, {}, np.zeros(len(members), np.uint64))
 
     def forget(self, member: int) -> None:
-        """A member that starts afresh."""
+        """Clear all records of a member that restarts from its initial weights."""
         for room in self._rooms.values():
             room[:, member] = np.nan
         self.drop(np.array([member]), np.array([0]))
         self.due[member] = 0
 
     def put(self, name: str, members: slice, curve: np.ndarray) -> None:
-        """Some members' values of a curve, (members, epochs)."""
+        """Store the values of some members' curve, (members, epochs)."""
         self._rooms[name][: curve.shape[1], members] = curve.T
 
     def take(self, positions: np.ndarray) -> History:
+        """Return a copy of the records of the members at these positions."""
         part = History(len(positions))
         part.make_room(self._rooms, self.n_epochs)
         for name, curve in self.curves.items():
@@ -130,22 +139,24 @@ class History(Independent):
         return part
 
     def follow(self, monitor: str) -> None:
-        """Have another curve decide from now on: what was best by the old one is still, until it is measured anew."""
+        """Monitor another curve from now on. Best epochs stay; their values are measured again on demand."""
         if decider(monitor) != decider(self.monitor):
             self.best_value[self.best_epoch >= 0] = np.nan
         self.monitor = monitor
 
 
-# What is kept of each member, besides curves and what is shown.
+# The columns with one value per member, besides curves and `shown`.
 COLUMNS = ("best_value", "best_epoch", "waits_from", "validated_on", "due")
 
 
 def joined(parts: list[History]) -> History:
-    """The records of all members, one part behind the other. Parts that were measured by different curves are followed
-    by none any more: what was best by another one than the loss is measured anew when it is needed."""
+    """Return the records of all parts, concatenated. Parts that monitored different curves join without a monitor.
+
+    Best values by another curve than the loss are then measured again on demand.
+    """
     measured = [part for part in parts if part.validated_on.any()] or [part for part in parts if part.curves]
-    agreed = {part.monitor for part in measured}
-    monitor = agreed.pop() if len(agreed) == 1 else ""
+    monitors = {part.monitor for part in measured}
+    monitor = monitors.pop() if len(monitors) == 1 else ""
     whole, start = History(sum(part.n_members for part in parts)), 0
     whole.make_room([name for part in parts for name in part.curves], max(part.n_epochs for part in parts))
     for part in parts:
@@ -164,17 +175,17 @@ def joined(parts: list[History]) -> History:
 
 
 def decider(monitor: str) -> str:
-    """What decides which epoch is best."""
+    """Return the name of the curve that decides which epoch is best."""
     return monitor or "loss"
 
 
 def ranker(monitor: str) -> str:
-    """What members are ranked by."""
+    """Return the name of the curve by which members are ranked."""
     return monitor or "score"
 
 
 def frozen(values: np.ndarray) -> np.ndarray:
-    """The array as a view that cannot be written to."""
+    """Return a read-only view of the array."""
     values = values.view()
     values.flags.writeable = False
     return values

@@ -1,4 +1,4 @@
-"""Measuring: metrics of a pool's members on data of which each may see its own part, within a bound of memory.
+"""Measuring: metrics of a pool's members on data, each on its row set, within a bound of memory.
 
 Rows of weight 0 are left out; other weights are divided by their mean, as in a backend's `evaluate`.
 """
@@ -36,17 +36,18 @@ def require_measurable(
     source: str,
     ids: np.ndarray,
 ) -> None:
-    """Raise unless these metrics can be computed of these members on this data.
+    """Raise an error unless these metrics can be computed for these members on this data.
 
-    DataError where one does not fit the loss (it names `argument`) or is not defined of targets (it names `source`, and
-    the member, by its `ids` (n_members,), where each has rows or weights of its own); MemoryNeededError.
+    DataError: a metric does not fit the loss (the error names `argument`), or is not defined for the targets (it names
+        `source`, and, where members differ in rows or weights, the member by its id). ids: (n_members,).
+    MemoryNeededError: they don't fit in memory.
     """
     names = list(names)
     for name in names:
         require_fit(argument, name, plan.loss, plan.n_outputs)
     row_set = None if data.rows is None else data.rows.of
-    for places in alike(members, (row_set, data.weight_of, data.targets)) if names else ():
-        first = members[places[0]]
+    for positions in alike(members, (row_set, data.weight_of, data.targets)) if names else ():
+        first = members[positions[0]]
         rows, weight = _counted(data, first)
         whose = source if data.rows is None and data.weight_of is None else f"{source} of member {ids[first]}"
         for name in names:
@@ -63,8 +64,10 @@ def require_measurable(
 
 
 def finished_score(loss: Loss, means: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The loss's own score of members, (n,) float64, from the means of an evaluation; NaN where outputs are not all
-    numbers: what is counted right there is no label."""
+    """Return the loss's score of members, (n,) float64, from the mean losses and scores of an evaluation.
+
+    NaN where a member's loss is NaN: labels from outputs that are no numbers mean nothing.
+    """
     return np.where(np.isnan(means[0]), np.nan, loss.finish(means[1]))
 
 
@@ -78,55 +81,58 @@ def measured(
     control: Control,
     means: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Metrics by name, in order, of these members on data, (len(members),) float64.
+    """Return metrics by name, in order, of these members on the data, (len(members),) float64.
 
-    means: of their losses and scores, from an evaluation. Metrics that don't follow from them take raw outputs, of some
-        members that share their rows at a time.
+    means: mean losses and scores from an evaluation. Metrics that don't follow from them are computed from raw outputs,
+        for a few members at a time that share their rows.
     """
-    data, found = placed.data, {name: np.empty(len(members)) for name in names}
-    known = [name for name in found if follows_from_means(name, loss, data.n_targets)]
-    rest = [name for name in found if name not in known]
-    for places in alike(members, (placed.row_set, data.weight_of, data.targets)) if known else ():
-        rows, weight = _counted(data, members[places[0]])
-        y = _targets_of(data, members[places[0]], rows)
-        for name in known:
-            found[name][places] = known_from_means(name, loss, means[0][places], means[1][places], y, weight)
-    for places in alike(members, (placed.row_set, data.weight_of)) if rest else ():
-        rows, weight = _counted(data, members[places[0]])
-        for part, raw in _raw_outputs(backend, members, places, data, rows, weights, control):
+    data, values = placed.data, {name: np.empty(len(members)) for name in names}
+    from_means = [name for name in values if follows_from_means(name, loss, data.n_targets)]
+    from_outputs = [name for name in values if name not in from_means]
+    for positions in alike(members, (placed.row_set, data.weight_of, data.targets)) if from_means else ():
+        rows, weight = _counted(data, members[positions[0]])
+        y = _targets_of(data, members[positions[0]], rows)
+        for name in from_means:
+            mean_loss, mean_score = means[0][positions], means[1][positions]
+            values[name][positions] = known_from_means(name, loss, mean_loss, mean_score, y, weight)
+    for positions in alike(members, (placed.row_set, data.weight_of)) if from_outputs else ():
+        rows, weight = _counted(data, members[positions[0]])
+        for part, raw in _raw_outputs(backend, members, positions, data, rows, weights, control):
             for same in alike(members[part], (data.targets,)):
                 y = _targets_of(data, members[part[same[0]]], rows)
-                theirs = raw if len(same) == len(raw) else raw[same]
-                for name, values in metric_values(rest, loss, theirs, y, weight).items():
-                    found[name][part[same]] = values
-    return found
+                raw_same = raw if len(same) == len(raw) else raw[same]
+                for name, column in metric_values(from_outputs, loss, raw_same, y, weight).items():
+                    values[name][part[same]] = column
+    return values
 
 
 def _raw_outputs(
     backend: Backend,
     members: np.ndarray,
-    places: np.ndarray,
+    positions: np.ndarray,
     data: Dataset,
     rows: np.ndarray | None,
     weights: str,
     control: Control,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(places, raw outputs (places, rows, raw outputs)) of those at these places, of these rows (None: all), some at a
-    time."""
+    """Yield raw outputs on these rows (None: all), for a few of the members at these positions at a time.
+
+    Each item: (some of the positions, their raw outputs (positions, rows, raw outputs)).
+    """
     x = data.x if rows is None else [columns[rows] for columns in data.x]
-    asked = backend.place(Dataset(x))
+    placed = backend.place(Dataset(x))
     n_rows, n_raw, dtype = len(x[0]), backend.plan.n_raw_outputs, backend.plan.dtype
     step = max(1, PIECE_BYTES // (n_rows * n_raw * dtype.itemsize))
-    for start in range(0, len(places), step):
-        control.tick(start / len(places))
-        part = places[start : start + step]
+    for start in range(0, len(positions), step):
+        control.tick(start / len(positions))
+        part = positions[start : start + step]
         raw = np.empty((len(part), n_rows, n_raw), dtype)
-        backend.forward(members[part], asked, raw, weights, control)
+        backend.forward(members[part], placed, raw, weights, control)
         yield part, raw
 
 
 def _counted(data: Dataset, member: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The rows of a member that count (None: all), and their weights, of mean 1 over all its rows (None: all 1)."""
+    """Return the rows of a member that have weight (None: all), and their weights, of mean 1 (None: all 1)."""
     rows = None if data.rows is None else data.rows.arrays[data.rows.of[member]]
     if data.weights is None or data.weight_mean is None:
         return rows, None
@@ -139,7 +145,7 @@ def _counted(data: Dataset, member: int) -> tuple[np.ndarray | None, np.ndarray 
 
 
 def _targets_of(data: Dataset, member: int, rows: np.ndarray | None) -> np.ndarray:
-    """A member's targets (n_targets, rows) in these rows (None: all)."""
+    """Return a member's targets (n_targets, rows) in these rows (None: all)."""
     assert data.y is not None
     first = 0 if data.targets is None else int(data.targets[member]) * data.n_targets
     y = data.y[first : first + data.n_targets]

@@ -1,4 +1,4 @@
-"""Progress that people see: how much is done, and how long the rest will take."""
+"""The progress bar: the share of the work that is done, and the time left."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from pmlp_np.base.console import Tolerant, in_notebook, is_terminal
 
-# Work that ends sooner than this shows nothing: a bar that flashes by helps nobody.
+# Work that ends sooner shows no bar.
 _QUIET_SECONDS = 0.5
 _PLAIN_EVERY_SECONDS = 10.0
 _FORMAT = "{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
 
 
 class ProgressBar:
-    """A bar: tqdm's where it is installed, otherwise a line on stderr every ten seconds.
+    """A progress bar: tqdm's where it is installed, otherwise a line on stderr every ten seconds.
 
     In a notebook it is a widget where ipywidgets is installed, elsewhere text on stderr.
 
@@ -43,7 +43,7 @@ class ProgressBar:
         try:
             self._show(share, note, now)
         except Exception:
-            # A bar that can't be drawn stops no training.
+            # Training goes on without a bar.
             self.wanted = False
 
     def _show(self, share: float, note: str, now: float) -> None:
@@ -60,19 +60,19 @@ class ProgressBar:
 
     def _open(self) -> None:
         # The mean speed so far, not the latest: large members come first in each epoch.
-        look = {"total": 1.0, "bar_format": _FORMAT, "smoothing": 0, "dynamic_ncols": True}
-        self._bar = self._widget(look) if self._in_notebook else None
+        options = {"total": 1.0, "bar_format": _FORMAT, "smoothing": 0, "dynamic_ncols": True}
+        self._bar = self._widget(options) if self._in_notebook else None
         if self._bar is None:
             try:
                 from tqdm import tqdm
             except ImportError:
                 self._plain = True
                 return
-            self._bar = tqdm(**look, file=self._stream)
+            self._bar = tqdm(**options, file=self._stream)
         self._bar.start_t -= time.monotonic() - self._start
 
-    def _widget(self, look: dict[str, Any]) -> Any:
-        """tqdm's bar of a notebook; None without what it needs."""
+    def _widget(self, options: dict[str, Any]) -> Any:
+        """Return tqdm's bar for notebooks; None if ipywidgets is missing or unusable."""
         try:
             from tqdm import notebook
 
@@ -82,21 +82,21 @@ class ProgressBar:
 
             class Widget(notebook.tqdm):
                 def __del__(self) -> None:
-                    # One that could not be made, as with an old ipywidgets, has nothing to close.
+                    # tqdm fails to close a widget whose creation failed, as with an old ipywidgets.
                     with contextlib.suppress(Exception):
                         super().__del__()
 
-            return Widget(**look)
+            return Widget(**options)
         except Exception:
             return None
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar and leave it on the screen."""
         if self._bar is None:
             return
         try:
             self._bar.refresh()
             self._bar.close()
         except Exception:
-            # Python would close it again when it goes.
+            # tqdm would close it again when Python deletes it.
             self._bar.disable = True

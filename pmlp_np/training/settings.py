@@ -31,7 +31,7 @@ class Settings:
     time_budget: float | None
     progress: bool | str
     n_threads: int | None
-    # Given as `fit` takes them; kept as tuples, with the metrics' own names, and "" for no monitor.
+    # Arguments as of `fit`; after the checks: tuples, names of metrics instead of aliases, and "" for no monitor.
     metrics: str | Sequence[str] = ()
     monitor: str | None = None
     callbacks: Sequence[Callback] = ()

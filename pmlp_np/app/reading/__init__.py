@@ -1,2 +1,1 @@
-"""Reading tables: records as they are written, with their lines, and the conventions by which cells are numbers and
-dates."""
+"""Reading of tables: records with their line numbers, and the conventions of numbers and dates."""

@@ -1,4 +1,4 @@
-"""Columns under way: cells come chunk by chunk, and are kept as numbers, or as texts of which each is kept once."""
+"""Builders of columns: cells are added chunk by chunk, and stored as numbers or as dictionary-encoded texts."""
 
 from __future__ import annotations
 
@@ -11,50 +11,55 @@ import numpy as np
 from pmlp_np.app.reading.numbers import NO_AFFIX, Affix, Evidence, _arrow, converted, plain_floats
 
 _OTHER = {".": ",", ",": "."}
-# Signs without which a number is another one: 5 may be 500 %.
+# Signs that change a number: 5 is 500 %.
 NEEDED_AFFIXES = ("%", "‰")
-# Whole numbers up to this are told from their neighbors by float64.
+# float64 is exact for whole numbers up to this.
 _MOST_EXACT = 2.0**53
 
 
 class Texts:
-    """Texts by their place in a list of the different ones: 4 bytes a cell. At most `most` different ones, if given;
-    beyond that nothing is kept."""
+    """Dictionary-encoded texts, 4 bytes a cell.
+
+    most: limit of the number of distinct texts, above which none are stored (`kept` is False). None: no limit.
+    """
 
     def __init__(self, most: int | None = None) -> None:
-        self.places: dict[str, int] = {}
+        self.code_of: dict[str, int] = {}
         self.codes: list[np.ndarray] = []
         self.most = most
         self.kept = True
 
     def add(self, cells: Any) -> None:
-        """Add an Arrow array of texts; null where missing."""
+        """Add an Arrow array of texts, null for missing cells."""
         if not self.kept:
             return
         coded = _arrow().dictionary_encode(cells)
-        places = self.places
-        there = np.array([places.setdefault(text, len(places)) for text in coded.dictionary.to_pylist()], np.int32)
+        code_of = self.code_of
+        recoded = np.array([code_of.setdefault(text, len(code_of)) for text in coded.dictionary.to_pylist()], np.int32)
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-        self.codes.append(np.where(codes < 0, np.int32(-1), there[codes] if len(there) else np.int32(-1)))
-        if self.most is not None and len(places) > self.most:
-            self.kept, self.codes, self.places = False, [], {}
+        self.codes.append(np.where(codes < 0, np.int32(-1), recoded[codes] if len(recoded) else np.int32(-1)))
+        if self.most is not None and len(code_of) > self.most:
+            self.kept, self.codes, self.code_of = False, [], {}
 
     def series(self) -> Any:
-        """pandas.Series of str, NaN where missing, whose equal texts are one object."""
+        """Return a pandas.Series of str, NaN for missing cells. Equal texts are one object."""
         import pandas
 
-        texts = np.array([*self.places, None], object)
+        texts = np.array([*self.code_of, None], object)
         texts[-1] = np.nan
         codes = np.concatenate(self.codes) if self.codes else np.zeros(0, np.int32)
         return pandas.Series(texts[codes], dtype=object)
 
 
 class Column:
-    """A column whose cells are read.
+    """A column under construction.
 
-    words: texts that stand for missing cells. as_text: whether cells are kept as they are written in any case. spelled:
-    whether texts are kept beside numbers, because they may be labels. decimal: the mark that is expected; None to go by
-    the cells. affix: what stands around numbers; None to go by the cells.
+    words: words for missing cells.
+    as_text: whether cells are texts in any case.
+    spelled: whether texts are stored in addition to numbers, because they may be labels.
+    decimal: the expected decimal mark; None: detected from the cells.
+    affix: the text around numbers; None: detected from the cells.
+    most_spelled: limit of distinct texts of `spelled`, or None.
     """
 
     def __init__(
@@ -69,13 +74,13 @@ class Column:
         self.texts = Texts()
         self.spelled = Texts(most_spelled) if spelled and not as_text else None
         self.is_text = as_text
-        # Marks under which cells were read that another one reads otherwise, and whether texts came after numbers.
+        # Decimal marks by which ambiguous cells were read; and whether texts came after numbers, which are then lost.
         self.used: set[str] = set()
         self.lost = False
         self._numbers = as_numbers(words)
 
     def add(self, cells: Any, lines: np.ndarray) -> None:
-        """Add an Arrow array of texts as they are written, and the lines on which they stand."""
+        """Add an Arrow array of texts as written, and their line numbers."""
         if not self.as_text:
             values = plain_floats(cells)
             if values is not None:
@@ -88,10 +93,10 @@ class Column:
 
     def _add_plain(self, cells: Any, values: np.ndarray, lines: np.ndarray) -> None:
         if np.isnan(values).all():
-            self._keep_missing(len(values))
+            self._add_missing(len(values))
             return
         if not self.evidence.known and self.evidence.affix.after not in NEEDED_AFFIXES:
-            # What the fit read in kilograms may come without "kg".
+            # The unit of the fit, as "kg", may be absent.
             self.evidence.affix = NO_AFFIX
         self.evidence.see_plain(cells, lines)
         if self.spelled is not None:
@@ -107,7 +112,7 @@ class Column:
         else:
             self._add_numbers(_arrow().if_else(_arrow().equal(cells, ""), None, cells), cells)
 
-    def _keep_missing(self, n: int) -> None:
+    def _add_missing(self, n: int) -> None:
         import pyarrow
 
         nothing = pyarrow.nulls(n, pyarrow.string())
@@ -132,7 +137,7 @@ class Column:
                     self.taken[text.as_py()] += count.as_py()
             bare, cells = pc.if_else(gone, None, bare), pc.if_else(gone, None, cells)
         if bare.null_count == len(bare):
-            self._keep_missing(len(bare))
+            self._add_missing(len(bare))
             return
         if self.spelled is not None:
             self.spelled.add(cells)
@@ -140,11 +145,11 @@ class Column:
             self.texts.add(cells)
             return
         known = np.asarray(pc.is_valid(bare))
-        there = pc.drop_null(bare)
+        present = pc.drop_null(bare)
         if not self.evidence.known and self.evidence.affix and self.evidence.affix.after not in NEEDED_AFFIXES:
-            plain, odd = converted(there, self.decimal)
+            plain, odd = converted(present, self.decimal)
             self.evidence.affix = NO_AFFIX if not odd.any() else self.evidence.affix
-        self.evidence.see(there, lines[known], self.free)
+        self.evidence.see(present, lines[known], self.free)
         if self.is_text:
             self.texts.add(cells)
         elif any(self.evidence.reads.values()):
@@ -153,7 +158,7 @@ class Column:
             self._turn_to_texts(cells)
 
     def _among_numbers(self, bare: Any) -> Any:
-        """Which cells are numbers that stand for missing ones, however they are written: -999 is -999,00 too."""
+        """Return a mask of cells that are numbers for missing cells, in any spelling: -999 is also -999,00."""
         import pyarrow
 
         mark = self._mark()
@@ -175,7 +180,7 @@ class Column:
             self.floats.append(values)
 
     def _turn_to_texts(self, cells: Any) -> None:
-        """From now on texts: what was read as numbers before is lost, unless it was missing."""
+        """Turn the column into one of texts. Numbers read before are lost, missing cells are not."""
         self.is_text = True
         for values in self.floats:
             self.lost = self.lost or not bool(np.isnan(values).all())
@@ -186,7 +191,7 @@ class Column:
         self.texts.add(cells)
 
     def fits(self, mark: str | None) -> bool:
-        """Whether what is kept is what the decided mark (None for texts) asks for."""
+        """Return whether the stored cells are right for the decided decimal mark (None for texts)."""
         if self.as_text:
             return True
         if mark is None:
@@ -194,10 +199,10 @@ class Column:
         return not self.is_text and self.used <= {mark}
 
     def cells(self) -> Any:
-        """pandas.Series of the column: int64 or float64, or str as object."""
+        """Return the column as a pandas.Series: int64 or float64, or str as object."""
         import pandas
 
-        if self.is_text and self.texts.places:
+        if self.is_text and self.texts.code_of:
             return self.texts.series()
         if self.is_text:
             return pandas.Series(np.full(sum(map(len, self.texts.codes)), np.nan))
@@ -207,14 +212,14 @@ class Column:
 
 
 def whole_numbers(values: np.ndarray) -> np.ndarray:
-    """float64 as int64 where all are whole and exact."""
+    """Return float64 numbers as int64 if all are whole and exact."""
     with np.errstate(invalid="ignore"):
         exact = (np.abs(values) < _MOST_EXACT) & (values == np.floor(values))
     return values.astype(np.int64) if len(values) and exact.all() else values
 
 
 def as_numbers(words: Collection[str]) -> list[float]:
-    """The words for missing cells that are numbers: cells that are equal to one are missing, however written."""
+    """Return the words for missing cells that are numbers. Cells equal to one are missing, in any spelling."""
     return sorted(float(word) for word in words if _is_plain(word))
 
 

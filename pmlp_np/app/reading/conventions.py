@@ -1,9 +1,11 @@
-"""Conventions: how the numbers and dates of a file are written. They belong to the file, not to a column; they are
-found once, from all columns' cells, kept in the result folder, and hold for the tables that are predicted later.
+"""Conventions: how the numbers and dates of a file are written.
 
-A column whose cells read as numbers in one way alone decides for those that read both ways. Where nothing decides, a
-file whose cells are separated by commas has decimal points, as most programs write it; any other file is refused with
-one cell of it, and the option that says how it is to be read.
+Conventions belong to the file, not to a column. They are detected once, from the cells of all columns, and stored in
+the result folder for tables that are predicted later.
+
+A column whose cells are numbers with one decimal mark only decides for ambiguous columns. If no column decides, a file
+with commas between cells has decimal points, as most programs write it; another file raises an error that shows a cell
+and the options to choose from.
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ _SPELLED = {",": "comma", ".": "point", "'": "apostrophe", " ": "space"}
 
 @dataclass(frozen=True)
 class Style:
-    """How the numbers of one column are written. decimal: "." or ",". thousands: marks that were seen between groups of
-    three digits. affix: what stands around them."""
+    """How the numbers of one column are written.
+
+    decimal: "." or ",".
+    thousands: separators of thousands in the cells.
+    affix: the text around numbers.
+    """
 
     decimal: str = "."
     thousands: tuple[str, ...] = ()
@@ -33,10 +39,14 @@ class Style:
 
 @dataclass(frozen=True)
 class Conventions:
-    """decimal, thousands: of the file's numbers, "." and none where nothing says more. day_first: whether 01/02 is the
-    first of February; None where no date told. delimiter: between cells; "" for files that have none. missing: words
-    that stand for missing cells. columns: styles of the columns whose numbers have another, or something around
-    them."""
+    """How the numbers and dates of a file are written.
+
+    decimal, thousands: decimal mark and separators of thousands of the file's numbers.
+    day_first: whether 01/02 is the first of February; None if no date decides it.
+    delimiter: between cells; "" for files without one.
+    missing: words for missing cells.
+    columns: styles of columns that differ, or have an affix.
+    """
 
     decimal: str = "."
     thousands: tuple[str, ...] = ()
@@ -46,18 +56,18 @@ class Conventions:
     columns: dict[str, Style] = field(default_factory=dict)
 
     def style(self, column: str) -> Style:
-        """How a column's numbers are written."""
+        """Return how a column's numbers are written."""
         return self.columns.get(column, Style(self.decimal, self.thousands))
 
     def described(self, column: str) -> str:
-        """How a column's numbers are written, in words."""
+        """Return how a column's numbers are written, in words."""
         style = self.style(column)
         marks = " or ".join(_CALLED[mark] for mark in style.thousands)
-        said = [f"decimal {_CALLED[style.decimal]}", *([f"{marks} between thousands"] if marks else [])]
-        return ", ".join([*said, *([str(style.affix)] if style.affix else [])])
+        parts = [f"decimal {_CALLED[style.decimal]}", *([f"{marks} between thousands"] if marks else [])]
+        return ", ".join([*parts, *([str(style.affix)] if style.affix else [])])
 
     def to_plain(self) -> dict[str, Any]:
-        """What JSON keeps of it."""
+        """Return the conventions as plain values for JSON."""
         missing = {name: list(map(list, words)) if name.endswith(("only", "in")) else list(words)
                    for name, words in vars(self.missing).items()}  # fmt: skip
         columns = {
@@ -69,7 +79,7 @@ class Conventions:
 
     @classmethod
     def from_plain(cls, plain: Any) -> Conventions:
-        """The inverse. TypeError, ValueError or KeyError for what `to_plain` never wrote."""
+        """Return conventions from `to_plain`'s values. Raises TypeError, ValueError or KeyError for others."""
         if set(plain) != {"decimal", "thousands", "day_first", "delimiter", "missing", "columns"}:
             raise ValueError("conventions")
         missing = plain["missing"]
@@ -89,10 +99,10 @@ class Conventions:
 
 
 def _marks(decimal: Any, thousands: Any) -> tuple[str, tuple[str, ...]]:
-    found = _texts(thousands)
-    if decimal not in (".", ",") or not set(found) <= set(THOUSANDS) - {decimal}:
+    marks = _texts(thousands)
+    if decimal not in (".", ",") or not set(marks) <= set(THOUSANDS) - {decimal}:
         raise ValueError("decimal and thousands")
-    return decimal, found
+    return decimal, marks
 
 
 def _texts(values: Any) -> tuple[str, ...]:
@@ -102,10 +112,10 @@ def _texts(values: Any) -> tuple[str, ...]:
 
 
 def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
-    found = tuple(_texts(each) for each in values)
-    if not isinstance(values, list) or not all(len(each) == 2 for each in found):
+    pairs = tuple(_texts(each) for each in values)
+    if not isinstance(values, list) or not all(len(each) == 2 for each in pairs):
         raise TypeError("pairs of texts")
-    return tuple((each[0], each[1]) for each in found)
+    return tuple((each[0], each[1]) for each in pairs)
 
 
 def decided(
@@ -117,27 +127,29 @@ def decided(
     where: str,
     notes: list[str],
 ) -> tuple[Conventions, dict[str, str | None]]:
-    """(the file's conventions of numbers, the decimal mark of each column; None for one that holds no numbers).
+    """Return (the file's conventions of numbers, the decimal mark of each column or None for a column of texts).
 
-    seen: by column. delimiter: what separates cells; None for files whose texts are separated without one. learned: the
-    conventions of the fit. where: how a line of the file is called ("line", "row").
+    seen: evidence of each column.
+    delimiter: of cells; None for files without delimiters (Parquet).
+    learned: the conventions of the fit, for a table that is predicted.
+    where: "line" or "row", for errors and notes.
 
-    DataError for numbers that read both ways where nothing decides; not with `learned`: such columns are no numbers.
+    Raises DataError for numbers that are ambiguous if no column decides. With `learned` such columns are texts.
     """
     alone = {d: [c for c, e in seen.items() if e.numbers and not e.ambiguous and not e.reads[_OTHER[d]]] for d in ".,"}
     unsure = [c for c, e in seen.items() if e.numbers and e.ambiguous]
     decimal, refused = _decimal_of_file(alone, unsure, reading, delimiter, learned, notes)
-    asked = reading.decimal is not None
+    requested = reading.decimal is not None
     marks: dict[str, str | None] = dict.fromkeys(seen)
     for column, evidence in seen.items():
         if evidence.numbers and column not in refused:
-            marks[column] = _mark_of(column, evidence, decimal, learned, asked)
+            marks[column] = _mark_of(column, evidence, decimal, learned, requested)
     if learned is not None:
         for column in unsure:
             new = _new_thousands(seen[column], marks[column] or decimal, learned.style(column))
-            if new and not (alone[marks[column] or decimal] or asked):
+            if new and not (alone[marks[column] or decimal] or requested):
                 marks[column] = None
-            elif new and not asked:
+            elif new and not requested:
                 _say_new(column, seen[column], marks[column] or decimal, where, notes)
     elif refused:
         raise _undecided(refused[0], seen[refused[0]], alone, name, where)
@@ -154,9 +166,10 @@ def _decimal_of_file(
     alone: dict[str, list[str]], unsure: list[str], reading: Reading, delimiter: str | None,
     learned: Conventions | None, notes: list[str],
 ) -> tuple[str, list[str]]:  # fmt: skip
-    """(the decimal mark of most columns, the columns of which nothing decides it).
+    """Return (the decimal mark of most columns, the columns whose mark is undecided).
 
-    alone: the columns that read in one way only, by that way's mark. unsure: those that read both ways.
+    alone: by decimal mark, the columns that are numbers with this mark only.
+    unsure: ambiguous columns.
     """
     mark = reading.decimal
     if mark is None and learned is not None:
@@ -169,29 +182,29 @@ def _decimal_of_file(
     return mark or ("," if len(alone[","]) > len(alone["."]) else "."), refused
 
 
-def _mark_of(column: str, evidence: Evidence, decimal: str, learned: Conventions | None, asked: bool) -> str | None:
-    """The decimal mark of a column of numbers. asked: whether the caller names the file's mark."""
-    by_fit = learned.style(column).decimal if learned is not None and not asked else decimal
+def _mark_of(column: str, evidence: Evidence, decimal: str, learned: Conventions | None, requested: bool) -> str | None:
+    """Return the decimal mark of a column of numbers. requested: whether an option sets the file's mark."""
+    by_fit = learned.style(column).decimal if learned is not None and not requested else decimal
     if learned is not None and by_fit != learned.decimal and evidence.reads[by_fit]:
-        # A column that the fit's file wrote in another way than its others is still written so.
+        # A column with another style than the others in the fit has it here, too.
         return by_fit
     if evidence.reads[decimal]:
         return decimal
-    if learned is not None and learned.style(column).decimal == learned.decimal and not asked:
-        # Neither as in the fit nor as the rest of the file.
+    if learned is not None and learned.style(column).decimal == learned.decimal and not requested:
+        # The column's style is neither that of the fit nor that of the file.
         return None
     return _OTHER[decimal]
 
 
 def _new_thousands(evidence: Evidence, mark: str, style: Style) -> set[str]:
-    """Points or commas between thousands, which the fit did not have: they are not guessed."""
+    """Return points or commas as separators of thousands that the fit did not have."""
     return evidence.thousands(mark) & {".", ","} - set(style.thousands)
 
 
 def _odd_styles(
     seen: Mapping[str, Evidence], marks: dict[str, str | None], decimal: str, learned: Conventions | None
 ) -> dict[str, Style]:
-    """The styles of columns that are not written as most of the file, or hold a unit."""
+    """Return the styles of columns that differ from the file's, or have a unit."""
     odd = {
         c: Style(d, tuple(sorted(seen[c].thousands(d))), seen[c].affix)
         for c, d in marks.items() if d is not None and (d != decimal or seen[c].affix)
@@ -205,18 +218,18 @@ def _odd_styles(
 
 
 def _by_the_fit(alone: dict[str, list[str]], learned: Conventions, notes: list[str]) -> str:
-    """The decimal mark of a file that is predicted: that of the fit, unless its numbers all read in the other way."""
+    """Return the decimal mark of a predicted file: the fit's, unless all numbers have the other one."""
     other = _OTHER[learned.decimal]
-    ours = [c for c in alone[learned.decimal] if learned.style(c).decimal == learned.decimal]
-    theirs = [c for c in alone[other] if learned.style(c).decimal == learned.decimal]
-    if not theirs or ours:
+    with_same = [c for c in alone[learned.decimal] if learned.style(c).decimal == learned.decimal]
+    with_other = [c for c in alone[other] if learned.style(c).decimal == learned.decimal]
+    if not with_other or with_same:
         return learned.decimal
-    notes.append(f"numbers have decimal {_CALLED[other]}, unlike those of the fit, by column {theirs[0]!r}")
+    notes.append(f"numbers have decimal {_CALLED[other]}, unlike those of the fit, by column {with_other[0]!r}")
     return other
 
 
 def _reading_of(cell: str, decimal: str, affix: Affix) -> str:
-    """A cell's number under a reading, as text."""
+    """Return a cell's number with this decimal mark, as text."""
     import pyarrow
 
     from pmlp_np.app.reading.numbers import converted
@@ -237,12 +250,12 @@ def _undecided(column: str, evidence: Evidence, alone: dict[str, list[str]], nam
 
 
 def _say_new(column: str, evidence: Evidence, mark: str, where: str, notes: list[str]) -> None:
-    """Note of thousands as the fit had none, which other columns of the file tell from decimals."""
+    """Append a note on separators of thousands that the fit did not have."""
     other = _OTHER[mark]
     line, cell = evidence.shown[other]
     read, instead = (_reading_of(cell, each, evidence.affix) for each in (mark, other))
-    said = f"{show(cell)} in {where} {line:,} is {read} (--decimal {other} reads {instead})"
-    notes.append(f"column {column!r} has {_CALLED[other]} between thousands, unlike in the fit: {said}")
+    example = f"{show(cell)} in {where} {line:,} is {read} (--decimal {other} reads {instead})"
+    notes.append(f"column {column!r} has {_CALLED[other]} between thousands, unlike in the fit: {example}")
 
 
 def _refuse_other_marks(
@@ -252,7 +265,7 @@ def _refuse_other_marks(
         if decimal is not None and (others := seen[column].thousands(decimal) - {thousands}):
             mark = sorted(others)[0]
             line, cell = seen[column].shown[mark]
-            expected = f"{_CALLED[thousands]} between thousands, as is said"
+            expected = f"{_CALLED[thousands]} between thousands, as in --thousands"
             hint = f"Say --thousands {_SPELLED[mark]} or leave the option out."
             raise DataError(compose(f"column {column!r} of {name}, {where} {line:,}", expected, show(cell), hint))
 
@@ -261,7 +274,7 @@ def _say(
     seen: Mapping[str, Evidence], marks: dict[str, str | None], odd: dict[str, Style], decimal: str,
     delimiter: str | None, where: str, notes: list[str],
 ) -> None:  # fmt: skip
-    """Notes of what is no plain number."""
+    """Append notes on numbers with unusual formats."""
     commas = [c for c, d in marks.items() if d == "," and "," in seen[c].has]
     if commas:
         notes.append(f"numbers have decimal commas in {_list(commas)}")
@@ -274,11 +287,11 @@ def _say(
         between = [c for c, d in marks.items() if d is not None and seen[c].thousands(d)]
         marked = sorted(seen[column].thousands(mark))[0]
         line, cell = seen[column].shown[marked]
-        said = f"{_CALLED[marked]} between thousands in {_list(between)}"
-        said += f": {show(cell)} in {where} {line:,} is {_reading_of(cell, mark, seen[column].affix)}"
+        text = f"{_CALLED[marked]} between thousands in {_list(between)}"
+        text += f": {show(cell)} in {where} {line:,} is {_reading_of(cell, mark, seen[column].affix)}"
         if seen[column].ambiguous:
-            said += f" (--decimal {_OTHER[mark]} reads {_reading_of(cell, _OTHER[mark], seen[column].affix)})"
-        notes.append(said)
+            text += f" (--decimal {_OTHER[mark]} reads {_reading_of(cell, _OTHER[mark], seen[column].affix)})"
+        notes.append(text)
         break
     affixed = [(c, s) for c, s in odd.items() if s.affix]
     if affixed:
@@ -290,10 +303,10 @@ def _say(
 
 
 def _list(names: Collection[str]) -> str:
-    some = list(names)[:8]
-    return ", ".join(some) + (", ..." if len(names) > len(some) else "")
+    first = list(names)[:8]
+    return ", ".join(first) + (", ..." if len(names) > len(first) else "")
 
 
 def with_missing(conventions: Conventions, missing: MissingWords, day_first: bool | None) -> Conventions:
-    """The same with these words for missing cells, and the order of dates."""
+    """Return a copy with these words for missing cells, and this order of dates."""
     return replace(conventions, missing=missing, day_first=day_first)

@@ -1,5 +1,4 @@
-"""The layout of a CSV file, found from its first lines: what separates cells, what stands above the names, and the
-names."""
+"""The layout of a CSV file, detected from its first lines: the delimiter, the names, and lines above them."""
 
 from __future__ import annotations
 
@@ -16,15 +15,19 @@ from pmlp_np.base.errors import DataError, compose, show
 
 _DELIMITERS = ",;\t|"
 _WORDS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
-# Lines from which it is found what separates cells; and lines above the names that a file may have.
+# Number of lines from which the delimiter is detected; largest number of lines above the names.
 _SAMPLE, _MOST_ABOVE = 100, 50
 _DECIMAL_COMMA = re.compile(r"[+-]?[\d.'’ ]*\d,\d+")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """names: stripped, as they stand. line: of the names' last line; rows begin below. n: cells of a row. trailing:
-    whether each row has one more, empty, than the names. lines: how many lines of the file the names' record ends."""
+    """The layout of a CSV file.
+
+    names: of the columns, stripped.
+    lines: number of lines up to the end of the names; rows begin below.
+    trailing: whether each row has an empty cell more than there are names.
+    """
 
     dialect: Dialect
     names: list[str]
@@ -34,26 +37,31 @@ class Layout:
 
     @property
     def n(self) -> int:
+        """Number of cells of a row."""
         return len(self.names) + self.trailing
 
 
 def layout_of(
     lines: Sequence[str], whole: bool, reading: Reading, learned: str | None, decimal: str | None, name: str
 ) -> Layout:
-    """The layout by the first lines of a file. whole: whether they are all of it. learned: what separated the cells of
-    the table of the fit. decimal: its decimal mark, or that of the option."""
+    """Return the layout from the first lines of a file.
+
+    whole: whether these are all lines.
+    learned: the delimiter of the fit's table, or None.
+    decimal: the decimal mark of the option or the fit, or None.
+    """
     notes: list[str] = []
     skipped = reading.skip_lines
     if skipped >= len(lines):
         got = f"{len(lines):,}" if whole else f"names below line {skipped:,}"
         raise DataError(compose("--skip-lines", f"fewer lines than {name} has", f"{skipped:,} of {got}"))
-    # Excel may say in a first line of its own by what cells are separated.
-    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[skipped])
-    skipped += 1 if told else 0
+    # Excel may name the delimiter in an additional first line.
+    separator = re.fullmatch(r'"?sep=(.)"?\s*', lines[skipped])
+    skipped += 1 if separator else 0
     rest = list(lines[skipped:])
     if not any(line.strip() for line in rest):
         raise DataError(compose(name, "names of columns and rows", "nothing"))
-    delimiter = reading.delimiter or (told[1] if told else None)
+    delimiter = reading.delimiter or (separator[1] if separator else None)
     if delimiter is None:
         delimiter = _delimiter(rest, whole, learned, decimal)
     if delimiter not in (",", ""):
@@ -67,28 +75,28 @@ def layout_of(
     dialect = Dialect.of(delimiter, pads, n, numeric_places(rows, n))
     number, names, above = _names(rest, simple, n, rows, skipped, name)
     if above:
-        said = "1 line above the names of columns is" if len(above) == 1 else f"{len(above)} lines above the names are"
-        notes.append(f"{said} left out: {show(above[0])}")
+        text = "1 line above the names of columns is" if len(above) == 1 else f"{len(above)} lines above the names are"
+        notes.append(f"{text} left out: {show(above[0])}")
     trailing = len(names) + 1 == n and len(rows) > 0 and all(not row[-1].strip() for row in rows)
     if names and not names[-1] and len(names) == n + 1:
-        # The names end with a delimiter and rows do not.
+        # The line of names ends with a delimiter, rows do not.
         names = names[:-1]
     dialect = Dialect.of(delimiter, pads, len(names) + trailing, dialect.numeric if n == len(names) + trailing else ())
     return Layout(dialect, names, number, trailing, notes)
 
 
 def check_names(names: list[str], name: str) -> None:
-    """DataError for a name that comes twice."""
+    """Raise DataError for a name that occurs twice."""
     twice = [column for column, count in Counter(names).items() if count > 1 and column]
     if twice:
         raise DataError(compose(name, "each column's name once", f"{twice[0]!r} {names.count(twice[0])} times"))
 
 
 def _delimiter(lines: list[str], whole: bool, learned: str | None, decimal: str | None) -> str:
-    """The character that most evenly divides the first lines, the names among them."""
+    """Return the character that divides the first lines, the names among them, most evenly."""
     body = [line for line in lines if line.strip() and not line.startswith("#")]
     body = (body or [line for line in lines if line.strip()])[:_SAMPLE]
-    found: list[tuple[tuple[bool, float, int, bool, bool], str]] = []
+    candidates: list[tuple[tuple[bool, float, int, bool, bool], str]] = []
     for delimiter in dict.fromkeys([*_DELIMITERS, *([learned] if learned else [])]):
         n = _usual(body, delimiter, whole)
         rows = [_cells(line, delimiter) for line in body]
@@ -104,17 +112,17 @@ def _delimiter(lines: list[str], whole: bool, learned: str | None, decimal: str 
                 continue
         share = counts.count(n) / len(counts)
         if headed or share >= 0.5:
-            found.append(((headed, share, n, delimiter == learned, delimiter == ","), delimiter))
-    if found:
-        return max(found)[1]
-    # One column. Where numbers have decimal commas, its cells may hold them.
+            candidates.append(((headed, share, n, delimiter == learned, delimiter == ","), delimiter))
+    if candidates:
+        return max(candidates)[1]
+    # One column. Commas in its cells may be decimal commas.
     if decimal == "," and all(_DECIMAL_COMMA.fullmatch(line.strip()) for line in body[1:] if "," in line):
         return learned if learned and learned != "," else ""
     return learned or ","
 
 
 def _cells(line: str, delimiter: str) -> list[str] | None:
-    """The cells of a line; None where its quotes are not in pairs."""
+    """Return the cells of a line; None if its quotes are not in pairs."""
     if line.count('"') % 2:
         return None
     with contextlib.suppress(csv.Error, StopIteration):
@@ -123,7 +131,7 @@ def _cells(line: str, delimiter: str) -> list[str] | None:
 
 
 def _usual(body: list[str], delimiter: str, whole: bool) -> int:
-    """How many cells most lines have; the last one may be cut."""
+    """Return the number of cells that most lines have. The last line may be incomplete."""
     sample = body if whole or len(body) < 2 else body[:-1]
     counts = Counter(len(row) for row in (_cells(line, delimiter) for line in sample) if row is not None)
     if not counts:
@@ -132,13 +140,13 @@ def _usual(body: list[str], delimiter: str, whole: bool) -> int:
 
 
 def _pads(lines: list[str], delimiter: str) -> tuple[bool, bool]:
-    """Whether blanks after each delimiter, or before, belong to it and not to the cells."""
+    """Return whether spaces after each delimiter, and before each, are no part of cells."""
     if not delimiter or delimiter.isspace():
         return False, False
     body = [line.rstrip("\r\n") for line in lines[:_SAMPLE] if delimiter in line]
     d = re.escape(delimiter)
     after = bool(body) and all(not re.search(rf"{d}(?! |$)", line) for line in body)
-    # A quote after a blank opens a cell in quotes: then blanks there mean nothing.
+    # A quote after a space opens a quoted cell, so the space is no part of the cell.
     after = after or any(re.search(rf'{d} +"[^"]*"\s*(?:{d}|$)', line) for line in body)
     before = bool(body) and all(not re.search(rf"(?<! ){d}", line) for line in body)
     return after, before
@@ -147,32 +155,32 @@ def _pads(lines: list[str], delimiter: str) -> tuple[bool, bool]:
 def _names(
     lines: list[str], dialect: Dialect, n: int, rows: list[list[str]], skipped: int, name: str
 ) -> tuple[int, list[str], list[str]]:
-    """(the number of the last line of the names, the names, what stands above them)."""
+    """Return (the line number of the end of the names, the names, the lines above them)."""
     counted = _Counting(lines, skipped)
     above: list[str] = []
-    found = []
+    lines_of_cells = []
     for begins, record in records(counted, dialect, name, skipped):
         cells = dialect.split(record) if isinstance(record, str) else record
         if any(cell.strip() for cell in cells):
-            found.append((begins, counted.number, [cell.strip() for cell in cells]))
-        if len(found) > _MOST_ABOVE:
+            lines_of_cells.append((begins, counted.number, [cell.strip() for cell in cells]))
+        if len(lines_of_cells) > _MOST_ABOVE:
             break
-    for place, (begins, ends, cells) in enumerate(found):
-        following = found[place + 1][2] if place + 1 < len(found) else None
+    for i, (begins, ends, cells) in enumerate(lines_of_cells):
+        following = lines_of_cells[i + 1][2] if i + 1 < len(lines_of_cells) else None
         if not _above(cells, following, n):
-            _check_count(cells, begins, found[place + 1 :], n, rows, name)
+            _check_count(cells, begins, lines_of_cells[i + 1 :], n, rows, name)
             return ends, cells, above
         above.append(" ".join(cell for cell in cells if cell))
-    return found[0][1], found[0][2], []
+    return lines_of_cells[0][1], lines_of_cells[0][2], []
 
 
 def _above(cells: list[str], following: list[str] | None, n: int) -> bool:
-    """Whether this is no line of names but a title or a comment above it."""
+    """Return whether a line is not the names but a title or a comment above them."""
     if following is None:
         return False
     names_follow = len(following) == n and not any(like_a_number(cell) for cell in following)
     if cells[0].startswith("#"):
-        # "#id,value" may be the names themselves.
+        # "#id,value" may be the names.
         return len(cells) != n or names_follow or following[0].startswith("#")
     filled = sum(bool(cell) for cell in cells)
     if filled != 1 or n < 2 or (len(cells) == n and n == 2 and not names_follow):
@@ -185,9 +193,9 @@ def _above(cells: list[str], following: list[str] | None, n: int) -> bool:
 def _check_count(
     names: list[str], line: int, below: list[tuple[int, int, list[str]]], n: int, rows: list[list[str]], name: str
 ) -> None:
-    """DataError where the rows agree on another number of cells than there are names."""
+    """Raise DataError if most rows have the same number of cells, which differs from the number of names."""
     agree = len(rows) > 1 and 2 * sum(len(cells) == n for _, _, cells in below) > len(below)
-    # Either may end with a delimiter.
+    # Rows or names may end with a delimiter.
     trailing = len(names) + 1 == n and all(not row[-1].strip() for row in rows)
     if not agree or len(names) == n or trailing or (len(names) == n + 1 and not names[-1]):
         return
@@ -203,7 +211,7 @@ def _check_count(
 
 
 class _Counting:
-    """Lines, and the number of the last one that was taken."""
+    """An iterator over lines that counts them."""
 
     def __init__(self, lines: list[str], number: int) -> None:
         self.lines, self.number = iter(lines), number

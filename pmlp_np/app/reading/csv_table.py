@@ -1,5 +1,8 @@
-"""A CSV file as columns: read once, chunk by chunk, with what its first cells say; and once more where later ones say
-otherwise. Memory is what the columns take, and one chunk."""
+"""CSV files as columns.
+
+A file is read chunk by chunk by the conventions that its first cells suggest, and a second time if later cells
+contradict them. Memory is that of the columns and of one chunk.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,26 @@ from pmlp_np.base.errors import DataError, compose, readable_bytes, require_memo
 
 _HEAD_BYTES = 1 << 17
 _CHUNK_CELLS, _CHUNK_ROWS = 1 << 19, 1 << 15
-# Bytes that a fit takes for a cell: as it is read, as an input in float64 and its copies, as X in float32.
+# Bytes of a fit per cell: as read, as an input in float64 with copies, as X in float32.
 _BYTES_PER_CELL = 40
-# A column of numbers with more spellings than this holds no labels.
+# A column of numbers with more distinct texts than this has no labels.
 MOST_LABELS = 1000
-# Lines below a table that may be notes; with more of them something else is wrong.
+# Largest number of lines below a table that are taken for notes.
 _MOST_BELOW = 20
-# What the last row of a table of sums begins with.
+# First words of a last row with sums.
 _SUMS = {"total", "totals", "grand total", "sum", "subtotal", "average", "mean", "gesamt", "summe", "mittelwert",
          "durchschnitt", "totale", "somme", "suma", "totaal"}  # fmt: skip
 
 
 @dataclass
-class Found:
-    """What a file holds. columns: (name, pandas.Series) in order; names may be "". lines: of each row; or None where
-    they follow each other from first_line. spelled: texts of columns that hold numbers, where asked for. taken: by
-    column, which words were taken for missing cells, and how often."""
+class FileColumns:
+    """The columns of a file.
+
+    columns: (name, pandas.Series) in order. A name may be "".
+    lines: line number of each row; None if they are consecutive from first_line.
+    spelled: texts of columns of numbers, if requested.
+    taken: by column, words that were read as missing cells, with counts.
+    """
 
     columns: list[tuple[str, Any]]
     lines: np.ndarray | None
@@ -49,10 +56,16 @@ class Found:
 def read_csv(
     source: Source, reading: Reading, missing: tuple[str, ...], as_text: Collection[str], spelled: Collection[str],
     learned: Conventions | None,
-) -> Found:  # fmt: skip
-    """Read a CSV file. missing: words that stand for missing cells, or COLUMN=WORD. as_text: columns whose cells are
-    kept as they are written. spelled: columns whose texts are kept beside their numbers. learned: the conventions of
-    the fit, for a table that is predicted. DataError for what is no table."""
+) -> FileColumns:  # fmt: skip
+    """Read a CSV file.
+
+    missing: words for missing cells, or COLUMN=WORD.
+    as_text: columns whose cells are read as texts.
+    spelled: columns whose texts are stored in addition to their numbers.
+    learned: the conventions of the fit, for a table that is predicted.
+
+    Raises DataError for files that are no tables.
+    """
     notes: list[str] = []
     head = head_of(source, _HEAD_BYTES)
     if not head.strip():
@@ -67,13 +80,13 @@ def read_csv(
     check_names(layout.names, source.name)
     _require_room(source, lines, layout)
     words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
-    pass_one = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
-    pass_one.run()
-    conventions, marks = _decide(pass_one, reading, learned, notes)
-    if not all(column.fits(marks.get(key)) for key, column in pass_one.columns.items()):
-        pass_one = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
-        pass_one.run()
-    return pass_one.found(replace(conventions, missing=words), notes)
+    reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
+    reader.run()
+    conventions, marks = _decide(reader, reading, learned, notes)
+    if not all(column.fits(marks.get(key)) for key, column in reader.columns.items()):
+        reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
+        reader.run()
+    return reader.result(replace(conventions, missing=words), notes)
 
 
 def _decide(
@@ -85,16 +98,16 @@ def _decide(
 
 
 def _up_to(lines: Iterator[str], characters: int) -> Iterator[str]:
-    taken = 0
+    total = 0
     for line in lines:
-        taken += len(line)
+        total += len(line)
         yield line
-        if taken > characters:
+        if total > characters:
             return
 
 
 def _require_room(source: Source, lines: list[str], layout: Layout) -> None:
-    """MemoryNeededError for a file whose columns would not fit, by the length of its first lines."""
+    """Raise MemoryNeededError if the columns don't fit in memory, estimated by the length of the first lines."""
     if source.size is None:
         return
     rows = [line for line in lines[layout.lines :] if line.strip()]
@@ -107,7 +120,7 @@ def _require_room(source: Source, lines: list[str], layout: Layout) -> None:
 
 
 class _Pass:
-    """One reading of all records. marks: the decimal marks of columns, None for texts, once they are decided."""
+    """One pass over all records. marks: decimal marks of the columns, None for texts; empty in the first pass."""
 
     def __init__(
         self, source: Source, encoding: str, layout: Layout, words: MissingWords, as_text: Collection[str],
@@ -132,10 +145,11 @@ class _Pass:
         self.counts = {"few": 0, "many": 0}
 
     def _keys(self) -> list[tuple[str, str]]:
-        """(a key that no other column has, the name) of each column; names may be empty, more than once."""
-        return [(name or f"\0{place}", name) for place, name in enumerate(self.layout.names)]
+        """Return (a unique key, the name) of each column. Several names may be empty."""
+        return [(name or f"\0{i}", name) for i, name in enumerate(self.layout.names)]
 
     def run(self) -> None:
+        """Read all records."""
         size = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self.layout.n)))
         with self.source.opened() as file:
             for lines, rows in _chunks(self._rows(file), size):
@@ -149,21 +163,23 @@ class _Pass:
             column.add(cells, numbers)
 
     def _rows(self, file: Any) -> Iterator[tuple[int, str | list[str]]]:
-        """Records with as many cells as there are names. DataError for others, when all were counted; notes below the
-        table are left out."""
+        """Yield (line number, record) of records with as many cells as there are names.
+
+        Notes below the table are left out. Other records raise DataError, after all have been counted.
+        """
         layout, name = self.layout, self.source.name
         n = layout.n
         lines = lines_of(file, self.encoding, self.source)
         for _ in range(layout.lines):
             next(lines)
-        # What may stand below the table: few cells, and no row after it.
+        # Records with few cells that may stand below the table, with no row after them.
         below: list[tuple[int, list[str]]] = []
         blank, rows, apart = 0, False, False
         last: tuple[int, str | list[str]] = 0, ""
         delimiter = layout.dialect.delimiter
         for line, record in records(lines, layout.dialect, name, layout.lines):
             if isinstance(record, str):
-                # Counted, and split with the others of its chunk.
+                # Delimiters are counted here; lines are split later, a whole chunk at once.
                 simple = not below and not blank and not layout.trailing and delimiter
                 if simple and record.count(delimiter) == n - 1:
                     rows, last = True, (line, record)
@@ -176,11 +192,11 @@ class _Pass:
                 if n > 1:
                     apart = apart or not below
                     continue
-                # Of one column a blank line is a cell; those at the end are none.
+                # In a table of one column a blank line is a missing cell, except at the end.
                 blank += 1
                 continue
-            for place in range(blank):
-                yield line - blank + place, [""]
+            for i in range(blank):
+                yield line - blank + i, [""]
             blank = 0
             if len(cells) != n or (layout.trailing and cells[-1].strip()):
                 if len(cells) < n:
@@ -194,8 +210,8 @@ class _Pass:
             rows, apart, last = True, False, (line, cells)
             yield line, cells
         if blank:
-            said = "1 blank line at the end is" if blank == 1 else f"{blank:,} blank lines at the end are"
-            self.notes.append(f"{said} no cell")
+            text = "1 blank line at the end is" if blank == 1 else f"{blank:,} blank lines at the end are"
+            self.notes.append(f"{text} no cell")
         self._end(below, rows, apart)
         self._note_sum(*last)
 
@@ -204,7 +220,7 @@ class _Pass:
         self.wrong.setdefault(what, (line, len(cells), cells))
 
     def _note_sum(self, line: int, record: str | list[str]) -> None:
-        """Say where the last row may be a sum of the others."""
+        """Append a note if the last row may be a sum of the others."""
         cells = self.layout.dialect.split(record) if isinstance(record, str) else record
         if cells[0].strip(" :").casefold() in _SUMS:
             self.notes.append(f"line {line:,} begins with {show(cells[0])}: remove it if it is a sum and no row")
@@ -213,17 +229,17 @@ class _Pass:
         notes = len(below) <= _MOST_BELOW and all(_is_note(cells, apart) for _, cells in below)
         if below and notes and not self.wrong and rows:
             line, cells = below[0]
-            said = "1 line below the table is" if len(below) == 1 else f"{len(below)} lines below the table are"
-            self.notes.append(f"{said} left out: {show(' '.join(filter(None, cells)))} in line {line:,}")
+            text = "1 line below the table is" if len(below) == 1 else f"{len(below)} lines below the table are"
+            self.notes.append(f"{text} left out: {show(' '.join(filter(None, cells)))} in line {line:,}")
             return
         for each in below:
             self._count("few", *each)
         if not self.wrong:
             return
-        what, (line, n, cells) = min(self.wrong.items(), key=lambda each: each[1][0])
-        total = self.counts[what]
-        more = f" ({show(cells[0])}, ...); {total:,} lines have too {what} cells" if total > 1 else ""
-        if what == "many":
+        kind, (line, n, cells) = min(self.wrong.items(), key=lambda each: each[1][0])
+        total = self.counts[kind]
+        more = f" ({show(cells[0])}, ...); {total:,} lines have too {kind} cells" if total > 1 else ""
+        if kind == "many":
             hint = f"If a cell holds {self.layout.dialect.delimiter!r}, put it in quotes."
         else:
             delimiter = self.layout.dialect.delimiter
@@ -231,25 +247,26 @@ class _Pass:
         expected = f"{self.layout.n} cells, as above"
         raise DataError(compose(f"{self.source.name}, line {line:,}", expected, f"{n}{more}", hint))
 
-    def found(self, conventions: Conventions, notes: list[str]) -> Found:
+    def result(self, conventions: Conventions, notes: list[str]) -> FileColumns:
+        """Return the columns."""
         lines = np.concatenate(self.lines) if self.lines else np.zeros(0, np.int64)
         regular = len(lines) == 0 or bool((np.diff(lines) == 1).all())
         columns = [(column.name, column.cells()) for column in self.columns.values()]
         spelled = {c.name: c.spelled.series() for c in self.columns.values() if c.spelled and c.spelled.kept}
         taken = {c.name: dict(c.taken) for c in self.columns.values() if c.taken}
-        return Found(
+        return FileColumns(
             columns, None if regular else lines, self.first_line, conventions, notes + self.notes, spelled, taken
         )
 
 
 def _is_note(cells: list[str], apart: bool) -> bool:
-    """Whether these are no cells but a sentence; one that stands apart, below a blank line, may have commas."""
+    """Return whether cells are a sentence. One that is apart, below a blank line, may have commas."""
     filled = [cell for cell in cells if cell.strip()]
     return 1 <= len(filled) <= (len(cells) if apart else 1) and not any(map(like_a_number, filled))
 
 
 def _transposed(rows: list[str | list[str]], layout: Layout) -> list[Any]:
-    """Rows as columns, each an Arrow array of texts."""
+    """Return rows as columns, each an Arrow array of texts."""
     import pyarrow
     from pyarrow import csv
 
@@ -257,8 +274,8 @@ def _transposed(rows: list[str | list[str]], layout: Layout) -> list[Any]:
     simple = dialect.delimiter.isascii() and not any(dialect.pads) and layout.n > 1
     if simple and all(isinstance(row, str) for row in rows):
         text = "\n".join([*rows, ""]).encode("utf-8", "surrogatepass")  # type: ignore[list-item]
-        names = [str(place) for place in range(layout.n)]
-        found = csv.read_csv(
+        names = [str(i) for i in range(layout.n)]
+        table = csv.read_csv(
             pyarrow.BufferReader(text),
             csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
             csv.ParseOptions(delimiter=dialect.delimiter, quote_char=False, ignore_empty_lines=False),
@@ -266,7 +283,7 @@ def _transposed(rows: list[str | list[str]], layout: Layout) -> list[Any]:
                 check_utf8=False, column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False
             ),
         )  # fmt: skip
-        return [column.combine_chunks() for column in found.columns]
+        return [column.combine_chunks() for column in table.columns]
     split = [dialect.split(row) if isinstance(row, str) else row for row in rows]
     return [pyarrow.array(cells, pyarrow.string()) for cells in zip(*split, strict=True)]
 

@@ -1,7 +1,8 @@
-"""Dates as people write them: one format for all cells of a column, and day before month or after it.
+"""Formats of dates: one format for all cells of a column, with the day before or after the month.
 
-A day above 12 tells the order; it then holds for the file's other dates that do not tell. Where nothing tells, dates
-with points are day first, as is usual, with a note; others are refused with one of them."""
+A day above 12 decides the order, also for ambiguous dates in other columns of the file. If no cell decides it, dates
+with points are day first, as is usual, with a note; others raise an error that shows one of them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _FORMS = [
 ]  # fmt: skip
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", "T%H:%M",
           "T%H:%M:%S")  # fmt: skip
-# A cell that may be a date: it has a digit, and is short.
+# A cell that may be a date has a digit, and at most so many characters.
 _LONGEST = 40
 _GLANCE = 100
 _LIKE_ISO = re.compile(r"\d{4}-\d\d?(?:-\d\d?)?(?:[T ].*)?")
@@ -33,40 +34,43 @@ _LIKE_ISO = re.compile(r"\d{4}-\d\d?(?:-\d\d?)?(?:[T ].*)?")
 
 @dataclass(frozen=True)
 class Dated:
-    """formats: in which all cells are dates, the most likely first; two where day and month may be either. odd: of
-    cells that are mostly dates in the first format, which are none."""
+    """A column of dates.
+
+    formats: formats in which all cells are dates; two if the order of day and month is ambiguous.
+    odd: a mask of cells that are no dates, if most cells are dates in the first format; else None.
+    """
 
     formats: tuple[str, ...]
     odd: np.ndarray | None = None
 
     @property
     def unsure(self) -> bool:
-        """Whether the cells are dates with the day before the month, and behind it."""
+        """Whether the order of day and month is ambiguous."""
         return len(self.formats) > 1
 
     def ordered(self, day_first: bool) -> str:
-        """The format with this order, if there is one."""
+        """Return the format with this order, if there is one, else the first."""
         return next((f for f in self.formats if day_first_of(f) is day_first), self.formats[0])
 
 
 def day_first_of(date_format: str) -> bool | None:
-    """Whether a format has the day before a month that is a number; None where that can't be mistaken."""
+    """Return whether a format has the day before the month, both as numbers; None for unambiguous formats."""
     if date_format.startswith("%d") and "%m" in date_format:
         return True
     return False if date_format.startswith("%m") else None
 
 
 def parsed(cells: Any, date_format: str) -> Any:
-    """pandas.Series of datetime64 in UTC, NaT for missing ones and for what is no date in this format."""
+    """Return a pandas.Series of datetime64 in UTC, NaT for missing cells and cells of another format."""
     import pandas
 
     return pandas.to_datetime(cells.str.strip(), format=date_format, errors="coerce", utc=True)
 
 
 def dated(known: Any) -> Dated | None:
-    """In which formats these texts (a pandas.Series, none missing) are dates; None where they are none."""
+    """Return the formats in which texts (a pandas.Series, none missing) are dates; None if they are no dates."""
     sample = known.iloc[:_GLANCE]
-    # What is no date to a glance needs no parsing.
+    # A cheap test first.
     like = sample.str.contains(r"\d", regex=True) & (sample.str.len() <= _LONGEST)
     if 2 * int(like.sum()) <= len(sample):
         return None
@@ -79,7 +83,7 @@ def dated(known: Any) -> Dated | None:
     unique = known.drop_duplicates()
     whole = [each for each in likely if shares[each] == 1.0 and bool(parsed(unique, each).notna().all())]
     if whole:
-        # Of one order, the first: a time of day that may have a fraction, or not, is the same.
+        # The first format of each order: formats that differ in the fraction of seconds only are equivalent.
         orders: dict[bool | None, str] = {}
         for each in whole:
             orders.setdefault(day_first_of(each), each)
@@ -90,19 +94,19 @@ def dated(known: Any) -> Dated | None:
 
 
 def formats_of(cell: str) -> list[str]:
-    """Formats in which a cell is a date."""
+    """Return the formats in which a cell is a date."""
     if _LIKE_ISO.fullmatch(cell):
         return [ISO]
-    found = []
+    formats = []
     for date_format in _BY_SHAPE.get(_shape(cell), ()):
         with contextlib.suppress(ValueError):
             datetime.strptime(cell, date_format)
-            found.append(date_format)
-    return found
+            formats.append(date_format)
+    return formats
 
 
 def _shape(text: str) -> str:
-    """A text with each number as 0 and each word as a, by which formats are found at once."""
+    """Return a text with each number replaced by 0 and each word by a, the key of `_BY_SHAPE`."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", text))
 
 
@@ -114,6 +118,6 @@ for _form in _FORMS:
 
 
 def shown(cell: str, date_format: str) -> str:
-    """A cell's date in words: "1 February 1990"."""
-    found = datetime.strptime(cell.strip(), date_format)
-    return f"{found.day} {found:%B} {found.year}"
+    """Return a cell's date in words: "1 February 1990"."""
+    date = datetime.strptime(cell.strip(), date_format)
+    return f"{date.day} {date:%B} {date.year}"

@@ -1,4 +1,4 @@
-"""From bytes to lines of text: encodings, and the line on which bytes are no text."""
+"""From bytes to lines of text: encodings, and line numbers of bytes that are no text."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from typing import Any, BinaryIO
 from pmlp_np.base.errors import DataError, compose, readable_bytes
 
 _BLOCK_BYTES = 1 << 20
-# A line of more characters is none: the file has no lines, or other ends of them.
+# A line with more characters is an error: the file has no line ends, or unusual ones.
 _LONGEST_LINE = 1 << 26
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file whose bytes can be read more than once. size: in bytes, packed as it is; None where nobody knows.
-    opened: gives the bytes from the beginning."""
+    """A file whose bytes can be read more than once.
+
+    size: in bytes, or None if unknown.
+    opened: opens the file at the beginning.
+    """
 
     name: str
     size: int | None
     opened: Callable[[], contextlib.AbstractContextManager[BinaryIO]]
 
 
-def encoding_of(head: bytes, said: str | None, name: str, notes: list[str]) -> str:
-    """The encoding of a file by its first bytes; notes gets what is no usual one."""
-    if said is not None:
-        # The mark that begins the file is no part of the first name.
-        utf8 = codecs.lookup(said).name == "utf-8"
-        return "utf-8-sig" if utf8 and head.startswith(b"\xef\xbb\xbf") else said
+def encoding_of(head: bytes, requested: str | None, name: str, notes: list[str]) -> str:
+    """Return the encoding of a file: the requested one, else by the first bytes. An unusual one is noted."""
+    if requested is not None:
+        # The byte order mark is no part of the first name.
+        utf8 = codecs.lookup(requested).name == "utf-8"
+        return "utf-8-sig" if utf8 and head.startswith(b"\xef\xbb\xbf") else requested
     if head.startswith(b"\xef\xbb\xbf"):
         return "utf-8-sig"
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
@@ -44,7 +47,7 @@ def encoding_of(head: bytes, said: str | None, name: str, notes: list[str]) -> s
             notes.append(f"text is read as {encoding.upper()}")
             return encoding
     try:
-        # A character may be cut in two by the end of the head.
+        # The last character of the head may be incomplete.
         head.decode("utf-8")
     except UnicodeDecodeError as error:
         if error.start < len(head) - 3 or len(head) < _BLOCK_BYTES // 16:
@@ -54,8 +57,10 @@ def encoding_of(head: bytes, said: str | None, name: str, notes: list[str]) -> s
 
 
 def lines_of(file: BinaryIO, encoding: str, source: Source) -> Iterator[str]:
-    """The lines of a file, with their ends: \\n, \\r\\n or \\r alone. DataError that names the line for bytes that are
-    no text in this encoding."""
+    """Yield the lines of a file, with their ends: \\n, \\r\\n or \\r.
+
+    Raises DataError, with the line number, for bytes that are no text in this encoding.
+    """
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     rest, n = "", 0
     while True:
@@ -66,14 +71,14 @@ def lines_of(file: BinaryIO, encoding: str, source: Source) -> Iterator[str]:
             before = rest + _decoded(error.object[: error.start], encoding)
             raise _no_text(source, encoding, error, n + 1 + _ends(before)) from error
         if "\0" in text:
-            place = n + 1 + _ends(rest + text[: text.index("\0")])
+            line = n + 1 + _ends(rest + text[: text.index("\0")])
             size = f" ({readable_bytes(source.size)})" if source.size else ""
-            got = f"bytes that are no text (a zero byte in line {place:,})"
+            got = f"bytes that are no text (a zero byte in line {line:,})"
             raise DataError(compose(f"{source.name}{size}", "a CSV or Parquet file", got))
         pieces = list(io.StringIO(rest + text, newline=""))
         rest = ""
         if block and pieces and not pieces[-1].endswith("\n"):
-            # It goes on, or its \n is yet to come.
+            # The line continues in the next block, or its \n follows there.
             rest = pieces.pop()
             if len(rest) > _LONGEST_LINE:
                 got = f"one of more than {_LONGEST_LINE:,} characters"
@@ -89,7 +94,7 @@ def _decoded(valid: bytes, encoding: str) -> str:
 
 
 def _ends(text: str) -> int:
-    """How many lines end within a text."""
+    """Return the number of line ends in a text."""
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
@@ -102,26 +107,26 @@ def _no_text(source: Source, encoding: str, error: UnicodeDecodeError, line: int
         other = "latin-1"
     hint = f"Save it as UTF-8, or say --encoding {other if encoding != other else 'latin-1'}."
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
-        # Its other bytes are no text in any other encoding.
+        # The file's other bytes are no text in another encoding.
         hint = "Write or fetch it again, as UTF-8: it is cut, or was joined with another file."
     name = encoding.removesuffix("-sig").upper() if encoding.startswith("utf") else encoding
     return DataError(compose(f"{source.name}, line {line:,}", f"text in {name}", f"byte {byte:#x}", hint))
 
 
 def head_of(source: Source, n: int) -> bytes:
-    """The first n bytes."""
+    """Return the first n bytes."""
     with source.opened() as file:
-        found = b""
-        while len(found) < n:
-            block = file.read(n - len(found))
+        head = b""
+        while len(head) < n:
+            block = file.read(n - len(head))
             if not block:
                 break
-            found += block
-        return found
+            head += block
+        return head
 
 
 @contextlib.contextmanager
 def rewound(file: Any) -> Iterator[Any]:
-    """A file that stays open, from its beginning."""
+    """Yield an open file, rewound to the beginning. It stays open."""
     file.seek(0)
     yield file

@@ -1,8 +1,8 @@
-"""Numbers as people write them: decimal marks, thousands marks, signs, currencies, percent and units.
+"""Formats of numbers: decimal marks, separators of thousands, signs, currencies, percent and units.
 
-A column's cells are held against two readings, with a decimal point and with a decimal comma. "1.275,5" fits one of
-them alone, "1.275" fits both: what it is belongs to the file (see `conventions`). Everything is done with Arrow's
-kernels, a chunk of a column at a time; cells that C would read take the fast way.
+A column's cells are matched with two patterns, for a decimal point and for a decimal comma. "1.275,5" matches one of
+them, "1.275" matches both and is decided for the whole file (see `conventions`). All of it runs in Arrow's kernels, a
+chunk of a column at a time; plain numbers, as C reads them, take a faster path.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _MARKS = {"'": _APOSTROPHES, " ": _BLANKS}
 
 
 def _pattern(decimal: str) -> str:
-    """RE2 for all numbers with this decimal mark."""
+    """Return the regular expression (RE2) of numbers with this decimal mark."""
     other = "," if decimal == "." else "."
     first = r"[1-9]\d{0,2}"
     groups = [rf"{first}(?:{mark}\d{{3}})+" for mark in (re.escape(other), _APOSTROPHES, _BLANKS)]
-    # Of India: 12,34,567.
+    # As in India: 12,34,567.
     groups += [r"[1-9]\d?(?:,\d\d)+,\d{3}"] if other == "," else []
     end = r"\.\d*" if decimal == "." else r",\d+"
     d = re.escape(decimal)
@@ -43,7 +43,7 @@ _DECORATED = re.compile(
 
 @dataclass(frozen=True)
 class Affix:
-    """What stands before and after the numbers of a column: ("$", ""), ("", "%"), ("", "kg")."""
+    """Text before and after the numbers of a column: ("$", ""), ("", "%"), ("", "kg")."""
 
     before: str = ""
     after: str = ""
@@ -59,9 +59,9 @@ NO_AFFIX = Affix()
 
 
 def affix_of(cell: str) -> Affix:
-    """What stands around the number of a cell; nothing where it is no such number."""
-    found = _DECORATED.fullmatch(re.sub(r"(\d)[.,][-–—]{1,2}(\s|$)", r"\1\2", cell))
-    return Affix(found["before"] or "", (found["after"] or "").strip()) if found else NO_AFFIX
+    """Return the affix of a cell's number, empty if the cell is no number with an affix."""
+    match = _DECORATED.fullmatch(re.sub(r"(\d)[.,][-–—]{1,2}(\s|$)", r"\1\2", cell))
+    return Affix(match["before"] or "", (match["after"] or "").strip()) if match else NO_AFFIX
 
 
 def _arrow() -> Any:
@@ -71,57 +71,63 @@ def _arrow() -> Any:
 
 
 def plain_floats(cells: Any) -> np.ndarray | None:
-    """Cells (an Arrow array of texts) as C reads numbers, (n,) float64, NaN where empty; None where one is no number
-    to C, or is called one ("nan")."""
+    """Return cells (an Arrow array of texts) as plain numbers, (n,) float64, NaN for empty ones.
+
+    None if a cell is no plain number as C reads it, or is "nan".
+    """
     import pyarrow
 
     pc = _arrow()
     known = pc.if_else(pc.equal(cells, ""), None, cells)
     try:
-        found = pc.cast(known, pyarrow.float64())
+        numbers = pc.cast(known, pyarrow.float64())
     except pyarrow.ArrowInvalid:
         return None
-    values: np.ndarray = found.to_numpy(zero_copy_only=False)
-    return values if int(np.isnan(values).sum()) == found.null_count else None
+    values: np.ndarray = numbers.to_numpy(zero_copy_only=False)
+    return values if int(np.isnan(values).sum()) == numbers.null_count else None
 
 
-def _any(there: Any) -> bool:
-    return bool(_arrow().any(there).as_py())
+def _any(mask: Any) -> bool:
+    return bool(_arrow().any(mask).as_py())
 
 
 def normalized(cells: Any, affix: Affix) -> Any:
-    """Numbers without what stands around them, a minus before them where they are negative: "(1,234)", "1,234-" and
-    "−1,234" as accounts have them. Null where a cell lacks the affix."""
+    """Return numbers without the affix, null for cells that lack it.
+
+    Negative numbers get a minus in front, also those in accounting formats: "(1,234)", "1,234-" and "−1,234".
+    """
     pc = _arrow()
-    found = cells
-    # What is not there is not looked for in each cell.
+    result = cells
+    # Replacements run only if a cell needs them.
     if _any(pc.match_substring_regex(cells, r"^\D?−|[-–—)]\D*$")):
-        found = pc.replace_substring(found, "−", "-")
+        result = pc.replace_substring(result, "−", "-")
         # "5.-" and "5,--" are whole amounts.
-        found = pc.replace_substring_regex(found, r"(\d)[.,][-–—]{1,2}(\s|$)", r"\1\2")
+        result = pc.replace_substring_regex(result, r"(\d)[.,][-–—]{1,2}(\s|$)", r"\1\2")
     if affix:
         before, after = re.escape(affix.before), re.escape(affix.after)
         blank = r"[ \x{00a0}\x{202f}]*"
         sign = r"([(]?[+-]?)" + blank
         pattern = f"^{sign}{before}{blank}([+-]?)(.*?){blank}{after}([-)]*)$" if after else (
             f"^{sign}{before}{blank}([+-]?)(.*)()$")  # fmt: skip
-        fits = pc.match_substring_regex(found, pattern)
-        found = pc.if_else(fits, pc.replace_substring_regex(found, pattern, r"\1\2\3\4"), None)
-    if _any(pc.match_substring_regex(found, r"[-)]$")):
-        found = pc.replace_substring_regex(found, r"^\(([^-+].*)\)$", r"-\1")
-        found = pc.replace_substring_regex(found, r"^([^-+].*)-$", r"-\1")
-    return found
+        fits = pc.match_substring_regex(result, pattern)
+        result = pc.if_else(fits, pc.replace_substring_regex(result, pattern, r"\1\2\3\4"), None)
+    if _any(pc.match_substring_regex(result, r"[-)]$")):
+        result = pc.replace_substring_regex(result, r"^\(([^-+].*)\)$", r"-\1")
+        result = pc.replace_substring_regex(result, r"^([^-+].*)-$", r"-\1")
+    return result
 
 
 def wrapped(cells: Any) -> np.ndarray:
-    """Which cells (an Arrow array) have parentheses around or a minus behind, (n,) bool."""
+    """Return a mask of cells (an Arrow array) in parentheses or with a minus at the end, (n,) bool."""
     pc = _arrow()
     return np.asarray(pc.fill_null(pc.match_substring_regex(cells, r"\)$|\d-$"), False))
 
 
 def converted(cells: Any, decimal: str, affix: Affix = NO_AFFIX) -> tuple[np.ndarray, np.ndarray]:
-    """(numbers (n,) float64, NaN for null and for what is no number; which cells are no numbers, (n,) bool) of an Arrow
-    array of texts without blanks around."""
+    """Return (numbers (n,) float64, NaN for null and for other texts; a mask of the other texts, (n,) bool).
+
+    cells: an Arrow array of texts without spaces around.
+    """
     import pyarrow
 
     pc = _arrow()
@@ -139,11 +145,13 @@ def converted(cells: Any, decimal: str, affix: Affix = NO_AFFIX) -> tuple[np.nda
 
 @dataclass
 class Evidence:
-    """What the cells of a column that were seen say of how its numbers are written.
+    """Evidence from a column's cells on the format of its numbers.
 
-    known: how many were no missing ones. reads: whether all of them are numbers with this decimal mark. has: which
-    marks came in them. shown: (line, cell) of the first with each mark. wrapped: how many had parentheses or
-    a minus behind, of which all would have no sense.
+    known: number of cells that are not missing.
+    reads: by decimal mark, whether all cells are numbers with it.
+    has: the marks in the cells.
+    shown: by mark, (line, cell) of the first cell with it.
+    wrapped: number of cells in parentheses or with a minus at the end. If all are, they are no negative numbers.
     """
 
     affix: Affix = NO_AFFIX
@@ -159,20 +167,20 @@ class Evidence:
 
     @property
     def example(self) -> tuple[int, str]:
-        """(line, cell) of the first with a point, or with a comma."""
+        """(line, cell) of the first cell with a point, or else with a comma."""
         return self.shown.get(".") or self.shown.get(",") or (0, "")
 
     @property
     def ambiguous(self) -> bool:
-        """Whether both readings fit, and differ."""
+        """Whether all cells are numbers with either decimal mark, and the numbers differ."""
         return all(self.reads.values()) and bool(self.has & {".", ","})
 
     def thousands(self, decimal: str) -> set[str]:
-        """Marks between thousands, if this is the decimal mark."""
+        """Return the separators of thousands if this is the decimal mark."""
         return self.has - {decimal}
 
     def see_plain(self, cells: Any, lines: np.ndarray) -> None:
-        """See numbers as C reads them, some of the cells empty."""
+        """Add cells that are plain numbers, as C reads them, or empty."""
         pc = _arrow()
         n = len(cells) - (pc.sum(pc.equal(cells, "")).as_py() or 0)
         if not n:
@@ -192,8 +200,10 @@ class Evidence:
             self.has.add(".")
 
     def see(self, cells: Any, lines: np.ndarray, affixes: bool) -> None:
-        """See cells: an Arrow array of texts, none null, no blanks around. affixes: whether the first one may say what
-        stands around numbers."""
+        """Add cells, an Arrow array of texts without nulls and without spaces around.
+
+        affixes: whether the affix may be detected from the first cell.
+        """
         if not len(cells):
             return
         pc = _arrow()
@@ -201,7 +211,7 @@ class Evidence:
         self.known += len(cells)
         if not any(self.reads.values()):
             return
-        # Most texts are no numbers by their first cells.
+        # Columns of texts are recognized by their first cells.
         if len(cells) > 256:
             trial = Evidence(self.affix, 0 if first else 1, dict(self.reads), set())
             trial.see(cells[:64], lines[:64], affixes)
@@ -217,25 +227,25 @@ class Evidence:
         if not any(self.reads.values()):
             return
         if affixes:
-            # Of a table that is predicted it is known what they mean.
+            # Only in a fit: for a table that is predicted the meaning is known.
             self.wrapped += int(wrapped(cells).sum())
         for mark, pattern in ((".", r"\."), (",", ","), ("'", _APOSTROPHES), (" ", r"[ \x{00a0}\x{2009}\x{202f}]")):
             if mark not in self.has:
-                there = pc.match_substring_regex(bare, pattern)
-                if pc.any(there).as_py():
+                has_mark = pc.match_substring_regex(bare, pattern)
+                if pc.any(has_mark).as_py():
                     self.has.add(mark)
-                    self._show(cells, there, lines, mark)
+                    self._show(cells, has_mark, lines, mark)
 
-    def _show(self, cells: Any, there: Any, lines: np.ndarray, mark: str) -> None:
-        """Keep the first cell with a mark."""
-        place = int(np.asarray(there.to_numpy(zero_copy_only=False), bool).argmax())
-        self.shown.setdefault(mark, (int(lines[place]), cells[place].as_py()))
+    def _show(self, cells: Any, mask: Any, lines: np.ndarray, mark: str) -> None:
+        """Store the first cell with a mark."""
+        i = int(np.asarray(mask.to_numpy(zero_copy_only=False), bool).argmax())
+        self.shown.setdefault(mark, (int(lines[i]), cells[i].as_py()))
 
     @staticmethod
     def _affix(cells: Any) -> Affix:
         pc = _arrow()
-        some = cells[:64]
-        if any(pc.all(pc.fill_null(pc.match_substring_regex(normalized(some, NO_AFFIX), p), False)).as_py()
+        first = cells[:64]
+        if any(pc.all(pc.fill_null(pc.match_substring_regex(normalized(first, NO_AFFIX), p), False)).as_py()
                for p in PATTERNS.values()):  # fmt: skip
             return NO_AFFIX
         return affix_of(cells[0].as_py())

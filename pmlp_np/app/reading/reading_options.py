@@ -1,4 +1,4 @@
-"""What a user may say about how a table is written; all else is found."""
+"""Options on the format of a table, which is otherwise detected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pmlp_np.base.errors import DataError, compose, show
 
-# Texts that stand for a missing cell in any column, unless --not-missing says otherwise. A blank cell always does.
+# Words for missing cells in any column, unless --not-missing excepts them. A blank cell is always missing.
 USUAL_MISSING = (
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
     "NaN", "None", "n/a", "nan", "null",
@@ -19,11 +19,15 @@ THOUSANDS = (",", ".", "'", " ")
 
 @dataclass(frozen=True)
 class Reading:
-    """Options on how a table is written. None, 0 and (): to be detected.
+    """Options on the format of a table. None, 0 and (): detected.
 
-    encoding: a name that Python's codecs know. delimiter: one character. decimal: "." or ",". thousands: one of , . '
-    and a blank. day_first: whether 01/02 is the first of February. skip_lines: lines to skip at the top. not_missing:
-    words such as "None" that are kept as texts; "COLUMN=WORD" in one column alone.
+    encoding: the name of a Python codec.
+    delimiter: one character.
+    decimal: "." or ",".
+    thousands: one of , . ' and a space.
+    day_first: whether 01/02 is the first of February.
+    skip_lines: number of lines to skip at the top.
+    not_missing: words such as "None" that are texts, not missing cells; "COLUMN=WORD" for one column.
     """
 
     encoding: str | None = None
@@ -40,7 +44,7 @@ class Reading:
         thousands: str | None = None, day_first: bool | None = None, skip_lines: int = 0,
         not_missing: tuple[str, ...] = (),
     ) -> Reading:  # fmt: skip
-        """Of what the command line says: characters may be spelled as words ("tab"). DataError for what is none."""
+        """Return checked options. Characters may be given as words ("tab"). Raises DataError for invalid values."""
         if encoding is not None:
             try:
                 codecs.lookup(encoding).incrementaldecoder("strict").decode(b"", True)
@@ -66,8 +70,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class MissingWords:
-    """Which texts stand for a missing cell. everywhere: in any column. only: beside them, in one column. kept: usual
-    ones that are texts all the same. kept_in: in one column."""
+    """Words for missing cells, besides and instead of the usual ones.
+
+    everywhere: additional words, in any column.
+    only: additional (column, word).
+    kept: usual words that are texts, in any column.
+    kept_in: usual words that are texts, (column, word).
+    """
 
     everywhere: tuple[str, ...] = ()
     only: tuple[tuple[str, str], ...] = ()
@@ -75,7 +84,7 @@ class MissingWords:
     kept_in: tuple[tuple[str, str], ...] = ()
 
     def and_of(self, missing: tuple[str, ...], not_missing: tuple[str, ...], names: list[str]) -> MissingWords:
-        """With additional words: "WORD", or "COLUMN=WORD" where a column is called so."""
+        """Return a copy with additional words: "WORD", or "COLUMN=WORD" if there is such a column."""
         everywhere, only = _parted(missing, names)
         kept, kept_in = _parted(not_missing, names)
         return MissingWords(
@@ -84,21 +93,21 @@ class MissingWords:
         )  # fmt: skip
 
     def said_of(self, column: str) -> set[str]:
-        """The additional words for one column."""
+        """Return the additional words of one column."""
         return {*self.everywhere, *(word for name, word in self.only if name == column)}
 
     def of(self, column: str) -> frozenset[str]:
-        """The words of one column. Additional words take precedence over the usual ones."""
-        said = self.said_of(column)
+        """Return the words of one column. Additional words take precedence over excepted ones."""
+        additional = self.said_of(column)
         kept = {*self.kept, *(word for name, word in self.kept_in if name == column)}
-        return frozenset((set(USUAL_MISSING) - kept) | said)
+        return frozenset((set(USUAL_MISSING) - kept) | additional)
 
 
 def _parted(texts: tuple[str, ...], names: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """(words, pairs of a column and a word) of texts: "COLUMN=WORD", whose column may itself hold "=", or "WORD"."""
+    """Return (words, pairs of column and word) of texts "WORD" or "COLUMN=WORD". A column's name may contain "="."""
     known, words, pairs = set(names), [], []
     for text in texts:
-        columns = [text[:place] for place, character in enumerate(text) if character == "=" and text[:place] in known]
+        columns = [text[:i] for i, character in enumerate(text) if character == "=" and text[:i] in known]
         if columns:
             pairs.append((columns[0], text[len(columns[0]) + 1 :].strip()))
         else:

@@ -1,11 +1,12 @@
-"""CSV records: cells as they are written, the line each record begins on, and no record that swallows others.
+"""CSV records: cells as written, the line number of each record, and a check for records swallowed by stray quotes.
 
-Tried on small files with faults (short lines, stray quotes, blank lines, notes above and below): pyarrow's reader drops
-blank lines, joins what follows a closing quote, and names no line; DuckDB's (strict_mode, store_rejects) keeps blank
-lines and names short ones, but keeps no line of those that are well, reads a title as a table of one column, and both
-let two stray quotes swallow the lines between. Python's csv module parses quoted cells, streams, and needs nothing
-else; here it gets the lines one by one, so that their numbers and their ends are known, and what it forgives is checked
-after it: text behind a closing quote, and quoted cells that hold what must be whole records."""
+Other readers were tried on small files with errors (short lines, stray quotes, blank lines, notes above and below).
+pyarrow's reader drops blank lines, appends text after a closing quote to the cell, and gives no line numbers. DuckDB's
+(strict_mode, store_rejects) has blank lines and the numbers of short lines, but no numbers of valid lines, and reads a
+title as a table of one column. Both let two stray quotes swallow the lines between them. Python's csv module parses
+quoted cells, streams, and needs no package. Here it gets the lines one by one, so that their numbers are known, and its
+tolerance is checked afterwards: text after a closing quote, and quoted cells that contain whole records.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +18,21 @@ from dataclasses import dataclass, field
 from pmlp_np.base.errors import DataError, compose, show
 
 _LONGEST_CELL = 1 << 24
-# A cell that looks like a number to a glance, whatever marks it has.
+# A cell that is roughly a number, with any marks.
 _NUMERIC = re.compile(r"[^\w\s]{0,3}\s?\d[\d.,'’\s]*(?:[eE][+-]?\d+)?\s?[^\w\s]{0,2}")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How records are separated. delimiter: one character, or "" where a line is one cell. pads: whether blanks that
-    follow a delimiter, or precede one, belong to it. numeric: places of columns that hold numbers to a glance."""
+    """How cells are separated.
+
+    delimiter: one character, or "" if a line is one cell.
+    pads: whether spaces after a delimiter, and before one, are no part of cells.
+    n: number of cells of a row.
+    numeric: indices of the columns of numbers, roughly.
+    cell: pattern of a cell.
+    """
 
     delimiter: str
     pads: tuple[bool, bool] = (False, False)
@@ -35,15 +42,16 @@ class Dialect:
 
     @classmethod
     def of(cls, delimiter: str, pads: tuple[bool, bool], n: int = 1, numeric: tuple[int, ...] = ()) -> Dialect:
+        """Return a dialect with the pattern of its cells."""
         d = re.escape(delimiter) if delimiter else r"(?!)"
         blank = r"[ \t]*" if delimiter != "\t" else " *"
         before = blank if pads[0] else ""
-        # A quoted cell, or one that does not begin with a quote and ends with its line.
+        # A quoted cell, or one without a quote at the beginning, which ends with the line.
         pattern = rf'{before}"[^"]*(?:""[^"]*)*"{blank}(?={d}|\Z)|(?!{before}")(?:(?!{d})[^\r\n])*'
         return cls(delimiter, pads, n, numeric, re.compile(pattern))
 
     def split(self, line: str) -> list[str]:
-        """The cells of a line without quotes, whose end is cut off."""
+        """Return the cells of a line without quotes and without a line end."""
         cells = line.split(self.delimiter) if self.delimiter else [line]
         return self._bare(cells)
 
@@ -55,13 +63,13 @@ class Dialect:
         return cells
 
     def take_record(self, lines: Iterator[str]) -> None:
-        """Take the lines of the next record, with quotes. csv.Error for what can't be one."""
+        """Consume the lines of the next record, with quotes. Raises csv.Error if it is invalid."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        # A delimiter that can't occur: lines have no \r but at their ends.
+        # Without a delimiter: a character that does not occur in tables.
         next(csv.reader(lines, delimiter=self.delimiter or "\x1f", skipinitialspace=self.pads[0]))
 
     def content(self, cell: str) -> str:
-        """What a cell holds that was found by the pattern: without its quotes, and what stands around them."""
+        """Return the content of a cell that matches the pattern, without quotes and spaces around them."""
         quoted = cell.strip(" \t")
         if not quoted.startswith('"') or (cell[0] != '"' and not self.pads[0]):
             return self._bare([cell])[0]
@@ -69,10 +77,12 @@ class Dialect:
 
 
 def records(lines: Iterator[str], dialect: Dialect, name: str, number: int) -> Iterator[tuple[int, str | list[str]]]:
-    """(the line it begins on, its cells) of each record, blank lines included as []. number: of the lines before. A
-    line without quotes comes as it is, without its end, for `split`.
+    """Yield (line number, cells) of each record; [] for blank lines.
 
-    DataError for quotes that are not in pairs, for text behind a closing one, and for quoted cells that hold records.
+    A line without quotes is yielded as a text without its end, for `split`. number: number of the lines before.
+
+    Raises DataError for quotes that are not in pairs, for text after a closing quote, and for quoted cells that contain
+    records.
     """
     iterator = iter(lines)
     blanks = " " if dialect.delimiter == "\t" else " \t"
@@ -98,7 +108,7 @@ def records(lines: Iterator[str], dialect: Dialect, name: str, number: int) -> I
 
 
 def _taking(line: str, rest: Iterator[str], taken: list[str]) -> Iterator[str]:
-    """Lines of one record, which are kept in `taken`."""
+    """Yield lines, and append them to `taken`, for as long as a record needs them."""
     taken.append(line)
     yield line
     for more in rest:
@@ -107,36 +117,36 @@ def _taking(line: str, rest: Iterator[str], taken: list[str]) -> Iterator[str]:
 
 
 def _quoted_cells(taken: list[str], dialect: Dialect, name: str, begins: int) -> list[str]:
-    """The cells of a record. DataError where it is not cells in whole quotes, or without them, between delimiters."""
+    """Return the cells of a record. Raises DataError for quotes that do not enclose whole cells."""
     text = "".join(taken).rstrip("\r\n")
-    place, cells = 0, []
+    position, cells = 0, []
     while True:
-        found = dialect.cell.match(text, place)
-        if found is None or (found.end() < len(text) and not text.startswith(dialect.delimiter or "\0", found.end())):
-            raise _odd_quotes(text, place, name, begins)
-        cells.append(dialect.content(found[0]))
-        place = found.end()
-        if place >= len(text):
+        match = dialect.cell.match(text, position)
+        if match is None or (match.end() < len(text) and not text.startswith(dialect.delimiter or "\0", match.end())):
+            raise _odd_quotes(text, position, name, begins)
+        cells.append(dialect.content(match[0]))
+        position = match.end()
+        if position >= len(text):
             return cells
-        place += 1
-        if place == len(text):
+        position += 1
+        if position == len(text):
             # A record that ends with a delimiter ends with an empty cell.
             return [*cells, ""]
 
 
-def _odd_quotes(text: str, place: int, name: str, begins: int) -> DataError:
-    begun = begins + len(_LINE_END.findall(text, 0, place))
-    closed = re.compile(r'\s*"[^"]*(?:""[^"]*)*"').match(text, place)
+def _odd_quotes(text: str, position: int, name: str, begins: int) -> DataError:
+    line = begins + len(_LINE_END.findall(text, 0, position))
+    closed = re.compile(r'\s*"[^"]*(?:""[^"]*)*"').match(text, position)
     end = closed.end() if closed else len(text)
-    n = len(_LINE_END.findall(text, place, end)) + 1
-    hint = f"{_well(begun)}Remove the quote, or write one that belongs to the text twice and the cell in quotes."
+    n = len(_LINE_END.findall(text, position, end)) + 1
+    hint = f"{_well(line)}Remove the quote, or write one that belongs to the text twice and the cell in quotes."
     if n > 1:
-        got = f"a cell that a quote opens there and that runs over {n:,} lines, to line {begun + n - 1:,}"
+        got = f"a cell that a quote opens there and that runs over {n:,} lines, to line {line + n - 1:,}"
         got += ", where text follows the closing quote" if closed else ", the end of the file"
     else:
         after = " ".join(text[end : end + 20].split())
         got = f"text behind the closing quote of a cell ({show(after)})" if closed else "a quote that nothing closes"
-    return DataError(compose(f"{name}, line {begun:,}", "quotes in pairs around whole cells", got, hint))
+    return DataError(compose(f"{name}, line {line:,}", "quotes in pairs around whole cells", got, hint))
 
 
 def _well(line: int) -> str:
@@ -144,13 +154,13 @@ def _well(line: int) -> str:
 
 
 def _check_swallowed(taken: list[str], dialect: Dialect, name: str, begins: int) -> None:
-    """DataError where most lines of one record are records themselves: two stray quotes make a cell of all between.
+    """Raise DataError if most lines of a record are themselves records: two stray quotes make one cell of them.
 
-    An address or a comment may well hold lines and delimiters; it rarely has as many cells as the table on each line,
-    with numbers where the table has numbers.
+    An address or a comment may have several lines with delimiters. But its lines rarely have as many cells as the
+    table, with numbers in the same columns.
     """
     alike = [line for line in taken if _like_a_record(line, dialect)]
-    # Without a column of numbers to tell by, more lines are needed.
+    # Without a column of numbers more lines are needed as evidence.
     fewest = 2 if dialect.numeric else 3
     if dialect.n < 2 and not dialect.numeric:
         return
@@ -166,21 +176,21 @@ def _like_a_record(line: str, dialect: Dialect) -> bool:
     cells = dialect.split(line.rstrip("\r\n").replace('"', ""))
     if len(cells) != dialect.n:
         return False
-    numbers = [cells[place].strip() for place in dialect.numeric]
+    numbers = [cells[i].strip() for i in dialect.numeric]
     return all(not cell or _NUMERIC.fullmatch(cell) for cell in numbers) and (any(numbers) or not dialect.numeric)
 
 
 def numeric_places(rows: Sequence[Sequence[str]], n: int) -> tuple[int, ...]:
-    """Places of the columns in which nearly all cells look like numbers."""
-    found = []
-    for place in range(n):
-        cells = [row[place].strip() for row in rows]
+    """Return the indices of the columns in which nearly all cells are numbers, roughly."""
+    columns = []
+    for i in range(n):
+        cells = [row[i].strip() for row in rows]
         known = [cell for cell in cells if cell]
         if len(known) >= 2 and sum(_NUMERIC.fullmatch(cell) is not None for cell in known) >= 0.8 * len(known):
-            found.append(place)
-    return tuple(found)
+            columns.append(i)
+    return tuple(columns)
 
 
 def like_a_number(cell: str) -> bool:
-    """Whether a cell looks like a number to a glance."""
+    """Return whether a cell is roughly a number."""
     return _NUMERIC.fullmatch(cell.strip()) is not None

@@ -1,1 +1,1 @@
-"""Models out: networks and their means, written down for other systems. One file per target, imported when asked."""
+"""Exports: networks and means of networks for other systems. One file per target, imported on first use."""

@@ -1,4 +1,4 @@
-"""Formulas as C, made of their steps."""
+"""Formulas as C, from their step lists."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pmlp_np.formulas.tracing import Argument, Constant, StepList
 
 
 def is_identifier(text: str) -> bool:
-    """Whether names of C may begin with this text."""
+    """Return whether C identifiers may begin with this text."""
     return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text) is not None
 
 
 def number_type(dtype: np.dtype) -> str:
-    """What C calls numbers of this dtype."""
+    """Return the C type of numbers of this dtype."""
     return "float" if dtype == np.float32 else "double"
 
 
 def literal(value: float, dtype: np.dtype) -> str:
-    """A finite number as a C constant that reads back to the same bits."""
+    """Return a finite number as a C constant with the same bits."""
     text = str(dtype.type(value))
     return f"{text}f" if dtype == np.float32 else text
 
 
 def math_function(name: str, dtype: np.dtype) -> str:
-    """A function of <math.h> for this dtype: expf or exp."""
+    """Return the name of a function of <math.h> for this dtype: expf or exp."""
     return f"{name}f" if dtype == np.float32 else name
 
 
 def sigmoid_text(prefix: str, dtype: np.dtype) -> str:
-    """1 / (1 + e^-z), which overflows nowhere."""
+    """Return the C function for 1 / (1 + e^-z), without overflow."""
     kind, zero, one = number_type(dtype), literal(0.0, dtype), literal(1.0, dtype)
     e = f"{math_function('exp', dtype)}(-{math_function('fabs', dtype)}(z))"
     return f"""static inline {kind} {prefix}_activation_sigmoid({kind} z)
@@ -44,9 +44,9 @@ def sigmoid_text(prefix: str, dtype: np.dtype) -> str:
 
 
 def function_texts(names: Iterable[str], prefix: str, dtype: np.dtype) -> list[str]:
-    """The C functions `<prefix>_activation_<name>` of these activations but identity, and what they call, each once."""
-    wanted = sorted(set(names) - {"identity", "sigmoid"})
-    lists = {name: activation_steps(name, dtype.name).only("activation") for name in wanted}
+    """Return the C functions `<prefix>_activation_<name>` of these activations, except identity, and their callees."""
+    functions = sorted(set(names) - {"identity", "sigmoid"})
+    lists = {name: activation_steps(name, dtype.name).only("activation") for name in functions}
     needs_sigmoid = "sigmoid" in names or any(step.word == "sigmoid" for each in lists.values() for step in each.steps)
     texts = [sigmoid_text(prefix, dtype)] if needs_sigmoid else []
     kind = number_type(dtype)
@@ -58,8 +58,10 @@ def function_texts(names: Iterable[str], prefix: str, dtype: np.dtype) -> list[s
 
 
 def statements(steps: StepList, inputs: Mapping[str, str], prefix: str, dtype: np.dtype) -> tuple[list[str], str]:
-    """(declarations of the values before, the last step's expression) of a list's only result, from the texts of its
-    inputs."""
+    """Return (declarations of the intermediate values, expression of the result) of a step list with one result.
+
+    inputs: expressions of the list's inputs, by name.
+    """
     (result,) = steps.results
     texts = {i: inputs[each.name] for i, each in enumerate(steps.inputs)}
     lines = []
@@ -67,15 +69,15 @@ def statements(steps: StepList, inputs: Mapping[str, str], prefix: str, dtype: n
         value = WORDS[step.word](prefix, dtype, *(_text(a, texts, dtype) for a in step.arguments))
         texts[number] = value
         if number != result:
-            of = "int" if step.dtype == "bool" else number_type(dtype)
+            kind = "int" if step.dtype == "bool" else number_type(dtype)
             texts[number] = f"v{number - len(steps.inputs) + 1}"
-            lines.append(f"const {of} {texts[number]} = {value};")
+            lines.append(f"const {kind} {texts[number]} = {value};")
     return lines, _text(result, texts, dtype)
 
 
 def _text(value: Argument, texts: Mapping[int, str], dtype: np.dtype) -> str:
     if isinstance(value, Constant):
-        # In parentheses where a sign would meet another: a - -1 is fine, --1 is not C.
+        # In parentheses: --1 is not C.
         text = literal(value.value, dtype)
         return f"({text})" if text.startswith("-") else text
     return texts[value]
@@ -86,10 +88,10 @@ def _infix(operator: str) -> Callable[..., str]:
 
 
 def _call(function: str) -> Callable[..., str]:
-    return lambda prefix, dtype, *given: f"{math_function(function, dtype)}({', '.join(given)})"
+    return lambda prefix, dtype, *arguments: f"{math_function(function, dtype)}({', '.join(arguments)})"
 
 
-# From a word to its expression, of the prefix of names, the dtype, and the arguments' names or literals.
+# From a step's word to its expression: functions of the prefix of names, the dtype, and the arguments' expressions.
 WORDS: dict[str, Callable[..., str]] = {
     "add": _infix("+"),
     "subtract": _infix("-"),
@@ -105,7 +107,7 @@ WORDS: dict[str, Callable[..., str]] = {
     "where": lambda prefix, dtype, condition, a, b: f"{condition} ? {a} : {b}",
     "fma": lambda prefix, dtype, a, b, c: f"{a} * {b} + {c}",
     "reciprocal": lambda prefix, dtype, x: f"{literal(1.0, dtype)} / {x}",
-    # What it is shaped like may have no other use.
+    # The argument may be unused otherwise: (void) silences the compiler's warning.
     "ones_like": lambda prefix, dtype, x: f"((void){x}, {literal(1.0, dtype)})",
     "sigmoid": lambda prefix, dtype, x: f"{prefix}_activation_sigmoid({x})",
     "exp": _call("exp"),

@@ -1,4 +1,4 @@
-"""What all exports need: the networks of a model, checked names, and packages that may be missing."""
+"""Shared parts of all exports: the networks of a model, checked names, and optional packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TO_INSTALL = {"torch": "pip install torch"}
 
 
 def needed(package: str) -> ModuleType:
-    """The imported package. ImportError, which says how to install it, where it is missing."""
+    """Return the imported package. Raises ImportError, which says how to install it, if it is missing."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -29,8 +29,10 @@ def needed(package: str) -> ModuleType:
 
 
 def members_of(model: Networks) -> list[tuple[float, Network]]:
-    """(weight, network) of all networks whose mean the model is. DataError where one has weights that are not finite:
-    other systems make labels of NaN."""
+    """Return (weight, network) of each network of the model with a weight above 0.
+
+    Raises DataError if one has weights that are not finite: other systems predict a label even from NaN.
+    """
     members = model.members()
     for i, (_, network) in enumerate(members):
         require_finite(f"network {i}" if model.is_mean else "the network", network, _UNUSABLE)
@@ -38,28 +40,28 @@ def members_of(model: Networks) -> list[tuple[float, Network]]:
 
 
 def checked_input_names(names: Any, n_features: int) -> list[str] | None:
-    """Names of the columns as a list, or None. DataError unless there is a string for each, no two the same."""
+    """Return names of the columns as a list, or None. Raises DataError unless they are n_features different strings."""
     if names is None:
         return None
-    found = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else None
-    if found is None or len(found) != n_features:
-        got = show(names) if found is None else f"{len(found)}"
+    columns = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else None
+    if columns is None or len(columns) != n_features:
+        got = show(names) if columns is None else f"{len(columns)}"
         raise DataError(compose("input_names", f"a name for each of {n_features} columns", got))
-    for i, name in enumerate(found):
+    for i, name in enumerate(columns):
         if not isinstance(name, str):
             raise DataError(compose(f"input_names[{i}]", "a string", show(name)))
-        if name in found[:i]:
+        if name in columns[:i]:
             raise DataError(compose(f"input_names[{i}]", "a name that no other column has", show(name)))
-    return [str(name) for name in found]
+    return [str(name) for name in columns]
 
 
 def input_names_of(model: Networks, names: Any) -> list[str] | None:
-    """The names given for the columns, else those that the model has of the frame that it was trained on, else None."""
+    """Return the checked names of the columns: `names`, else the model's feature names, else None."""
     return checked_input_names(model.feature_names if names is None else names, model.n_features)
 
 
 def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] | list[int] | None:
-    """What labels are called, all strings or all whole numbers, or None. DataError where they don't fit the model."""
+    """Return class names, all strings or all whole numbers, or None. Raises DataError if they don't fit the model."""
     if names is None:
         return None
     if not reading.has_probabilities:
@@ -69,14 +71,14 @@ def checked_class_names(names: Any, reading: Reading, n_raw: int) -> list[str] |
         raise DataError(compose("class_names", f"None for a model of {n_raw} labels at once", show(names), hint))
     n = 2 if reading.link == "sigmoid" else n_raw
     iterable = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
-    found = [name.item() if isinstance(name, np.generic) else name for name in names] if iterable else None
-    if found is None or len(found) != n:
-        got = show(names) if found is None else f"{len(found)}"
+    classes = [name.item() if isinstance(name, np.generic) else name for name in names] if iterable else None
+    if classes is None or len(classes) != n:
+        got = show(names) if classes is None else f"{len(classes)}"
         raise DataError(compose("class_names", f"a name for each of {n} classes", got))
-    kind = str if isinstance(found[0], str) else int
-    for i, name in enumerate(found):
+    kind = str if isinstance(classes[0], str) else int
+    for i, name in enumerate(classes):
         if not isinstance(name, kind) or isinstance(name, bool):
             raise DataError(compose(f"class_names[{i}]", "all strings, or all whole numbers", show(name)))
-        if name in found[:i]:
+        if name in classes[:i]:
             raise DataError(compose(f"class_names[{i}]", "a name that no other class has", show(name)))
-    return found
+    return classes

@@ -13,7 +13,7 @@ from pmlp_np.models.network import Network, Networks
 
 
 def folded(model: Networks, inputs: Any = None, outputs: Any = None) -> Networks:
-    """The model for raw data; arguments and errors are those of `MLP.folded`."""
+    """Return the model for raw data. Arguments and errors as of `MLP.folded`."""
     ins = None if inputs is None else as_pair("inputs", inputs, model.n_features)
     outs = None if outputs is None else _of_outputs(model, outputs)
     reading = None if outs is None else reading_of(model.loss)
@@ -21,7 +21,7 @@ def folded(model: Networks, inputs: Any = None, outputs: Any = None) -> Networks
 
 
 def _of_outputs(model: Networks, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(shift, scale) of targets. DataError where predictions of this loss can't follow them."""
+    """Return (shift, scale) of targets. Raises DataError for a loss whose predictions can't be shifted and scaled."""
     reading = reading_of(model.loss)
     if reading.link != "identity" or (reading.heads > 1 and not (reading.levels or reading.has_std)):
         expected, hint = "None for a loss that doesn't predict values as they are", "Fold inputs alone."
@@ -58,12 +58,12 @@ def _folded(network: Network, inputs: Any, outputs: Any, reading: Reading | None
     return replace(network, weights=tuple(rounded[0]), biases=tuple(rounded[1]), bias=bias)
 
 
-def as_pair(name: str, given: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(shift, scale), (n,) float64 each, of a pair or of a fitted scaler. DataError for anything else."""
-    pair = given if isinstance(given, (tuple, list)) else _of_scaler(name, given, n)
+def as_pair(name: str, scaler: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (shift, scale), (n,) float64 each, from a pair or a fitted scaler. Raises DataError for anything else."""
+    pair = scaler if isinstance(scaler, (tuple, list)) else _of_scaler(name, scaler, n)
     if len(pair) != 2:
-        raise DataError(compose(name, "a pair (shift, scale), or a fitted scaler", show(given)))
-    found = []
+        raise DataError(compose(name, "a pair (shift, scale), or a fitted scaler", show(scaler)))
+    arrays = []
     for part, values in zip(("shift", "scale"), pair, strict=True):
         try:
             array = np.asarray(values, np.float64)
@@ -74,16 +74,16 @@ def as_pair(name: str, given: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
             raise DataError(compose(f"{part} of {name}", f"a number, or one for each of {n} columns", got))
         if not np.isfinite(array).all():
             raise DataError(compose(f"{part} of {name}", "finite numbers", "NaN or infinity"))
-        found.append(np.broadcast_to(array, (n,)))
-    if not found[1].all():
-        at = int(np.flatnonzero(found[1] == 0.0)[0])
+        arrays.append(np.broadcast_to(array, (n,)))
+    if not arrays[1].all():
+        at = int(np.flatnonzero(arrays[1] == 0.0)[0])
         hint = "A constant column takes a scale of 1."
         raise DataError(compose(f"scale of {name}", "numbers other than 0", f"0 at {at}", hint))
-    return found[0], found[1]
+    return arrays[0], arrays[1]
 
 
 def _of_scaler(name: str, scaler: Any, n: int) -> tuple[Any, Any]:
-    """(shift, scale) of a scaler of scikit-learn, which is known by its class's name: it need not be imported."""
+    """Return (shift, scale) of a scikit-learn scaler, recognized by its class's name, without an import."""
     names = [cls.__name__ for cls in type(scaler).__mro__]
     known = next((each for each in names if each in _SCALERS), None)
     if known is None:
@@ -104,7 +104,7 @@ def _or(values: Any, default: float) -> Any:
 
 _SCALERS: dict[str, Any] = {
     "StandardScaler": lambda s: (s.mean_ if s.with_mean else 0.0, _or(s.scale_, 1.0)),
-    # It prepares x as x * scale_ + min_.
+    # This scaler computes x * scale_ + min_.
     "MinMaxScaler": lambda s: (-s.min_ / s.scale_, 1.0 / s.scale_),
     "MaxAbsScaler": lambda s: (0.0, s.scale_),
     "RobustScaler": lambda s: (s.center_ if s.with_centering else 0.0, _or(s.scale_, 1.0)),

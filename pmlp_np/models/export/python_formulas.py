@@ -1,4 +1,4 @@
-"""Formulas as NumPy text: expressions made of their steps, and names of functions that NumPy has."""
+"""Formulas as NumPy code, from their step lists, and activations that are NumPy functions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from pmlp_np.formulas.step_lists import activation_steps
 from pmlp_np.formulas.tracing import Argument, Constant, StepList
 
-# Activations that are a function of NumPy already.
+# Activations that are NumPy functions.
 NUMPY_FUNCTIONS = {"tanh": "np.tanh", "sin": "np.sin"}
-# Activations that are words of other formulas, and what reads better than the steps.
+# Activations that other formulas call, and activations with a more readable text than their steps.
 _TEXTS = {
     "identity": """
 def identity(z):
@@ -36,7 +36,7 @@ def softsign(z):
     return z / (1.0 + np.abs(z))
 """,
 }
-_LONGEST = 90
+_LONGEST = 90  # characters of an expression without a name
 
 
 def _infix(operator: str) -> Callable[[str, str], str]:
@@ -44,10 +44,11 @@ def _infix(operator: str) -> Callable[[str, str], str]:
 
 
 def _call(function: str) -> Callable[..., str]:
-    return lambda *given: f"{function}({', '.join(map(bare, given))})"
+    return lambda *arguments: f"{function}({', '.join(map(bare, arguments))})"
 
 
-# From a word to its expression, of the arguments' expressions. Those that are no calls or names have parentheses.
+# From a step's word to its expression: functions of the arguments' expressions. All but calls and names are
+# parenthesized.
 WORDS: dict[str, Callable[..., str]] = {
     "add": _infix("+"),
     "subtract": _infix("-"),
@@ -79,12 +80,12 @@ WORDS: dict[str, Callable[..., str]] = {
 
 
 def function_texts(names: Iterable[str], dtype: np.dtype) -> list[str]:
-    """The text of a function for each of these activations, and of those that they call."""
-    wanted = dict.fromkeys(name for name in names if name not in NUMPY_FUNCTIONS)
-    lists = {name: activation_steps(name, dtype.name).only("activation") for name in wanted if name not in _TEXTS}
+    """Return the text of a function for each of these activations, and of the functions that they call."""
+    functions = dict.fromkeys(name for name in names if name not in NUMPY_FUNCTIONS)
+    lists = {name: activation_steps(name, dtype.name).only("activation") for name in functions if name not in _TEXTS}
     if any(step.word == "sigmoid" for each in lists.values() for step in each.steps):
-        wanted = {"sigmoid": None} | wanted
-    return [_function(name, lists[name]) if name in lists else _TEXTS[name].strip() for name in wanted]
+        functions = {"sigmoid": None} | functions
+    return [_function(name, lists[name]) if name in lists else _TEXTS[name].strip() for name in functions]
 
 
 def _function(name: str, steps: StepList) -> str:
@@ -93,8 +94,11 @@ def _function(name: str, steps: StepList) -> str:
 
 
 def expression(steps: StepList, inputs: Mapping[str, str], longest: int = _LONGEST) -> tuple[list[str], str]:
-    """(assignments, expression) of a list's only result, from the texts of its inputs. What is used twice, or is longer
-    than `longest`, has a name; with `longest` 0 nothing has."""
+    """Return (assignments, expression of the result) of a step list with one result.
+
+    inputs: expressions of the list's inputs, by name. A value that is used twice, or whose expression has more than
+    `longest` characters, is assigned to a name; with `longest` 0 no value is.
+    """
     (result,) = steps.results
     first = len(steps.inputs)
     texts = {i: inputs[each.name] for i, each in enumerate(steps.inputs)}
@@ -115,5 +119,5 @@ def _text(argument: Argument, texts: Mapping[int, str]) -> str:
 
 
 def bare(text: str) -> str:
-    """An expression without the parentheses around it: those that are not calls or names have some."""
+    """Return an expression without the parentheses around it. All but calls and names have parentheses."""
     return text[1:-1] if text.startswith("(") else text

@@ -1,7 +1,7 @@
 """Networks as one C99 header that needs <math.h> alone: constants, buffers of fixed size, no allocation.
 
-Sums run from the bias over inputs in their order. A compiler may fuse or reorder nothing else, so that what `predict`
-of the library says is met up to rounding.
+Each unit's sum starts at the bias and adds products in the order of inputs. Predictions equal those of the library up
+to rounding.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def to_c(
     class_names: Any = None,
     prefix: Any = None,
 ) -> str:
-    """The header's text; arguments and errors are those of `MLP.to_c`."""
+    """Return the header's text. Arguments and errors as of `MLP.to_c`."""
     reading = reading_of(model.loss)
     names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
@@ -61,28 +61,28 @@ def to_c(
     return text
 
 
-def _prefix(given: Any, path: str | os.PathLike[str] | None) -> str:
-    """What all names begin with: what is given, or the file's name where it is an identifier of C."""
-    if given is None:
+def _prefix(prefix: Any, path: str | os.PathLike[str] | None) -> str:
+    """Return the prefix of all names: the argument, else the file's name if it is a C identifier, else "model"."""
+    if prefix is None:
         stem = "" if path is None else Path(path).stem
         return stem if is_identifier(stem) else "model"
-    if not isinstance(given, str) or not is_identifier(given):
+    if not isinstance(prefix, str) or not is_identifier(prefix):
         expected = "ASCII letters, digits and underscores, a letter first"
-        raise DataError(compose("prefix", expected, show(given)))
-    return given
+        raise DataError(compose("prefix", expected, show(prefix)))
+    return prefix
 
 
 def string(text: str) -> str:
-    """A C string of UTF-8 bytes."""
+    """Return a C string literal of the text's UTF-8 bytes."""
     safe = set(b" !#$%&'()*+,-./0123456789:;<=>@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~")
     return '"' + "".join(chr(byte) if byte in safe else f"\\{byte:03o}" for byte in text.encode()) + '"'
 
 
 def _array(kind: str, name: str, values: list[str]) -> str:
-    # A line ends between values alone: a text may hold blanks.
+    # Lines are broken between values only, not at spaces: a value may be a string with spaces.
     lines = ["   "]
-    for place, value in enumerate(values):
-        word = f" {value}{',' * (place < len(values) - 1)}"
+    for i, value in enumerate(values):
+        word = f" {value}{',' * (i < len(values) - 1)}"
         if len(lines[-1]) + len(word) > _WIDTH and lines[-1].strip():
             lines.append("   ")
         lines[-1] += word
@@ -91,7 +91,7 @@ def _array(kind: str, name: str, values: list[str]) -> str:
 
 
 class _Writer:
-    """Texts of constants and functions, whose names begin with a prefix."""
+    """Writes the text of constants and functions. All names begin with the prefix."""
 
     def __init__(self, model: Networks, reading: Reading, prefix: str) -> None:
         self.model, self.reading, self.prefix, self.macro = model, reading, prefix, prefix.upper()
@@ -109,11 +109,11 @@ class _Writer:
         return literal(value, self.dtype)
 
     def call(self, name: str, argument: str) -> str:
-        """A function of <math.h>."""
+        """Return a call of a function of <math.h>."""
         return f"{math_function(name, self.dtype)}({argument})"
 
-    def function(self, said: str, returns: str, name: str, arguments: str, lines: list[str]) -> str:
-        return "\n".join([f"/* {said} */", f"static inline {returns} {self.prefix}_{name}({arguments})", "{",
+    def function(self, comment: str, returns: str, name: str, arguments: str, lines: list[str]) -> str:
+        return "\n".join([f"/* {comment} */", f"static inline {returns} {self.prefix}_{name}({arguments})", "{",
                           *(f"    {line}" for line in lines), "}"])  # fmt: skip
 
     def head(self, functions: list[str]) -> str:
@@ -122,18 +122,18 @@ class _Writer:
         n_constants = sum(network.n_parameters() for _, network in self.members)
         buffers = itemsize * (2 * self.buffer + (0 if self.single else 2 * self.n_raw))
         kind = "The mean of several neural networks" if model.is_mean else "A neural network"
-        said = f"{kind} as C99 (and C++11), written by pmlp_np {__version__}."
-        facts = model.description.replace("*/", "* /")
-        facts = textwrap.fill(facts, _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
+        title = f"{kind} as C99 (and C++11), written by pmlp_np {__version__}."
+        description = model.description.replace("*/", "* /")
+        description = textwrap.fill(description, _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
         private = [f"{self.prefix}_{name}(" for name in ("dense", "softmax")] + [f"{self.prefix}_member_"]
         declared = "\n".join(
             f" *     {line.removeprefix('static inline ')};"
             for text in functions for line in text.splitlines()
             if line.startswith("static inline ") and not any(name in line for name in private)
         )  # fmt: skip
-        return f"""/* {said}
+        return f"""/* {title}
  *
-{facts}
+{description}
  *
 {declared}
  *
@@ -155,32 +155,32 @@ class _Writer:
 #define {macro}_N_RAW_OUTPUTS {self.n_raw}"""
 
     def constants(self, names: list[str] | None, classes: list[str] | list[int] | None) -> list[str]:
-        found = []
+        texts = []
         if names is not None:
-            kind, shown = "char *const", [string(name) for name in names]
-            found.append(_array(kind, f"{self.prefix}_feature_names", shown))
+            values = [string(name) for name in names]
+            texts.append(_array("char *const", f"{self.prefix}_feature_names", values))
         if classes is not None:
-            texts = isinstance(classes[0], str)
-            # C has no literal of the smallest whole number: a minus acts on what is one too large.
-            shown = [string(str(name)) if texts else f"{name}LL" if name != -(2**63) else f"({name + 1}LL - 1)"
-                     for name in classes]  # fmt: skip
-            found.append(_array("char *const" if texts else "long long", f"{self.prefix}_class_names", shown))
+            strings = isinstance(classes[0], str)
+            # C has no literal of the smallest number: -9223372036854775808 is a minus and a number that overflows.
+            values = [string(str(name)) if strings else f"{name}LL" if name != -(2**63) else f"({name + 1}LL - 1)"
+                      for name in classes]  # fmt: skip
+            texts.append(_array("char *const" if strings else "long long", f"{self.prefix}_class_names", values))
         for i, (_, network) in enumerate(self.members):
             scope = self.scope(i)
             if network.features is not None:
-                found.append(_array("int", f"{scope}_columns", [str(column) for column in network.features.tolist()]))
+                texts.append(_array("int", f"{scope}_columns", [str(column) for column in network.features.tolist()]))
             for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-                # A row for each unit, whose products are summed.
-                found.append(_array(self.kind, f"{scope}_w{k}", [self.number(value) for value in w.T.ravel()]))
+                # Transposed, a row for each unit: `dense` reads memory in order.
+                texts.append(_array(self.kind, f"{scope}_w{k}", [self.number(value) for value in w.T.ravel()]))
                 if network.bias:
-                    found.append(_array(self.kind, f"{scope}_b{k}", [self.number(value) for value in b]))
-        return found
+                    texts.append(_array(self.kind, f"{scope}_b{k}", [self.number(value) for value in b]))
+        return texts
 
     def scope(self, i: int) -> str:
         return self.prefix if self.single else f"{self.prefix}_member_{i}"
 
     def networks(self) -> list[str]:
-        """Raw outputs of each member."""
+        """Return the functions for raw outputs of each member."""
         kind = self.kind
         dense = [
             "int i, j;",
@@ -194,8 +194,9 @@ class _Writer:
         texts = [self.function("y = W x + b, W (n_out, n_in); b may be 0.", "void", "dense", arguments, dense)]
         for i, (_, network) in enumerate(self.members):
             name = "forward" if self.single else f"member_{i}_forward"
-            said = f"{self.n_raw} raw outputs" + ("." if self.single else f" of member {i}.")
-            texts.append(self.function(said, "void", name, f"const {kind} *x, {kind} *raw", self.forward(network, i)))
+            comment = f"{self.n_raw} raw outputs" + ("." if self.single else f" of member {i}.")
+            arguments = f"const {kind} *x, {kind} *raw"
+            texts.append(self.function(comment, "void", name, arguments, self.forward(network, i)))
         return texts
 
     def forward(self, network: Network, i: int) -> list[str]:
@@ -219,30 +220,30 @@ class _Writer:
         return lines
 
     def predictions(self) -> list[str]:
-        """predict, and predict_proba, predict_std, predict_quantiles where they are defined."""
+        """Return the functions predict, and predict_proba, predict_std and predict_quantiles if the model has them."""
         if self.reading.has_probabilities:
             return self.of_classes()
         return self.of_values()
 
     def part(self, average: Average) -> tuple[list[str], str]:
-        """(declarations, expression) of what `raw` contributes to output o of a mean."""
+        """Return (declarations, expression) of a network's part of a mean, for output o, from its raw outputs `raw`."""
         inputs = {f"head_{h}": self.head_of(h) for h in range(self.reading.heads)}
         inputs |= {"raw": "raw[o]", "center": "center[o]"}
         return statements(average.part, inputs, self.prefix, self.dtype)
 
     def each(self, n: int, declared: list[str], last: str) -> str:
-        """A loop of o over n, on one line."""
+        """Return a loop of o over n, on one line."""
         body = f"{{ {' '.join([*declared, last])} }}" if declared else last
         return f"for (o = 0; o < {n}; ++o) {body}"
 
     def mean(self, n: int, average: Average) -> list[str]:
-        """Lines that make a mean in out[0 ... n - 1] of each member's `raw`, by shares; o counts."""
+        """Return lines that compute a mean over members in out[0 ... n - 1]. They use `raw` and `o`."""
         lines = [f"for (o = 0; o < {n}; ++o) out[o] = {self.number(0.0)};"]
         declared, value = self.part(average)
-        for i, (share, _) in enumerate(self.members):
+        for i, (weight, _) in enumerate(self.members):
             lines.append(f"{self.prefix}_member_{i}_forward(x, raw);")
             lines += [f"{self.prefix}_softmax(raw);"] if average.softmax else []
-            lines.append(self.each(n, declared, f"out[o] += {self.number(share)} * ({value});"))
+            lines.append(self.each(n, declared, f"out[o] += {self.number(weight)} * ({value});"))
         if average.finish is not None:
             declared, value = statements(average.finish, {"mean": "out[o]"}, self.prefix, self.dtype)
             lines.append(self.each(n, declared, f"out[o] = {value};"))
@@ -280,12 +281,12 @@ class _Writer:
             texts.append(self.function(f"{n} standard deviations.", "void", "predict_std", arguments, lines))
         if reading.levels:
             levels = ", ".join(map(repr, reading.levels))
-            said = f"{self.n_raw} quantiles, of levels {levels} of each output."
+            comment = f"{self.n_raw} quantiles, of levels {levels} of each output."
             if self.single:
                 lines = [f"{self.prefix}_forward(x, out);"]
             else:
                 lines = [self.raw(), "int o;", *self.mean(self.n_raw, self.averages["quantiles"])]
-            texts.append(self.function(said, "void", "predict_quantiles", arguments, lines))
+            texts.append(self.function(comment, "void", "predict_quantiles", arguments, lines))
         return texts
 
     def of_classes(self) -> list[str]:
@@ -325,14 +326,14 @@ class _Writer:
                 "}",
                 "return raw[label] - raw[label] == 0 ? label : -1;",
             ]
-            said = f"The class, 0 to {n - 1}; {undefined}."
-            texts.append(self.function(said, "int", "predict", f"const {kind} *x", lines))
+            comment = f"The class, 0 to {n - 1}; {undefined}."
+            texts.append(self.function(comment, "int", "predict", f"const {kind} *x", lines))
             return texts
         label = f"raw[o] != raw[o] ? -1 : raw[o] > {self.number(threshold)}"
         lines[0] += " int o;"
         lines.append(f"for (o = 0; o < {n}; ++o) labels[o] = {label};")
-        said = f"{n} labels, each 0 or 1; {undefined}."
-        texts.append(self.function(said, "void", "predict_labels", f"const {kind} *x, int *labels", lines))
+        comment = f"{n} labels, each 0 or 1; {undefined}."
+        texts.append(self.function(comment, "void", "predict_labels", f"const {kind} *x, int *labels", lines))
         if n == 1:
             short = ["int label;", f"{p}_predict_labels(x, &label);", "return label;"]
             texts.append(self.function(f"The label, 0 or 1; {undefined}.", "int", "predict", f"const {kind} *x", short))

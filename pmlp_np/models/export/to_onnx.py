@@ -1,8 +1,8 @@
-"""Networks as ONNX graphs of plain operators, for ONNX Runtime and whatever else reads ONNX.
+"""Networks as ONNX graphs of standard operators, for ONNX Runtime and other readers of ONNX.
 
-Opset 13 (ONNX 1.8, of 2020) has every operator that is used, so that old runtimes read the files too. In float64 ONNX
-Runtime lacks kernels for many activations (Elu, Erf, Softplus and others): there, and where the opset has no such
-operator, an activation is made of the steps of its own formula.
+Opset 13 (ONNX 1.8, of 2020) has all the operators, so that old runtimes read the files, too. In float64 ONNX Runtime
+lacks kernels for many activations (Elu, Erf, Softplus and others). There, and for activations without an operator in
+the opset, the graph contains the steps of the formula.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pmlp_np.models.network import Network, Networks
 _OPSET, _IR_VERSION = 13, 7
 _ROWS = "n_samples"
 
-# Operators whose default attributes are this library's constants. The first have kernels for float64 as well.
+# Operators of activations, with attributes for this library's constants. The first table has kernels for float64, too.
 _OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
     "tanh": ("Tanh", {}),
     "sigmoid": ("Sigmoid", {}),
@@ -41,7 +41,7 @@ _FLOAT32_OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
     "softsign": ("Softsign", {}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
 }
-# Words of steps that are one operator. Those that are several are in _WORDS.
+# Words of steps that are one operator. For words that need several, see _WORDS.
 _ONE_OPERATOR = {
     "add": "Add",
     "subtract": "Sub",
@@ -69,7 +69,7 @@ _ONE_OPERATOR = {
 def to_onnx(
     model: Networks, path: str | os.PathLike[str] | None = None, input_names: Any = None, class_names: Any = None
 ) -> Any:
-    """An onnx.ModelProto; arguments, outputs and errors are those of `MLP.to_onnx`."""
+    """Return an onnx.ModelProto. Arguments, outputs and errors as of `MLP.to_onnx`."""
     onnx = needed("onnx")
     reading = reading_of(model.loss)
     names = input_names_of(model, input_names)
@@ -83,29 +83,29 @@ def to_onnx(
         outputs = _classes(graph, reading, members, model.n_raw_outputs, classes)
     else:
         outputs = _values(graph, reading, members, model.n_raw_outputs)
-    found = graph.model(model.n_features, outputs)
-    _describe(onnx, found, model, names, classes)
-    onnx.checker.check_model(found, full_check=True)
+    proto = graph.model(model.n_features, outputs)
+    _describe(onnx, proto, model, names, classes)
+    onnx.checker.check_model(proto, full_check=True)
     if path is not None:
         with whole_file(path) as file:
-            file.write(found.SerializeToString())
-    return found
+            file.write(proto.SerializeToString())
+    return proto
 
 
-def _describe(onnx: Any, found: Any, model: Networks, names: Any, classes: Any) -> None:
-    """Who made it, and what it is."""
-    found.producer_name, found.producer_version = "pmlp_np", __version__
-    found.doc_string = model.description
-    facts = {"model": model.description, "loss": str(model.loss), "pmlp_np_version": __version__}
+def _describe(onnx: Any, proto: Any, model: Networks, names: Any, classes: Any) -> None:
+    """Set the producer, the description and the metadata."""
+    proto.producer_name, proto.producer_version = "pmlp_np", __version__
+    proto.doc_string = model.description
+    metadata = {"model": model.description, "loss": str(model.loss), "pmlp_np_version": __version__}
     if names is not None:
-        facts["feature_names"] = json.dumps(names)
+        metadata["feature_names"] = json.dumps(names)
     if classes is not None:
-        facts["class_names"] = json.dumps(classes)
-    onnx.helper.set_model_props(found, facts)
+        metadata["class_names"] = json.dumps(classes)
+    onnx.helper.set_model_props(proto, metadata)
 
 
 class _Graph:
-    """Nodes and constants as they are added; a value is the name of a node's output."""
+    """A graph under construction: its nodes and constants. A value is the name of a node's output."""
 
     def __init__(self, onnx: Any, dtype: np.dtype) -> None:
         self.onnx, self.dtype = onnx, dtype
@@ -114,22 +114,22 @@ class _Graph:
         self._known: dict[tuple[str, bytes], str] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """A node; the name of what it gives."""
+        """Add a node. Returns its output."""
         output = f"{operator}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
     def array(self, name: str, values: np.ndarray) -> str:
-        """A constant of this name."""
+        """Add a constant of this name. Returns the name."""
         self.constants[name] = values
         return name
 
     def number(self, value: float) -> str:
-        """A constant of the network's dtype, without axes; equal ones are kept once."""
+        """Add a scalar constant of the model's dtype, unless there is an equal one. Returns its name."""
         return self._shared(np.array(value, self.dtype), "number")
 
     def whole(self, values: Any) -> str:
-        """Whole numbers (indices, shapes), kept once."""
+        """Add a constant of whole numbers (indices, shapes), unless there is an equal one. Returns its name."""
         return self._shared(np.array(values, np.int64), "whole")
 
     def _shared(self, values: np.ndarray, kind: str) -> str:
@@ -139,11 +139,11 @@ class _Graph:
         return self._known[key]
 
     def columns(self, value: str, numbers: Any) -> str:
-        """Some columns of (n_samples, ...); one number drops the axis."""
+        """Return some columns of a value (n_samples, ...). A single number drops the axis."""
         return self.add("Gather", value, self.whole(numbers), axis=1)
 
     def activation(self, name: str, z: str) -> str:
-        """a(z), by an operator or by the steps of its formula."""
+        """Return a(z), by an operator or by the steps of the activation's formula."""
         if name == "identity":
             return z
         if name == "gelu" and self.dtype == np.float32:
@@ -156,23 +156,23 @@ class _Graph:
         return self.run(activation_steps(name, self.dtype.name).only("activation"), z)
 
     def run(self, steps: StepList, *inputs: str) -> str:
-        """The only result of a step list."""
+        """Return the result of a step list with one result."""
         values, (result,) = list(inputs), steps.results
         for step in steps.steps:
-            given = [self.number(a.value) if isinstance(a, Constant) else values[a] for a in step.arguments]
-            one = _ONE_OPERATOR.get(step.word)
-            values.append(_WORDS[step.word](self, *given) if one is None else self.add(one, *given))
+            operands = [self.number(a.value) if isinstance(a, Constant) else values[a] for a in step.arguments]
+            operator = _ONE_OPERATOR.get(step.word)
+            values.append(self.add(operator, *operands) if operator else _WORDS[step.word](self, *operands))
         assert isinstance(result, int)
         return values[result]
 
     def mean(self, parts: list[tuple[float, str]]) -> str:
-        """Σ w a of (w, a)."""
+        """Return Σ w a over pairs (w, a)."""
         if len(parts) == 1:
             return parts[0][1]
         return self.add("Sum", *(self.add("Mul", self.number(w), a) for w, a in parts))
 
     def model(self, n_features: int, outputs: dict[str, tuple[str, Any, list[Any]]]) -> Any:
-        """The model that gives these outputs, {name: (value, element type, shape)}."""
+        """Return the model with these outputs, {name: (value, element type, shape)}."""
         helper, element = self.onnx.helper, self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         for name, (value, _, _) in outputs.items():
             self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
@@ -185,7 +185,7 @@ class _Graph:
 
 
 def _expm1(graph: _Graph, x: str) -> str:
-    """By tanh near zero, where e^x - 1 cancels: 2 t / (1 - t), t = tanh(x / 2)."""
+    """Return e^x - 1; near zero as 2 t / (1 - t), t = tanh(x / 2), without cancellation."""
     one, two = graph.number(1.0), graph.number(2.0)
     t = graph.add("Tanh", graph.add("Div", x, two))
     near = graph.add("Div", graph.add("Mul", two, t), graph.add("Sub", one, t))
@@ -198,7 +198,7 @@ def _ones_like(graph: _Graph, x: str) -> str:
     return graph.add("Where", graph.add("Equal", x, x), one, one)
 
 
-# Words of steps that are several operators: of the graph and values.
+# Words of steps that need several operators: functions of the graph and the step's operands.
 _WORDS: dict[str, Callable[..., str]] = {
     "fma": lambda graph, a, b, c: graph.add("Add", graph.add("Mul", a, b), c),
     "reciprocal": lambda graph, x: graph.add("Div", graph.number(1.0), x),
@@ -210,7 +210,7 @@ _WORDS: dict[str, Callable[..., str]] = {
 
 
 def _raw_outputs(graph: _Graph, network: Network, scope: str) -> str:
-    """A network from X to raw outputs; its constants' names begin with `scope`."""
+    """Add a network. Returns its raw outputs. scope: prefix of the names of its constants."""
     a = "X" if network.features is None else graph.columns("X", network.features)
     for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         weights = graph.array(f"{scope}weights_{k}", w)
@@ -226,7 +226,7 @@ def _raw_outputs(graph: _Graph, network: Network, scope: str) -> str:
 def _values(
     graph: _Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int
 ) -> dict[str, tuple[str, Any, list[Any]]]:
-    """Outputs of a model that predicts values: `prediction`, and `std` or `quantiles`."""
+    """Return the outputs of a model that predicts values: `prediction`, and `std` or `quantiles`."""
     element = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
     n = n_raw // reading.heads
     shape = [_ROWS] if n == 1 else [_ROWS, n]
@@ -237,14 +237,14 @@ def _values(
         return raw if reading.heads == 1 else graph.columns(raw, range(h, n_raw, reading.heads))
 
     def mean(average: Average, center: str = "") -> str:
-        """A mean over networks, or what one predicts."""
+        """Return a mean over networks, or the prediction of a single one."""
         parts = []
         for w, raw in members:
-            given = [center if each.name == "center" else raw if each.name == "raw" else
-                     head(raw, int(each.name.removeprefix("head_"))) for each in average.part.inputs]  # fmt: skip
-            parts.append((w, graph.run(average.part, *given)))
-        found = graph.mean(parts)
-        return found if average.finish is None else graph.run(average.finish, found)
+            inputs = [center if each.name == "center" else raw if each.name == "raw" else
+                      head(raw, int(each.name.removeprefix("head_"))) for each in average.part.inputs]  # fmt: skip
+            parts.append((w, graph.run(average.part, *inputs)))
+        total = graph.mean(parts)
+        return total if average.finish is None else graph.run(average.finish, total)
 
     defined = averages(reading, graph.dtype.name)
     center = mean(defined["prediction"])
@@ -257,34 +257,36 @@ def _values(
     if reading.levels:
         quantiles = mean(defined["quantiles"])
         if n > 1:
-            # 0: as many rows as there are.
+            # 0 in the shape keeps the size of the axis, the number of rows.
             quantiles = graph.add("Reshape", quantiles, graph.whole([0, n, reading.heads]))
         outputs["quantiles"] = (quantiles, element, [*shape, reading.heads])
     return outputs
 
 
 def _defined(graph: _Graph, reading: Reading, raws: list[str], n_raw: int) -> str:
-    """Whether labels are made of numbers, in their shape. Operators may drop NaN, so that raw outputs tell, and not
-    what is made of them."""
-    found = []
+    """Return whether each label is defined, which is if its raw outputs are numbers.
+
+    Raw outputs are tested, not scores computed from them: operators may drop NaN.
+    """
+    defined = []
     for raw in raws:
         if reading.link == "softmax":
-            # As of `Loss.predictions`: none is NaN or infinity, and not all are minus infinity.
+            # As in `Loss.predictions`: no raw output is NaN or infinity, and not all are minus infinity.
             below = graph.add("Cast", graph.add("Less", raw, graph.number(np.inf)), to=graph.onnx.TensorProto.FLOAT)
             above = graph.add("Cast", graph.add("Greater", raw, graph.number(-np.inf)), to=graph.onnx.TensorProto.FLOAT)
             all_below = graph.add("ReduceMin", below, axes=[1], keepdims=0)
             any_above = graph.add("ReduceMax", above, axes=[1], keepdims=0)
-            found.append(graph.add("Cast", graph.add("Mul", all_below, any_above), to=graph.onnx.TensorProto.BOOL))
+            defined.append(graph.add("Cast", graph.add("Mul", all_below, any_above), to=graph.onnx.TensorProto.BOOL))
         else:
             of_labels = graph.columns(raw, 0) if n_raw == 1 else raw
-            found.append(graph.add("Equal", of_labels, of_labels))
-    while len(found) > 1:
-        found = [graph.add("And", found[0], found[1]), *found[2:]]
-    return found[0]
+            defined.append(graph.add("Equal", of_labels, of_labels))
+    while len(defined) > 1:
+        defined = [graph.add("And", defined[0], defined[1]), *defined[2:]]
+    return defined[0]
 
 
 def _no_class(classes: Any) -> Any:
-    """What the label is called where there is none, unlike any class."""
+    """Return the label for outputs that are not numbers, different from all classes."""
     if isinstance(classes[0], str):
         return next(name for name in ("", "NaN", "not a number", "no label " + "".join(classes)) if name not in classes)
     return -1 if -1 not in classes else min(classes) - 1
@@ -293,7 +295,7 @@ def _no_class(classes: Any) -> Any:
 def _classes(
     graph: _Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int, classes: Any
 ) -> dict[str, tuple[str, Any, list[Any]]]:
-    """Outputs of a model that predicts classes, or labels of which each is 0 or 1: `label` and `probabilities`."""
+    """Return the outputs of a model that predicts classes or 0/1 labels: `label` and `probabilities`."""
     element, types = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype), graph.onnx.TensorProto
     average = averages(reading, graph.dtype.name)["probabilities"]
     linked = [(w, graph.add("Softmax", raw, axis=1) if average.softmax else raw) for w, raw in members]

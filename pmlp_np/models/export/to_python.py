@@ -22,15 +22,17 @@ from pmlp_np.models.export.common import checked_class_names, input_names_of, me
 from pmlp_np.models.export.python_formulas import NUMPY_FUNCTIONS, expression, function_texts
 from pmlp_np.models.network import Network, Networks
 
-_LINE = 100  # of base64
+_LINE = 100  # characters of base64 in a line
 
 
 @dataclass(frozen=True)
 class InputTexts:
-    """The parts of a file that say what it takes instead of X, and how X is made of it.
+    """The parts of a file that define the input of `predict`, and how X is computed from it.
 
-    said: what `predict` takes, in words. imports: modules besides those that any file needs. checked: sections with a
-    function `checked`, which makes X (n_samples, n_features) of it. read: with `read`, which reads it from a CSV file.
+    said: the input of `predict`, in words.
+    imports: modules besides those of every file.
+    checked: sections with a function `checked`, from the input to X (n_samples, n_features).
+    read: sections with a function `read`, which reads the input from a CSV file.
     """
 
     said: str
@@ -40,7 +42,7 @@ class InputTexts:
 
 
 def is_module_name(stem: str) -> bool:
-    """Whether a file of this name can be imported: class.py can't."""
+    """Return whether a file of this name can be imported (class.py can't)."""
     return stem.isidentifier() and not keyword.iskeyword(stem)
 
 
@@ -51,7 +53,7 @@ def to_python(
     class_names: Any = None,
     inputs: InputTexts | None = None,
 ) -> str:
-    """The file's text; arguments and errors are those of `MLP.to_python`. inputs: default, the numbers of X."""
+    """Return the file's text. Arguments and errors as of `MLP.to_python`. inputs: default None, X itself."""
     reading = reading_of(model.loss)
     names = input_names_of(model, input_names) if inputs is None else None
     if inputs is None:
@@ -111,7 +113,7 @@ import numpy as np'''
 
 
 class _Writer:
-    """Texts of the functions that predict."""
+    """Writes the text of the functions that predict."""
 
     def __init__(self, model: Networks, reading: Reading, has_names: bool) -> None:
         self.model, self.reading, self.has_names = model, reading, has_names
@@ -125,7 +127,7 @@ class _Writer:
         self.what = "values" if not reading.has_probabilities else "names of classes" if has_names else "labels"
 
     def network(self, network: Network) -> list[str]:
-        """forward of one network, line by line."""
+        """Return `forward` of one network."""
         lines = ["a = checked(X)"]
         if network.features is not None:
             lines[0] += "[:, READS]"
@@ -135,24 +137,24 @@ class _Writer:
             name = "identity" if k == last else network.activation[k]
             step = z if name == "identity" else f"{NUMPY_FUNCTIONS.get(name, name)}({z})"
             lines.append(f"return {step}" if k == last else f"a = {step}")
-        said = f"Raw outputs (n_samples, {self.n_raw}) of X (n_samples, {self.n_columns})."
-        return [_function("forward", said, lines)]
+        docstring = f"Raw outputs (n_samples, {self.n_raw}) of X (n_samples, {self.n_columns})."
+        return [_function("forward", docstring, lines)]
 
     def members(self) -> list[str]:
-        """Raw outputs of an ensemble's members, and their mean."""
+        """Return the functions for raw outputs of an ensemble's members, and for means."""
         choosing = any(network.features is not None for _, network in members_of(self.model))
         lines = [
             "x = checked(X)",
-            "found = []",
+            "outputs = []",
             f"for {'columns, ' if choosing else ''}layers in MEMBERS:",
             f"    a = {'x[:, columns]' if choosing else 'x'}",
             "    for W, b, activation in layers:",
             "        a = activation(a @ W + b)",
-            "    found.append(a)",
-            "return found",
+            "    outputs.append(a)",
+            "return outputs",
         ]
         cast = f".astype(np.{self.model.dtype})" if self.model.dtype == np.float32 else ""
-        total = "sum(w * part for w, part in zip(SHARES, parts))"
+        total = "sum(w * part for w, part in zip(MEMBER_WEIGHTS, parts))"
         if cast:
             total = total.replace("w * part ", "w * part.astype(np.float64) ") + cast
         texts = [
@@ -164,13 +166,13 @@ class _Writer:
         return texts
 
     def head(self, h: int, of: str) -> str:
-        """One head of raw outputs, without the axis of a single output."""
+        """Return the expression of one head of raw outputs, without the axis of a single output."""
         if self.n == 1:
             return f"{of}[:, {h}]"
         return of if self.reading.heads == 1 else f"{of}[:, {h}::{self.reading.heads}]"
 
     def part(self, average: Average, raw: str) -> str:
-        """What one network contributes to a mean, of the text of its raw outputs."""
+        """Return the expression of one network's part of a mean, from that of its raw outputs."""
         inputs = {f"head_{h}": self.head(h, raw) for h in range(self.reading.heads)}
         inputs |= {"raw": f"softmax({raw})" if average.softmax else raw, "center": "center"}
         return expression(average.part, inputs, longest=0)[1]
@@ -180,7 +182,7 @@ class _Writer:
         return value if average.finish is None else expression(average.finish, {"mean": value}, longest=0)[1]
 
     def predictions(self) -> list[str]:
-        """predict, and predict_proba, predict_std, predict_quantiles where they are defined."""
+        """Return the functions predict, and predict_proba, predict_std and predict_quantiles if the model has them."""
         return self.of_classes() if self.reading.has_probabilities else self.of_values()
 
     def of_values(self) -> list[str]:
@@ -189,24 +191,24 @@ class _Writer:
         value = self.part(averaged, raw) if self.single else self.mean(averaged)
         texts = [_function("predict", f"{self.what.capitalize()} {self.shape}.", [f"return {value}"])]
         if reading.has_std:
-            said = f"Standard deviations {self.shape}."
+            docstring = f"Standard deviations {self.shape}."
             if self.single:
                 lines = [f"return np.exp(0.5 * {self.head(1, raw)})"]
             else:
-                said = said[:-1] + ": the mean of variances plus the variance of means."
+                docstring = docstring[:-1] + ": the mean of variances plus the variance of means."
                 lines = ["center = predict(X)", f"return {self.mean(self.averages['std'])}"]
-            texts.append(_function("predict_std", said, lines))
+            texts.append(_function("predict_std", docstring, lines))
         if reading.levels:
             levels = ", ".join(map(repr, reading.levels))
-            said = f"Quantiles {self.shape[:-1].rstrip(',')}, {len(reading.levels)}), of levels {levels}."
+            docstring = f"Quantiles {self.shape[:-1].rstrip(',')}, {len(reading.levels)}), of levels {levels}."
             shape = "" if self.n == 1 else f".reshape(-1, {self.n}, {reading.heads})"
-            texts.append(_function("predict_quantiles", said, [f"return forward(X){shape}"]))
+            texts.append(_function("predict_quantiles", docstring, [f"return forward(X){shape}"]))
         return texts
 
     def of_classes(self) -> list[str]:
         softmax, one = self.reading.link == "softmax", self.n_raw == 1
         of = "of the classes" if softmax else "of label 1" if one else "of each label being 1"
-        said = f"Probabilities (n_samples, {self.n_raw}) {of}."
+        docstring = f"Probabilities (n_samples, {self.n_raw}) {of}."
         texts = []
         if self.single and softmax:
             lines = [
@@ -239,18 +241,18 @@ class _Writer:
             '    raise ValueError(f"X: outputs of row {undefined[0]} are not numbers: no label can be made of them")',
             f"return {label}",
         ]
-        said_of_labels = f"{self.what.capitalize()} {self.shape}. ValueError where outputs are not numbers."
+        docstring_of_labels = f"{self.what.capitalize()} {self.shape}. ValueError where outputs are not numbers."
         texts += [
-            _function("predict", said_of_labels, lines_of_labels),
-            _function("predict_proba", said, lines),
+            _function("predict", docstring_of_labels, lines_of_labels),
+            _function("predict_proba", docstring, lines),
         ]
         return texts
 
 
-def _function(name: str, said: str, lines: list[str], quiet: bool = True) -> str:
-    """A function of X (or of parts) with its docstring; a quiet one warns of no overflow."""
+def _function(name: str, docstring: str, lines: list[str], quiet: bool = True) -> str:
+    """Return a function of X (or of parts) with a docstring. quiet: whether it suppresses warnings of overflow."""
     argument = "parts" if name == "mean" else "X"
-    body = [f'"""{said}"""', *lines]
+    body = [f'"""{docstring}"""', *lines]
     head = ['@np.errstate(all="ignore")'] if quiet else []
     return "\n".join([*head, f"def {name}({argument}):", *(f"    {line}" for line in body)])
 
@@ -278,7 +280,7 @@ def _array_text(dtype: np.dtype) -> str:
 
 
 def _array(values: np.ndarray, indent: str = "") -> str:
-    """A call of `array` that gives these values."""
+    """Return a call of the file's function `array` with these values."""
     content = base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()
     shape = repr(values.shape)
     if len(content) <= _LINE - 20:
@@ -297,7 +299,7 @@ def _weights(network: Network) -> list[str]:
 
 
 def _member_weights(model: Networks) -> list[str]:
-    """What each member counts, and its layers."""
+    """Return the weights and the layers of all members."""
     members = members_of(model)
     choosing = any(network.features is not None for _, network in members)
     lines = ["MEMBERS = ["]
@@ -317,12 +319,12 @@ def _member_weights(model: Networks) -> list[str]:
         if choosing:
             lines.append("    ),")
     lines.append("]")
-    said = "# How much each member counts."
-    return ["\n".join([said, _list("SHARES", [weight for weight, _ in members]), *lines])]
+    comment = "# The weight of each member."
+    return ["\n".join([comment, _list("MEMBER_WEIGHTS", [weight for weight, _ in members]), *lines])]
 
 
 def _list(name: str, values: list[Any], wrap: str = "{}") -> str:
-    """An assignment of a list, on one line where it fits."""
+    """Return an assignment of a list, on one line if it fits."""
     shown = [json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value) for value in values]
     text = ", ".join(shown)
     if len(text) > _LINE:
@@ -346,8 +348,8 @@ def _read(n_columns: int, has_names: bool) -> list[str]:
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise ValueError(f"expected columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
-        places = [header.index(name) for name in COLUMNS]
-        lines = [(number, [cells[i] for i in places if i < len(cells)]) for number, cells in lines]"""
+        order = [header.index(name) for name in COLUMNS]
+        lines = [(number, [cells[i] for i in order if i < len(cells)]) for number, cells in lines]"""
     header = "header = lines.pop(0)[1]" + by_name if has_names else "lines.pop(0)"
     return [
         """def is_number(cell):

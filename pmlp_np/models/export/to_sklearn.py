@@ -1,4 +1,4 @@
-"""Networks as fitted estimators of scikit-learn, where it can express them."""
+"""Networks as fitted scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INSTEAD = "Use to_python, to_onnx or to_torch."
 
 
 def to_sklearn(model: Networks, classes: Any = None) -> Any:
-    """A fitted estimator; arguments and errors are those of `MLP.to_sklearn`."""
+    """Return a fitted estimator. Arguments and errors as of `MLP.to_sklearn`."""
     needed("sklearn")
     members = members_of(model)
     reading = reading_of(model.loss)
@@ -31,14 +31,14 @@ def to_sklearn(model: Networks, classes: Any = None) -> Any:
         return _estimator(members[0][1], model.loss, reading, labels)
     if n > 1 and reading.link != "softmax":
         _cannot("ensemble", "one output, of which scikit-learn takes means", f"{n}")
-    # They take the means that `averaging.averages` defines: of values, and of probabilities.
+    # These estimators compute the means that `averaging.averages` defines: of values, and of probabilities.
     from sklearn.ensemble import VotingClassifier, VotingRegressor
 
     # The inner estimators of a VotingClassifier know classes by number.
     inner = None if labels is None else np.arange(len(labels))
     order = None if labels is None else np.argsort(labels, kind="stable")
-    made = [_estimator(network, model.loss, reading, inner, order) for _, network in members]
-    estimators = [(f"member_{i}", estimator) for i, estimator in enumerate(made)]
+    fitted = [_estimator(network, model.loss, reading, inner, order) for _, network in members]
+    estimators = [(f"member_{i}", estimator) for i, estimator in enumerate(fitted)]
     weights = [weight for weight, _ in members]
     if labels is None:
         voting = VotingRegressor(estimators, weights=weights)
@@ -62,8 +62,10 @@ def _cannot(name: str, expected: str, got: str) -> None:
 
 
 def _labels(classes: Any, reading: Reading, n: int) -> np.ndarray | None:
-    """Labels of classes in the model's order; None for values, and for several labels at once. DataError where they
-    don't fit."""
+    """Return labels of the classes in the model's order; None for values, and for several labels at once.
+
+    Raises DataError for labels that don't fit.
+    """
     if not reading.has_probabilities or (reading.link == "sigmoid" and n > 1):
         if classes is not None:
             raise DataError(compose("classes", "None for a model without classes", show(classes)))
@@ -78,16 +80,16 @@ def _labels(classes: Any, reading: Reading, n: int) -> np.ndarray | None:
 def _estimator(
     network: Network, loss: Loss, reading: Reading, labels: np.ndarray | None, order: np.ndarray | None = None
 ) -> Any:
-    """A fitted MLPRegressor or MLPClassifier.
+    """Return a fitted MLPRegressor or MLPClassifier.
 
-    order: the network's classes in the estimator's order, where labels (sorted already) don't say it.
+    order: the network's classes in the estimator's order. Default: the order that sorts the labels.
     """
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.preprocessing import LabelBinarizer
 
     activation = _activation(network)
     first = np.zeros((network.n_features, network.weights[0].shape[1]), network.dtype)
-    # A column may be read twice.
+    # Added up: a network may read a column twice.
     columns = np.arange(network.n_features) if network.features is None else network.features
     np.add.at(first, columns, network.weights[0])
     coefs = [first, *(w.copy() for w in network.weights[1:])]
@@ -116,7 +118,7 @@ def _estimator(
     estimator.n_layers_ = len(coefs) + 1
     if (names := as_strings(network.names)) is not None:
         estimator.feature_names_in_ = names
-    # What further training (partial_fit, warm_start) goes on from.
+    # The state from which partial_fit and warm_start continue.
     estimator.n_iter_, estimator.t_, estimator.loss_curve_, estimator.best_loss_ = 0, 0, [], np.inf
     estimator._no_improvement_count = 0
     estimator.validation_scores_ = estimator.best_validation_score_ = None
@@ -124,7 +126,7 @@ def _estimator(
 
 
 def _activation(network: Network) -> str:
-    """scikit-learn's name of the network's only activation."""
+    """Return scikit-learn's name of the network's activation. Raises DataError for several or unknown ones."""
     names = set(network.activation) or {"identity"}
     if len(names) > 1:
         _cannot("activation", "the same one in all layers", "/".join(network.activation))
@@ -135,9 +137,9 @@ def _activation(network: Network) -> str:
 
 
 def _last_layer(w: np.ndarray, b: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and biases of the output layer with classes in this order; of two classes one logistic output."""
+    """Return weights and biases of the output layer with classes in this order. Two classes get one logistic output."""
     if w.shape[1] == 1:
-        # The log-odds of the second class; of the first their opposite.
+        # Log-odds of the second class. Those of the first have the opposite sign.
         sign = w.dtype.type(1 if order[0] == 0 else -1)
         return sign * w, sign * b
     w, b = w[:, order], b[order]

@@ -14,7 +14,7 @@ from pmlp_np.models.network import Network, Networks
 
 
 def to_torch(model: Networks) -> Any:
-    """A torch_module.Model; methods and errors are those of `MLP.to_torch`."""
+    """Return a torch_module.Model. Methods and errors as of `MLP.to_torch`."""
     torch = needed("torch")
     from pmlp_np.models.export.torch_module import ACTIVATIONS, Model
 
@@ -35,7 +35,7 @@ def to_torch(model: Networks) -> Any:
         for (_, member), network in zip(members, module.networks, strict=True):
             linear = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
             for layer, w, b in zip(linear, member.weights, member.biases, strict=True):
-                # Copies: training the module must not change the network.
+                # Copied: training the module must not change the network.
                 layer.weight.copy_(torch.from_numpy(w.T.copy()))
                 if member.bias:
                     layer.bias.copy_(torch.from_numpy(b.copy()))
@@ -43,7 +43,7 @@ def to_torch(model: Networks) -> Any:
 
 
 def _settings(network: Network, known: Container[str]) -> dict[str, Any]:
-    """The arguments of a torch_module.Network of this shape, plain values; of activations not `known`, the steps."""
+    """Return the arguments of torch_module.Network as plain values. Activations that are not `known`: as step lists."""
 
     def activation(name: str) -> str | dict[str, Any]:
         return name if name in known else plain(activation_steps(name, network.dtype.name).only("activation"))
@@ -57,7 +57,7 @@ def _settings(network: Network, known: Container[str]) -> dict[str, Any]:
 
 
 def plain(steps: StepList) -> dict[str, Any]:
-    """A list as torch_module.Steps takes it."""
+    """Return a step list as plain values, the argument of torch_module.Formula."""
     return {
         "inputs": len(steps.inputs),
         "steps": [

@@ -1,6 +1,6 @@
-"""Networks as PyTorch modules. This file needs PyTorch alone: copied, it builds the same modules where pmlp_np is not.
+"""Networks as PyTorch modules. This file needs PyTorch alone: a copy of it builds the modules without pmlp_np.
 
-A module's `settings` are what it was built from, plain values:
+A module's `settings` are the arguments it was built from, as plain values:
 
     torch.save({"settings": module.settings, "state": module.state_dict()}, "model.pt")
 
@@ -18,13 +18,14 @@ from torch import nn
 
 
 class Sine(nn.Module):
-    """sin z, element by element."""
+    """Activation sin z."""
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return torch.sin(z)
 
 
-# What a step of a formula does with tensors; numbers stand beside them.
+# The function of each step of a formula on tensors. The words are those of formulas/interpreter.py, which this file
+# can't import: it works without pmlp_np.
 _STEPS: dict[str, Any] = {
     "add": operator.add,
     "subtract": operator.sub,
@@ -52,26 +53,29 @@ _STEPS: dict[str, Any] = {
     "sigmoid": torch.sigmoid,
     "fma": lambda a, b, c: a * b + c,
     "power": torch.pow,
-    # The networks of a mean are on axis 0.
+    # Axis 0 is that of the networks of a mean.
     "sum_outputs": lambda x: x.sum(0),
     "max_outputs": lambda x: x.amax(0),
 }
 
 
 def results_of(formula: Any, *inputs: torch.Tensor) -> list[torch.Tensor]:
-    """The results of a formula {"inputs": how many, "steps": [(word, arguments), ...], "results": [...]}: whole numbers
-    are values (inputs first, then what each step gives), others constants."""
+    """Return the results of a formula for these inputs.
+
+    formula: {"inputs": their number, "steps": [(word, arguments), ...], "results": [...]}. Arguments and results that
+        are int are indices of values: first the inputs, then the values of the steps. A float is a constant.
+    """
     values = list(inputs)
     assert len(values) == formula["inputs"]
     for word, arguments in formula["steps"]:
-        # Constants as tensors of the dtype: two numbers alone would make a float32.
-        given = [values[a] if isinstance(a, int) else torch.tensor(a, dtype=inputs[0].dtype) for a in arguments]
-        values.append(_STEPS[word](*given))
+        # Constants are tensors of the inputs' dtype: a step of two plain numbers would be float32.
+        operands = [values[a] if isinstance(a, int) else torch.tensor(a, dtype=inputs[0].dtype) for a in arguments]
+        values.append(_STEPS[word](*operands))
     return [values[result] for result in formula["results"]]
 
 
 class Formula(nn.Module):
-    """An activation that PyTorch has no module for, as `results_of` takes it."""
+    """An activation that PyTorch has no module for. formula: see `results_of`."""
 
     def __init__(self, formula: Any) -> None:
         super().__init__()
@@ -81,7 +85,7 @@ class Formula(nn.Module):
         return results_of(self.formula, z)[0]
 
 
-# Softplus with a threshold at which log(1 + e^z) equals z in float64 too; PyTorch's 20 is one for float32.
+# Above the threshold softplus is z. At 40 log(1 + e^z) equals z in float64, too; PyTorch's default of 20 suits float32.
 _SOFTPLUS_THRESHOLD = 40.0
 ACTIVATIONS: dict[str, Any] = {
     "identity": nn.Identity,
@@ -108,8 +112,9 @@ ACTIVATIONS: dict[str, Any] = {
 class Network(nn.Module):
     """A multi-layer perceptron from (n_samples, n_columns) to raw outputs.
 
-    widths: of all layers, inputs first. activations: a name for each hidden layer, or what Formula takes.
-    columns: the columns that it reads, or None for all.
+    widths: of all layers, inputs first.
+    activations: a name, or the argument of Formula, for each hidden layer.
+    columns: columns that the network reads, or None for all.
     """
 
     def __init__(self, widths: Any, activations: Any, bias: bool = True, columns: Any = None) -> None:
@@ -118,8 +123,8 @@ class Network(nn.Module):
         for k in range(len(widths) - 1):
             layers.append(nn.Linear(widths[k], widths[k + 1], bias=bias))
             if k < len(activations):
-                given = activations[k]
-                layers.append(ACTIVATIONS[given]() if isinstance(given, str) else Formula(given))
+                activation = activations[k]
+                layers.append(ACTIVATIONS[activation]() if isinstance(activation, str) else Formula(activation))
         self.layers = nn.Sequential(*layers)
         self.register_buffer("columns", None if columns is None else torch.tensor(columns))
 
@@ -132,13 +137,18 @@ class Network(nn.Module):
 class Model(nn.Module):
     """A network, or the weighted mean of several: of values or probabilities, not of logits.
 
-    networks: the arguments of a Network each. weights: of sum 1, one for each.
+    networks: the arguments of each Network.
+    weights: of the networks, of sum 1.
     link: "identity" or "exp" from raw outputs to values; "sigmoid" or "softmax" from raw outputs to probabilities.
-    heads: raw outputs per output, of which `value_head` is the prediction; with `has_std` the second is the logarithm
-        of a variance; with `has_quantiles` each is a quantile.
-    description: what it is, for people. dtype: "float32" or "float64".
-    mean: of several networks, the formula from their weights and raw outputs (of a softmax: logarithms of
-        probabilities; with `has_std`: the first head, the second) to those of the mean.
+    heads: number of raw outputs per output.
+    value_head: the head that is the prediction.
+    has_std: whether the second head is the logarithm of a variance.
+    has_quantiles: whether each head is a quantile.
+    description: the model in words.
+    dtype: "float32" or "float64".
+    mean: for several networks, the formula from their weights and raw outputs to raw outputs of the mean (see
+        `results_of`). With a softmax, raw outputs are log probabilities; with `has_std` they are two inputs, one for
+        each head.
     """
 
     def __init__(
@@ -170,7 +180,7 @@ class Model(nn.Module):
         return str(self.settings["description"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Raw outputs (n_samples, n_raw_outputs): of several networks those that one would need to predict the same."""
+        """Return raw outputs (n_samples, n_raw_outputs). Of several networks: raw outputs of the mean."""
         if len(self.networks) == 1:
             return self.networks[0](x)
         raw = torch.stack([network(x) for network in self.networks])  # (networks, rows, raw outputs)
@@ -182,8 +192,10 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def predict(self, x: torch.Tensor) -> torch.Tensor:
-        """Values (n_samples,) for one output, else (n_samples, n_outputs); or labels, int64, -1 where outputs are no
-        numbers."""
+        """Return values, or labels (int64): (n_samples,) for one output, else (n_samples, n_outputs).
+
+        A label is -1 if outputs are not numbers.
+        """
         raw = self(x)
         if self.link == "softmax":
             top, label = raw.max(1)
@@ -195,7 +207,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def predict_proba(self, x: torch.Tensor) -> torch.Tensor:
-        """Probabilities (n_samples, n_outputs): of the classes, or of each label being 1."""
+        """Return probabilities (n_samples, n_outputs): of the classes, or of each label being 1."""
         if self.link not in ("sigmoid", "softmax"):
             raise ValueError("this model predicts values: use predict")
         raw = self(x)
@@ -203,14 +215,14 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def predict_std(self, x: torch.Tensor) -> torch.Tensor:
-        """Standard deviations, shaped as `predict` returns values."""
+        """Return standard deviations, shaped as `predict` returns values."""
         if not self.has_std:
             raise ValueError("this model predicts no standard deviations: use predict")
         return _squeezed(torch.exp(0.5 * self(x)[:, 1::2]))
 
     @torch.no_grad()
     def predict_quantiles(self, x: torch.Tensor) -> torch.Tensor:
-        """Quantiles (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels)."""
+        """Return quantiles (n_samples, n_levels) for one output, else (n_samples, n_outputs, n_levels)."""
         if not self.has_quantiles:
             raise ValueError("this model predicts no quantiles: use predict")
         raw = self(x)
