@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 import pmlp_np as pm
+from pmlp_np import backends
 from pmlp_np.base import interrupts
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
@@ -26,7 +27,12 @@ settings.register_profile("default", derandomize=False, deadline=None, max_examp
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# Those of the library, and "emulated": the kernels of the backend "cupy", run on the CPU.
 BACKENDS = tuple(name for name in os.environ.get("PMLP_TEST_BACKENDS", "numba,reference").split(",") if name)
+if "emulated" in BACKENDS:
+    import emulated_device
+
+    backends.BACKENDS["emulated"] = emulated_device.ENTRY
 
 
 def pytest_collection_finish() -> None:
