@@ -49,7 +49,7 @@ def fit_in_a_new_process(**settings: Any) -> dict[str, Any]:
 
 def promised_bytes(pool: pm.Pool, settings: dict[str, Any], n_threads: int) -> dict[str, int]:
     """What the design allows besides the process itself, in bytes by name. Looks inside the pool for padded sizes."""
-    from pmlp_np.backends.numba.job import scratch_bytes
+    from pmlp_np.backends.numba.frame import scratch_bytes
 
     backend: Any = pool._backend
     layout, size = backend.layout, pool.dtype.itemsize

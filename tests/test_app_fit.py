@@ -29,7 +29,7 @@ from pmlp_np.app.main import main
 from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.problem import Source, understand
 from pmlp_np.app.tables import read_table
-from pmlp_np.backends.numba import backend as compiled_backend
+from pmlp_np.backends.numba import task_runner
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -497,14 +497,14 @@ def test_ctrl_c_before_anything_is_learned(tmp_path):
 
 def test_ctrl_c_while_compiling(capsys, tmp_path, monkeypatch, ctrl_c_as_in_a_terminal):
     """A fit keeps its work on Ctrl-C, but the one that has everything compiled has none that anybody wants."""
-    announce = compiled_backend.announce_compilation
+    announce = task_runner.announce_compilation
 
     def press(kind):
-        monkeypatch.setattr(compiled_backend, "announce_compilation", announce)
+        monkeypatch.setattr(task_runner, "announce_compilation", announce)
         signal.raise_signal(signal.SIGINT)
         return announce(kind)
 
-    monkeypatch.setattr(compiled_backend, "announce_compilation", press)
+    monkeypatch.setattr(task_runner, "announce_compilation", press)
     said = run(capsys, "fit", CONCRETE, "--target", "compressive_strength", "--out", tmp_path / "r", *SHORT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert said.code == 130 and said.err == "pmlp: interrupted; nothing is written\n"

@@ -21,8 +21,7 @@ import pmlp_np as pm
 from conftest import BACKENDS, run_python
 from loss_variants import VARIANTS, library_loss
 from member_state import member_states
-from pmlp_np.backends.numba import backend as numba_backend
-from pmlp_np.backends.numba import compiling, threads, views
+from pmlp_np.backends.numba import compiling, task_runner, threads, views
 from pmlp_np.base import interrupts
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
@@ -126,8 +125,8 @@ def test_threads(setting: Setting, n_threads: int) -> None:
 def every_member_by_all_threads(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """As members are trained that are too large to be dealt out; what they are held to was trained otherwise."""
     trained(setting)
-    monkeypatch.setattr(threads, "too_large_to_deal_out", lambda weight, n_threads: len(weight))
-    monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
+    monkeypatch.setattr(threads, "n_trained_together", lambda weight, n_threads: len(weight))
+    monkeypatch.setattr(task_runner, "SMALL_WORK", 0)
 
 
 # Members that diverge have other bits: the comparison is to say so.
@@ -152,7 +151,7 @@ def test_all_threads_on_each_member(setting: Setting, n_threads: int) -> None:
     ],
 )
 def test_members_that_outweigh_the_others_are_trained_by_all(weight: list, n_threads: int, together: int) -> None:
-    assert threads.too_large_to_deal_out(np.array(weight, np.int64), n_threads) == together
+    assert threads.n_trained_together(np.array(weight, np.int64), n_threads) == together
 
 
 @every_setting

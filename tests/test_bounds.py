@@ -21,8 +21,7 @@ from conftest import requires
 from member_state import member_states
 from pmlp_np import backends
 from pmlp_np.backends.contract import Control
-from pmlp_np.backends.numba import backend as numba_backend
-from pmlp_np.backends.numba import threads
+from pmlp_np.backends.numba import task_runner, threads
 from pmlp_np.base import interrupts, table
 from pmlp_np.specs.storage import COLUMNS
 from pmlp_np.state import layout
@@ -52,8 +51,8 @@ def data(n: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def with_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Helper threads for work of any size."""
-    monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
-    monkeypatch.setattr(numba_backend, "_SMALL_WORK_OF_ONE", 0)
+    monkeypatch.setattr(task_runner, "SMALL_WORK", 0)
+    monkeypatch.setattr(task_runner, "_SMALL_WORK_OF_ONE", 0)
 
 
 # Threads.
@@ -63,10 +62,8 @@ def with_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_beyond_the_cores(asked: int, with_helpers: None, monkeypatch: pytest.MonkeyPatch):
     """Neither threads nor scratch grow with what is asked for."""
     made: list[np.ndarray] = []
-    new_scratch = numba_backend.NumbaBackend._new_scratch
-    monkeypatch.setattr(
-        numba_backend.NumbaBackend, "_new_scratch", lambda self: made.append(new_scratch(self)) or made[-1]
-    )
+    new_scratch = task_runner.TaskRunner.new_scratch
+    monkeypatch.setattr(task_runner.TaskRunner, "new_scratch", lambda self: made.append(new_scratch(self)) or made[-1])
     before = len(threads._helpers)
     setting = SETTINGS[1]  # where each member's order takes memory of its thread's
     pool = setting.fit(setting.pool(), n_threads=asked)
@@ -133,7 +130,7 @@ def test_training_that_gives_way_goes_on_to_the_same_bits(
     late.overloads = work.overloads  # type: ignore[attr-defined]
     expected = trained(setting)
     if all_together:
-        monkeypatch.setattr(threads, "too_large_to_deal_out", lambda weight, n_threads: len(weight))
+        monkeypatch.setattr(threads, "n_trained_together", lambda weight, n_threads: len(weight))
     monkeypatch.setattr(threads, "run", counted)
     monkeypatch.setattr(threads.driver, "work", late)
     monkeypatch.setattr(threads, "_waiting", [None])

@@ -239,20 +239,20 @@ def test_a_second_press_while_best_weights_are_kept(monkeypatch):
 
 def test_long_work_outside_of_fits_is_broken_off(monkeypatch):
     """As soon as helpers have ended, which must not be left working on buffers that are gone."""
-    flags, at_work = np.zeros((4, 8), np.int64), []
+    stop, at_work = np.zeros(8, np.int64), []
 
     def work(slot, jobs):
         at_work.append(slot)
         if slot == 0:
             os.kill(os.getpid(), signal.SIGINT)
-        while not flags[1, 0]:
+        while not stop[0]:
             pass
         at_work.remove(slot)
 
     work.overloads = {"int64": "as if compiled"}
     monkeypatch.setattr(threads, "driver", SimpleNamespace(work=work))
     with pytest.raises(KeyboardInterrupt):
-        threads.run(np.zeros(1), 2, False, flags, lambda: False)
+        threads.run(np.zeros(1), 2, False, stop, lambda: False)
     assert not at_work and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
     assert pool_of().fit(X, Y).ended_ == "done"

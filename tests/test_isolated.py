@@ -17,7 +17,7 @@ from conftest import BACKENDS, run_python
 from loss_variants import library_loss
 from member_state import MemberState, member_states
 from pmlp_np.backends import store
-from pmlp_np.backends.numba import backend as numba_backend
+from pmlp_np.backends.numba import task_runner
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.losses import LOSSES
 from strategies import Case, cases, random_data
@@ -178,16 +178,16 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
         handed_out.append(block)
         return block
 
-    clean_scratch = numba_backend.NumbaBackend._new_scratch
+    clean_scratch = task_runner.TaskRunner.new_scratch
 
-    def new_scratch(backend: numba_backend.NumbaBackend) -> np.ndarray:
-        block = clean_scratch(backend)
+    def new_scratch(runner: task_runner.TaskRunner) -> np.ndarray:
+        block = clean_scratch(runner)
         block[...] = np.nan
         return block
 
-    for module in (store, numba_backend):
+    for module in (store, task_runner):
         monkeypatch.setattr(module, "allocate", allocate)
-    monkeypatch.setattr(numba_backend.NumbaBackend, "_new_scratch", new_scratch)
+    monkeypatch.setattr(task_runner.TaskRunner, "new_scratch", new_scratch)
     return handed_out
 
 

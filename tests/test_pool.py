@@ -260,7 +260,7 @@ def test_a_members_batch_size_wins_over_fits():
 def test_threads_change_nothing(n_threads, monkeypatch):
     expected = bits(trained())
     # Without this, work as small as this one is done by the calling thread.
-    monkeypatch.setattr("pmlp_np.backends.numba.backend._SMALL_WORK", 0)
+    monkeypatch.setattr("pmlp_np.backends.numba.task_runner.SMALL_WORK", 0)
     assert bits(trained(n_threads=n_threads)) == expected
 
 

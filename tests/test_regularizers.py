@@ -106,7 +106,7 @@ def test_dropout_passes_agree_with_arrays(dtype: str, rows: int, place: int) -> 
     draw = np.random.default_rng(rows)
     drawing = {
         "threshold": int(dropout_threshold(share)), "scale": bits(dropout_scale(share)),
-        "key": int(np.uint64(key).view(np.int64)), "epoch": epoch, "position": np.array([place]),
+        "key": int(np.uint64(key).view(np.int64)), "cursor": np.array([epoch, place]),
         "rows": rows, "first": 1, "last": 1,
     }  # fmt: skip
     blocks = [sentinel((rows + 1, stride), dtype) for _ in range(2)]
@@ -387,17 +387,18 @@ def test_members_without_need_no_passes_and_no_memory() -> None:
         pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0, average=0.5),
         pm.Member(hidden=(5,), optimizer=pm.SGD(0.1), feature_scale=True),
     ]
-    backend, adam, sgd = pool_of(members)._ready(), list(RULES).index("adam"), list(RULES).index("sgd")
+    templates = pool_of(members)._ready().runner.templates
+    adam, sgd = list(RULES).index("adam"), list(RULES).index("sgd")
     nobody, clipped, scaled = np.array([0]), np.array([0, 1]), np.array([0, 2])
-    assert backend._regularizers(nobody) == backend._regularizers(scaled) == {}
-    assert set(backend._regularizers(clipped)) == {
+    assert templates.regularizers(nobody) == templates.regularizers(scaled) == {}
+    assert set(templates.regularizers(clipped)) == {
         "dropout", "dropout_pass", "clip_norm", "clip_norm_pass", "average", "average_pass", "averages"
     }  # fmt: skip
     for task in (TRAIN, EVALUATE, FORWARD):
-        assert backend._feature_scales(clipped, task) == {}
+        assert templates.feature_scales(clipped, task) == {}
         passes = {"scale_features_pass"} | ({"scales_backward_pass"} if task == TRAIN else set())
-        assert set(backend._feature_scales(scaled, task)) == {"scale_offset"} | passes
-    found = [backend._stepping_by_rows(some) for some in (nobody, clipped, scaled)]
+        assert set(templates.feature_scales(scaled, task)) == {"scale_offset"} | passes
+    found = [templates.rules_by_rows(some) for some in (nobody, clipped, scaled)]
     assert found == [set(), {adam}, {sgd}]
     assert pool_of([pm.Member(hidden=(5,), dropout=0.1, clip_norm=1.0)])._ready().store.average is None
 
@@ -407,8 +408,8 @@ def test_other_rules_that_clip_are_other_passes() -> None:
     """What members need is kept by what they use: of two that clip, each brings its own rule's pass."""
     rules = [(pm.SGD(0.01), 0.1), (pm.Adam(), 0.0), (pm.SGD(0.01), 0.0), (pm.Adam(), 0.1)]
     pool = pool_of([pm.Member(hidden=(5,), optimizer=rule, clip_norm=limit) for rule, limit in rules])
-    backend = pool._ready()
-    first, second, again = (backend._base(TRAIN, np.array(members)) for members in ([0, 1], [2, 3], [0, 1]))
+    templates = pool._ready().runner.templates
+    first, second, again = (templates.template(TRAIN, np.array(members)) for members in ([0, 1], [2, 3], [0, 1]))
     assert first is again and first is not second
 
 

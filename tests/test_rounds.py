@@ -17,8 +17,7 @@ import pytest
 import pmlp_np as pm
 from conftest import BACKENDS
 from pmlp_np.backends.contract import SHUFFLES
-from pmlp_np.backends.numba import backend as numba_backend
-from pmlp_np.backends.numba import threads, views
+from pmlp_np.backends.numba import task_runner, threads, views
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.state.progress import Progress
 from pmlp_np.state.training_state import TrainingState
@@ -174,10 +173,10 @@ def test_large_members_end_their_epochs_as_others_do(of_length: Any, monkeypatch
     """All threads train each member, and some of them alone."""
     of_length(100)
     expected = validated(VALIDATED[0], {})
-    monkeypatch.setattr(numba_backend, "_SMALL_WORK", 0)
+    monkeypatch.setattr(task_runner, "SMALL_WORK", 0)
     for share in (1.0, 0.3):
         monkeypatch.setattr(
-            threads, "too_large_to_deal_out", lambda weight, n_threads, share=share: int(share * len(weight))
+            threads, "n_trained_together", lambda weight, n_threads, share=share: int(share * len(weight))
         )
         pool = validated(VALIDATED[0], {}, n_threads=2)
         assert_same_bits(pool, expected)

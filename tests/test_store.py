@@ -184,7 +184,7 @@ def test_averages_asked_for_while_members_train(backend, monkeypatch):
     if backend == "numba":
         # Helper threads are watched while they work, if that takes long enough.
         n = 1 << 18
-        monkeypatch.setattr("pmlp_np.backends.numba.backend._SMALL_WORK", 0)
+        monkeypatch.setattr("pmlp_np.backends.numba.task_runner.SMALL_WORK", 0)
     data = Dataset([draw.normal(size=(n, 3)).astype(np.float32)], draw.normal(size=(1, n)).astype(np.float32), 1)
     asked = []
 

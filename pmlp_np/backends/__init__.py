@@ -1,4 +1,4 @@
-"""Backends: where the arithmetic happens. Each is imported when a pool first needs it, and never imports another."""
+"""Backends, which do the arithmetic. Each is imported when a pool first needs it, and imports no other backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _reference() -> type[Backend]:
 
 @dataclass(frozen=True)
 class Entry:
-    """A backend: what imports its class, and the devices it runs on, the default first."""
+    """A backend: a function that imports its class, and its devices, the default first."""
 
     load: Callable[[], type[Backend]]
     devices: tuple[str, ...] = ("cpu",)
@@ -43,13 +43,15 @@ BACKENDS = {
     "cupy": Entry(_cupy, ("gpu",)),
     "reference": Entry(_reference, ("cpu", "gpu")),
 }
-# What users may write in place of a name: the fastest backend that is there.
+# The name of the fastest backend that is installed.
 AUTO = "auto"
 
 
 def check(name: Any, device: Any = None) -> tuple[str, str]:
-    """The backend that a name stands for, and its device: the default one for None. DataError for an unknown name or
-    device."""
+    """Return (backend, device) for the name of a backend and a device; None: the backend's default device.
+
+    Raises DataError for an unknown name or device.
+    """
     if not isinstance(name, str) or name not in (*BACKENDS, AUTO):
         raise DataError(unknown_name("backend", name, (*BACKENDS, AUTO)))
     chosen = next(iter(BACKENDS)) if name == AUTO else name
@@ -62,15 +64,15 @@ def check(name: Any, device: Any = None) -> tuple[str, str]:
 
 
 def create(name: str, device: str, plan: Plan) -> Backend:
-    """A backend that holds the members of a plan, not yet initialized."""
-    # Half an import would leave a Numba in sys.modules that fails from then on.
+    """Create a backend for the members of a plan, not yet initialized."""
+    # An interrupted import would leave a Numba in sys.modules that fails from then on.
     with interrupts.held():
         backend = BACKENDS[name].load()
     return backend(plan, device)
 
 
 def machine_facts() -> dict[str, Any]:
-    """What the default backend finds on this machine, by name: see backends/numba/machine.py. A second or two."""
+    """Return facts of this machine by name, in a second or two: see backends/numba/machine.py."""
     with interrupts.held():
         from pmlp_np.backends.numba.machine import facts
 

@@ -1,4 +1,4 @@
-"""The end of an epoch on any backend: validation, and what follows from it, where nothing needs Python."""
+"""The end of an epoch on any backend: validation and the epoch rule, where no callback is called."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def train_epoch(
     record: EpochRecord,
     n_threads: int | None,
 ) -> None:
-    """One epoch of members by `train`, which may be cut short, and what follows it for those that finished it and have
-    not diverged: validation, and what the rule says."""
+    """Train members for one epoch by `train`; then validate them and apply the rule.
+
+    train: may stop before the end of the epoch. Members that did not finish the epoch, or diverged, are left out.
+    """
     progress = state.progress
     epoch, done = progress.epoch[members], members[:0]
     try:
         train()
     finally:
-        # Ctrl-C leaves those due that are still to be validated.
+        # After Ctrl-C, members that finished the epoch still have to be validated.
         done = members[(progress.epoch[members] > epoch) & (progress.status[members] != DIVERGED)]
         record.due[done] = rule is not None
         if rule is not None and rule.validation is None:

@@ -1,9 +1,9 @@
-"""Store: a pool's buffers on one device, and how members get into them and out. Every backend holds one.
+"""The store of a backend: a pool's buffers on one device, and copies of members to and from them.
 
 Buffers are flat arrays of the pool's dtype, of NumPy or CuPy: "parameters"; "slots", the optimizers' state; "best", the
-snapshot of best parameters, made at first need; "average", the averaged parameters, where any member averages. A
-backend's layout says where in a buffer a member's block lies, and how it is padded. Outside a backend the numbers are
-known in canonical order (`PoolLayout.canonical`), which no padding changes, and in main memory.
+snapshot of best parameters, allocated at first use; "average", the averaged parameters, if any member averages. The
+backend's layout gives the offset and the padding of each member's block. Outside a backend, parameters are in main
+memory and in canonical order (`PoolLayout.canonical`), which does not depend on padding.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.state.layout import PoolLayout, block_parts, merged
 from pmlp_np.state.plan import Plan
 
-# The buffers by name, as files have them. The last two may be missing.
+# The names of buffers, which files use, too. The last two may be missing.
 BUFFERS = ("parameters", "slots", "best", "average")
 
 
 class Store:
-    """The buffers of the members of a plan.
+    """The buffers of the members of a plan. Parameters are not initialized.
 
-    xp: numpy or cupy, whose arrays they are. slack: numbers behind each buffer, zero, that kernels may read.
+    xp: numpy or cupy, the module of the arrays. slack: zeros behind each buffer, which kernels may read.
 
     parameters, best, average: (layout.size + slack,); slots: (sum of slot_size + slack,). Member m's slots are
-    n_slots[m] copies of its block, side by side from slot_offset[m] on. n_slots, slot_offset, slot_size: (n_members,)
-    int64.
+    n_slots[m] blocks like its parameters, side by side from slot_offset[m] on. n_slots, slot_offset, slot_size:
+    (n_members,) int64.
 
-    Raises MemoryNeededError before anything is allocated. Parameters are not initialized.
+    Raises MemoryNeededError before any allocation.
     """
 
     def __init__(self, plan: Plan, layout: PoolLayout, xp: Any = np, slack: int = 0) -> None:
@@ -43,10 +43,10 @@ class Store:
         self.slot_size = layout.block_size * self.n_slots
         self.slot_offset = np.cumsum(self.slot_size) - self.slot_size
         self._sizes = dict.fromkeys(BUFFERS, layout.size) | {"slots": int(self.slot_size.sum())}
-        needed = (1 + plan.keeps_average) * layout.size + self._sizes["slots"]
+        n_numbers = (1 + plan.keeps_average) * layout.size + self._sizes["slots"]
         hint = "Train fewer or smaller members, or float32."
         free = None if xp is np else free_memory(xp)
-        require_memory("specs", needed * plan.dtype.itemsize, hint, free)
+        require_memory("specs", n_numbers * plan.dtype.itemsize, hint, free)
         self.parameters: Any = self._allocated("parameters")
         self.slots: Any = self._allocated("slots", zero=True)
         self.best: Any = None
@@ -66,8 +66,10 @@ class Store:
     # Whole members.
 
     def start(self, members: np.ndarray) -> None:
-        """These members have initial parameters, drawn or written: their feature scales become 1, their slots 0, and
-        their averages the parameters."""
+        """Reset all but the parameters of these members: feature scales to 1, slots to 0, averages to the parameters.
+
+        Called after their initial parameters have been drawn or written.
+        """
         self.parameters[self.xp.asarray(self.layout.scale_positions(members))] = 1
         for block in self._blocks("slots", members):
             self.slots[block] = 0
@@ -76,7 +78,7 @@ class Store:
         self.changed()
 
     def keep(self, members: np.ndarray) -> None:
-        """Copy the parameters of these members to "best"; of all members, where there was none."""
+        """Copy the parameters of these members to "best"; of all members if that buffer is new."""
         if self.best is None:
             best = self._allocated("best")
             best[...] = self.parameters
@@ -85,12 +87,17 @@ class Store:
             self._copy("best", members)
 
     def changed(self) -> None:
-        """Parameters are others now. Training leaves out the averages of members that keep none: they lag behind."""
+        """Note that parameters have changed.
+
+        The averages of members that do not average are copies of their parameters, out of date from then on.
+        """
         self._average_lags = True
 
     def weights(self, which: str) -> Any:
-        """The buffer of "last", "best" or "average" parameters: the last ones where there is no such buffer. The best
-        and the average of members that keep none are their parameters."""
+        """Return the buffer of "last", "best" or "average" parameters; that of the last ones if it is not allocated.
+
+        Members without a best epoch, or without averaging, have their last parameters in it.
+        """
         if which == "average" and self.average is not None:
             if self._average_lags:
                 self._copy("average", np.flatnonzero(self.plan.specs.option("average") == 0.0))
@@ -99,8 +106,10 @@ class Store:
         return self.best if which == "best" and self.best is not None else self.parameters
 
     def read(self, member: int, weights: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Copies of the member's (weights, biases), weights as (fan_in, fan_out), those of the first layer times
-        feature scales; no biases where it has none."""
+        """Return copies of a member's (weights, biases), one array per layer; no biases for a member without bias.
+
+        Weights are (fan_in, fan_out); those of the first layer are multiplied by the feature scales.
+        """
         block = to_numpy(self.weights(weights)[self._block(member)])
         matrices, biases = ([view.copy() for view in kind] for kind in self.layout.views(block, member, 0))
         scales = self.layout.scales(block, member, 0)
@@ -109,7 +118,7 @@ class Store:
         return matrices, biases
 
     def write(self, member: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
-        """Replace a member's parameters, and its average by them, and clear its slots."""
+        """Replace a member's parameters and its average, and set its slots to 0."""
         block = np.zeros(int(self.layout.block_size[member]), self.plan.dtype)
         matrices, vectors = self.layout.views(block, member, 0)
         for view, values in zip(matrices + vectors, weights + biases, strict=True):
@@ -120,20 +129,22 @@ class Store:
     # Whole buffers.
 
     def buffers(self) -> dict[str, int]:
-        """How many numbers each buffer that is there holds in canonical order."""
+        """Return the count of numbers in canonical order of each allocated buffer, by name."""
         sizes = self.layout.canonical_sizes()
         counts = dict.fromkeys(BUFFERS, int(sizes.sum())) | {"slots": int((sizes * self.n_slots).sum())}
         return {name: count for name, count in counts.items() if getattr(self, name) is not None}
 
     def stream(self, name: str) -> Iterator[np.ndarray]:
-        """The numbers of a buffer in canonical order, in parts of a few megabytes at most. Those of members that keep
-        no best or no average are their parameters."""
+        """Yield the numbers of a buffer in canonical order, in parts of a few megabytes at most.
+
+        Members without a best epoch, or without averaging, have their last parameters in "best" or "average".
+        """
         buffer = self.slots if name == "slots" else self.weights(name)
         for positions in self._canonical_parts(name):
             yield to_numpy(buffer[self.xp.asarray(positions)])
 
     def restore(self, name: str, take: Callable[[int], np.ndarray]) -> None:
-        """The inverse of `stream`, which makes the buffer where there is none: take(n) returns the next n numbers."""
+        """Fill a buffer from numbers in canonical order; take(n) returns the next n. The inverse of `stream`."""
         if name == "best":
             self._make_best()
         buffer = getattr(self, name)
@@ -143,7 +154,7 @@ class Store:
         self.changed()
 
     def fill(self, source: Store, positions: np.ndarray) -> None:
-        """Copy all members' blocks from a store of the same layout, where they stand at these positions."""
+        """Copy all members' blocks from another store, in which they are at these positions."""
         if source.best is not None:
             self._make_best()
         for name in BUFFERS:
@@ -158,19 +169,19 @@ class Store:
         self.changed()
 
     def on_host(self) -> dict[str, np.ndarray]:
-        """The buffers that are there as they lie, without the slack, in main memory."""
-        found = {name: getattr(self, name) for name in BUFFERS}
-        return {name: to_numpy(buffer[: self._sizes[name]]) for name, buffer in found.items() if buffer is not None}
+        """Return the allocated buffers, without the slack, in main memory."""
+        buffers = {name: getattr(self, name) for name in BUFFERS}
+        return {name: to_numpy(buffer[: self._sizes[name]]) for name, buffer in buffers.items() if buffer is not None}
 
     def put(self, buffers: Mapping[str, np.ndarray]) -> None:
-        """The inverse of `on_host`."""
+        """Fill the buffers, the inverse of `on_host`."""
         if "best" in buffers:
             self._make_best()
         for name, values in buffers.items():
             getattr(self, name)[: self._sizes[name]] = self.xp.asarray(values)
         self.changed()
 
-    # Where blocks lie.
+    # Offsets of blocks.
 
     def _copy(self, name: str, members: np.ndarray) -> None:
         """Copy these members' parameters to another buffer of their size."""
@@ -183,18 +194,18 @@ class Store:
         return slice(start, start + int(self.layout.block_size[member]))
 
     def _all_blocks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Where each member's block of a buffer starts, and its size."""
+        """Return the offset and size of each member's block of a buffer."""
         if name == "slots":
             return self.slot_offset, self.slot_size
         return self.layout.block_offset, self.layout.block_size
 
     def _blocks(self, name: str, members: np.ndarray) -> Iterable[Any]:
-        """The blocks of these members as indices into a buffer, neighbors as one slice."""
+        """Return the blocks of these members as indices into a buffer, those of neighbors as one slice."""
         starts, sizes = merged(*(column[members] for column in self._all_blocks(name)))
         if self.xp is np:
-            # A copy of a slice takes less time than one through positions, however short the slice.
+            # Copying a slice is faster than indexing with positions, however short the slice.
             return [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
-        # An operation of a GPU has its price: it works on many blocks.
+        # Each operation of a GPU has a latency: one operation copies many blocks.
         return (part if isinstance(part, slice) else self.xp.asarray(part) for part in block_parts(starts, sizes))
 
     def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
@@ -202,34 +213,36 @@ class Store:
 
 
 class StoredBackend:
-    """A backend as far as it is its plan, its arguments and its store: subsets, copies and pickles. The rest, such as
-    scratch and addresses, is made anew by the constructor, which takes the plan and the arguments."""
+    """The part of a backend that copies: subsets, deep copies and pickles hold plan, arguments and store.
+
+    The constructor, which takes the plan and the arguments, makes all other attributes, such as scratch.
+    """
 
     plan: Plan
     store: Store
 
     def _arguments(self) -> tuple[Any, ...]:
-        """The constructor's arguments behind the plan."""
+        """Return the constructor's arguments after the plan."""
         raise NotImplementedError
 
     def take(self, plan: Plan, positions: np.ndarray) -> Self:
-        """See the contract."""
+        """Return a backend for a subset of the members: see the contract."""
         part = type(self)(plan, *self._arguments())  # type: ignore[call-arg]
         part.store.fill(self.store, positions)
         return part
 
     def free_memory(self) -> int:
-        """See the contract."""
+        """Return the bytes that are free on the device: see the contract."""
         return free_memory(self.store.xp)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.take(copy.deepcopy(self.plan, memo), np.arange(self.plan.n_members))
 
     def __getstate__(self) -> dict[str, Any]:
-        # In main memory, and without the module whose arrays the buffers are.
+        # Buffers in main memory, without the array module.
         return versioned({"plan": self.plan, "arguments": self._arguments(), "buffers": self.store.on_host()})
 
     def __setstate__(self, state: Any) -> None:
-        kept = attributes(type(self).__name__, state)
-        self.__init__(kept["plan"], *kept["arguments"])  # type: ignore[misc]
-        self.store.put(kept["buffers"])
+        values = attributes(type(self).__name__, state)
+        self.__init__(values["plan"], *values["arguments"])  # type: ignore[misc]
+        self.store.put(values["buffers"])

@@ -1,5 +1,7 @@
-"""What follows an epoch of a member where nothing needs Python: best weights, early stopping, learning rates that fall
-on a plateau. This is the one definition; compiled code that does the same is held to it by tests."""
+"""The epoch rule, applied after each epoch of a member: best weights, early stopping, reduced learning rates.
+
+This is the definition. Compiled code does the same, and tests compare the two.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,14 @@ from pmlp_np.state.progress import STOPPED_EARLY, Progress
 
 @dataclass(frozen=True)
 class EpochRule:
-    """How epochs end.
+    """The settings of validation and early stopping.
 
-    validation: data on which loss and score are measured after each epoch of a member; None: nothing is.
-    early_stopping: whether the best weights of all members are kept, and members stop after `patience` epochs without a
-        value that is better than the best by more than `min_delta`. Members with best weights keep them up to date in
-        any case.
-    by_score: whether the score decides what is better, and not the loss; score_grows: whether larger scores are better.
+    validation: data on which loss and score are computed after each epoch of a member; None: without validation.
+    early_stopping: whether the best weights of all members are stored, and a member stops after `patience` epochs
+        without a value that is better than its best by more than `min_delta`. Best weights that a member has already
+        are updated in any case.
+    by_score: whether epochs are compared by the score instead of the loss. score_grows: whether larger scores are
+        better.
     """
 
     validation: Placed | None = None
@@ -32,7 +35,7 @@ class EpochRule:
     score_grows: bool = False
 
     def oriented(self, loss: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """What decides which epoch is best: smaller is better. NaN where a loss is."""
+        """Return the values by which epochs are compared: smaller is better, NaN where the loss is NaN."""
         if not self.by_score:
             return loss
         return np.where(np.isnan(loss), np.nan, -score if self.score_grows else score)
@@ -44,13 +47,13 @@ def _no_values() -> np.ndarray:
 
 @dataclass
 class EpochRecord:
-    """What a call of `Backend.train` finds out, epoch by epoch, and each member's best so far.
+    """The results of a call of `Backend.train`, epoch by epoch, and each member's best epoch.
 
-    start: (n_members,) int64, the epoch of its life that each member is in when the call begins.
+    start: (n_members,) int64, the epoch of each member at the start of the call.
     loss: (epochs, n_members) float64; line k receives the mean minibatch loss of epoch start + k of the members that
         finished it or diverged in it.
-    validation_loss, validation_score: the same of validation data.
-    best_value, best_epoch, waits_from, due: (n_members,), the history's own columns; see training.history.
+    validation_loss, validation_score: likewise, of validation data.
+    best_value, best_epoch, waits_from, due: (n_members,), columns of the history; see `training.history`.
     """
 
     start: np.ndarray
@@ -74,11 +77,11 @@ def after_epoch(
     decides: np.ndarray | None,
     keep_best: Callable[[np.ndarray], None],
 ) -> None:
-    """What an epoch of these members entails, once it has been validated, if it is to be.
+    """Apply the rule to members that have finished, and validated, an epoch.
 
-    epoch: (len(members),) int64, the epoch that each has finished, from 0. losses: (len(members),) float64, of the
-        validation data if there are any, else of the epoch. decides: (len(members),) float64, smaller is better; None
-        where nothing was validated. keep_best: copies the parameters of members to their best.
+    epoch: (len(members),) int64, the finished epoch, from 0. losses: (len(members),) float64, of the validation data if
+        there are any, else of the epoch. decides: (len(members),) float64, the values of `EpochRule.oriented`; None
+        without validation. keep_best: copies the parameters of members to their best parameters.
     """
     if decides is not None:
         tracked = rule.early_stopping | (record.best_epoch[members] >= 0)
@@ -89,7 +92,7 @@ def after_epoch(
             record.best_value[at_best] = decides[better]
             record.best_epoch[at_best] = record.waits_from[at_best] = epoch[better]
         if rule.early_stopping:
-            # Counted from the first validated epoch where no value was ever a number.
+            # Without any value but NaN, patience counts from epoch 0.
             waited = epoch - np.maximum(record.waits_from[members], 0)
             progress.status[members[~better & (waited >= rule.patience)]] = STOPPED_EARLY
     _reduce_rates(specs, progress, members, losses)
@@ -97,8 +100,7 @@ def after_epoch(
 
 
 def _reduce_rates(specs: Specs, progress: Progress, members: np.ndarray, losses: np.ndarray) -> None:
-    """Multiply the learning rates of those whose loss after an epoch has not fallen for long by their
-    plateau_factor."""
+    """Multiply learning rates by plateau_factor after plateau_patience epochs without a lower loss."""
     patience = specs.option("plateau_patience")[members]
     watched = patience > 0.0
     if not watched.any():

@@ -1,11 +1,10 @@
-"""PoolLayout: where each member's parameters lie in one flat buffer.
+"""The layout of a pool: offsets and strides of each member's parameters in one flat buffer.
 
-A member's parameters are contiguous: its weight matrices, layer by layer, then its bias vectors. Hidden weights are
-stored (fan_in, fan_out padded to whole vectors); the output layer of a member with hidden layers is stored (n_outputs,
-fan_in padded); that of a member without hidden layers like hidden weights. `stride_in` and `stride_out` say how far
-apart, in elements, two neighbors along fan-in and fan-out lie, so that no reader needs to know which orientation a
-layer has. A member whose features have scales keeps these behind its biases. Padding is zero. Offsets are 64-bit. With
-`lanes=1` nothing is padded.
+A member's parameters are contiguous: its weight matrices, layer by layer, then its bias vectors, then its feature
+scales, if it has any. Hidden weights are stored as (fan_in, fan_out padded to whole vectors), the weights of an output
+layer behind hidden layers as (n_outputs, fan_in padded), and those of a member without hidden layers like hidden
+weights. `stride_in` and `stride_out` are the elements between neighbors along fan-in and fan-out, whatever the
+orientation. Padding is zero. Offsets are 64-bit. With `lanes=1` nothing is padded.
 
     member m:  | W0 (fan_in, padded fan_out) | W1 ... | W_out (n_outputs, padded fan_in) | b0 | b1 | ... | b_out | s |
                ^ block_offset[m]                                                             block_size[m] elements
@@ -19,26 +18,26 @@ import numpy as np
 
 from pmlp_np.specs.members import Specs
 
-# Vectors from which rows are spaced by an odd number of them.
+# Vectors per row from which the number of vectors from row to row is odd.
 _WIDE = 16
-# Elements that are copied at a time where buffers are copied through positions: what these and what finds them take
-# together, about 100 bytes each, fits a processor's cache, and is little beside any pool.
+# Elements copied at a time where a buffer is indexed by positions. Positions, and the temporaries that compute them,
+# take about 100 bytes per element: they fit into a processor's cache.
 PART = 1 << 17
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:
-    """The running sum of counts, with a zero before: (n + 1,) int64."""
+    """Return the cumulative sum of counts, from 0 on, (n + 1,) int64."""
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
 def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The ranges starts[i] ... starts[i] + counts[i] - 1, one after another: int64."""
+    """Return the ranges starts[i] ... starts[i] + counts[i] - 1, concatenated, int64."""
     before = np.repeat(_starts(counts)[:-1], counts)
     return np.repeat(starts, counts) + np.arange(len(before), dtype=np.int64) - before
 
 
 def runs_of(sizes: np.ndarray, most: int) -> Iterator[slice]:
-    """Neighbors whose sizes add up to at most `most`, and one alone where it is larger."""
+    """Yield slices of neighbors whose sizes add up to at most `most`; one that is larger is alone."""
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
@@ -49,7 +48,7 @@ def runs_of(sizes: np.ndarray, most: int) -> Iterator[slice]:
 
 
 def merged(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ranges starts[i] ... starts[i] + sizes[i] - 1, those that follow on one another as one: (starts, sizes)."""
+    """Merge ranges starts[i] ... starts[i] + sizes[i] - 1 that adjoin. Returns (starts, sizes)."""
     stops = starts + sizes
     first = np.flatnonzero(np.append(True, starts[1:] != stops[:-1])[: len(starts)])
     ends = stops[np.append(first[1:], len(starts))[: len(first)] - 1]
@@ -57,8 +56,10 @@ def merged(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def block_parts(starts: np.ndarray, sizes: np.ndarray, most: int | None = None) -> Iterator[slice | np.ndarray]:
-    """Where the ranges starts[i] ... starts[i] + sizes[i] - 1 lie, one after another: some of them at a time, as
-    indices into a flat buffer: of one range a slice, of several at most `most` (PART) positions."""
+    """Yield the ranges starts[i] ... starts[i] + sizes[i] - 1, some at a time, as indices into a flat buffer.
+
+    One range is a slice; several are an array of at most `most` (PART) positions.
+    """
     for part in runs_of(sizes, PART if most is None else most):
         if part.stop - part.start == 1:
             yield slice(int(starts[part.start]), int(starts[part.start] + sizes[part.start]))
@@ -72,15 +73,14 @@ def _ranges(start: int, count: int, most: int) -> Iterator[np.ndarray]:
 
 
 class PoolLayout:
-    """Offsets and strides of all members of a pool, columnar.
+    """Offsets and strides of all members of a pool, as columns.
 
-    n_features: what members read, one number or (n_members,) int64.
+    n_features: of each member, (n_members,) int64, or one number for all. lanes: elements of a vector.
 
-    Per member: `first_layer` (n_members + 1), `block_offset`, `block_size`, `scale_offset` (of feature scales, within
-    its block; -1: none). Per layer, members after one another,
-    output layer last: `fan_in`, `fan_out`, `weight_offset` (within the member's block), `bias_offset` (-1: no bias),
-    `vectors` (whole ones in a row as stored), `stride_in`, `stride_out`, `activation` (a code; -1 for the output
-    layer). All int64.
+    Columns are int64. Per member: `first_layer` (n_members + 1), `depth`, `block_offset`, `block_size`, `scale_offset`
+    (of feature scales, within the block; -1: none). Per layer, member after member, output layers last: `fan_in`,
+    `fan_out`, `weight_offset` and `bias_offset` (within the block; -1: no bias), `vectors` (in a row, as stored),
+    `stride_in`, `stride_out`, `activation` (a code; -1 for an output layer).
     """
 
     def __init__(self, specs: Specs, n_features: int | np.ndarray, n_raw_outputs: int, lanes: int) -> None:
@@ -133,29 +133,27 @@ class PoolLayout:
         return -(-widths // self.lanes) * self.lanes
 
     def _spaced(self, vectors: np.ndarray, spaced: np.ndarray) -> np.ndarray:
-        """Vectors from one row to the next: an odd number in wide matrices.
+        """Return the vectors from one row to the next: an odd number in wide matrices.
 
-        Rows of a power of two would meet in the same few places of a cache, and a walk down a column would find nothing
-        there any more.
+        With a power of two, a column's elements would share a few sets of a cache, and evict each other.
         """
         wide = spaced & (vectors >= _WIDE) & (self.lanes > 1)
         return np.where(wide, vectors | 1, vectors)
 
     @property
     def row_stride(self) -> np.ndarray:
-        """Elements from one row of a weight matrix, as stored, to the next."""
+        """The elements from one row of each weight matrix, as stored, to the next."""
         return np.maximum(self.stride_in, self.stride_out)
 
     def widest_row(self) -> int:
-        """The longest padded row of any weight matrix."""
+        """Return the elements of the longest padded row of any weight matrix."""
         return int(self.row_stride.max(initial=self.lanes))
 
     def tensors(self, member: int, base: int | None = None) -> Iterator[tuple[slice, tuple[int, ...], tuple[int, ...]]]:
-        """For each layer its weights, then its biases if it has any: (slice of the flat buffer, shape, element
-        strides).
+        """Yield (slice of the flat buffer, shape, strides in elements) of each layer's weights, and of its biases.
 
-        base: where the member's block starts in the buffer; 0 in an array that is the block. Default: its block_offset.
-        Weights have shape (fan_in, fan_out) and biases (fan_out,), whatever the orientation in the buffer.
+        base: the offset of the member's block in the buffer: 0 in an array that is the block, by default block_offset.
+        Weights have shape (fan_in, fan_out), and biases (fan_out,), whatever the orientation in the buffer.
         """
         base = int(self.block_offset[member]) if base is None else base
         for layer in range(int(self.first_layer[member]), int(self.first_layer[member + 1])):
@@ -171,31 +169,35 @@ class PoolLayout:
     def views(
         self, buffer: np.ndarray, member: int, base: int | None = None
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """(weights, biases) of a member as views of a flat buffer; biases of a member without bias are left out. base:
-        as in `tensors`."""
+        """Return (weights, biases) of a member as views of a flat buffer; no biases for a member without bias.
+
+        base: as in `tensors`.
+        """
         weights: list[np.ndarray] = []
         biases: list[np.ndarray] = []
-        for place, shape, strides in self.tensors(member, base):
-            view = np.lib.stride_tricks.as_strided(buffer[place], shape, [s * buffer.itemsize for s in strides])
+        for part, shape, strides in self.tensors(member, base):
+            view = np.lib.stride_tricks.as_strided(buffer[part], shape, [s * buffer.itemsize for s in strides])
             (weights if len(shape) == 2 else biases).append(view)
         return weights, biases
 
     def scales(self, buffer: np.ndarray, member: int, base: int | None = None) -> np.ndarray | None:
-        """A member's feature scales, (fan_in,), as a view of a flat buffer; None where it has none. base: as in
-        `tensors`."""
+        """Return a member's feature scales, (fan_in,), as a view of a flat buffer; None without feature scales.
+
+        base: as in `tensors`.
+        """
         if self.scale_offset[member] < 0:
             return None
         start = int(self.scale_offset[member]) + (int(self.block_offset[member]) if base is None else base)
         return buffer[start : start + int(self.fan_in[self.first_layer[member]])]
 
     def scale_positions(self, members: np.ndarray) -> np.ndarray:
-        """Positions in the flat buffer of the feature scales of these members, int64."""
+        """Return the positions in the flat buffer of the feature scales of these members, int64."""
         scaled = members[self.scale_offset[members] >= 0]
         start = self.block_offset[scaled] + self.scale_offset[scaled]
         return spread(start, self.fan_in[self.first_layer[scaled]])
 
     def padding(self) -> np.ndarray:
-        """Which elements of the flat buffer hold no parameter: (size,) bool."""
+        """Return a mask of the elements of the flat buffer that hold no parameter, (size,) bool."""
         unused = np.ones(self.size, bool)
         for member in range(self.n_members):
             weights, biases = self.views(unused, member)
@@ -205,10 +207,10 @@ class PoolLayout:
         return unused
 
     def canonical(self, members: np.ndarray) -> np.ndarray:
-        """Positions in the flat buffer of these members' parameters in canonical order, int64.
+        """Return the positions in the flat buffer of these members' parameters in canonical order, int64.
 
-        Canonical: member after member, layer after layer, weights (fan_in, fan_out) row after row, then biases; after
-        the last layer feature scales.
+        Canonical order: member after member, layer after layer, weights (fan_in, fan_out) row after row, then biases;
+        after the last layer feature scales.
         """
         layers = spread(self.first_layer[members], self.depth[members] + 1)
         base = np.repeat(self.block_offset[members], self.depth[members] + 1)
@@ -233,10 +235,10 @@ class PoolLayout:
     def canonical_parts(
         self, offset: np.ndarray, copies: np.ndarray | None = None, most: int | None = None
     ) -> Iterator[np.ndarray]:
-        """Positions of all members' parameters in canonical order, at most `most` (PART) at a time, int64.
+        """Yield the positions of all members' parameters in canonical order, at most `most` (PART) at a time, int64.
 
-        The buffer has so many copies (n_members,) of each member's block, side by side from offset (n_members,) on:
-        one of its parameters, as many as its rule keeps of optimizer slots. Default: one.
+        offset: (n_members,) int64, of each member's block in the buffer. copies: (n_members,) int64, blocks of each
+        member, side by side: 1 of parameters, which is the default; of optimizer slots the number of slots.
         """
         most = PART if most is None else most
         sizes = self.canonical_sizes()
@@ -257,8 +259,7 @@ class PoolLayout:
                     yield positions + start
 
     def _parts_of_one(self, member: int, most: int) -> Iterator[np.ndarray]:
-        """Positions within a large member's block, in canonical order: some rows of a matrix, or a part of one, at a
-        time."""
+        """Yield positions within a large member's block in canonical order, some rows or a part of a row at a time."""
         for layer in range(int(self.first_layer[member]), int(self.first_layer[member + 1])):
             fan_in, fan_out = int(self.fan_in[layer]), int(self.fan_out[layer])
             start, stride_in, stride_out = (
@@ -277,7 +278,7 @@ class PoolLayout:
             yield from _ranges(int(self.scale_offset[member]), int(self.fan_in[self.first_layer[member]]), most)
 
     def canonical_sizes(self) -> np.ndarray:
-        """How many parameters each member has, int64."""
+        """Return the number of parameters of each member, (n_members,) int64."""
         per_layer = self.fan_in * self.fan_out + np.where(self.bias_offset >= 0, self.fan_out, 0)
         if not self.n_members:
             return np.zeros(0, np.int64)

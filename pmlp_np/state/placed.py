@@ -1,4 +1,4 @@
-"""A dataset in its place: on a backend's device, with the members grouped by what of it they share."""
+"""A placed dataset: on a backend's device, with members grouped by the rows and features that they share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pmlp_np.state.plan import Plan
 
 
 class Placed:
-    """A dataset as `Backend.place` returns it: once per fit for training and validation data, once per query else.
+    """A dataset as returned by `Backend.place`: placed once per fit, or once per prediction or evaluation.
 
-    What members share is found at first need. A backend with memory of its own keeps the dataset there.
+    Row sets and feature sets are computed at first use. A backend for a GPU copies the dataset to the device.
     """
 
     def __init__(self, plan: Plan, data: Dataset) -> None:
@@ -22,25 +22,25 @@ class Placed:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Rows of each member, (n_members,) int64."""
+        """The number of rows of each member, (n_members,) int64."""
         return self.data.counts(self.plan.n_members)
 
     @cached_property
     def feature_set(self) -> np.ndarray:
-        """The feature set of each member, (n_members,) int64: which of `data.x` it reads."""
+        """The feature set of each member, (n_members,) int64: its index in `data.x`."""
         features = self.plan.features
         return np.zeros(self.plan.n_members, np.int64) if features is None else features.of
 
     @cached_property
     def row_set(self) -> np.ndarray:
-        """The row set of each member, (n_members,) int64: which of `data.rows.arrays` it reads."""
+        """The row set of each member, (n_members,) int64: its index in `data.rows.arrays`."""
         rows = self.data.rows
         return np.zeros(self.plan.n_members, np.int64) if rows is None else rows.of
 
     def rows_of(self, member: int) -> np.ndarray | None:
-        """The rows that a member has, int64; None where it has all."""
+        """Return the row numbers of a member's row set, int64; None for all rows."""
         return None if self.data.rows is None else self.data.rows.arrays[self.row_set[member]]
 
     def alike(self, members: np.ndarray) -> list[np.ndarray]:
-        """Indices into `members` in groups that read the same features of the same rows."""
+        """Group members that read the same features of the same rows; groups are indices into `members`."""
         return alike(members, (self.feature_set, self.row_set))

@@ -1,4 +1,4 @@
-"""The plan: what the members of a pool are."""
+"""The plan: all facts of a pool's members that training does not change."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pmlp_np.specs.members import Specs
 
 @dataclass
 class Plan(Independent):
-    """What the members are: fixed when the pool is made. Keys are uint64.
+    """The specs, loss, dtype and random keys of a pool's members, fixed when the pool is made.
 
-    n_features: columns of X. features: the columns that each member reads, None where all read all. names: what the
-    columns are called, None where fit was given none.
+    n_features: columns of X. stream_key, order_key: (n_members,) uint64. features: the columns that each member reads;
+    None: all members read all columns. names: of the columns; None where X had no names.
     """
 
     specs: Specs
@@ -38,23 +38,26 @@ class Plan(Independent):
 
     @property
     def fan_in(self) -> int | np.ndarray:
-        """How many features members read: one number, or (n_members,) int64."""
+        """The number of features of each member, (n_members,) int64, or one number for all."""
         return self.n_features if self.features is None else self.features.lengths
 
     def take(self, positions: np.ndarray) -> Plan:
-        """The plan of some members."""
+        """Return the plan of the members at these positions."""
         features = None if self.features is None else self.features.take(positions)
         return Plan(self.specs[positions], self.n_features, self.n_outputs, self.loss, self.dtype,
                     self.stream_key[positions], self.order_key[positions], features, self.names)  # fmt: skip
 
     @classmethod
     def concatenate(cls, parts: Sequence[Plan], names: Names | None) -> Plan:
-        """The plan of all members of plans that agree in all but their members, with these names of columns."""
+        """Return the plan of the members of several plans, which agree in features, outputs, loss and dtype.
+
+        names: of the columns.
+        """
         features, first = None, parts[0]
         if any(part.features is not None for part in parts):
-            everything = [np.arange(first.n_features)]
+            all_columns = [np.arange(first.n_features)]
             features = Sets.concatenate(
-                [part.features or Sets(everything, np.zeros(part.n_members, np.int64)) for part in parts]
+                [part.features or Sets(all_columns, np.zeros(part.n_members, np.int64)) for part in parts]
             )
         stream_key, order_key = (
             np.concatenate([getattr(part, name) for part in parts]) for name in ("stream_key", "order_key")
@@ -73,5 +76,5 @@ class Plan(Independent):
         return bool(self.specs.option("average").any())
 
     def parameter_counts(self) -> np.ndarray:
-        """Weights and biases of each member, int64."""
+        """Return the number of weights and biases of each member, (n_members,) int64."""
         return self.specs.parameter_counts(self.fan_in, self.n_raw_outputs)

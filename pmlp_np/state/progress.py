@@ -1,4 +1,4 @@
-"""Progress: how far each member has come, and its status."""
+"""Progress: the epochs, minibatches and steps of each member, and its status."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ RESTING = (STOPPED_EARLY, STOPPED, DROPPED)
 
 @dataclass
 class Progress(Independent):
-    """How far each member has come: whole epochs, minibatches of the current one and their summed losses, steps,
-    status.
+    """The progress of each member, all (n_members,).
 
-    cursor_key: (n_members,) uint64, any value: what the epoch under way was begun with, data, order and batch size (see
-    `training.cursor`); 0 where none is. fit_epochs: the epochs of its first fit, by which its schedule goes; 0 before.
-    rate_factor: what reductions on a plateau have left of its learning rate; plateau_loss, plateau_wait: its lowest
-    loss, and epochs since.
+    epoch, minibatch: int64, whole epochs, and minibatches of the current epoch. loss_sum: float64, the sum of the
+        losses of these minibatches. step: int64, optimizer steps. status: int64, READY, DIVERGED, STOPPED_EARLY or
+        STOPPED.
+    cursor_key: uint64, a key of the data, order and batch size of an unfinished epoch (see `training.cursor`); 0
+        without one.
+    fit_epochs: int64, the epochs of the member's first fit, the length of its schedule; 0 before.
+    rate_factor: float64, the product of all reductions of the learning rate on plateaus. plateau_loss, plateau_wait:
+        float64, int64, the lowest loss, and the epochs since.
     """
 
     epoch: np.ndarray
@@ -48,7 +51,7 @@ class Progress(Independent):
         return cls(zeros(), zeros(), np.zeros(n_members), zeros(), zeros(), key, zeros(), ones, infinite, zeros())
 
     def restart(self, position: int) -> None:
-        """Set a member back to before its first fit."""
+        """Reset a member to the state before its first fit."""
         for name, values in vars(Progress.start(1)).items():
             getattr(self, name)[position] = values[0]
 
@@ -58,7 +61,7 @@ class Progress(Independent):
 
     @classmethod
     def concatenate(cls, parts: Sequence[Progress]) -> Progress:
-        """Of all members, one part behind the other."""
+        """Return the progress of all members of several pools, one pool behind the other."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def take(self, positions: np.ndarray) -> Progress:

@@ -1,4 +1,4 @@
-"""The state of a training run, as data: what `fit` was asked for and how far it has come."""
+"""The state of a training run: the arguments of `fit`, as far as training needs them, and the progress."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from pmlp_np.state.progress import READY, Progress
 
 @dataclass
 class TrainingState(Independent):
-    """What members are to train, and how far they have come: all that a run needs to go on besides the backend, the
-    history and the data.
+    """The members that train, and their progress: with backend, history and data, all that a run needs to resume.
 
-    progress: of all members; it belongs to the pool, and outlives the run.
-    asked: (n_members,) bool, the members that take part. Others stay as they are.
-    target: (n_members,) int64, the epoch of its life at which each member is done.
-    planned: (n_members,) int64, the epochs by which schedules go that go by a fit's length, for members without an
-        earlier fit. Targets may be lower at first (rungs of successive halving): schedules keep their planned length.
+    progress: of all members; it belongs to the pool.
+    asked: (n_members,) bool, the members that take part; others are not changed.
+    target: (n_members,) int64, the number of epochs, since the member was made, at which it is done.
+    planned: (n_members,) int64, the length of schedules of members without an earlier fit, in epochs. Targets may be
+        lower at first (rungs of successive halving), without any effect on schedules.
     batch_size: (n_members,) int64, at most the member's number of rows.
-    shuffle: the order in which an epoch visits rows, a code of `backends.contract`.
-    first_step: (n_members,) int64, the optimizer steps of each member when the run began.
-    untold: (n_members,) bool, the members that have finished an epoch of which callbacks are told when all others have.
-    data_key: (n_members,) uint64, what each member sees of the data, in which order and batches (see
-        `training.data_keys`): noted at the first pause, 0 before. A run that has paused goes on with no others.
-    validation_key: (n_members,) uint64, the same of the validation data; 0 where there are none.
-    measured: whether what was learned before the run has been measured on these validation data.
-    rounds: epochs that callbacks have been told of. seconds: how long the run has taken, of its time budget.
+    shuffle: the order of rows in an epoch, a code of `backends.contract`.
+    first_step: (n_members,) int64, the optimizer steps of each member at the start of the run.
+    untold: (n_members,) bool, members with a finished epoch of which callbacks have not been called yet.
+    data_key: (n_members,) uint64, key of each member's data, order and batch sizes (see `training.data_keys`), set at
+        the first pause, 0 before. A paused run resumes with the same keys only.
+    validation_key: (n_members,) uint64, key of the validation data; 0 where there are none.
+    measured: whether the weights from before the run have been evaluated on the validation data.
+    rounds: epochs of which callbacks have been called. seconds: time since the start of the run, for the time budget.
     """
 
     progress: Progress
@@ -56,8 +55,10 @@ class TrainingState(Independent):
         shuffle: int,
         planned: int | np.ndarray | None = None,
     ) -> TrainingState:
-        """A run in which the members `asked` (a mask) train for so many epochs more, each from where it stands: one
-        number, or (n_members,)."""
+        """Return the state of a new run.
+
+        asked: (n_members,) bool, the members that train. epochs: the epochs of this run, one number or (n_members,).
+        """
         more = np.broadcast_to(np.asarray(epochs, np.int64), len(asked))
         target = np.where(asked, progress.epoch + more, progress.epoch)
         length = more if planned is None else np.broadcast_to(np.asarray(planned, np.int64), len(asked))
@@ -84,7 +85,7 @@ class TrainingState(Independent):
         return cls(progress, shuffle=first.shuffle, measured=measured, rounds=rounds, seconds=seconds, **own)
 
     def in_training(self) -> np.ndarray:
-        """Positions of the members that are not done, int64."""
+        """Return the positions of the members that still train, int64."""
         return np.flatnonzero(self.asked & (self.progress.status == READY) & (self.progress.epoch < self.target))
 
 

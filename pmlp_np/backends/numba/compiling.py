@@ -1,6 +1,6 @@
 """Compilation of driver functions and of passes.
 
-Compiled code is kept: see code_cache. Ctrl-C does not break into the compiler; it is heard between two functions.
+Compiled code is stored: see `code_cache`. Ctrl-C does not interrupt the compiler; it is noticed between two functions.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pmlp_np.base.console import say
 def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a driver function: without the GIL, cached, and with IEEE division instead of ZeroDivisionError.
 
-    entry: whether Python calls it. What only compiled code calls is spared the code that Python would call it through,
-    a good part of all compilation.
+    entry: whether Python calls the function. Other functions are compiled without a Python wrapper, which takes a good
+    part of the compile time.
     """
     if not entry:
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -52,10 +52,10 @@ def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]]
 
 @cache
 def cpu_features() -> frozenset[str]:
-    """The processor features that Numba compiles for."""
-    given = numba.config.CPU_FEATURES
-    if given is not None:
-        return frozenset(word[1:] for word in given.split(",") if word.startswith("+"))
+    """Return the processor features that Numba compiles for."""
+    configured = numba.config.CPU_FEATURES
+    if configured is not None:
+        return frozenset(word[1:] for word in configured.split(",") if word.startswith("+"))
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
@@ -84,7 +84,7 @@ _alive: list[Any] = []
 
 @cache
 def pass_address(kind: str, name: str) -> Address:
-    """The address of a pass for float32 or float64; compiled at first use, looked up in each process, never stored."""
+    """Return the address of a pass for float32 or float64, compiled at its first use in this process or loaded."""
     key = f"{kind}/{name}"
 
     def run(block):
@@ -100,7 +100,7 @@ def pass_address(kind: str, name: str) -> Address:
 
 @cache
 def announce_compilation(kind: str) -> Path | None:
-    """Say once that compilation lies ahead, if it does. Returns the file to make when it is done, or None."""
+    """Print once that code will be compiled, if so. Returns the file for `note_compiled` to create, or None."""
     folder = cache_folder()
     if folder is None:
         say(f"compiling for {kind} (some seconds)")
@@ -115,7 +115,7 @@ def announce_compilation(kind: str) -> Path | None:
 
 
 def note_compiled(marker: Path | None) -> None:
-    """Make the file that `announce_compilation` returned, where what was compiled could be kept."""
+    """Create the file that `announce_compilation` returned, if the compiled code could be stored."""
     if marker is not None and can_write():
         with contextlib.suppress(OSError):
             marker.touch()

@@ -1,7 +1,7 @@
-"""Step lists become LLVM IR, step by step: no instruction is added, left out or moved.
+"""The LLVM renderer of step lists: each step becomes its instructions, none added, left out or moved.
 
-Values are vectors of 64 bytes, lanes across rows, or scalars, as the inputs are. In which order steps are written, and
-where loops over outputs are, `formulas.rendering` says; here is what each word is.
+Values are vectors of 64 bytes, lanes across rows, or scalars, like the inputs. `formulas.rendering` decides the order
+of steps, and the loops over outputs; this module has the instructions of each word.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from pmlp_np.backends.numba.simd import DOUBLE, I1, I32, I64, Emitter, Value, co
 from pmlp_np.formulas.rendering import Rendering
 from pmlp_np.formulas.tracing import FLOATS, Constant, Step, StepList
 
-# What a value per output is: from an output's number, an i64, to the value for it.
+# A value per output: a function from an output's index, an i64, to its Value.
 ByOutput = Callable[[Any], Value]
 _TYPES = {"float32": ir.FloatType(), "float64": DOUBLE, "bool": I1, "int32": I32, "int64": I64, "uint64": I64}
 
 
 def emit(e: Emitter, steps: StepList, *inputs: Any, counts: Mapping[str, Any] | None = None) -> list[Any]:
-    """The results of a step list. Inputs and results are Values; of extent OUTPUT or RAW functions from an output's
-    number, an i64, to a Value. counts: how many there are of an extent, an i64."""
+    """Append a step list's instructions. Returns the results.
+
+    Inputs and results are Values, or, of extent OUTPUT or RAW, `ByOutput`. counts: the length of each extent, an i64.
+    """
 
     def plain(value: Any) -> Any:
         return (lambda o: value(o).ir) if callable(value) else value.ir
@@ -34,7 +36,7 @@ def emit(e: Emitter, steps: StepList, *inputs: Any, counts: Mapping[str, Any] | 
 
 
 class _Llvm:
-    """LLVM IR as a language of step lists: values are vectors or scalars of LLVM, numbers of outputs i64."""
+    """The target language of `Rendering`: values are LLVM vectors or scalars, indices of outputs i64."""
 
     def __init__(self, e: Emitter, counts: Mapping[str, Any]) -> None:
         self.e, self.counts = e, counts
@@ -44,12 +46,12 @@ class _Llvm:
         lanes = None if step.word == "power" else _lanes(known)
         return constant(argument.value, _typed(argument.dtype, lanes))
 
-    def word(self, step: Step, given: list[Any]) -> Any:
-        lanes = _lanes(given)
+    def word(self, step: Step, values: list[Any]) -> Any:
+        lanes = _lanes(values)
         if lanes is not None and step.dtype == "uint64":
-            # Random numbers: what is equal in all lanes is computed once, until it meets what is not.
-            given = [x if isinstance(x.type, ir.VectorType) else self.e.splat(x).ir for x in given]
-        return WORDS[step.word](self.e, step, _typed(step.dtype, lanes), *given)
+            # Random numbers: what is equal in all lanes is computed as a scalar, up to the first step with a vector.
+            values = [x if isinstance(x.type, ir.VectorType) else self.e.splat(x).ir for x in values]
+        return WORDS[step.word](self.e, step, _typed(step.dtype, lanes), *values)
 
     def count(self, extent: str) -> Any:
         return self.counts[extent]
@@ -61,7 +63,7 @@ class _Llvm:
         return self.e.builder.add(self.e.builder.mul(index, self.e.integer(heads)), self.e.integer(h))
 
     def table(self, step: Step) -> Any:
-        """The numbers lie in the compiled code."""
+        """Define the table as a constant of the compiled code."""
         module = self.e.builder.module
         type_ = ir.ArrayType(_TYPES[step.dtype], len(step.parameters))
         table = ir.GlobalVariable(module, type_, module.get_unique_name("output_constants"))
@@ -78,7 +80,7 @@ class _Llvm:
 
 
 def _lanes(values: list[Any]) -> int | None:
-    """How many lanes there are, None of scalars."""
+    """Return the number of lanes, None of scalars."""
     return next((x.type.count for x in values if x is not None and isinstance(x.type, ir.VectorType)), None)
 
 
@@ -86,7 +88,7 @@ def _typed(dtype: str, lanes: int | None) -> ir.Type:
     return _TYPES[dtype] if lanes is None else ir.VectorType(_TYPES[dtype], lanes)
 
 
-# From a reduction to its loop: of the emitter, the number of outputs, the first value, and what emits one.
+# Loops of reductions. count: outputs; first: the value of output 0; at: emits the value of an output.
 
 
 def _sum(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> Any:
@@ -102,7 +104,7 @@ def _largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> An
 
 
 def _first_largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any]) -> Any:
-    """The number of the first output that holds the largest value."""
+    """Return the index of the first output with the largest value."""
 
     def turn(o: Any, best: Any, number: Any) -> list[Any]:
         value = at(o)
@@ -120,7 +122,7 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def _power(e: Emitter, step: Step, type_: ir.Type, base: Any, exponent: Any) -> Any:
-    """By squaring; the exponent is an i64."""
+    """Emit a power by repeated squaring; the exponent is an i64."""
     b = e.builder
 
     def square(_: Any, result: Any, factor: Any, rest: Any) -> list[Any]:
@@ -145,7 +147,7 @@ def _comparison(operator: str) -> Callable[..., Any]:
         scalar = a.type.element if isinstance(a.type, ir.VectorType) else a.type
         if isinstance(scalar, ir.IntType):
             return e.builder.icmp_signed(operator, a, b)
-        # What is not a number equals nothing.
+        # NaN is equal to no number, and unequal to every number.
         return (e.builder.fcmp_unordered if operator == "!=" else e.builder.fcmp_ordered)(operator, a, b)
 
     return emitted
@@ -159,7 +161,7 @@ def _as_bits(e: Emitter, step: Step, type_: ir.Type, x: Any) -> Any:
     return e.builder.bitcast(x, type_)
 
 
-# From a word to its instructions: of the emitter, the step, the LLVM type of the result, and LLVM values.
+# The instructions of each word: functions of the emitter, the step, the LLVM type of the result, and LLVM values.
 WORDS: dict[str, Callable[..., Any]] = {
     "add": _arithmetic("fadd", "add"),
     "subtract": _arithmetic("fsub", "sub"),

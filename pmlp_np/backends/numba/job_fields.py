@@ -1,41 +1,65 @@
-"""The fields of a job, by what they are about: whatever compiled code is told of a task.
+"""The fields of a job, in groups, and the fields of a view.
 
-Each is a 64-bit integer: a number, or an address in bytes. Of a table it is that of the first element (0: not needed);
-tables are indexed by member, layer or code. Strides are in elements.
+Each is a 64-bit integer: a number, or an address in bytes (0: not needed). A table is given by the address of its first
+element; tables are indexed by member, layer or code. Strides are in elements.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypedDict
+from typing import NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
 from pmlp_np.base.arrays import Address
 
-# What becomes an address, or 0 for None.
+# An array, which is stored as its address; None is stored as 0.
 Table: TypeAlias = np.ndarray | Address | None
 
 
+class View(NamedTuple):
+    """The part of a dataset that a member reads; `views` has the meaning of each field."""
+
+    x: Address
+    x_stride: int
+    n: int
+    order: Address
+    rows: Address
+    y: Address
+    weights: Address
+
+
+# A view takes a cache line.
+VIEW_WORDS = 8
+
+
 class QueueFields(TypedDict, total=False):
-    """The members of the task in the order in which they are dealt out, and `place`, their places in the caller's
-    arrays; what slots share: the queue's counter, the flag to stop, waits of a team, work done; and their scratch."""
+    """The queue of members, and the memory that slots share.
+
+    queue, positions: (n_queue,) members, and their positions in the caller's arrays. chunk: members taken at a time.
+    counter: of members taken. stop: STOP or INTERRUPT. barrier_counter, stop_of_team: of a team (see `program.team`).
+    yield_thread: the address of a function that lets another thread run. done: (slots, COUNTER_STRIDE) work done.
+    scratch: (slots,) addresses.
+    """
 
     task: int
     queue: Table
     n_queue: int
     chunk: int
-    place: Table
+    positions: Table
     counter: Table
     stop: Table
-    meeting: Table
-    together: Table
-    give_way: Address
+    barrier_counter: Table
+    stop_of_team: Table
+    yield_thread: Address
     done: Table
     scratch: Table
 
 
 class DataFields(TypedDict, total=False):
-    """What members see of the data (see `views`), and in which order."""
+    """The data: views, which view each member has (0: all have the first), targets, weights, and the order of rows.
+
+    views: (n, VIEW_WORDS). orders: (slots, most_rows), room for an order of each slot's member.
+    """
 
     views: Table
     view_of: Table
@@ -51,7 +75,7 @@ class DataFields(TypedDict, total=False):
 
 
 class ResultFields(TypedDict, total=False):
-    """Where results go: raw outputs, and for each member its mean loss and score."""
+    """Results: raw outputs (members, rows, outputs), and the mean loss and score of each member."""
 
     out: Table
     loss: Table
@@ -59,8 +83,11 @@ class ResultFields(TypedDict, total=False):
 
 
 class RoundFields(TypedDict, total=False):
-    """A round of epochs, and what follows each: see `state.epoch_rule`. Tables of records are (epochs, n_members), line
-    k for epoch `round_start` + k of a member, which trains while its epoch is below `limit`."""
+    """A round of epochs, and the rule after each epoch: see `state.epoch_rule`.
+
+    Tables of records are (epochs, n_members): line k is for epoch `round_start` + k of a member, which trains while its
+    epoch is below `limit`.
+    """
 
     round_start: Table
     limit: Table
@@ -84,7 +111,7 @@ class RoundFields(TypedDict, total=False):
 
 
 class LayoutFields(TypedDict, total=False):
-    """Buffers, the size of their elements, and where each member's and layer's parameters lie in them."""
+    """Buffers, the size of their elements, and the offsets of members and layers: see `state.layout`."""
 
     itemsize: int
     lanes: int
@@ -109,7 +136,7 @@ class LayoutFields(TypedDict, total=False):
 
 
 class MemberFields(TypedDict, total=False):
-    """What members are told to do: keys of random numbers, hyperparameters, options."""
+    """Keys of random numbers, hyperparameters and options of each member."""
 
     stream_key: Table
     hyperparameters: Table
@@ -129,7 +156,7 @@ class MemberFields(TypedDict, total=False):
 
 
 class ProgressFields(TypedDict, total=False):
-    """How far members have come."""
+    """The progress of each member: see `state.progress`."""
 
     epoch: Table
     minibatch: Table

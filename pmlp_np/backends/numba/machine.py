@@ -1,5 +1,7 @@
-"""What this backend finds on the machine: versions, the processor, threads, the compile cache, and the most that its
-cores can do, measured. For `pmlp doctor` and the benchmarks; training imports none of it."""
+"""Facts of the machine: versions, the processor, threads, the compile cache, and the measured peak of its cores.
+
+For `pmlp doctor` and the benchmarks; training imports none of it.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,22 @@ from pmlp_np.backends.numba.program.instructions import run
 from pmlp_np.backends.numba.simd import Emitter, Value, fma
 from pmlp_np.base.arrays import address, allocate
 
-# Independent sums, so that a multiply-add never waits for the one before: as many as the registers hold (32 of a
-# whole vector each under AVX-512, 16 of half a vector each under AVX2).
+# Independent sums, so that no multiply-add waits for the one before: as many as fit into the registers (32 of a whole
+# vector each under AVX-512, 16 of half a vector each under AVX2).
 _SUMS = 16 if compiling.has_avx512() else 5
 _UNROLLED = 8
 _TURNS = 1000
 _PASS = "machine:multiply_adds"
-# Rounds of so many calls, some milliseconds each. The fastest counts: noise only ever takes time.
+# Rounds of this many calls, some milliseconds each. The fastest round counts: noise only adds time.
 _CALLS, _ROUNDS = 200, 15
 
 
 @enter(_PASS)
 def _multiply_adds(e: Emitter, tiles: Tiles, numbers, turns) -> None:
-    """Multiply-adds on registers alone, in `turns` turns of a loop.
+    """Compute multiply-adds in registers alone, in `turns` turns of a loop.
 
-    Reads numbers (2 + sums, lanes): two factors, and where the sums start. Writes their total over the first.
+    Reads numbers (2 + sums, lanes): two factors, and the initial sums. Writes the total of the sums over the first
+    factor.
 
     docs/benchmarks.md#how-near-to-the-machines-limit
     """
@@ -60,13 +63,13 @@ def _repeat(instruction, count):
 
 
 def multiply_add_rate(kind: str = "float32", n_threads: int = 1) -> float:
-    """Floating-point operations per second, two for each multiply-add, of `n_threads` cores together. Some 0.2 s."""
+    """Measure floating-point operations per second of `n_threads` cores together, two per multiply-add, in 0.2 s."""
     lanes = 64 // np.dtype(kind).itemsize
     pass_address = compiling.pass_address(kind, _PASS)
-    places = [allocate((2 + _SUMS) * lanes, np.dtype(kind)) for _ in range(n_threads)]
-    for place in places:
-        place[...] = 0
-    instructions = [np.array([pass_address, place.ctypes.data, _TURNS], np.int64) for place in places]
+    blocks = [allocate((2 + _SUMS) * lanes, np.dtype(kind)) for _ in range(n_threads)]
+    for block in blocks:
+        block[...] = 0
+    instructions = [np.array([pass_address, block.ctypes.data, _TURNS], np.int64) for block in blocks]
     for instruction in instructions:
         _repeat(address(instruction), 1)
     seconds = min(_together(instructions) for _ in range(_ROUNDS))
@@ -74,14 +77,14 @@ def multiply_add_rate(kind: str = "float32", n_threads: int = 1) -> float:
 
 
 def _together(instructions: list[np.ndarray]) -> float:
-    """Seconds until all threads, one for each instruction, have made their calls."""
+    """Return the seconds until all threads, one for each instruction, have made their calls."""
     barrier = threading.Barrier(len(instructions) + 1)
 
-    def go(instruction: np.ndarray) -> None:
+    def call(instruction: np.ndarray) -> None:
         barrier.wait()
         _repeat(address(instruction), _CALLS)
 
-    threads = [threading.Thread(target=go, args=(instruction,)) for instruction in instructions]
+    threads = [threading.Thread(target=call, args=(instruction,)) for instruction in instructions]
     for thread in threads:
         thread.start()
     barrier.wait()
@@ -92,11 +95,11 @@ def _together(instructions: list[np.ndarray]) -> float:
 
 
 def facts() -> dict[str, Any]:
-    """What there is, by name; a second or two, most of it measuring.
+    """Return facts of this machine by name; it takes a second or two, most of it for measuring.
 
-    versions of Numba and llvmlite; processor, simd ("AVX-512", "AVX2" or what else), vector_bits; threads; cache (the
-    folder of compiled code, None where none can be used) and cached (whether something was compiled before);
-    peak_gflops and peak_gflops_one_core, of float32 multiply-adds.
+    numba, llvmlite: versions. processor, simd ("AVX-512", "AVX2" or the architecture), vector_bits, threads. cache: the
+    folder of compiled code, None where none can be used; cached: whether it holds compiled code. peak_gflops,
+    peak_gflops_one_core: measured, of float32 multiply-adds.
     """
     features, folder = compiling.cpu_features(), cache_folder()
     simd = "AVX-512" if compiling.has_avx512() else "AVX2" if {"avx2", "fma"} <= features else platform.machine()

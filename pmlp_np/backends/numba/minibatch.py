@@ -1,6 +1,6 @@
-"""A minibatch: what a member sees of the data, block by block, and the member's program run on it.
+"""A minibatch: a member's program, run on the member's rows block by block.
 
-Rows are read where they lie, or, where they have an order or are chosen, gathered into the frame first.
+Rows are read from the table, or gathered into the frame first where an order or a row set is given.
 """
 
 from __future__ import annotations
@@ -8,30 +8,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pmlp_np.backends.numba.compiling import kernel
-from pmlp_np.backends.numba.intrinsics import bits_of, call, float_item, item, set_item
-from pmlp_np.backends.numba.job import VIEW_WORDS
+from pmlp_np.backends.numba.intrinsics import bits_of, call, float_item, item, record_at, set_item, set_items
+from pmlp_np.backends.numba.job_fields import VIEW_WORDS, View
 from pmlp_np.backends.numba.program.block_arguments import Block, Input, LossTrain, Targets
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run, set_block, set_field
-from pmlp_np.backends.numba.program.step_arguments import GatherRows, GatherTargets, Scalars, Schedule
+from pmlp_np.backends.numba.program.step_arguments import Cursor, GatherRows, GatherTargets, Scalars, Schedule
 from pmlp_np.backends.numba.program.team import barrier
 from pmlp_np.base.arrays import NOWHERE, Address
 
 
-class Source(NamedTuple):
-    """What a member sees of the data: features, how many rows, in which order (0: as they lie), which rows the order's
-    places stand for (0: themselves), targets, and weights (float64; 0: none)."""
-
-    x: Address
-    x_stride: int
-    n: int
-    order: Address
-    chosen: Address
-    y: Address
-    weights: Address
-
-
 class BlockData(NamedTuple):
-    """Where a block of rows lies, with its targets and weights (0: none)."""
+    """The addresses of a block of rows, of their targets and their weights (0: none)."""
 
     x: Address
     x_stride: int
@@ -42,14 +29,14 @@ class BlockData(NamedTuple):
 
 @kernel()
 def set_input(at, x, x_stride):
-    """Say where the rows lie that an instruction reads."""
+    """Set the rows that an instruction reads."""
     set_field(at, Input, "x", x)
     set_field(at, Input, "x_stride", x_stride)
 
 
 @kernel()
 def set_data(program, data):
-    """Say where the rows of a block lie, with their targets and weights."""
+    """Set the rows of a block, with their targets and weights, in a program."""
     set_input(program.start, data.x, data.x_stride)
     set_field(program.outcome, Targets, "target", data.targets)
     set_field(program.outcome, Targets, "ldt", data.targets_stride)
@@ -58,7 +45,7 @@ def set_data(program, data):
 
 @kernel()
 def run_block(job, program, rows, first, last):
-    """Run the instructions for a block of rows."""
+    """Run the instructions over a block of rows."""
     at = program.start
     while at < program.stop:
         if at == program.no_step_from:
@@ -71,23 +58,23 @@ def run_block(job, program, rows, first, last):
 
 
 @kernel()
-def source_of(job, m, k):
-    """What member m sees of the data in the k-th epoch of the round."""
-    place = 0 if job.view_of == 0 else item(job.view_of, m)
+def view_of(job, m, k):
+    """Return the view of member m in the k-th epoch of the round, with the member's own targets and weights."""
+    index = 0 if job.view_of == 0 else item(job.view_of, m)
     if job.epoch_views > 1:
-        place += k
-    view = job.views + place * VIEW_WORDS * 8
+        index += k
+    view = record_at(job.views + index * VIEW_WORDS * 8, View)
     line = job.y_stride * job.itemsize
-    y = item(view, 5) + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
-    weights = item(view, 6)
+    y = view.y + (0 if job.targets == 0 else item(job.targets, m)) * job.n_targets * line
+    weights = view.weights
     if weights != NOWHERE and job.weight_of != 0:
         weights += item(job.weight_of, m) * job.y_stride * 8
-    return Source(item(view, 0), item(view, 1), item(view, 2), item(view, 3), item(view, 4), y, weights)
+    return View(view.x, view.x_stride, view.n, view.order, view.rows, y, weights)
 
 
 @kernel()
 def set_rates(program, epoch, done):
-    """Set the learning rates of the member's next minibatch, by its cursor."""
+    """Set the learning rates of the member's next minibatch: minibatch number `done` of an epoch, from 0."""
     if program.schedule != 0 and program.team.part == 0:
         set_field(program.schedule, Schedule, "epoch", epoch)
         set_field(program.schedule, Schedule, "minibatch", done)
@@ -95,61 +82,61 @@ def set_rates(program, epoch, done):
 
 
 @kernel()
-def in_order(source, order):
-    """The same, read in an order."""
-    return Source(source.x, source.x_stride, source.n, order, source.chosen, source.y, source.weights)
+def in_order(view, order):
+    """Return the view, read in an order."""
+    return View(view.x, view.x_stride, view.n, order, view.rows, view.y, view.weights)
 
 
 @kernel()
-def _gather(job, program, source, start, rows):
-    """Copy rows start ... start + rows of the member's order to the frame, with their targets and weights."""
-    places = program.places
+def _gather(job, program, view, start, rows):
+    """Copy rows start ... start + rows of a view to the frame, with their targets and weights."""
+    row_numbers = program.row_numbers
     for i in range(rows):
-        place = start + i
-        if source.order != 0:
-            place = item(source.order, place)
-        if source.chosen != 0:
-            place = item(source.chosen, place)
-        set_item(places, i, place)
+        row = start + i
+        if view.order != 0:
+            row = item(view.order, row)
+        if view.rows != 0:
+            row = item(view.rows, row)
+        set_item(row_numbers, i, row)
     call(job.gather_rows_pass, GatherRows(
-        out=program.x, source=source.x, row_stride=source.x_stride, order=places, rows=rows, columns=program.fan_in,
+        out=program.x, source=view.x, row_stride=view.x_stride, order=row_numbers, rows=rows, columns=program.fan_in,
     ))  # fmt: skip
     if job.n_targets > 0:
         call(job.gather_targets_pass, GatherTargets(
-            out=program.targets, ldo=program.rows, source=source.y, source_stride=job.y_stride, order=places, rows=rows,
-            targets=job.n_targets,
+            out=program.targets, ldo=program.rows, source=view.y, source_stride=job.y_stride, order=row_numbers,
+            rows=rows, targets=job.n_targets,
         ))  # fmt: skip
-    if source.weights != 0:
+    if view.weights != 0:
         call(job.gather_weights_pass, GatherTargets(
-            out=program.weights, ldo=program.rows, source=source.weights, source_stride=job.y_stride, order=places,
+            out=program.weights, ldo=program.rows, source=view.weights, source_stride=job.y_stride, order=row_numbers,
             rows=rows, targets=1,
         ))  # fmt: skip
 
 
 @kernel()
-def data_of(job, program, source, start, rows):
-    """Rows start ... start + rows as the member sees them: where they lie, or gathered."""
+def data_of(job, program, view, start, rows):
+    """Return rows start ... start + rows of a view: their addresses in the table, or gathered."""
     size = job.itemsize
-    if source.order == 0 and source.chosen == 0:
-        weights = NOWHERE if source.weights == 0 else source.weights + start * 8
+    if view.order == 0 and view.rows == 0:
+        weights = NOWHERE if view.weights == 0 else view.weights + start * 8
         return BlockData(
-            x=source.x + start * source.x_stride * size, x_stride=source.x_stride, targets=source.y + start * size,
+            x=view.x + start * view.x_stride * size, x_stride=view.x_stride, targets=view.y + start * size,
             targets_stride=job.y_stride, weights=weights,
         )  # fmt: skip
     if program.team.part == 0:
-        _gather(job, program, source, start, rows)
+        _gather(job, program, view, start, rows)
     barrier(job, program)
-    weights = NOWHERE if source.weights == 0 else program.weights
+    weights = NOWHERE if view.weights == 0 else program.weights
     return BlockData(
         x=program.x, x_stride=program.fan_in, targets=program.targets, targets_stride=program.rows, weights=weights
     )  # fmt: skip
 
 
 @kernel()
-def minibatch(job, program, source, start, rows, step):
-    """Train on rows start ... start + rows of the member's order, as its step number `step` (from 1).
+def minibatch(job, program, view, epoch, start, rows, step):
+    """Train on rows start ... start + rows of a view in an epoch, as the member's step number `step` (from 1).
 
-    Returns the minibatch's loss before the update.
+    Returns the minibatch's mean loss before the update.
     """
     leads = program.team.part == 0
     if leads:
@@ -159,14 +146,14 @@ def minibatch(job, program, source, start, rows, step):
     done = 0
     while done < rows:
         count = min(program.rows, rows - done)
-        data = data_of(job, program, source, start + done, count)
+        data = data_of(job, program, view, start + done, count)
         set_data(program, data)
         x, x_stride = data.x, data.x_stride
-        if program.position != 0:
-            set_item(program.position, 0, start + done)
+        if program.cursor != 0:
+            set_items(program.cursor, Cursor(epoch=epoch, position=start + done))
             if program.inputs != 0:
                 x, x_stride = program.inputs, program.fan_in
-        # The gradient by the first layer's weights comes last.
+        # The last instruction, the gradient by the first layer's weights, reads the rows again.
         set_input(program.stop - INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count

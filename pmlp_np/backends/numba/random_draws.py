@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.frame import DRAWS, DRAWS_AT
 from pmlp_np.backends.numba.intrinsics import bits_of, call, float_item, item, set_float_item, set_item
-from pmlp_np.backends.numba.job import DRAWS, DRAWS_AT
 from pmlp_np.backends.numba.program.step_arguments import Distribution, Fill, Scale
 from pmlp_np.formulas import random as random_formulas
 
@@ -31,14 +31,17 @@ def shuffle(key, epoch, order, n):
             w0, w1, w2 = w1, w2, w3
         last = n - 1 - s
         target = np.int64((w0 * np.uint64(last + 1)) >> _BITS)
-        held = item(order, last)
+        last_row = item(order, last)
         set_item(order, last, item(order, target))
-        set_item(order, target, held)
+        set_item(order, target, last_row)
 
 
 @kernel()
 def _draw_row(job, m, tensor, first, count, out, stride, scale, draws):
-    """Elements first ... first + count of a tensor (2 * layer, + 1 for biases) into `out`, `stride` elements apart."""
+    """Draw elements first ... first + count of a tensor into `out`, `stride` elements apart.
+
+    tensor: 2 * layer, + 1 for biases. draws: the address of room for DRAWS numbers.
+    """
     key = np.uint64(item(job.stream_key, m))
     distribution = item(job.distribution_pass, item(job.distribution, m))
     done = 0
@@ -61,7 +64,7 @@ def _draw_row(job, m, tensor, first, count, out, stride, scale, draws):
 
 @kernel()
 def initialize(job, slot, m):
-    """Draw the member's initial weights and biases; padding becomes zero."""
+    """Draw a member's initial weights and biases; padding becomes zero."""
     size, draws = job.itemsize, item(job.scratch, slot) + DRAWS_AT
     block = job.parameters + item(job.block_offset, m) * size
     call(job.fill_pass, Fill(out=block, n=item(job.block_size, m)))

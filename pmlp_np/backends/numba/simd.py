@@ -1,13 +1,12 @@
-"""The SIMD vector type: passes written with it become LLVM IR.
+"""SIMD vectors: passes written with them become LLVM IR.
 
-An `Emitter` writes straight-line code and loops for one `Kind` (float32 or float64). A `Value` is a vector of 64 bytes
+An `Emitter` appends straight-line code and loops for one `Kind` (float32 or float64). A `Value` is a vector of 64 bytes
 (16 float32 or 8 float64 lanes) or a scalar; operators on Values append instructions. Formulas are step lists, which
 `emitting` appends.
 
-Lane count and instruction order are fixed here and not by the processor: LLVM lowers the same 64-byte vectors to one
-AVX-512 register or two AVX2 registers, so the bits of a result do not depend on which. For the same reason no
-instruction carries a fast-math flag: reassociation would change bits between processors, `nnan`/`ninf` would let NaN
-leak or hide.
+Lane count and instruction order are fixed here, whatever the processor. LLVM lowers a vector of 64 bytes to one AVX-512
+register or two AVX2 registers, with the same bits. For the same reason no instruction has a fast-math flag:
+reassociation would change bits between processors, `nnan` and `ninf` would let NaN spread or disappear.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ POINTER = ir.PointerType()
 
 @dataclass(frozen=True)
 class Kind:
-    """A floating-point type as vectors see it."""
+    """A floating-point type, and the vectors of it."""
 
     name: str
     scalar: ir.Type
@@ -62,24 +61,24 @@ class Emitter:
         return ir.Constant(I64, value)
 
     def declared(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
-        """The function of that name, declared in the module once."""
-        known = self.builder.module.globals.get(name)
-        return known or ir.Function(self.builder.module, ir.FunctionType(result, arguments), name)
+        """Return the function of that name, declared in the module at first use."""
+        declared = self.builder.module.globals.get(name)
+        return declared or ir.Function(self.builder.module, ir.FunctionType(result, arguments), name)
 
     def pointer(self, address: Any) -> Any:
         return self.builder.inttoptr(address, POINTER)
 
     def offset(self, address: Any, elements: Any, itemsize: int | None = None) -> Any:
-        """address + elements * itemsize; `elements` is an i64 or a Python int."""
+        """Return address + elements * itemsize; `elements` is an i64 or a Python int."""
         size = self.kind.itemsize if itemsize is None else itemsize
         if isinstance(elements, int):
             return self.builder.add(address, self.integer(elements * size)) if elements else address
         return self.builder.add(address, self.builder.mul(elements, self.integer(size)))
 
     def rows(self, address: Any, first: Any, stride: Any, count: int) -> list[Any]:
-        """The addresses of `count` rows from the row `first` on, `stride` elements apart.
+        """Return the addresses of `count` rows from the row `first` on, `stride` elements apart.
 
-        By addition: multiplied out each by itself they would cost more than short rows take to read.
+        By additions: a multiplication for each would take longer than reading short rows.
         """
         step = self.builder.mul(stride, self.integer(self.kind.itemsize))
         addresses = [self.builder.add(address, self.builder.mul(first, step))]
@@ -95,8 +94,10 @@ class Emitter:
     def loop(
         self, count: Any, body: Callable[..., Sequence[Any] | None], *initial: Any, step: int = 1, start: Any = None
     ) -> list[Any]:
-        """for i in range(start, count, step): carried = body(i, *carried); the carried LLVM values after the last
-        turn."""
+        """Emit `for i in range(start, count, step): carried = body(i, *carried)`.
+
+        Returns the carried LLVM values after the last turn; `initial` before the first.
+        """
         b = self.builder
         start = self.integer(0) if start is None else start
         before = b.block
@@ -127,8 +128,11 @@ class Emitter:
     def blocks(
         self, count: Any, sizes: Sequence[int], body: Callable[[Any, int], None], odd: int = 0, start: Any = None
     ) -> None:
-        """Cover range(start, count) from the left by blocks of the given sizes, largest first and as many as fit; the
-        last is 1. Where the count is odd, one block of the odd size `odd` comes first if it fits."""
+        """Cover range(start, count) by blocks of these sizes, each as often as it fits, and emit body(i, size) of each.
+
+        sizes: descending, the last is 1. odd: an odd size, of which one block comes first where the count is odd and
+        the block fits; 0: none.
+        """
         start = self.integer(0) if start is None else start
         if odd:
             is_odd = self.builder.and_(count, self.integer(1))
@@ -155,8 +159,10 @@ class Emitter:
         return Value(self, self.builder.load(pointer, typ=self.kind.vector, align=self.kind.itemsize))
 
     def load_masked(self, address: Any, mask: Any, scalar: ir.Type | None = None) -> Value:
-        """The mask's lanes from memory, zero elsewhere; what the other lanes lie on is not touched. scalar: what lies
-        there, if not numbers of the pool's kind."""
+        """Load the mask's lanes; the others are zero, and their memory is not accessed.
+
+        scalar: the type in memory, by default the kind's.
+        """
         vector = self.kind.vector if scalar is None else ir.VectorType(scalar, self.kind.lanes)
         name = f"llvm.masked.load.v{vector.count}{vector.element.intrinsic_name}.p0"
         function = self.declared(name, vector, [POINTER, I32, mask.type, vector])
@@ -168,7 +174,7 @@ class Emitter:
         self.builder.store(value.ir, self.pointer(address), align=self.kind.itemsize)
 
     def store_masked(self, value: Value, address: Any, mask: Any) -> None:
-        """The mask's lanes to memory; what the other lanes lie on is not touched."""
+        """Store the mask's lanes; the memory of the other lanes is not accessed."""
         vector = self.kind.vector
         name = f"llvm.masked.store.v{vector.count}{vector.element.intrinsic_name}.p0"
         function = self.declared(name, ir.VoidType(), [vector, POINTER, I32, mask.type])
@@ -183,13 +189,13 @@ class Emitter:
         self.builder.store(value, self.pointer(address))
 
     def broadcast(self, address: Any) -> Value:
-        """The scalar at an address in every lane."""
+        """Load the scalar at an address into every lane."""
         return self.splat(self.load_scalar(address))
 
     # Values.
 
     def splat(self, scalar: Any) -> Value:
-        """A number, of the pool's kind or another, in every lane."""
+        """Return a vector with a scalar, of any type, in every lane."""
         b, kind = self.builder, self.kind
         undefined = ir.Constant(ir.VectorType(scalar.type, kind.lanes), ir.Undefined)
         first = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
@@ -200,11 +206,11 @@ class Emitter:
         return Value(self, constant(number, self.kind.vector if like is None else like))
 
     def splat_integer(self, integer: Any) -> Value:
-        """An i64 as a floating-point number in every lane."""
+        """Return a vector with an i64, as a floating-point number, in every lane."""
         return self.splat(self.builder.sitofp(integer, self.kind.scalar))
 
     def first_lanes(self, count: Any) -> Any:
-        """The mask of the lanes below `count` (an i64, any value)."""
+        """Return the mask of the lanes below `count` (an i64, any value)."""
         b, lanes = self.builder, self.kind.lanes
         bounded = b.trunc(self.minimum(count, self.integer(lanes)), I32)
         vector = ir.VectorType(I32, lanes)
@@ -214,13 +220,13 @@ class Emitter:
         return b.icmp_signed("<", ir.Constant(vector, list(range(lanes))), bound)
 
     def masked(self, mask: Any, value: Value) -> Value:
-        """The value in the mask's lanes, zero elsewhere (a select: NaN does not pass); mask None: all lanes."""
+        """Return the value in the mask's lanes, zero elsewhere (also for NaN: it is a select); mask None: all lanes."""
         if mask is None:
             return value
         return Value(self, self.builder.select(mask, value.ir, constant(0.0, value.ir.type)))
 
     def folded(self, sums: Value) -> Any:
-        """The sum of all lanes, a scalar of LLVM: halves are added until one is left."""
+        """Return the sum of all lanes, an LLVM scalar: halves are added until one lane is left."""
         width = sums.ir.type.count
         while width > 1:
             width //= 2
@@ -233,14 +239,14 @@ class Emitter:
 
 
 def constant(number: float, type_: ir.Type) -> ir.Constant:
-    """A number of this type, in every lane."""
+    """Return a constant of this type; of a vector type, the number in every lane."""
     if isinstance(type_, ir.VectorType):
         return ir.Constant(type_, [number] * type_.count)
     return ir.Constant(type_, number)
 
 
 def intrinsic(e: Emitter, name: str, *values: Any) -> Any:
-    """LLVM's function of this name, of values of one type."""
+    """Call LLVM's intrinsic of this name on values of one type."""
     type_ = values[0].type
     scalar = type_.element if isinstance(type_, ir.VectorType) else type_
     count = f"v{type_.count}" if isinstance(type_, ir.VectorType) else ""
@@ -249,8 +255,10 @@ def intrinsic(e: Emitter, name: str, *values: Any) -> Any:
 
 
 class Value:
-    """A vector or scalar of floating-point numbers, with the operators in which passes are written. Formulas are no
-    functions of it: see `emitting`."""
+    """A vector or scalar of floating-point numbers, with the operators that passes use.
+
+    Formulas are not called with Values: see `emitting`.
+    """
 
     def __init__(self, emitter: Emitter, value: Any) -> None:
         self.emitter = emitter
@@ -279,5 +287,5 @@ class Value:
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
-    """a * b + c, rounded once."""
+    """Return a * b + c, rounded once."""
     return Value(a.emitter, intrinsic(a.emitter, "fma", a.ir, b.ir, c.ir))

@@ -1,4 +1,4 @@
-"""Threads: helpers that compute while the caller watches, and how the work of a job is shared among them."""
+"""Helper threads: they compute while the calling thread shows progress and watches budgets and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from pmlp_np.base import interrupts
 from pmlp_np.base.arrays import NOWHERE, Address
 
 _POLL_SECONDS = 0.05
-# Training that others wait for hands over the helpers after so long, and goes on when its turn has come again.
+# Training yields the helper threads to a waiting job after this long, and resumes when they are free again.
 _TURN_SECONDS = 0.2
-# Long enough for another thread to take what has been handed over.
+# The pause in which the waiting thread acquires the lock.
 _HAND_OVER_SECONDS = 0.002
-# Elements of a member from which it is worth meeting after every pass.
+# Elements of a member's block from which training by all threads together repays a barrier after every pass.
 _LARGE_MEMBER = 1 << 18
 
-# One job at a time has the helpers.
+# Held by the job that uses the helper threads.
 _turn = threading.Lock()
 _waiting: list[None] = []
 _helpers: list[_Helper] = []
 
 
 class _Helper:
-    """A thread that stays, to compute while the caller watches.
+    """A daemon thread that runs tasks for the life of the process.
 
-    The driver deals members out by an atomic counter and holds no lock of Python's, so that plain threads serve it as
-    well as Numba's. They wait asleep, where OpenMP's spin: on a machine with other work to do, spinning stalls epochs
-    of a few milliseconds. Waking them costs some 20 microseconds more.
+    The driver takes members from an atomic counter and releases the GIL, so that Python's threads serve it as well as
+    Numba's. They sleep between tasks, where OpenMP's threads spin: on a busy machine spinning stalls epochs of a few
+    milliseconds. Waking a sleeping thread costs some 20 microseconds more.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _Helper:
             self._tasks.get()()
 
     def start(self, task: Callable[[], None]) -> threading.Event:
-        """Begin a task, which must not raise. Returns the event of its end."""
+        """Start a task, which must not raise. Returns an event that is set at its end."""
         ended = threading.Event()
 
         def run() -> None:
@@ -76,8 +76,8 @@ if hasattr(os, "register_at_fork"):
 
 
 @cache
-def give_way() -> Address:
-    """The address of the system's function that lets another thread have the core; 0 where there is none."""
+def yield_thread_address() -> Address:
+    """Return the address of the system's `sched_yield`; 0 where there is none."""
     try:
         return Address(ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0)
     except (AttributeError, OSError, TypeError):
@@ -85,20 +85,23 @@ def give_way() -> Address:
 
 
 def slots_of(control: Control) -> int:
-    """Threads to work with: as many as asked for, but no more than there are cores (or than NUMBA_NUM_THREADS says)."""
-    usual = numba.config.NUMBA_NUM_THREADS
-    most = max(usual, numba.config.NUMBA_DEFAULT_NUM_THREADS)
-    return usual if control.n_threads is None else min(control.n_threads, most)
+    """Return the number of threads of a job: that of the control, at most the cores (or NUMBA_NUM_THREADS)."""
+    default = numba.config.NUMBA_NUM_THREADS
+    most = max(default, numba.config.NUMBA_DEFAULT_NUM_THREADS)
+    return default if control.n_threads is None else min(control.n_threads, most)
 
 
 def are_busy() -> bool:
-    """Whether another job has the helpers."""
+    """Whether another job uses the helper threads."""
     return _turn.locked()
 
 
-def too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
-    """How many of the members, largest first, are trained by all threads together: those after which the others would
-    be done before, however they were dealt out."""
+def n_trained_together(weight: np.ndarray, n_threads: int) -> int:
+    """Return how many members, from the first on, all threads train together.
+
+    Such a member is at least `_LARGE_MEMBER`, and alone on one thread it would take longer than all others on the other
+    threads. weight: (members,) int64, their sizes, largest first.
+    """
     left, count = int(weight.sum()), 0
     while count < len(weight) and weight[count] >= _LARGE_MEMBER and n_threads * int(weight[count]) > left:
         left -= int(weight[count])
@@ -108,32 +111,33 @@ def too_large_to_deal_out(weight: np.ndarray, n_threads: int) -> int:
 
 @contextlib.contextmanager
 def _in_turn(tick: Callable[[], bool]) -> Iterator[bool]:
-    """The helpers, when their turn has come; False where `tick` says to stop before."""
-    mine = _turn.acquire(False)
-    if not mine:
+    """Wait for the helper threads, and hold them. Yields False if `tick` asks to stop before they are free."""
+    acquired = _turn.acquire(False)
+    if not acquired:
         _waiting.append(None)
         try:
-            while not mine and not tick():
+            while not acquired and not tick():
                 interrupts.raise_if_pressed()
-                mine = _turn.acquire(timeout=_POLL_SECONDS)
+                acquired = _turn.acquire(timeout=_POLL_SECONDS)
         finally:
             _waiting.pop()
     try:
-        yield mine
+        yield acquired
     finally:
-        if mine:
+        if acquired:
             _turn.release()
             if _waiting:
                 time.sleep(_HAND_OVER_SECONDS)
 
 
-def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tick: Callable[[], bool],
-        gives_way: bool = False) -> bool:  # fmt: skip
-    """Run a job on helper threads, its members dealt out or each by all threads together, while this one watches:
-    progress, budgets and Ctrl-C set the stop flag.
+def run(jobs: np.ndarray, n_threads: int, together: bool, stop: np.ndarray, tick: Callable[[], bool],
+        yields: bool = False) -> bool:  # fmt: skip
+    """Run a job on helper threads; meanwhile this thread calls `tick`, and sets the stop flag for it or for Ctrl-C.
 
-    gives_way: whether it may stop early because others wait for the helpers; True is returned then, and the stop flag
-        is not set.
+    jobs: see `driver.work`. together: whether all threads train each member. stop: (1 or more,) int64, the stop flag.
+    yields: whether the job may stop early because another job waits for the helper threads.
+
+    Returns True if the job stopped early for another job; the stop flag is not set then.
     """
     failure: list[BaseException] = []
 
@@ -146,16 +150,16 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
         except BaseException as error:
             failure.append(error)
 
-    # Compiled by this thread, which Ctrl-C can reach.
+    # Compiled in this thread, where Ctrl-C is noticed.
     if together and not driver.work_together.overloads:
         driver.work_together.compile((types.int64, types.int64, numba.typeof(jobs)))
     elif not together and not driver.work.overloads:
         driver.work.compile((types.int64, numba.typeof(jobs)))
-    began, stopped, gave_way = time.monotonic(), False, False
-    # KeyboardInterrupt between two starts would free buffers that a helper works on.
-    with interrupts.held(), _in_turn(tick) as mine:
-        if not mine:
-            flags[1, 0] = STOP
+    began, stopped, yielded = time.monotonic(), False, False
+    # A KeyboardInterrupt between two starts would free buffers that a helper thread works on.
+    with interrupts.held(), _in_turn(tick) as acquired:
+        if not acquired:
+            stop[0] = STOP
             return False
         while len(_helpers) < n_threads:
             _helpers.append(_Helper())
@@ -166,18 +170,18 @@ def run(jobs: np.ndarray, n_threads: int, together: bool, flags: np.ndarray, tic
                 while not event.wait(_POLL_SECONDS):
                     interrupts.raise_if_pressed()
                     stopped = stopped or tick()
-                    gave_way = gives_way and bool(_waiting) and time.monotonic() - began >= _TURN_SECONDS
-                    if stopped or gave_way:
-                        flags[1, 0] = STOP
+                    yielded = yields and bool(_waiting) and time.monotonic() - began >= _TURN_SECONDS
+                    if stopped or yielded:
+                        stop[0] = STOP
         finally:
-            # Buffers must outlive the tasks, whatever came up; they end with the minibatch they are at.
+            # Buffers must outlive the tasks, also after an exception. Each task ends with its current minibatch.
             while not all(event.is_set() for event in ended):
-                flags[1, 0] = INTERRUPT
+                stop[0] = INTERRUPT
                 with contextlib.suppress(KeyboardInterrupt):
                     next(event for event in ended if not event.is_set()).wait(_POLL_SECONDS)
         tick()
     if failure:
         raise failure[0]
-    if gave_way and not stopped:
-        flags[1, 0] = 0
-    return gave_way and not stopped
+    if yielded and not stopped:
+        stop[0] = 0
+    return yielded and not stopped

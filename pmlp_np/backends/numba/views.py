@@ -1,13 +1,14 @@
-"""Views: what of a table each member sees, as the driver reads it, and in which pieces a round of epochs is best run.
+"""Views: the rows, targets and weights that each member reads, and the pieces in which a round of epochs is run.
 
-A view is a row of 64-bit numbers: address and stride of the features, number of rows, up to two orders in which to read
-them (the epoch's, which shuffles places, and the member's own rows, which places stand for; where neither is given rows
-are read where they lie), and the addresses of targets and weights. Where epochs differ in what is seen, a member has
-one view for each epoch of the round, one behind the other.
+A view (`job_fields.View`) is a row of 64-bit numbers: the address and stride of the features `x`, the number of rows
+`n`, an `order` of the rows (0: none), a row set `rows` (row numbers in the table; 0: all rows), and the addresses of
+targets and weights. Row i of the view is row rows[order[i]] of the table. Where views differ from epoch to epoch, a
+member has one for each epoch of the round, one behind the other.
 
-Members that see the same rows in the same order may read reordered copies, made once for all of them, or go through the
-orders, which costs each a copy of every row block. Many members share a copy (cross-validation: one fold after the
-other); where nearly every member sees other rows (bootstraps), all go through their orders at once.
+Members with the same rows in the same order can read a reordered copy, made once for all of them, or gather each row
+block through order and row set, which costs every member a copy of the block. A copy is made where many members share
+it (cross-validation: one fold after the other). Where nearly every member has its own rows (bootstraps), all gather
+their rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.backends.contract import MEMBER_ORDER, SHARED_ORDER
-from pmlp_np.backends.numba.job import VIEW_WORDS
+from pmlp_np.backends.numba.job_fields import VIEW_WORDS, View
 from pmlp_np.backends.numba.random_draws import shuffle as shuffle_rows
 from pmlp_np.base.arrays import address
 from pmlp_np.data.dataset import Dataset
@@ -28,20 +29,21 @@ from pmlp_np.data.grouping import groups_of
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 
-# A reordered copy is made up to this size; larger tables are read through the order.
+# The largest table of which a reordered copy is made; rows of larger tables are gathered.
 _REORDER_BYTES = 1 << 30
-# Copies and orders for the epochs of a round take no more than this, but for those of one epoch.
+# The most bytes of copies and orders for the epochs of a round, unless one epoch takes more.
 _ROUND_BYTES = 1 << 24
-# Members per thread from which a copy of their own is made for members that see the same rows.
+# Members per thread from which a reordered copy is made for members that share their rows.
 _WORTH_A_COPY = 32
 
 
 @dataclass
-class Seen:
-    """What some members see: views, which of them each member has (None: the first), targets and weights.
+class DataViews:
+    """Views of a dataset for some members.
 
-    epoch_views: how many views each group has, for as many epochs; 1: all epochs see the same. The arrays whose
-    addresses stand in `views` are kept alive by `held`.
+    views: (n, VIEW_WORDS) int64, a `View` in each row. view_of: (n_members,) int64, the first view of each member;
+    None: 0 for all. y_stride: elements from one target to the next. epoch_views: consecutive views of a member, one for
+    each epoch; 1: all epochs read the same view. arrays: keeps alive the arrays whose addresses are in `views`.
     """
 
     data: Dataset
@@ -49,19 +51,23 @@ class Seen:
     view_of: np.ndarray | None
     y_stride: int
     epoch_views: int = 1
-    held: list[Any] = field(default_factory=list)
+    arrays: list[Any] = field(default_factory=list)
+
+    def _column(self, name: str) -> np.ndarray:
+        return self.views[:, View._fields.index(name)]
 
     @property
-    def goes_through_orders(self) -> bool:
-        return bool(self.views[:, 3:5].any())
+    def gathers(self) -> bool:
+        """Whether any view has an order or a row set, so that its rows are gathered."""
+        return bool(self._column("order").any() or self._column("rows").any())
 
     def counts(self, members: np.ndarray) -> np.ndarray:
-        """Rows of each of these members, (len(members),) int64."""
-        n = self.views[:, 2]
+        """Return the number of rows of each of these members, (len(members),) int64."""
+        n = self._column("n")
         return np.full(len(members), n[0]) if self.view_of is None else n[self.view_of[members]]
 
     def job_fields(self) -> dict[str, Any]:
-        """The job's fields that say all this."""
+        """Return the fields of a job that reads these views."""
         data = self.data
         return {
             "views": self.views, "view_of": self.view_of, "epoch_views": self.epoch_views, "y_stride": self.y_stride,
@@ -71,11 +77,11 @@ class Seen:
 
 
 class _Table:
-    """Views under construction."""
+    """A table of views under construction."""
 
     def __init__(self) -> None:
-        self.rows: list[list[int]] = []
-        self.held: list[Any] = []
+        self._views: list[list[int]] = []
+        self._arrays: list[Any] = []
 
     def add(
         self,
@@ -86,34 +92,39 @@ class _Table:
         order: np.ndarray | None = None,
         rows: np.ndarray | None = None,
     ) -> None:
-        arrays = (order, rows, y, weights)
-        places = [0 if array is None else address(array) for array in arrays]
-        row = [address(x), x.strides[0] // x.itemsize, n, *places]
-        self.rows.append(row + [0] * (VIEW_WORDS - len(row)))
-        self.held += [x, *arrays]
+        """Add a view of n rows of x, y and weights: in an order (None: as stored), of a row set (None: all rows)."""
 
-    def seen(self, data: Dataset, view_of: np.ndarray | None, y_stride: int, epoch_views: int = 1) -> Seen:
-        return Seen(data, np.array(self.rows, np.int64), view_of, y_stride, epoch_views, self.held)
+        def at(array: np.ndarray | None) -> Any:
+            return 0 if array is None else address(array)
+
+        stride = x.strides[0] // x.itemsize
+        view = View(address(x), stride, n, order=at(order), rows=at(rows), y=at(y), weights=at(weights))
+        self._views.append([*view] + [0] * (VIEW_WORDS - len(view)))
+        self._arrays += [x, order, rows, y, weights]
+
+    def data_views(self, data: Dataset, view_of: np.ndarray | None, y_stride: int, epoch_views: int = 1) -> DataViews:
+        """Return the views that were added."""
+        return DataViews(data, np.array(self._views, np.int64), view_of, y_stride, epoch_views, self._arrays)
 
 
 class PlacedInMemory(Placed):
     """A dataset in main memory, and views of it."""
 
     @cached_property
-    def as_they_lie(self) -> Seen:
-        """What members see, unshuffled: for evaluation and forward passes."""
+    def in_order(self) -> DataViews:
+        """Views of all members' rows, not shuffled: for evaluation and forward passes."""
         data = self.data
         first, group = groups_of([self.feature_set, self.row_set])
         table = _Table()
         for i in first.tolist():
-            own = self.rows_of(i)
-            n = data.n if own is None else len(own)
-            table.add(data.x[self.feature_set[i]], n, data.y, data.weights, None, own)
-        return table.seen(data, group if group.any() else None, data.n)
+            rows = self.rows_of(i)
+            n = data.n if rows is None else len(rows)
+            table.add(data.x[self.feature_set[i]], n, data.y, data.weights, rows=rows)
+        return table.data_views(data, group if group.any() else None, data.n)
 
 
 class _Orders:
-    """The orders of places in epochs, each drawn once."""
+    """The orders in which epochs read n rows, each drawn once."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -127,11 +138,14 @@ class _Orders:
         return self._drawn[key]
 
 
-def of_a_round(
+def pieces_of_round(
     placed: Placed, members: np.ndarray, epoch: np.ndarray, epochs: int, shuffle: int, n_threads: int
-) -> Iterator[tuple[np.ndarray, int, Seen]]:
-    """Members, for how many epochs, and what they see in them from their current ones, (n_members,), on, piece by
-    piece: `epochs`, or as many as there is room for."""
+) -> Iterator[tuple[np.ndarray, int, DataViews]]:
+    """Yield the pieces of a round: members, a number of epochs, and the members' views in these epochs.
+
+    epoch: (n_members,) int64, the epoch at which each member's round starts. epochs: the most epochs of a piece; it has
+    fewer where copies and orders of more would take too much memory.
+    """
     columns = [placed.feature_set[members], placed.row_set[members]]
     if shuffle == SHARED_ORDER:
         columns += [placed.plan.order_key[members], epoch[members]]
@@ -145,13 +159,13 @@ def of_a_round(
             part = members[group == g] if len(first) > 1 else members
             yield part, *_reordered(placed, m, int(epoch[m]), epochs, shuffle)
         return
-    yield members, *_through_orders(placed, members, leaders, group, epoch, epochs, shuffle)
+    yield members, *_gathering(placed, members, leaders, group, epoch, epochs, shuffle)
 
 
-def _reordered(placed: Placed, member: int, epoch: int, epochs: int, shuffle: int) -> tuple[int, Seen]:
-    """Copies of what a member sees in its epochs from `epoch` on, and for how many there is room."""
-    data, own, x = placed.data, placed.rows_of(member), placed.data.x[placed.feature_set[member]]
-    n = data.n if own is None else len(own)
+def _reordered(placed: Placed, member: int, epoch: int, epochs: int, shuffle: int) -> tuple[int, DataViews]:
+    """Return the number of epochs of a piece, from `epoch` on, and views of reordered copies of a member's rows."""
+    data, rows, x = placed.data, placed.rows_of(member), placed.data.x[placed.feature_set[member]]
+    n = data.n if rows is None else len(rows)
     assert data.y is not None
     row_bytes = x.shape[1] * x.itemsize + sum(
         len(lines) * lines.itemsize for lines in (data.y, data.weights) if lines is not None
@@ -162,17 +176,17 @@ def _reordered(placed: Placed, member: int, epoch: int, epochs: int, shuffle: in
         copies = 1
     table, orders = _Table(), _Orders(placed.plan)
     for k in range(copies):
-        index = own
+        index = rows
         if shuffle == SHARED_ORDER:
             order = orders.of(member, epoch + k, n)
-            index = order if own is None else own[order]
+            index = order if rows is None else rows[order]
         assert index is not None
         weights = None if data.weights is None else np.ascontiguousarray(data.weights[:, index])
         table.add(x[index], n, np.ascontiguousarray(data.y[:, index]), weights)
-    return epochs, table.seen(data, None, n, copies)
+    return epochs, table.data_views(data, None, n, copies)
 
 
-def _through_orders(
+def _gathering(
     placed: Placed,
     members: np.ndarray,
     leaders: np.ndarray,
@@ -180,9 +194,11 @@ def _through_orders(
     epoch: np.ndarray,
     epochs: int,
     shuffle: int,
-) -> tuple[int, Seen]:
-    """Views that read rows where they lie, through the epochs' orders and the members' own rows, and for how many
-    epochs there is room. leaders: a member of each group."""
+) -> tuple[int, DataViews]:
+    """Return the number of epochs of a piece, and views with the epochs' orders and the members' row sets.
+
+    group: (len(members),) int64, the group of each member, which share rows and order. leaders: a member of each group.
+    """
     data, table, orders = placed.data, _Table(), _Orders(placed.plan)
     counts, copies = placed.counts[leaders], 1
     if shuffle == SHARED_ORDER:
@@ -190,12 +206,12 @@ def _through_orders(
         order_bytes = 8 * sum(n for _, _, n in set(keys)) + 8 * VIEW_WORDS * len(leaders)
         epochs = copies = max(1, min(epochs, _ROUND_BYTES // order_bytes))
     for m, n in zip(leaders.tolist(), counts.tolist(), strict=True):
-        x, own = data.x[placed.feature_set[m]], placed.rows_of(m)
+        x, rows = data.x[placed.feature_set[m]], placed.rows_of(m)
         for k in range(copies):
             order = orders.of(m, int(epoch[m]) + k, n) if shuffle == SHARED_ORDER else None
-            table.add(x, n, data.y, data.weights, order, own)
+            table.add(x, n, data.y, data.weights, order, rows)
     view_of = None
     if group.any():
         view_of = np.zeros(placed.plan.n_members, np.int64)
         view_of[members] = group * copies
-    return epochs, table.seen(data, view_of, data.n, copies)
+    return epochs, table.data_views(data, view_of, data.n, copies)

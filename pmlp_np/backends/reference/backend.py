@@ -1,6 +1,6 @@
-"""The reference backend: M3 on NumPy or CuPy arrays, readable, the model of all others.
+"""The reference backend: M3 on NumPy or CuPy arrays, written to be read; other backends are tested against it.
 
-How a step is computed is on one page, step.py, on top of m3.py; here is what the contract asks for, in terms of steps.
+step.py, on top of m3.py, computes a step. This module implements the contract's verbs with steps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _without_warnings = np.errstate(all="ignore")
 class ReferenceBackend(StoredBackend):
     """A pool's members on the CPU or a GPU; operations as in `contract.Backend`.
 
-    device: "cpu" (NumPy) or "gpu" (CuPy, which must be installed). memory_cap: bytes for all that a call needs besides.
+    device: "cpu" (NumPy) or "gpu" (CuPy, which must be installed). memory_cap: bytes of temporary arrays (chunks.py).
     """
 
     def __init__(self, plan: Plan, device: str = "cpu", memory_cap: int = MEMORY_CAP) -> None:
@@ -96,7 +96,7 @@ class ReferenceBackend(StoredBackend):
     @_without_warnings
     def _train_epoch(self, members: np.ndarray, state: TrainingState, placed: Placed, loss: np.ndarray,
                      watch: Callable[[float], bool]) -> None:  # fmt: skip
-        """Finish one epoch of each member, or as much as `watch` allows."""
+        """Train each member to the end of its epoch, or until `watch`, called with the share done, returns True."""
         progress, batch_size, shuffle = state.progress, state.batch_size, state.shuffle
         weight, done = self.layout.block_size, 0
         left = (weight * (-(-placed.counts // batch_size) - progress.minibatch))[members].sum()
@@ -107,15 +107,15 @@ class ReferenceBackend(StoredBackend):
             return watch(done / left)
 
         for group in self._in_step(members, progress, placed, batch_size, shuffle):
-            table = self._seen_by(group[0], placed)
+            table = self._table_of(group[0], placed)
             batch = min(int(batch_size[group[0]]), table.n)
-            # Where features drop out, each member reads a copy of its own.
-            own_inputs = bool(self.plan.specs.option("input_dropout")[group[0]])
-            own_rows = shuffle == MEMBER_ORDER or own_inputs
+            # With dropout of features, each member reads its own copy of the rows.
+            drops_features = bool(self.plan.specs.option("input_dropout")[group[0]])
+            shared_rows = shuffle != MEMBER_ORDER and not drops_features
             order = None if shuffle == MEMBER_ORDER else self._orders(group[:1], progress, table.n, shuffle)
-            for part, rows in self._chunks.parts(group, batch, table.n if own_rows else 0):
+            for part, rows in self._chunks.parts(group, batch, 0 if shared_rows else table.n):
                 orders = self._orders(group[part], progress, table.n, shuffle) if order is None else order
-                if own_inputs and order is not None:
+                if drops_features and order is not None:
                     orders = order.take(self.xp.zeros(len(group[part]), np.int64), axis=1)
                 if self._train(group[part], rows, table, orders, batch, progress, loss, tick):
                     return
@@ -126,67 +126,72 @@ class ReferenceBackend(StoredBackend):
         loss, score = np.full(len(members), np.nan), np.full(len(members), np.nan)
         total: Any = 0.0
         for group in placed.alike(members):
-            table = self._seen_by(members[group[0]], placed)
-            for places, rows, raw in self._raw_outputs(members[group], table.x[0], weights, control):
+            table = self._table_of(members[group[0]], placed)
+            for part, rows, raw in self._raw_outputs(members[group], table.x[0], weights, control):
                 index = self.xp.arange(rows.start, rows.stop).reshape(-1, 1)
-                target = self._targets(table, members[group][places], index)
-                found = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
+                target = self._targets(table, members[group][part], index)
+                terms = self.plan.loss.function(raw, target)[0], self.plan.loss.score(raw, target)
                 if table.weights is not None:
-                    weight = self._weights(table, members[group][places], index)
-                    found = tuple(self._weighted(values, weight) for values in (*found, self.xp.ones_like(found[0])))
-                sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in found])
+                    weight = self._weights(table, members[group][part], index)
+                    terms = tuple(self._weighted(values, weight) for values in (*terms, self.xp.ones_like(terms[0])))
+                sums = np.stack([to_numpy(values.sum(axis=0, dtype=np.float64)) for values in terms])
                 total = sums if rows.start == 0 else total + sums
                 if rows.stop == table.n:
                     counted = table.n if table.weights is None else total[2]
-                    loss[group[places]], score[group[places]] = total[:2] / counted
+                    loss[group[part]], score[group[part]] = total[:2] / counted
         return loss, score
 
     @_without_warnings
     def forward(self, members: np.ndarray, placed: Placed, out: np.ndarray, weights: str,
                 control: Control) -> None:  # fmt: skip
         for group in placed.alike(members):
-            own = self._seen_by(members[group[0]], placed).x[0]
-            for places, rows, raw in self._raw_outputs(members[group], own, weights, control):
-                out[group[places], rows] = to_numpy(raw.transpose(2, 1, 0))
+            x = self._table_of(members[group[0]], placed).x[0]
+            for part, rows, raw in self._raw_outputs(members[group], x, weights, control):
+                out[group[part], rows] = to_numpy(raw.transpose(2, 1, 0))
 
-    # What members see.
+    # Rows, targets and weights of members.
 
-    def _seen_by(self, member: int, placed: Placed) -> Dataset:
-        """The table as this member, and those like it, see it: on the device, its rows in their order."""
+    def _table_of(self, member: int, placed: Placed) -> Dataset:
+        """Return a member's features and rows as a table on the device."""
         xp, data, rows = self.xp, placed.data, placed.rows_of(member)
-        own = slice(None) if rows is None else rows
+        index = slice(None) if rows is None else rows
 
         def chosen(lines: np.ndarray | None) -> Any:
-            return None if lines is None else xp.asarray(lines[:, own])
+            return None if lines is None else xp.asarray(lines[:, index])
 
-        return Dataset([xp.asarray(data.x[placed.feature_set[member]][own])], chosen(data.y), data.n_targets, None,
+        return Dataset([xp.asarray(data.x[placed.feature_set[member]][index])], chosen(data.y), data.n_targets, None,
                     data.targets, chosen(data.weights), data.weight_of, data.weight_mean)  # fmt: skip
 
     def _targets(self, table: Any, members: np.ndarray, index: Any) -> Any:
-        """Targets of the rows `index`, (rows, 1 or members), as losses take them: values (outputs first), or labels."""
+        """Return the targets of some rows: values (outputs, rows, 1 or members), or labels (rows, 1 or members).
+
+        index: (rows, 1 or members), the rows.
+        """
         if table.targets is None:
-            found = table.y[..., index]
+            targets = table.y[..., index]
         else:
             sets = table.y.reshape(-1, table.n_targets, table.n)
-            found = sets[self.xp.asarray(table.targets[members]), :, index].transpose(2, 0, 1)
-        return found[0] if self.plan.loss.targets == "labels" else found
+            targets = sets[self.xp.asarray(table.targets[members]), :, index].transpose(2, 0, 1)
+        return targets[0] if self.plan.loss.targets == "labels" else targets
 
     def _weights(self, table: Any, members: np.ndarray, index: Any) -> Any:
-        """How much the rows `index`, (rows, 1 or members), count, (rows, members) float64; their mean over all is 1."""
+        """Return the weights of the rows `index`, (rows, 1 or members), over their mean: (rows, members) float64."""
         line = 0 if table.weight_of is None else self.xp.asarray(table.weight_of[members])
         return table.weights[line, index] / self.xp.asarray(table.weight_mean[members])
 
     def _weighted(self, values: Any, weight: Any) -> Any:
-        """Values (..., rows, members) times the rows' weights; 0 where the weight is, also where the value is
-        infinite."""
+        """Multiply values (..., rows, members) by weights of rows; 0 where the weight is 0, also of infinite values."""
         return self.xp.where(weight == 0.0, self.xp.zeros((), values.dtype), values * weight)
 
     # Training.
 
     def _in_step(self, members: np.ndarray, progress: Progress, placed: Placed, batch_size: np.ndarray,
                  shuffle: int) -> list[np.ndarray]:  # fmt: skip
-        """Members in groups that march in step: of one depth, at the same place in an epoch of the same rows, all of
-        them with dropout of features or none."""
+        """Return the members in groups that train as one network.
+
+        The members of a group have the same depth, batch size, rows and minibatch within the epoch; dropout of features
+        is used by all of them or by none.
+        """
         columns = [self.layout.depth, batch_size, progress.minibatch, placed.feature_set, placed.row_set]
         columns.append(self.plan.specs.option("input_dropout") > 0.0)
         if shuffle == SHARED_ORDER:
@@ -194,7 +199,7 @@ class ReferenceBackend(StoredBackend):
         return [members[group] for group in alike(members, columns)]
 
     def _orders(self, members: np.ndarray, progress: Progress, n: int, shuffle: int) -> Any:
-        """The orders in which members' epochs visit n rows: (n, members), or (n, 1) if there is but one."""
+        """Return the orders of n rows in the members' epochs: (n, members), or (n, 1) for one order."""
         if shuffle == IN_ORDER:
             return self.xp.arange(n).reshape(-1, 1)
         keys = self.plan.order_key if shuffle == SHARED_ORDER else self.plan.stream_key
@@ -203,7 +208,7 @@ class ReferenceBackend(StoredBackend):
 
     def _train(self, members: np.ndarray, rows: int, data: Dataset, orders: Any, batch: int, progress: Progress,
                loss: np.ndarray, tick: Callable[[np.ndarray], bool]) -> bool:  # fmt: skip
-        """Finish the epoch of members that march in step, or stop between minibatches. Returns whether to stop."""
+        """Train a group of `_in_step` to the end of its epoch, or until `tick` asks to stop. Returns whether it did."""
         network = self._chunks.network(members, rows, orders)
         batches = -(-data.n // batch)
         stop = False
@@ -211,17 +216,17 @@ class ReferenceBackend(StoredBackend):
             if stop:
                 return True
             interrupts.raise_if_pressed()
-            place = i * batch
-            found = self._minibatch(network, data, orders[place : place + batch], place, progress, batches)
-            progress.loss_sum[members] += found
+            position = i * batch
+            losses = self._minibatch(network, data, orders[position : position + batch], position, progress, batches)
+            progress.loss_sum[members] += losses
             progress.minibatch[members] += 1
             stop = tick(members)
-            healthy = np.isfinite(found)
+            healthy = np.isfinite(losses)
             if healthy.all():
                 continue
-            lost, members = members[~healthy], members[healthy]
-            progress.status[lost] = DIVERGED
-            loss[lost] = progress.loss_sum[lost] / progress.minibatch[lost]
+            diverged, members = members[~healthy], members[healthy]
+            progress.status[diverged] = DIVERGED
+            loss[diverged] = progress.loss_sum[diverged] / progress.minibatch[diverged]
             if not len(members):
                 return stop
             orders = orders if orders.shape[1] == 1 else orders[:, self.xp.asarray(np.flatnonzero(healthy))]
@@ -230,20 +235,22 @@ class ReferenceBackend(StoredBackend):
         progress.epoch[members] += 1
         progress.minibatch[members] = 0
         progress.loss_sum[members] = 0.0
-        unusable = ~self.xp.isfinite(self.store.parameters[network.place])
-        counts = segment_sum(unusable.astype(self.plan.dtype).reshape(1, -1), network.starts)
+        not_finite = ~self.xp.isfinite(self.store.parameters[network.positions])
+        counts = segment_sum(not_finite.astype(self.plan.dtype).reshape(1, -1), network.starts)
         progress.status[members[to_numpy(counts)[0] > 0]] = DIVERGED
         return stop
 
-    def _minibatch(self, network: FusedNetwork, data: Dataset, index: Any, place: int, progress: Progress,
+    def _minibatch(self, network: FusedNetwork, data: Dataset, index: Any, position: int, progress: Progress,
                    batches: int) -> np.ndarray:  # fmt: skip
-        """One step of each member on the rows `index`, (batch, 1 or members), from this place of its epoch of `batches`
-        on. Returns the mean losses before it."""
+        """Take a step of each member on the rows `index`, (batch, 1 or members). Returns the mean losses before it.
+
+        position: of the first row in the order of the epoch. batches: minibatches of an epoch.
+        """
         plan, store = self.plan, self.store
-        w = store.parameters[network.place]
+        w = store.parameters[network.positions]
         starts = range(0, len(index), network.rows)
         blocks = (
-            self._row_block(network, data, index[start : start + network.rows], place + start, progress)
+            self._row_block(network, data, index[start : start + network.rows], position + start, progress)
             for start in starts
         )
         dw, losses = step.gradient(network, w, blocks, len(index))
@@ -252,14 +259,14 @@ class ReferenceBackend(StoredBackend):
         for same in network.rules:
             numbers = step_options.rule_numbers(plan, self._inputs, same, progress, batches, self.xp)
             step.update(same, w, dw, store.slots, numbers)
-        store.parameters[network.place] = w
+        store.parameters[network.positions] = w
         step_options.add_to_average(store, network, w, progress.step[network.members])
         store.changed()
         return to_numpy(losses)
 
-    def _row_block(self, network: FusedNetwork, data: Dataset, index: Any, place: int,
+    def _row_block(self, network: FusedNetwork, data: Dataset, index: Any, position: int,
                    progress: Progress) -> step.RowBlock:  # fmt: skip
-        """The rows `index`, (rows, 1 or members), which begin at this place of the members' epoch."""
+        """Return the rows `index`, (rows, 1 or members), as a block; position: of the first in the epoch's order."""
         x = data.x[0].take(index, axis=0).reshape(len(index), -1)
 
         def loss(raw: Any) -> tuple[Any, Any]:
@@ -269,24 +276,24 @@ class ReferenceBackend(StoredBackend):
                 losses, draw = self._weighted(losses, weight), self._weighted(draw, weight)
             return losses, draw
 
-        return step.RowBlock(x, loss, step_options.dropout(self.plan, network, place, len(index), progress))
+        return step.RowBlock(x, loss, step_options.dropout(self.plan, network, position, len(index), progress))
 
     def _raw_outputs(self, members: np.ndarray, x: Any, weights: str,
                      control: Control) -> Iterator[tuple[np.ndarray, slice, Any]]:  # fmt: skip
-        """(places among the members, rows, raw outputs (outputs, rows, members)), until all rows of all are done."""
+        """Yield (indices into members, rows, raw outputs (outputs, rows, members)), for all rows of all members."""
         x, buffer = self.xp.asarray(x), self.store.weights(weights)
         depths, weight, done = self.layout.depth[members], self.layout.block_size[members], 0
         for depth in np.unique(depths):
             same_depth = np.flatnonzero(depths == depth)
             for part, rows in self._chunks.parts(members[same_depth], len(x), 0):
-                places = same_depth[part]
-                network = self._chunks.network(members[places], rows)
-                w = buffer[network.place]
+                chunk = same_depth[part]
+                network = self._chunks.network(members[chunk], rows)
+                w = buffer[network.positions]
                 w = w if network.scales is None else network.scales.applied(w)
                 for start in range(0, len(x), rows):
                     interrupts.raise_if_pressed()
                     block = slice(start, min(start + rows, len(x)))
-                    yield places, block, step.forward(network, w, x[block])[0]
-                    done += int(weight[places].sum()) * (block.stop - block.start)
+                    yield chunk, block, step.forward(network, w, x[block])[0]
+                    done += int(weight[chunk].sum()) * (block.stop - block.start)
                     if control.tick(done / (int(weight.sum()) * len(x))):
                         return

@@ -1,9 +1,8 @@
-"""Chunks: which members are fused into one network, and how many rows they take at once, under a cap of memory.
+"""Chunks: the members that are fused into one network, and the rows computed at once, under a cap of memory.
 
 The largest arrays of a fused network are (rows, pairs), where a layer has fan_in * fan_out pairs per member. Members
-are taken in chunks, and minibatches in blocks of rows whose gradients are added up, so that all that is neither data
-nor parameters, slots or snapshot stays under `memory_cap` bytes. Less than one member and one row at a time it cannot
-do.
+are computed in chunks, and minibatches in blocks of rows whose gradients are added up, so that all memory other than
+data, parameters, slots and snapshots stays under `memory_cap` bytes. The smallest chunk is one member and one row.
 """
 
 from __future__ import annotations
@@ -20,30 +19,30 @@ from pmlp_np.state.layout import PoolLayout, spread
 from pmlp_np.state.step_inputs import MOST_SHARED_ROWS, StepInputs
 
 MEMORY_CAP = 256 * 2**20
-# More rows at once make nothing faster, and chunks smaller.
+# More rows at once are not faster, and make chunks smaller.
 _ROWS_AT_ONCE = 512
-# What a member needs, counted on the code of step.py and held by a test. Once: bytes of tables per parameter, and
+# The memory of a member, counted in the code of step.py and checked by a test. Once: bytes of tables per parameter, and
 # arrays of all parameters. Per row: arrays of all units, of the widest layer's units, and of the layer with the most
 # pairs.
 _TABLE_BYTES, _UPDATE_ARRAYS = 96, 18
 _UNIT_ARRAYS, _WIDEST_ARRAYS, _PAIR_ARRAYS = 3, 10, 3
 # Bytes of tables per parameter of a member with feature scales, which also takes two arrays.
 _SCALE_BYTES = 32
-# Bytes that drawing dropout takes per row and unit of the widest layer: of four words for four rows, eight arrays.
+# Bytes for dropout per row and unit of the widest layer: eight arrays of four words for four rows.
 _DROPOUT_BYTES = 48
 
 
 class Chunks:
-    """Chunks of the members in a store, whose layout is not padded."""
+    """The chunks of the members in a store. The store's layout has no padding."""
 
     def __init__(self, store: Store, inputs: StepInputs, memory_cap: int) -> None:
         self.store, self.plan, self.layout, self.inputs = store, store.plan, store.layout, inputs
         self.memory_cap = memory_cap
 
     def parts(self, members: np.ndarray, rows: int, order_rows: int) -> Iterator[tuple[slice, int]]:
-        """Members of one depth in parts, and how many of so many rows to take at once, such that the memory cap holds.
+        """Yield chunks of members of one depth, as slices, and the rows to compute at once, at most `rows`.
 
-        order_rows: the length of each member's own order of rows, 0 where they share one.
+        order_rows: the length of each member's own order of rows, 0 where members share one.
         """
         layout, size = self.layout, self.plan.dtype.itemsize
         features = int(layout.fan_in[layout.first_layer[members[0]]])
@@ -71,16 +70,18 @@ class Chunks:
             start = stop
 
     def network(self, members: np.ndarray, rows: int, orders: Any = None) -> FusedNetwork:
-        """The fused network of these members, which takes so many rows at once; for training by these orders of rows,
-        (rows, 1 or members), or for forward passes only."""
+        """Return the fused network of these members.
+
+        rows: computed at once. orders: of rows, (rows, 1 or members), for training; None: for forward passes only.
+        """
         layout = self.layout
         fan_in = int(layout.fan_in[layout.first_layer[members[0]]])
-        alone = PoolLayout(self.plan.specs[members], fan_in, self.plan.n_raw_outputs, lanes=1)
-        place = spread(layout.block_offset[members], layout.block_size[members])
-        own_rows = orders is not None and orders.shape[1] > 1
-        network = FusedNetwork(self.store.xp, alone, members, place, rows, own_rows)
+        chunk_layout = PoolLayout(self.plan.specs[members], fan_in, self.plan.n_raw_outputs, lanes=1)
+        positions = spread(layout.block_offset[members], layout.block_size[members])
+        shared_rows = orders is None or orders.shape[1] == 1
+        network = FusedNetwork(self.store.xp, chunk_layout, members, positions, rows, shared_rows)
         if orders is not None:
-            network.rules = self._rules(members, alone)
+            network.rules = self._rules(members, chunk_layout)
         return network
 
     def _rules(self, members: np.ndarray, layout: PoolLayout) -> list[SameRule]:
@@ -89,21 +90,21 @@ class Chunks:
         for code in np.unique(codes):
             chosen = np.flatnonzero(codes == code)
             sizes, offsets = layout.block_size[chosen], self.store.slot_offset[members[chosen]]
-            own = xp.asarray(spread(layout.block_offset[chosen], sizes))
+            parameters = xp.asarray(spread(layout.block_offset[chosen], sizes))
             slots = [xp.asarray(spread(offsets + k * sizes, sizes)) for k in range(rules[code].slots)]
-            run = xp.asarray(self._rows_of_inputs(members, chosen, layout))
-            groups.append(SameRule(rules[code], members[chosen], own, slots, run))
+            input_row = xp.asarray(self._rows_of_inputs(members, chosen, layout))
+            groups.append(SameRule(rules[code], members[chosen], parameters, slots, input_row))
         return groups
 
     def _rows_of_inputs(self, members: np.ndarray, chosen: np.ndarray, layout: PoolLayout) -> np.ndarray:
-        """For each parameter of the chosen members its row among all these members' rows of inputs."""
+        """Return, for each parameter of the chosen members, its row among their rows of inputs, int64."""
         count = self.inputs.count[members[chosen]]
         rows, sizes = [], []
-        for m, first, own in zip(chosen, first_of(count), count, strict=True):
+        for m, first, n_rows in zip(chosen, first_of(count), count, strict=True):
             at = np.arange(layout.first_layer[m], layout.first_layer[m + 1])
-            step = 2 * (at - at[0]) if own > MOST_SHARED_ROWS else np.zeros_like(at)
-            # Weights lie before biases, both layer by layer, and then feature scales.
-            rows += [first + step, first + step + 1, [first + own - 1]]
+            step = 2 * (at - at[0]) if n_rows > MOST_SHARED_ROWS else np.zeros_like(at)
+            # In a member's block, weights come before biases, both layer by layer, and feature scales are last.
+            rows += [first + step, first + step + 1, [first + n_rows - 1]]
             biases = np.where(layout.bias_offset[at] >= 0, layout.fan_out[at], 0)
             scales = layout.fan_in[at[:1]] * (layout.scale_offset[m] >= 0)
             sizes += [layout.fan_in[at] * layout.fan_out[at], biases, scales]

@@ -1,16 +1,15 @@
-"""One step of many networks at once: forward, backward, update. To be read with m3.py, beside the paper (arXiv
-2206.08369).
+"""One step of many networks at once: forward, backward, update. To be read with m3.py and the paper (arXiv 2206.08369).
 
-Some members lie side by side as one fused network. w is one flat array with the parameters of all of them, and a layer
-has the units of all of them. Of a network with `depth` hidden layers, with f each unit's own activation:
+Some members form one fused network. `w` is one flat array with the parameters of all these members, and a layer has the
+units of all of them. For `depth` hidden layers, where f is each unit's activation:
 
     forward    a_0 = x            z_k = product(a_k, w) + b_k      a_{k+1} = f(z_k)      raw = z_depth
     backward   dz_depth = dL/draw      dw_k = a_k^T dz_k      db_k = sum of dz_k      dz_{k-1} = da_k * f'(z_{k-1})
     update     w, slots = rule(w, dw, slots)
 
-Products and their gradients are M3: they keep members apart. All else is elementwise, and so needs no thought about
-members. Dropout, clipped gradients, averages and learning rates that change are options of members (step_options.py);
-which members and rows are taken at once, and how much memory that needs, is chunks.py's.
+Products and their gradients are M3, which never mixes members. All other operations are elementwise. Dropout, clipped
+gradients, averages and learning rate schedules are options of members: see step_options.py. For the members and rows
+that are computed at once, and their memory, see chunks.py.
 """
 
 from __future__ import annotations
@@ -24,19 +23,21 @@ from pmlp_np.backends.reference.fused import FusedNetwork, SameRule
 
 
 class Trace(NamedTuple):
-    """What a forward pass leaves for the way back."""
+    """The arrays that a forward pass stores for the backward pass."""
 
     inputs: list[Any]  # of each layer k: a_k, (rows, units of the layer before); a_0 are the features
     derivatives: list[Any]  # of each hidden layer k: f'(z_k), (rows, units)
 
 
-# Called with a layer's number, 0 for the features, and arrays (rows, units) of what leaves it, to be changed in place.
+# Dropout, in place: a function of a layer's number, 0 for the features, and of arrays (rows, units) of its outputs.
 Drop = Callable[[int, tuple[Any, ...]], None]
 
 
 def forward(network: FusedNetwork, w: Any, x: Any, drop: Drop | None = None) -> tuple[Any, Trace]:
-    """Raw outputs (outputs, rows, members) and the trace, from x (rows, features), or (rows, members * features) where
-    each member reads rows of its own."""
+    """Compute raw outputs (outputs, rows, members). Returns them and the trace.
+
+    x: (rows, features), or (rows, members * features) where members read different rows.
+    """
     if drop is not None:
         drop(0, (x,))
     trace = Trace([x], [])
@@ -55,8 +56,10 @@ def forward(network: FusedNetwork, w: Any, x: Any, drop: Drop | None = None) -> 
 
 
 def backward(network: FusedNetwork, w: Any, draw: Any, trace: Trace, dw: Any) -> None:
-    """Add to dw, an array like w, the gradient of a loss whose gradient by the raw outputs is `draw`, (outputs, rows,
-    members)."""
+    """Add the gradient by w to dw, an array like w.
+
+    draw: (outputs, rows, members), the gradient of the loss by raw outputs.
+    """
     dz = draw.transpose(1, 2, 0).reshape(len(trace.inputs[0]), -1)
     for k in reversed(range(len(network.layers))):
         layer = network.layers[k]
@@ -68,17 +71,23 @@ def backward(network: FusedNetwork, w: Any, draw: Any, trace: Trace, dw: Any) ->
 
 
 def update(same: SameRule, w: Any, dw: Any, slots: Any, numbers: Any) -> None:
-    """Replace, in w and in `slots`, the parameters and the slots of members of one update rule by what the rule makes
-    of them. numbers: by name what the rule takes for each of these parameters, such as `learning_rate`."""
-    before = tuple(slots[places] for places in same.slots)
-    w[same.own], after = same.rule.update(w[same.own], dw[same.own], before, numbers)
-    for places, values in zip(same.slots, after, strict=True):
-        slots[places] = values
+    """Update the parameters in w, and the slots, of members with the same rule.
+
+    numbers: the rule's scalars by name, such as `learning_rate`, each (parameters,).
+    """
+    old_slots = tuple(slots[positions] for positions in same.slots)
+    at = same.parameters
+    w[at], new_slots = same.rule.update(w[at], dw[at], old_slots, numbers)
+    for positions, values in zip(same.slots, new_slots, strict=True):
+        slots[positions] = values
 
 
 class RowBlock(NamedTuple):
-    """Some rows of a minibatch: x as `forward` takes it; loss, which maps raw outputs (outputs, rows, members) to
-    losses (rows, members) and their gradient by the raw outputs; dropout, where any member uses it."""
+    """Some rows of a minibatch, for all members of a fused network.
+
+    x: as for `forward`. loss: a function from raw outputs (outputs, rows, members) to losses (rows, members) and their
+    gradient by raw outputs. drop: dropout; None where no member uses it.
+    """
 
     x: Any
     loss: Callable[[Any], tuple[Any, Any]]
@@ -86,11 +95,13 @@ class RowBlock(NamedTuple):
 
 
 def gradient(network: FusedNetwork, w: Any, blocks: Iterable[RowBlock], n_rows: int) -> tuple[Any, Any]:
-    """(dw, losses): the gradient of each member's mean loss over a minibatch of n_rows rows, and the mean losses
-    (members,) float64. The rows come in blocks."""
+    """Compute the gradient of each member's mean loss over a minibatch of n_rows rows, which come in blocks.
+
+    Returns (dw, losses): an array like w, and the mean losses, (members,) float64.
+    """
     xp, scales = network.xp, network.scales
     dw, total = xp.zeros_like(w), xp.zeros(len(network.members), np.float64)
-    # Feature scales multiply the first layer's weights; the rest of the way they are like any other.
+    # Feature scales multiply the first layer's weights; forward and backward use the products.
     scaled = w if scales is None else scales.applied(w)
     for block in blocks:
         raw, trace = forward(network, scaled, block.x, block.drop)

@@ -1,4 +1,4 @@
-"""The passes of the Numba backend; importing this package fills the table."""
+"""The passes of the Numba backend; importing this package fills the table of passes."""
 
 from pmlp_np.backends.numba.passes import (  # noqa: F401
     distributions,

@@ -1,4 +1,4 @@
-"""Passes of the initial distributions."""
+"""Passes of the distributions of initial weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmlp_np.formulas.step_lists import distribution_steps
 def _distribution_pass(name: str) -> None:
     @enter(f"distribution:{name}")
     def spread(e: Emitter, tiles: Tiles, values, n) -> None:
-        """Uniform draws from (0, 1) become draws from the distribution.
+        """Transform uniform draws from (0, 1) to draws from the distribution, in place.
 
         Reads and writes values (n,), float64, whole vectors.
 

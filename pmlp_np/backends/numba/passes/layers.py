@@ -1,7 +1,7 @@
 """Passes of hidden layers: the product with the weights and, while it is in registers, the activation.
 
-A pre-activation never reaches memory. What that saves is most of what a short product costs: at 5 features the product
-itself takes 5 instructions a vector, and two stores take 4 cycles on some processors.
+Pre-activations are never stored. With few features the store would take longer than the product: at 5 features the
+product takes 5 instructions a vector, and two stores take 4 cycles on some processors.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from pmlp_np.formulas.tracing import digest
 
 
 def layer_pass(name: str, task: str) -> str:
-    """The name of an activation's pass for a task ("layer_train", "layer"), which is entered at first need.
+    """Return the name of an activation's pass for a task ("layer_train", "layer"), entered into the table at first use.
 
-    Of a user's activation a hash of what it compiles to is a part of it: under its name compiled code is kept from one
-    process to the next.
+    Of a user's activation, a hash of its formula is part of the name: compiled code is cached under the name.
     """
     entry = ACTIVATIONS[name]
-    label = _own_label(entry) if entry.registered else name
+    label = _hashed_label(entry) if entry.registered else name
     if f"{task}:{label}" not in PASSES:
         _layer_passes(label, entry)
     return f"{task}:{label}"
 
 
 @cache
-def _own_label(entry: Activation) -> str:
+def _hashed_label(entry: Activation) -> str:
     return f"{entry.name}@{digest(*(activation_steps(entry.name, kind) for kind in KINDS))}"
 
 
@@ -43,7 +42,7 @@ def _layer_passes(label: str, entry: Activation) -> None:
 
 def _passes_of(name: str) -> dict[str, Pass]:
     def layer(e: Emitter, tiles: Tiles, stores, stride, x, x_stride, w, start, rows, width, vectors, fan_in) -> None:
-        """The activation of x W + start, and where wanted its derivative: what stores[i] is an address for."""
+        """Store the activation of x w + start at stores[0], and its derivative at stores[1] where that is given."""
         bld, lanes, steps = e.builder, e.kind.lanes, activation_steps(name, e.kind.name)
         steps = steps.only(*steps.names[: len(stores)])
 
@@ -63,7 +62,7 @@ def _passes_of(name: str) -> dict[str, Pass]:
     def train(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, d, stride, w, start, width, vectors, fan_in
     ) -> None:
-        """A hidden layer forward, in training: a[r] = f(x[r] w + start), and d its derivative f' there.
+        """Compute a hidden layer in training: a[r] = f(x[r] w + start), and d[r], the derivative of f there.
 
         Reads x (rows, fan_in) by `x_stride`; w (fan_in, width) by `stride`, whole `vectors`; start (width,).
         Writes a and d (rows, width) by `stride`. Pre-activations stay in registers.
@@ -75,7 +74,7 @@ def _passes_of(name: str) -> dict[str, Pass]:
     def forward(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, stride, w, start, width, vectors, fan_in
     ) -> None:
-        """A layer forward: a[r] = f(x[r] w + start).
+        """Compute a layer: a[r] = f(x[r] w + start).
 
         Reads x (rows, fan_in) by `x_stride`; w (fan_in, width) by `stride`, whole `vectors`; start (width,).
         Writes a (rows, width) by `stride`. Pre-activations stay in registers.

@@ -8,7 +8,7 @@ from typing import Any
 from pmlp_np.backends.numba.passes.registry import Cover, Tiles, enter
 from pmlp_np.backends.numba.simd import Emitter, Value, fma
 
-# A tile: first row, number of rows, first column, number of vectors. Its sums go row by row.
+# Functions of a tile: first row, number of rows, first column, number of vectors. Its sums are listed row by row.
 Begin = Callable[[Any, int, Any, int], list[Any]]
 Finish = Callable[[Any, int, Any, int, list[Any]], None]
 
@@ -16,9 +16,10 @@ Finish = Callable[[Any, int, Any, int, list[Any]], None]
 def multiply(
     e: Emitter, cover: Cover, begin: Begin, a, a_row, a_k, b, ldb, rows, vectors, depth, finish: Finish
 ) -> None:
-    """begin[r, n] + sum over k of A[r, k] B[k, n], n over whole vectors, tile by tile in registers, to `finish`.
+    """Multiply A (rows, depth) and B (depth, vectors), tile by tile in registers; `finish` takes the sums of each tile.
 
-    A is read by strides, so that the same code multiplies by A or by its transpose.
+    The sums are begin[r, n] + sum over k of A[r, k] B[k, n]. A is read by the strides a_row and a_k: the same code
+    multiplies by A or by its transpose.
     """
     bld, lanes = e.builder, e.kind.lanes
 
@@ -38,7 +39,7 @@ def multiply(
 
         finish(r, height, columns, width, e.loop(depth, turn, *begin(r, height, columns, width)))
 
-    # Columns outside, so that a strip of B stays in the nearest cache while the rows go by.
+    # The loop over columns is the outer one, so that a strip of B stays in the nearest cache.
     def strips(widths: tuple[int, ...], odd: int, over_rows: Callable[[Callable[[Any, int], None]], Any]) -> None:
         e.blocks(vectors, widths, lambda n, width: over_rows(lambda r, height: tile(n, width, r, height)) and None, odd)
 
@@ -52,28 +53,27 @@ def multiply(
 
 
 def row_of(e: Emitter, start: Any) -> Begin:
-    """Every row of the tile begins as the same vectors."""
+    """Return a `Begin`: the sums of every row start as the same row of vectors."""
 
     def begin(r: Any, height: int, columns: Any, width: int) -> list[Any]:
-        here = e.offset(start, columns)
-        return [e.load(e.offset(here, j * e.kind.lanes)).ir for j in range(width)] * height
+        row = e.offset(start, columns)
+        return [e.load(e.offset(row, j * e.kind.lanes)).ir for j in range(width)] * height
 
     return begin
 
 
 def block_of(e: Emitter, start: Any, stride: Any) -> Begin:
-    """Every row of the tile begins as a row of its own, `stride` elements from the next; 0: all as one row."""
+    """Return a `Begin`: the sums of each row start as a row of a block, `stride` elements apart."""
 
     def begin(r: Any, height: int, columns: Any, width: int) -> list[Any]:
         at = e.rows(e.offset(start, columns), r, stride, height)
-        return [e.load(e.offset(place, j * e.kind.lanes)).ir for place in at for j in range(width)]
+        return [e.load(e.offset(row, j * e.kind.lanes)).ir for row in at for j in range(width)]
 
     return begin
 
 
 def _halving_tree(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
-    """Pairs of vectors whose `segment`-lane runs hold partial sums, folded into half as many with runs of half the
-    length."""
+    """Fold pairs of vectors, in which runs of `segment` lanes hold partial sums: half the vectors, half the lanes."""
     lanes = e.kind.lanes
     half = segment // 2
     starts = range(0, 2 * lanes, segment)
@@ -83,7 +83,7 @@ def _halving_tree(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
 
 
 def _halved(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
-    """The halving tree from vectors with runs of `segment` lanes down to one vector."""
+    """Fold vectors, in which runs of `segment` lanes hold partial sums, down to one vector."""
     while len(sums) > 1:
         sums, segment = _halving_tree(e, sums, segment), segment // 2
     return sums
@@ -92,15 +92,14 @@ def _halved(e: Emitter, sums: list[Value], segment: int) -> list[Value]:
 def _dots(
     e: Emitter, tiles: Tiles, p, ldp, q, ldq, n_p, n_q, vectors, finish: Callable[[Any, Any, Value, Any], None]
 ) -> None:
-    """finish(j, i, dot(P[i ...], Q[j]), mask) for every j and every vector of i, lanes across i; the mask is of lanes
-    below n_p.
+    """Call finish(j, i, dots, mask) with the dot products of rows i, i + 1, ... of P, one per lane, and row j of Q.
 
-    Rows of P up to the next multiple of the lane count are read and their results dropped.
+    The mask has the lanes of rows below n_p. Rows of P up to the next multiple of the lane count are read.
     """
     bld, lanes = e.builder, e.kind.lanes
 
     def tile(i: Any, j: Any, count: int) -> list[Value]:
-        """The dots of `lanes` rows of P with each of `count` rows of Q, in groups that fill the registers."""
+        """Compute dot products of `lanes` rows of P with `count` rows of Q, in groups that fill the registers."""
         at_once = min(tiles.dot_rows // count, lanes)
         q_at = e.rows(q, j, ldq, count)
         parts: list[list[Value]] = [[] for _ in range(count)]
@@ -108,9 +107,9 @@ def _dots(
             p_at = e.rows(p, bld.add(i, e.integer(group)), ldp, at_once)
 
             def turn(k: Any, *sums: Any, p_at: list[Any] = p_at) -> list[Any]:
-                place = bld.mul(k, e.integer(lanes))
-                q_vectors = [e.load(e.offset(at, place)) for at in q_at]
-                p_vectors = [e.load(e.offset(at, place)) for at in p_at]
+                column = bld.mul(k, e.integer(lanes))
+                q_vectors = [e.load(e.offset(at, column)) for at in q_at]
+                p_vectors = [e.load(e.offset(at, column)) for at in p_at]
                 pairs = [(x, y) for y in q_vectors for x in p_vectors]
                 return [fma(x, y, Value(e, s)).ir for (x, y), s in zip(pairs, sums, strict=True)]
 
@@ -133,11 +132,10 @@ def _dots(
 
 @enter("outputs")
 def _outputs(e: Emitter, tiles: Tiles, rows, first, last, raw, ld, start, a, stride, w, outputs, vectors) -> None:
-    """Raw outputs from the last hidden layer: raw[o, r] = start[o] + sum over n of a[r, n] w[o, n].
+    """Compute raw outputs: raw[o, r] = start[o] + sum over n of a[r, n] w[o, n], zero from `rows` on.
 
-    They are zero from `rows` on.
-
-    Reads a (rows, units) and w (outputs, units), both by `stride`, whole `vectors`, and start (outputs,).
+    Reads a (rows, units), the last hidden layer, and w (outputs, units), both by `stride`, whole `vectors`; start
+    (outputs,).
     Writes raw (outputs, rows) by `ld`.
 
     docs/kernels.md#the-way-back, docs/derivations.md#layers
@@ -152,54 +150,54 @@ def _outputs(e: Emitter, tiles: Tiles, rows, first, last, raw, ld, start, a, str
 
 @enter("hidden_backward")
 def _hidden_backward(e: Emitter, tiles: Tiles, rows, first, last, d, d_stride, dz, w, stride, fan_in, vectors) -> None:
-    """From dz of a layer to that of the layer below, over its derivatives: d[r, i] *= sum over n of w[i, n] dz[r, n].
+    """Compute dz of the layer below from dz of a layer: d[r, i] *= sum over n of w[i, n] dz[r, n].
 
     Reads dz (rows, units) and w (fan_in, units), both by `stride`, whole `vectors`.
-    Writes d (rows, fan_in) by `d_stride`, in place.
+    Writes d (rows, fan_in) by `d_stride`, in place: derivatives of the layer below, which become its dz.
 
     docs/kernels.md#the-program, docs/derivations.md#layers
     """
 
     def finish(r: Any, i: Any, dots: Value, mask: Any) -> None:
-        here = e.offset(d, e.builder.add(e.builder.mul(r, d_stride), i))
-        e.store(e.masked(mask, dots * e.load(here)), here)
+        d_at = e.offset(d, e.builder.add(e.builder.mul(r, d_stride), i))
+        e.store(e.masked(mask, dots * e.load(d_at)), d_at)
 
     _dots(e, tiles, w, stride, dz, stride, fan_in, rows, vectors, finish)
 
 
 @enter("column_sums")
 def _column_sums(e: Emitter, tiles: Tiles, rows, first, last, out, block, stride, vectors) -> None:
-    """The gradient by hidden biases, row after row: out[n] += sum over rows of block[r, n].
+    """Compute the gradient by hidden biases: out[n] += sum over rows of block[r, n], row after row.
 
-    Reads block (rows, units) by `stride`, whole `vectors`. Writes out (units,), from zero with the first block on.
+    Reads block (rows, units) by `stride`, whole `vectors`. Writes out (units,), starting from 0 with the first block.
 
     docs/kernels.md#the-program, docs/derivations.md#layers
     """
     bld, lanes = e.builder, e.kind.lanes
     begins = bld.icmp_signed("==", first, e.integer(1))
-    going_on = e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes)))
+    after_first = e.first_lanes(bld.select(begins, e.integer(0), e.integer(lanes)))
 
     def columns(n: Any, width: int) -> None:
         at = bld.mul(n, e.integer(lanes))
-        places = [e.offset(out, bld.add(at, e.integer(j * lanes))) for j in range(width)]
+        out_at = [e.offset(out, bld.add(at, e.integer(j * lanes))) for j in range(width)]
 
         def turn(r: Any, *sums: Any) -> list[Any]:
-            place = bld.add(bld.mul(r, stride), at)
+            row = bld.add(bld.mul(r, stride), at)
             return [
-                (Value(e, s) + e.load(e.offset(block, bld.add(place, e.integer(j * lanes))))).ir
+                (Value(e, s) + e.load(e.offset(block, bld.add(row, e.integer(j * lanes))))).ir
                 for j, s in enumerate(sums)
             ]
 
-        totals = e.loop(rows, turn, *[e.masked(going_on, e.load(place)).ir for place in places])
-        for place, total in zip(places, totals, strict=True):
-            e.store(Value(e, total), place)
+        totals = e.loop(rows, turn, *[e.masked(after_first, e.load(address)).ir for address in out_at])
+        for address, total in zip(out_at, totals, strict=True):
+            e.store(Value(e, total), address)
 
     e.blocks(vectors, (4, 2, 1), columns)
 
 
 @enter("by_output")
 def _by_output(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld, outputs) -> None:
-    """Rows turned into lines of outputs: out[o, r] = block[r, o].
+    """Transpose rows to lines of outputs: out[o, r] = block[r, o].
 
     Reads block (rows, outputs) by `ld`. Writes out (outputs, rows) by `ldo`.
 
@@ -216,7 +214,7 @@ def _by_output(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld,
 
 @enter("by_row")
 def _by_row(e: Emitter, tiles: Tiles, rows, first, last, out, ldo, block, ld, outputs) -> None:
-    """Lines of outputs turned into rows: out[r, o] = block[o, r], zero from `outputs` up to `ldo`.
+    """Transpose lines of outputs to rows: out[r, o] = block[o, r], zero from `outputs` up to `ldo`.
 
     Reads block (outputs, rows) by `ld`. Writes out (rows, outputs) by `ldo`.
 

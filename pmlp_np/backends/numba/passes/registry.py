@@ -1,15 +1,17 @@
-"""The table of passes, and what they share.
+"""The table of passes, and the conventions that all passes follow.
 
-A pass is one C-signature function over a block of rows, emitted as LLVM IR and reached through its address. It takes
+A pass is a compiled function over a block of rows, emitted as LLVM IR and called through its address. Its arguments are
 64-bit integers: addresses in bytes, counts and strides in elements. Blocks of activations are (rows, width padded to
-whole vectors); per-output blocks are (outputs, rows padded), lanes across rows. Every pass leaves padding zero.
-Passes over a block of rows begin with `rows`, `first` and `last`: how many, and whether (1) or not (0) the block is the
-first or the last of its minibatch or task.
+whole vectors); blocks of outputs are (outputs, rows padded), lanes across rows. Every pass leaves padding zero. The
+first arguments of a pass over a block of rows are `rows`, `first` and `last`: the number of rows, and whether (1) or
+not (0) the block is the first or the last of its minibatch or task.
 
-Accumulation orders, which no choice of tile may change: over inputs, one after another (`layer`); over rows, one
-after another (`weights_backward`, `output_backward`, `column_sums`); over units, one accumulator per lane and then a
-halving tree (`outputs`, `hidden_backward`); over rows of an output's bias and of the loss, one accumulator per lane and
-then a halving tree.
+Accumulation orders, which no choice of tile may change:
+
+    over inputs    one after another                               `layer`
+    over rows      one after another                               `weights_backward`, `output_backward`, `column_sums`
+    over units     one accumulator per lane, then a halving tree   `outputs`, `hidden_backward`
+    over rows      one accumulator per lane, then a halving tree   output biases and losses (`loss_train`)
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from typing import NamedTuple
 
 
 class Cover(NamedTuple):
-    """How a product's result is cut into tiles that stay in registers.
+    """The tiles into which a product is cut, so that a tile's sums stay in registers.
 
-    Tiles of `rows` rows by `odd_vectors` vectors (once, where the number of vectors is odd) or `vectors` vectors; the
-    rows that are left in shapes with fewer rows and more vectors, so that enough sums are under way to hide the latency
-    of a multiply-add (4 cycles, two at a time).
+    Tiles have `rows` rows by `vectors` vectors, or once by `odd_vectors` where the number of vectors is odd. The last
+    rows get tiles of fewer rows and more vectors, so that enough sums are independent to hide the latency of a
+    multiply-add (4 cycles, two at a time).
     """
 
     rows: int
@@ -35,11 +37,11 @@ class Cover(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Register blocking. It decides speed alone: results do not depend on it.
+    """Register blocking: it changes the speed, not the results.
 
-    `product` cuts plain products; `layer` those whose tiles then pass through an activation, which is emitted once for
-    every vector of every tile shape: few and small ones. `dot_rows` dot products run at once. The output layer's
-    backward pass goes through in strips of `strips` vectors, and for the gradient of `outputs` outputs at once.
+    product: tiles of plain products. layer: tiles of products with an activation, which is emitted for every vector of
+    every tile shape, so that few and small shapes keep the code short. dot_rows: dot products computed at once. strips:
+    vectors of a strip in the output layer's backward pass; outputs: outputs whose gradients it computes at once.
     """
 
     product: Cover
@@ -71,7 +73,7 @@ PASSES: dict[str, Pass] = {}
 
 
 def enter(name: str) -> Callable[[Pass], Pass]:
-    """Put a function into the table of passes."""
+    """Enter a function into the table of passes, as a decorator."""
 
     def put(function: Pass) -> Pass:
         PASSES[name] = function
@@ -81,5 +83,5 @@ def enter(name: str) -> Callable[[Pass], Pass]:
 
 
 def argument_names(name: str) -> tuple[str, ...]:
-    """The i64 arguments of a pass, in order."""
+    """Return the names of a pass's i64 arguments, in order."""
     return tuple(inspect.signature(PASSES[name]).parameters)[2:]

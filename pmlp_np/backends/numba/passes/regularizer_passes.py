@@ -1,6 +1,6 @@
 """Passes of regularizers: dropout between layers and of features, clipping of gradients, averaged weights.
 
-Members that use none have none in their program.
+Programs of members that use no regularizer have none of these passes.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from llvmlite import ir
 
 from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
-from pmlp_np.backends.numba.program.step_arguments import Tensor
+from pmlp_np.backends.numba.program.step_arguments import Cursor, Tensor
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, fma, intrinsic
 from pmlp_np.formulas.step_lists import average_steps, clip_steps, dropout_steps
 
 
-def _factors(
-    e: Emitter, rows, unit, threshold, scale, key, epoch, layer, position, use: Callable[[Any, Value], None]
-) -> None:
-    """use(row, factors) for each of `rows` rows, from the position in the epoch's order that the int64 at `position`
-    holds: 0 or `scale` for the units from number `unit` on, one per lane."""
+def _factors(e: Emitter, rows, unit, threshold, scale, key, layer, cursor, use: Callable[[Any, Value], None]) -> None:
+    """Emit use(row, factors) for each row of a block; factors are 0 or `scale`, of a vector of units from `unit` on."""
     bld, lanes = e.builder, e.kind.lanes
-    first = e.load_scalar(position, I64)
+    epoch, first = (e.load_scalar(e.offset(cursor, i, 8), I64) for i in range(len(Cursor._fields)))
     number = bld.bitcast(scale, DOUBLE)
-    kept = e.splat(number if e.kind.scalar is DOUBLE else bld.fptrunc(number, e.kind.scalar))
+    scales = e.splat(number if e.kind.scalar is DOUBLE else bld.fptrunc(number, e.kind.scalar))
     lane = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
     units = bld.add(e.splat(unit).ir, lane)
     bound = e.splat(threshold).ir
@@ -36,11 +33,11 @@ def _factors(
         row = bld.sub(bld.mul(n, e.integer(4)), first)
         for i, word in enumerate(words):
             r = bld.add(row, e.integer(i))
-            keep = bld.icmp_unsigned(">=", word.ir, bound)
+            stays = bld.icmp_unsigned(">=", word.ir, bound)
             inside = bld.and_(bld.icmp_signed(">=", r, e.integer(0)), bld.icmp_signed("<", r, rows))
 
-            def one(r: Any = r, keep: Any = keep) -> None:
-                use(r, e.masked(keep, kept))
+            def one(r: Any = r, stays: Any = stays) -> None:
+                use(r, e.masked(stays, scales))
 
             e.when(inside, one)
 
@@ -49,14 +46,15 @@ def _factors(
 
 @enter("dropout")
 def _dropout(
-    e: Emitter, tiles: Tiles, rows, first, last, a, d, stride, vectors, unit, threshold, scale, key, epoch, layer,
-    position,
-) -> None:  # fmt: skip
-    """Dropout of a hidden layer's units from number `unit` on: activations and derivatives times 0 or `scale`.
+    e: Emitter, tiles: Tiles, rows, first, last, a, d, stride, vectors, unit, threshold, scale, key, layer, cursor
+) -> None:
+    """Apply dropout to a hidden layer's units from number `unit` on: multiply a and d by 0 or `scale`.
 
-    A unit is dropped where a random word is below `threshold`; words are a function of `key`, `epoch`, `layer`, the
+    A unit is dropped where a random word is below `threshold`; words are a function of `key`, the epoch, `layer`, the
     unit, and the row's position in the epoch's order. `scale` holds the bits of a float64.
-    Reads position (1,), int64: the first row's. Writes a and d (rows, units) by `stride`, whole `vectors`, in place.
+
+    Reads cursor (2,), int64: the epoch, and the position of the first row. Writes a and d (rows, units), activations
+    and derivatives, by `stride`, whole `vectors`, in place.
 
     docs/derivations.md#regularizers
     """
@@ -68,21 +66,21 @@ def _dropout(
         def use(r: Any, factors: Value) -> None:
             at = bld.add(bld.mul(r, stride), column)
             for block in (a, d):
-                here = e.offset(block, at)
-                e.store(e.load(here) * factors, here)
+                address = e.offset(block, at)
+                e.store(e.load(address) * factors, address)
 
-        _factors(e, rows, bld.add(unit, column), threshold, scale, key, epoch, layer, position, use)
+        _factors(e, rows, bld.add(unit, column), threshold, scale, key, layer, cursor, use)
 
     e.loop(vectors, vector)
 
 
 @enter("input_dropout")
 def _input_dropout(
-    e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, out, features, threshold, scale, key, epoch, position
+    e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, out, features, threshold, scale, key, cursor
 ) -> None:
-    """Dropout of features: out[r] = x[r] times 0 or `scale`. `threshold`, `key` and `epoch` as for `dropout`.
+    """Apply dropout to features: out[r] = x[r] times 0 or `scale`; `threshold` and `key` as for `dropout`.
 
-    Reads x (rows, features) by `x_stride`; position (1,), int64. Writes out (rows, features), dense; it may be x.
+    Reads x (rows, features) by `x_stride`; cursor (2,), int64. Writes out (rows, features), dense; it may be x.
 
     docs/derivations.md#regularizers
     """
@@ -95,18 +93,20 @@ def _input_dropout(
             values = e.load_masked(e.offset(x, bld.add(bld.mul(r, x_stride), column)), mask)
             e.store_masked(values * factors, e.offset(out, bld.add(bld.mul(r, features), column)), mask)
 
-        _factors(e, rows, column, threshold, scale, key, epoch, e.integer(0), position, use)
+        _factors(e, rows, column, threshold, scale, key, e.integer(0), cursor, use)
 
     e.loop(features, vector, step=lanes)
 
 
 @enter("clip")
 def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
-    """Scales a gradient whose L2 norm is above `limit`, which holds the bits of a float64.
+    """Clip the gradient: scale it down to the L2 norm `limit` where its norm is larger.
 
     Squares are added up in float64, one sum per lane, tensor after tensor and row after row; then a halving tree.
-    Reads tensors (n, Tensor), int64: where each part of the gradient starts, how far its rows are apart, how many
-    they are, how wide, and what its elements are multiplied by for the norm, the bits of a float64.
+    `limit` holds the bits of a float64.
+
+    Reads tensors (n, Tensor), int64: of each part of the gradient its offset, stride, number of rows and width, and the
+    bits of a float64 that multiplies its elements in the norm.
     Writes gradient (block,), in place.
 
     docs/derivations.md#regularizers
@@ -115,12 +115,12 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
     wide = ir.VectorType(DOUBLE, lanes)
 
     def over_vectors(body: Callable[..., Any], *initial: Any) -> list[Any]:
-        """body(address, mask, factor, *carried) for every vector of the gradient."""
+        """Emit body(address, mask, factor, *carried) for every vector of the gradient."""
 
         def tensor(i: Any, *carried: Any) -> list[Any]:
             words = len(Tensor._fields)
             entry = [e.offset(tensors, bld.add(bld.mul(i, e.integer(words)), e.integer(k)), 8) for k in range(words)]
-            part = Tensor(*[e.load_scalar(place, I64) for place in entry])
+            part = Tensor(*[e.load_scalar(address, I64) for address in entry])
             factor = e.splat(bld.bitcast(part.factor, DOUBLE))
 
             def row(r: Any, *carried: Any) -> list[Any]:
@@ -154,7 +154,7 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
 
 @enter("average")
 def _average(e: Emitter, tiles: Tiles, average, w, n, decay, step) -> None:
-    """Averaged weights after a step: the weights after the first one, then their exponential average by `decay`.
+    """Average weights after a step: a copy of the weights after the first, then their exponential average by `decay`.
 
     Reads w (n,), whole vectors; step (1,), int64: the step's number, from 1. `decay` holds the bits of a float64.
     Writes average (n,).
@@ -167,12 +167,12 @@ def _average(e: Emitter, tiles: Tiles, average, w, n, decay, step) -> None:
     def spread(x: Any) -> Value:
         return e.splat(x if scalar is DOUBLE else bld.fptrunc(x, scalar))
 
-    kept, rest = spread(number), spread(bld.fsub(ir.Constant(DOUBLE, 1.0), number))
+    old_share, new_share = spread(number), spread(bld.fsub(ir.Constant(DOUBLE, 1.0), number))
     starts = bld.icmp_signed("==", e.load_scalar(step, I64), e.integer(1))
 
     def vector(i: Any) -> None:
-        here, new = e.offset(average, i), e.load(e.offset(w, i))
-        (average_now,) = emit(e, average_steps(e.kind.name), e.load(here), new, kept, rest)
-        e.store(Value(e, bld.select(starts, new.ir, average_now.ir)), here)
+        address, new = e.offset(average, i), e.load(e.offset(w, i))
+        (updated,) = emit(e, average_steps(e.kind.name), e.load(address), new, old_share, new_share)
+        e.store(Value(e, bld.select(starts, new.ir, updated.ir)), address)
 
     e.loop(n, vector, step=e.kind.lanes)

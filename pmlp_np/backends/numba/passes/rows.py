@@ -1,4 +1,4 @@
-"""Passes that move numbers: gathering rows and targets, scattering results, filling, scaling, looking for NaN."""
+"""Passes that move numbers: gathering rows and targets, filling with zeros, scaling draws, a test for NaN."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value
 
 @enter("gather_rows")
 def _gather_rows(e: Emitter, tiles: Tiles, out, source, row_stride, order, rows, columns) -> None:
-    """Rows copied in an order: out[r, c] = source[order[r], c].
+    """Gather rows: out[r, c] = source[order[r], c].
 
     Reads order (rows,), int64; source (any number of rows, columns) by `row_stride`. Writes out (rows, columns), dense.
 
@@ -19,8 +19,8 @@ def _gather_rows(e: Emitter, tiles: Tiles, out, source, row_stride, order, rows,
     bld = e.builder
 
     def row(r: Any) -> None:
-        place = bld.mul(e.load_scalar(e.offset(order, r, 8), I64), row_stride)
-        from_, to = e.offset(source, place), e.offset(out, bld.mul(r, columns))
+        row_offset = bld.mul(e.load_scalar(e.offset(order, r, 8), I64), row_stride)
+        from_, to = e.offset(source, row_offset), e.offset(out, bld.mul(r, columns))
         whole = bld.and_(columns, e.integer(-e.kind.lanes))
         e.loop(whole, lambda c: e.store(e.load(e.offset(from_, c)), e.offset(to, c)), step=e.kind.lanes)
         e.loop(columns, lambda c: e.store_scalar(e.load_scalar(e.offset(from_, c)), e.offset(to, c)), start=whole)
@@ -30,7 +30,7 @@ def _gather_rows(e: Emitter, tiles: Tiles, out, source, row_stride, order, rows,
 
 @enter("gather_targets")
 def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, order, rows, targets) -> None:
-    """Targets copied in an order, or, for float64, weights of rows: out[t, r] = source[t, order[r]].
+    """Gather targets, or weights of rows (float64): out[t, r] = source[t, order[r]].
 
     Reads order (rows,), int64; source (targets, any number of rows) by `source_stride`.
     Writes out (targets, rows) by `ldo`.
@@ -43,8 +43,8 @@ def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, o
         from_, to = e.offset(source, bld.mul(t, source_stride)), e.offset(out, bld.mul(t, ldo))
 
         def element(r: Any) -> None:
-            place = e.load_scalar(e.offset(order, r, 8), I64)
-            e.store_scalar(e.load_scalar(e.offset(from_, place)), e.offset(to, r))
+            index = e.load_scalar(e.offset(order, r, 8), I64)
+            e.store_scalar(e.load_scalar(e.offset(from_, index)), e.offset(to, r))
 
         e.loop(rows, element)
 
@@ -53,7 +53,7 @@ def _gather_targets(e: Emitter, tiles: Tiles, out, ldo, source, source_stride, o
 
 @enter("fill")
 def _fill(e: Emitter, tiles: Tiles, out, n) -> None:
-    """Zeros.
+    """Fill with zeros.
 
     Reads nothing. Writes out (n,), whole vectors.
 
@@ -64,7 +64,7 @@ def _fill(e: Emitter, tiles: Tiles, out, n) -> None:
 
 @enter("scale")
 def _scale(e: Emitter, tiles: Tiles, out, stride, values, n, factor) -> None:
-    """Initial weights from draws: out[i] = factor * values[i], computed in float64.
+    """Scale draws to initial weights: out[i] = factor * values[i], computed in float64.
 
     Reads values (n,), float64; `factor` holds the bits of a float64. Writes out (n,) by `stride`.
 
@@ -84,9 +84,9 @@ def _scale(e: Emitter, tiles: Tiles, out, stride, values, n, factor) -> None:
 
 @enter("finite")
 def _finite(e: Emitter, tiles: Tiles, block, n, verdict) -> None:
-    """Whether all numbers are finite: the float64 at `verdict` becomes 0 if they are, else NaN.
+    """Test whether all numbers are finite.
 
-    Reads block (n,), whole vectors. Writes verdict (1,).
+    Reads block (n,), whole vectors. Writes verdict (1,), float64: 0 if all numbers are finite, else NaN.
 
     docs/mechanics.md#ending-early
     """

@@ -1,4 +1,4 @@
-"""Passes of a step's numbers: learning rates by a schedule, and what the rules derive."""
+"""Passes of a step's scalars: learning rates by a schedule, and the numbers that update rules derive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pmlp_np.formulas.step_lists import scalar_steps, schedule_steps
 def _scalars_pass(name: str) -> None:
     @enter(f"scalars:{name}")
     def scalars(e: Emitter, tiles: Tiles, out, out_stride, inputs, n, step) -> None:
-        """The numbers of an update by a rule, from its hyperparameters and the number of the step (from 1).
+        """Compute the scalars of a rule's update, from hyperparameters and the step's number (from 1).
 
         Reads inputs (n, STEP_INPUTS), float64. Writes out (n, numbers, lanes), each number in all lanes of a
         vector, by `out_stride` from one row of inputs to the next.
@@ -27,8 +27,8 @@ def _scalars_pass(name: str) -> None:
 
         def row(i: Any) -> None:
             to = e.offset(out, bld.mul(i, out_stride))
-            given = e.offset(inputs, bld.mul(i, e.integer(len(STEP_INPUTS))), 8)
-            h = [Value(e, e.load_scalar(e.offset(given, k, 8), DOUBLE)) for k in range(len(STEP_INPUTS))]
+            inputs_at = e.offset(inputs, bld.mul(i, e.integer(len(STEP_INPUTS))), 8)
+            h = [Value(e, e.load_scalar(e.offset(inputs_at, k, 8), DOUBLE)) for k in range(len(STEP_INPUTS))]
             for k, value in enumerate(emit(e, scalar_steps(name), *h, Value(e, step))):
                 scalar = value.ir if e.kind.scalar is DOUBLE else bld.fptrunc(value.ir, e.kind.scalar)
                 e.store(e.splat(scalar), e.offset(to, k * e.kind.lanes))
@@ -41,26 +41,26 @@ def _schedule_pass(name: str) -> None:
     def schedule(
         e: Emitter, tiles: Tiles, inputs, rates, n, options, minibatches, fit_epochs, epoch, minibatch
     ) -> None:
-        """The learning rates of a step: the rates before any schedule, times its factor.
+        """Compute the learning rates of a step: the rates before any schedule, times the schedule's factor.
 
-        Reads rates (n,), and the member's row of all OPTIONS, options (OPTIONS,), all float64; `minibatches` counts
-        those of an epoch, `fit_epochs` the epochs of the schedule; `epoch` and `minibatch` (from 0) are the cursor.
-        Writes the learning rate into each row of inputs (n, STEP_INPUTS), float64.
+        Reads rates (n,), and the member's options (OPTIONS,), all float64. `minibatches` are those of an epoch,
+        `fit_epochs` the epochs of the schedule; `epoch` and `minibatch` (from 0) are the cursor.
+        Writes the learning rate in each row of inputs (n, STEP_INPUTS), float64.
 
         docs/derivations.md#learning-rates-over-time
         """
-        steps, places = schedule_steps(name), list(OPTIONS)
-        given = {"epoch": epoch, "minibatch": minibatch, "minibatches": minibatches, "fit_epochs": fit_epochs}
+        steps, names = schedule_steps(name), list(OPTIONS)
+        known = {"epoch": epoch, "minibatch": minibatch, "minibatches": minibatches, "fit_epochs": fit_epochs}
         for key, *_ in steps.inputs:
-            if key not in given:
-                given[key] = e.load_scalar(e.offset(options, places.index(key), 8), DOUBLE)
-        (factor,) = emit(e, steps, *(Value(e, given[key]) for key, *_ in steps.inputs))
+            if key not in known:
+                known[key] = e.load_scalar(e.offset(options, names.index(key), 8), DOUBLE)
+        (factor,) = emit(e, steps, *(Value(e, known[key]) for key, *_ in steps.inputs))
 
         def row(i: Any) -> None:
             rate = Value(e, e.load_scalar(e.offset(rates, i, 8), DOUBLE)) * factor
             start = e.builder.mul(i, e.integer(len(STEP_INPUTS)))
-            here = e.offset(inputs, e.builder.add(start, e.integer(STEP_INPUTS.index("learning_rate"))), 8)
-            e.store_scalar(rate.ir, here)
+            rate_at = e.builder.add(start, e.integer(STEP_INPUTS.index("learning_rate")))
+            e.store_scalar(rate.ir, e.offset(inputs, rate_at, 8))
 
         e.loop(n, row)
 

@@ -1,4 +1,4 @@
-"""Passes that take a step of a rule along a whole gradient: vectors that lie one behind the other, and matrices."""
+"""Passes of a rule's step with a whole gradient: for consecutive vectors, and for matrices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pmlp_np.formulas.optimizers import RULES
 def _update_pass(rule: str) -> None:
     @enter(f"update:{rule}")
     def update(e: Emitter, tiles: Tiles, w, dw, slots, slot_stride, widths, n, numbers) -> None:
-        """A step of `n` vectors, such as biases, which lie one behind the other, each padded.
+        """Take a step of `n` consecutive vectors, such as biases, each padded.
 
-        Reads dw, like w; widths (n,), int64; numbers (numbers, lanes), as `scalars` leaves them.
+        Reads dw, like w; widths (n,), int64; numbers (numbers, lanes), as `scalars` writes them.
         Writes w, and slots (slots, like w) by `slot_stride`.
 
         docs/derivations.md#optimizers
@@ -27,8 +27,8 @@ def _update_pass(rule: str) -> None:
             width = e.load_scalar(e.offset(widths, i, 8), I64)
 
             def part(k: Any) -> None:
-                place = bld.add(start, k)
-                take(place, e.load(e.offset(dw, place)), e.first_lanes(bld.sub(width, k)))
+                offset = bld.add(start, k)
+                take(offset, e.load(e.offset(dw, offset)), e.first_lanes(bld.sub(width, k)))
 
             e.loop(width, part, step=lanes)
             return [bld.add(start, bld.and_(bld.add(width, e.integer(lanes - 1)), e.integer(-lanes)))]
@@ -39,9 +39,9 @@ def _update_pass(rule: str) -> None:
 def _update_rows_pass(rule: str) -> None:
     @enter(f"update_rows:{rule}")
     def update_rows(e: Emitter, tiles: Tiles, w, dw, slots, slot_stride, stride, rows, width, numbers) -> None:
-        """A step of a matrix.
+        """Take a step of a matrix.
 
-        Reads dw (rows, width) by `stride`, like w; numbers (numbers, lanes), as `scalars` leaves them.
+        Reads dw (rows, width) by `stride`, like w; numbers (numbers, lanes), as `scalars` writes them.
         Writes w, and slots (slots, like w) by `slot_stride`.
 
         docs/derivations.md#optimizers
@@ -53,8 +53,8 @@ def _update_rows_pass(rule: str) -> None:
             start = bld.mul(r, stride)
 
             def part(n: Any) -> None:
-                place = bld.add(start, n)
-                take(place, e.load(e.offset(dw, place)), e.first_lanes(bld.sub(width, n)))
+                offset = bld.add(start, n)
+                take(offset, e.load(e.offset(dw, offset)), e.first_lanes(bld.sub(width, n)))
 
             e.loop(width, part, step=lanes)
 

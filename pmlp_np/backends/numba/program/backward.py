@@ -1,13 +1,13 @@
-"""Instructions of a block of rows, backward: gradients, and with the last block the step of the weights.
+"""Instructions over a block of rows, backward: gradients, and with the last block the step of the weights.
 
-`dz` is the gradient by pre-activations, which overwrites a hidden layer's derivatives.
+`dz` is the gradient by pre-activations. It overwrites the derivatives `d` of a hidden layer.
 """
 
 from __future__ import annotations
 
 from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.frame import NUMBERS_BYTES
 from pmlp_np.backends.numba.intrinsics import item
-from pmlp_np.backends.numba.job import NUMBERS_BYTES
 from pmlp_np.backends.numba.program.block_arguments import (
     ByRow,
     ColumnSums,
@@ -22,12 +22,12 @@ from pmlp_np.backends.numba.program.updates import row_of_inputs
 
 @kernel()
 def _put_weights_backward(job, team, frame, at, layer, x, x_stride, dz):
-    """The gradient by hidden weights from that by the layer's pre-activations, and their step."""
+    """Write `weights_backward`: the gradient by hidden weights from dz of the layer, and the step of the weights."""
     size, m = job.itemsize, frame.member
     before, width, vectors = share(job, team, item(job.fan_out, layer))
     offset = (item(job.weight_offset, layer) + before) * size
     return put(at, item(job.weights_backward_pass, item(job.rule, m)), WeightsBackward(
-        LATER, LATER, LATER, x=x, x_stride=x_stride, dz=dz + before * size, w=frame.block + offset,
+        x=x, x_stride=x_stride, dz=dz + before * size, w=frame.block + offset,
         dw=frame.gradient + offset, stride=item(job.row_stride, layer),
         slots=job.slots + item(job.slot_offset, m) * size + offset, slot_stride=item(job.block_size, m),
         fan_in=item(job.fan_in, layer), width=width, vectors=vectors,
@@ -37,8 +37,10 @@ def _put_weights_backward(job, team, frame, at, layer, x, x_stride, dz):
 
 @kernel()
 def _put_output_backward(job, team, frame, at, a, d):
-    """The gradient by output weights, and their step; the last hidden layer's derivatives d become dz, summed up for
-    its biases."""
+    """Write `output_backward`, from a and d of the last hidden layer: the gradient and step of the output weights.
+
+    d becomes dz of the last hidden layer, which is also summed up for the biases of that layer.
+    """
     size, m = job.itemsize, frame.member
     layer = frame.first_layer + frame.depth
     before, width, vectors = share(job, team, item(job.fan_in, layer))
@@ -46,7 +48,7 @@ def _put_output_backward(job, team, frame, at, a, d):
     bias = item(job.bias_offset, layer - 1)
     hidden_db = (frame.unused if bias < 0 else frame.gradient + bias * size) + part
     return put(at, item(job.output_backward_pass, item(job.rule, m)), OutputBackward(
-        LATER, LATER, LATER, a=a + part, d=d + part, stride=item(job.row_stride, layer),
+        a=a + part, d=d + part, stride=item(job.row_stride, layer),
         hidden_db=hidden_db, dz=frame.dz, ld=frame.rows, w=frame.block + offset, dw=frame.gradient + offset,
         slots=job.slots + item(job.slot_offset, m) * size + offset, slot_stride=item(job.block_size, m), width=width,
         vectors=vectors, outputs=job.n_outputs,
@@ -56,11 +58,11 @@ def _put_output_backward(job, team, frame, at, a, d):
 
 @kernel()
 def _put_hidden_backward(job, team, frame, at, layer, dz, d):
-    """The derivatives d of the layer below become dz, through a layer's weights, summed up for that layer's biases."""
+    """Write `hidden_backward`: from dz of a layer, the derivatives d of the layer below become the dz of that one."""
     size, padded, below = job.itemsize, item(job.row_stride, layer), item(job.row_stride, layer - 1)
     before, width, _ = share(job, team, item(job.fan_in, layer))
     return put(at, job.hidden_backward_pass, HiddenBackward(
-        LATER, LATER, LATER, d=d + before * size, d_stride=below, dz=dz,
+        d=d + before * size, d_stride=below, dz=dz,
         w=frame.block + (item(job.weight_offset, layer) + before * padded) * size, stride=padded, fan_in=width,
         vectors=item(job.vectors, layer),
     ))  # fmt: skip
@@ -68,28 +70,29 @@ def _put_hidden_backward(job, team, frame, at, layer, dz, d):
 
 @kernel()
 def _put_bias_sums(job, team, frame, at, layer, dz):
-    """The gradient by a hidden layer's biases; nothing where it has none."""
+    """Write `column_sums`, the gradient by a hidden layer's biases; nothing where the layer has no biases."""
     bias = item(job.bias_offset, layer)
     if bias < 0:
         return at
     size = job.itemsize
     before, _, vectors = share(job, team, item(job.fan_out, layer))
     return put(at, job.column_sums_pass, ColumnSums(
-        LATER, LATER, LATER, out=frame.gradient + (bias + before) * size, block=dz + before * size,
+        out=frame.gradient + (bias + before) * size, block=dz + before * size,
         stride=item(job.row_stride, layer), vectors=vectors,
     ))  # fmt: skip
 
 
 @kernel()
 def put_backward(job, team, frame, at):
-    """Gradients, from that of the loss by raw outputs. The last instruction is the first layer's.
+    """Write all gradients, from that of the loss by raw outputs. The last instruction is the first layer's.
 
-    Weights take their step with the last block, each layer's after its old weights have passed the gradient on.
+    With the last block of a minibatch the weights take their step: in each layer after dz of the layer below has been
+    computed with the old weights.
     """
     size, first = job.itemsize, frame.first_layer
     if frame.depth == 0:
         at = put(at, alone(team, job.by_row_pass), ByRow(
-            LATER, LATER, LATER, out=frame.row_major, ldo=item(job.row_stride, first), block=frame.dz, ld=frame.rows,
+            out=frame.row_major, ldo=item(job.row_stride, first), block=frame.dz, ld=frame.rows,
             outputs=job.n_outputs,
         ))  # fmt: skip
         return _put_weights_backward(job, team, frame, at, first, LATER, LATER, frame.row_major)

@@ -1,7 +1,7 @@
-"""Arguments of passes over a block of rows, by name: a pass and its arguments are an instruction of a program.
+"""Arguments of passes over a block of rows, by name, behind the `Block` that they all begin with.
 
-Classes are called as the passes are (`LayerTrain` holds what `layer_train:relu` takes), whose docstrings say what each
-argument means. What changes from block to block comes first: `Block`, and behind it `Input` or `Targets`.
+Each class has the name of its pass: `LayerTrain` holds the arguments of `layer_train:relu`, whose docstring explains
+them. Arguments that change from block to block come first: `Input` or `Targets`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pmlp_np.base.arrays import Address, Bits
 
 
 class Block(NamedTuple):
-    """How many rows, and whether (1) or not (0) they are the first or the last of the minibatch or task."""
+    """The number of rows, and whether (1) or not (0) they are the first or the last of the minibatch or task."""
 
     rows: int
     first: int
@@ -20,11 +20,8 @@ class Block(NamedTuple):
 
 
 class Input(NamedTuple):
-    """The rows that the first pass of a program reads, and its last one backward."""
+    """The rows that the first pass of a program reads, and its last pass backward."""
 
-    rows: int
-    first: int
-    last: int
     x: Address
     x_stride: int
 
@@ -32,9 +29,6 @@ class Input(NamedTuple):
 class Targets(NamedTuple):
     """Targets of the rows, and their weights (0: none), for the pass of the loss."""
 
-    rows: int
-    first: int
-    last: int
     target: Address
     ldt: int
     weights: Address
@@ -43,9 +37,6 @@ class Targets(NamedTuple):
 class Layer(NamedTuple):
     """A layer forward."""
 
-    rows: int
-    first: int
-    last: int
     x: Address
     x_stride: int
     a: Address
@@ -60,9 +51,6 @@ class Layer(NamedTuple):
 class LayerTrain(NamedTuple):
     """A hidden layer forward, with the activation's derivative."""
 
-    rows: int
-    first: int
-    last: int
     x: Address
     x_stride: int
     a: Address
@@ -78,9 +66,6 @@ class LayerTrain(NamedTuple):
 class Dropout(NamedTuple):
     """Dropout of a hidden layer's units."""
 
-    rows: int
-    first: int
-    last: int
     a: Address
     d: Address
     stride: int
@@ -89,17 +74,13 @@ class Dropout(NamedTuple):
     threshold: int
     scale: Bits
     key: int
-    epoch: int
     layer: int
-    position: Address
+    cursor: Address
 
 
 class InputDropout(NamedTuple):
     """Dropout of features."""
 
-    rows: int
-    first: int
-    last: int
     x: Address
     x_stride: int
     out: Address
@@ -107,16 +88,12 @@ class InputDropout(NamedTuple):
     threshold: int
     scale: Bits
     key: int
-    epoch: int
-    position: Address
+    cursor: Address
 
 
 class Outputs(NamedTuple):
     """Raw outputs from the last hidden layer."""
 
-    rows: int
-    first: int
-    last: int
     raw: Address
     ld: int
     start: Address
@@ -130,9 +107,6 @@ class Outputs(NamedTuple):
 class ByOutput(NamedTuple):
     """Rows turned into lines of outputs."""
 
-    rows: int
-    first: int
-    last: int
     out: Address
     ldo: int
     block: Address
@@ -143,9 +117,6 @@ class ByOutput(NamedTuple):
 class ByRow(NamedTuple):
     """Lines of outputs turned into rows."""
 
-    rows: int
-    first: int
-    last: int
     out: Address
     ldo: int
     block: Address
@@ -154,11 +125,8 @@ class ByRow(NamedTuple):
 
 
 class LossTrain(NamedTuple):
-    """The loss and its gradient by raw outputs."""
+    """The loss, and its gradient by raw outputs."""
 
-    rows: int
-    first: int
-    last: int
     target: Address
     ldt: int
     weights: Address
@@ -177,9 +145,6 @@ class LossTrain(NamedTuple):
 class LossEvaluate(NamedTuple):
     """Sums of losses and scores."""
 
-    rows: int
-    first: int
-    last: int
     target: Address
     ldt: int
     weights: Address
@@ -194,9 +159,6 @@ class LossEvaluate(NamedTuple):
 class OutputBackward(NamedTuple):
     """The output layer backward."""
 
-    rows: int
-    first: int
-    last: int
     a: Address
     d: Address
     stride: int
@@ -216,9 +178,6 @@ class OutputBackward(NamedTuple):
 class HiddenBackward(NamedTuple):
     """The gradient by pre-activations, from a hidden layer to the one below."""
 
-    rows: int
-    first: int
-    last: int
     d: Address
     d_stride: int
     dz: Address
@@ -231,9 +190,6 @@ class HiddenBackward(NamedTuple):
 class WeightsBackward(NamedTuple):
     """The gradient by hidden weights, and their step."""
 
-    rows: int
-    first: int
-    last: int
     x: Address
     x_stride: int
     dz: Address
@@ -251,9 +207,6 @@ class WeightsBackward(NamedTuple):
 class ColumnSums(NamedTuple):
     """The gradient by hidden biases."""
 
-    rows: int
-    first: int
-    last: int
     out: Address
     block: Address
     stride: int

@@ -1,6 +1,6 @@
-"""Arguments of the other passes, by name: those called once per minibatch, and those that the driver calls alone.
+"""Arguments of the other passes, by name: passes called once per minibatch, and passes outside any program.
 
-Classes are called as the passes are, whose docstrings say what each argument means.
+Each class has the name of its pass, whose docstring explains the arguments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Schedule(NamedTuple):
 
 
 class Scalars(NamedTuple):
-    """Numbers that the updates of a step need."""
+    """Scalars of a rule's update in one step."""
 
     out: Address
     out_stride: int
@@ -34,7 +34,7 @@ class Scalars(NamedTuple):
 
 
 class Update(NamedTuple):
-    """A step of vectors that lie one behind the other."""
+    """A step of consecutive vectors."""
 
     w: Address
     dw: Address
@@ -70,7 +70,7 @@ class ScaleFeatures(NamedTuple):
 
 
 class ScalesBackward(NamedTuple):
-    """Gradients by feature scales and by the weights under them."""
+    """Gradients by feature scales and by the weights that they multiply."""
 
     dscales: Address
     dw: Address
@@ -100,7 +100,7 @@ class Average(NamedTuple):
     step: Address
 
 
-# Passes that the driver calls alone.
+# Passes outside any program.
 
 
 class GatherRows(NamedTuple):
@@ -152,14 +152,14 @@ class Finite(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """Uniform draws turned into draws of a distribution."""
+    """Draws of a distribution from uniform draws."""
 
     values: Address
     n: int
 
 
 class Tensor(NamedTuple):
-    """A line of the table that `clip` reads: where a part of the gradient lies, and what multiplies it for the norm."""
+    """A line of the table that `clip` reads: a part of the gradient, and its factor in the norm."""
 
     offset: int
     stride: int
@@ -169,3 +169,10 @@ class Tensor(NamedTuple):
 
 
 TENSOR_BYTES = 8 * len(Tensor._fields)
+
+
+class Cursor(NamedTuple):
+    """The numbers by which dropout draws: the epoch, and the position of a block's first row in the epoch's order."""
+
+    epoch: int
+    position: int

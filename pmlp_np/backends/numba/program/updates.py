@@ -1,6 +1,6 @@
-"""Instructions of a step's end: learning rates, the numbers that updates need, and what moves parameters and averages.
+"""Instructions run once per minibatch: learning rates, the rule's scalars, updates of parameters and of averages.
 
-They are called once per minibatch, on the whole gradient, by one slot alone (see `team`).
+They work on the whole gradient, and only the first slot of a team runs them (see `team`).
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.frame import INPUT_BYTES, NUMBERS_BYTES
 from pmlp_np.backends.numba.intrinsics import bits_of, float_item, item, set_float_item, set_items
-from pmlp_np.backends.numba.job import INPUT_BYTES, NUMBERS_BYTES
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, LATER, field_address, put
 from pmlp_np.backends.numba.program.step_arguments import (
     TENSOR_BYTES,
@@ -39,13 +39,13 @@ def has_scales(job, m):
 
 @kernel()
 def row_of_inputs(job, frame, layer):
-    """The number of the row with the inputs of a layer's weights; that of its biases comes next."""
+    """Return the index of the inputs of a layer's weights; the inputs of the layer's biases are the next row."""
     return 2 * (layer - frame.first_layer) if item(job.input_count, frame.member) > MOST_SHARED_ROWS else 0
 
 
 @kernel()
 def _fill_inputs(job, frame):
-    """The rows of inputs of the member's rule, and the learning rate of each before any schedule."""
+    """Fill the frame's inputs of the member's rule, and its learning rates before any schedule."""
     m = frame.member
     factors = job.input_factors + item(job.first_input, m) * INPUT_BYTES
     for row in range(item(job.input_count, m)):
@@ -61,7 +61,7 @@ def _fill_inputs(job, frame):
 
 @kernel()
 def put_schedule(job, frame, at, batches):
-    """The learning rates of a step; nothing where they are constant. Returns where the next instruction goes."""
+    """Write the learning rates of a step; nothing where they are constant. Returns the next instruction's address."""
     m = frame.member
     if job.options == 0:
         return at
@@ -77,7 +77,7 @@ def put_schedule(job, frame, at, batches):
 
 @kernel()
 def put_scalars(job, frame, at):
-    """The numbers that the updates of a step need, from each row of inputs."""
+    """Write the scalars of the rule, from each row of inputs."""
     _fill_inputs(job, frame)
     return put(at, item(job.scalars_pass, item(job.rule, frame.member)), Scalars(
         out=frame.numbers, out_stride=NUMBERS_BYTES // job.itemsize, inputs=frame.inputs,
@@ -87,7 +87,7 @@ def put_scalars(job, frame, at):
 
 @kernel()
 def _put_update(job, frame, at, offset, widths, count, row):
-    """The step of `count` vectors from an offset (in elements) on, by a row of numbers."""
+    """Write the step of `count` vectors from an offset (in elements) on, with the scalars of a row of inputs."""
     m, size = frame.member, job.itemsize
     return put(at, item(job.update_pass, item(job.rule, m)), Update(
         w=frame.block + offset * size, dw=frame.gradient + offset * size,
@@ -98,8 +98,7 @@ def _put_update(job, frame, at, offset, widths, count, row):
 
 @kernel()
 def _put_biases(job, frame, at):
-    """The step of all biases, which lie together at the end of the block: at once, or layer by layer where their inputs
-    differ."""
+    """Write the step of all biases, which are consecutive: in one pass, or layer by layer where their inputs differ."""
     if item(job.bias_offset, frame.first_layer) < 0:
         return at
     at_once = 1 if item(job.input_count, frame.member) > MOST_SHARED_ROWS else frame.depth + 1
@@ -111,7 +110,7 @@ def _put_biases(job, frame, at):
 
 @kernel()
 def _put_rows(job, frame, at, layer, rows, width):
-    """The step of a layer's weights, stored as so many rows, from their whole gradient."""
+    """Write the step of a layer's weights, (rows, width) as stored, from their whole gradient."""
     m, offset, size = frame.member, item(job.weight_offset, layer), job.itemsize
     return put(at, item(job.update_rows_pass, item(job.rule, m)), UpdateRows(
         w=frame.block + offset * size, dw=frame.gradient + offset * size,
@@ -123,7 +122,7 @@ def _put_rows(job, frame, at, layer, rows, width):
 
 @kernel()
 def _put_scales_backward(job, frame, at):
-    """The gradient of feature scales, and that of weights from that of weights times scales."""
+    """Write the gradients by feature scales and by weights, from that by weights times scales."""
     layer, size = frame.first_layer, job.itemsize
     weights, scales = item(job.weight_offset, layer) * size, item(job.scale_offset, frame.member) * size
     return put(at, job.scales_backward_pass, ScalesBackward(
@@ -135,7 +134,7 @@ def _put_scales_backward(job, frame, at):
 
 @kernel()
 def put_scale_features(job, frame, at):
-    """The first layer's weights times feature scales, to where that layer reads them."""
+    """Write the product of the first layer's weights and feature scales, which that layer reads."""
     layer, size = frame.first_layer, job.itemsize
     return put(at, job.scale_features_pass, ScaleFeatures(
         out=frame.scaled, w=frame.block + item(job.weight_offset, layer) * size,
@@ -146,23 +145,23 @@ def put_scale_features(job, frame, at):
 
 @kernel()
 def _add_tensor(at, tensor):
-    """A line of the table that the pass `clip` reads."""
+    """Write a line of the table that the pass `clip` reads. Returns the address of the next line."""
     set_items(at, tensor)
     return at + TENSOR_BYTES
 
 
 @kernel()
 def _put_clipped(job, frame, at):
-    """Clipping of the whole gradient, and the step of all weights."""
+    """Write the clipping of the whole gradient, and the step of all weights."""
     m, layers = frame.member, frame.depth + 1
-    # The table lies behind all instructions: these, at most as many for biases, and those of scales and averages.
+    # The table comes behind all instructions: these, at most as many for biases, and those of scales and averages.
     table = to = at + (2 * layers + 4) * INSTRUCTION_BYTES
     clip, at = at, at + INSTRUCTION_BYTES
     divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
     one = bits_of(1.0)
     for layer in range(frame.first_layer, frame.first_layer + layers):
         rows, width = item(job.fan_in, layer), item(job.fan_out, layer)
-        # Of weights w = W / scale, which stand for W, the gradient by W is 1 / scale times that by w.
+        # Divided weights w = W / scale stand for W: the gradient by W is 1 / scale times the gradient by w.
         factor = 1.0 / np.sqrt(float(rows)) if divided else 1.0
         if frame.depth > 0 and layer == frame.first_layer + frame.depth:
             rows, width = width, rows
@@ -182,7 +181,7 @@ def _put_clipped(job, frame, at):
 
 @kernel()
 def _put_average(job, frame, at, step):
-    """Averaged weights after the step whose number lies at an address."""
+    """Write the averaging of weights. step: the address of the step's number."""
     m = frame.member
     averages = job.averages + item(job.block_offset, m) * job.itemsize
     return put(at, job.average_pass, Average(
@@ -193,8 +192,10 @@ def _put_average(job, frame, at, step):
 
 @kernel()
 def put_step(job, frame, at, scalars, clips, averages):
-    """What takes a step with the whole gradient and comes after it; `scalars` is the instruction that knows the step's
-    number. Returns where the next instruction goes."""
+    """Write the steps taken with the whole gradient, and averages. Returns the address of the next instruction.
+
+    scalars: the address of the instruction with the step's number.
+    """
     m, first = frame.member, frame.first_layer
     scales = has_scales(job, m)
     if scales:
@@ -205,7 +206,7 @@ def put_step(job, frame, at, scalars, clips, averages):
         at = _put_rows(job, frame, at, first, item(job.fan_in, first), item(job.fan_out, first))
     at = _put_biases(job, frame, at)
     if scales:
-        # By the last row of inputs.
+        # With the last row of inputs.
         at = _put_update(job, frame, at, item(job.scale_offset, m), job.fan_in + first * 8, 1,
                          item(job.input_count, m) - 1)  # fmt: skip
     if averages:

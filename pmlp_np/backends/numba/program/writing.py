@@ -1,17 +1,21 @@
-"""A member's task as a program: the passes of a block of rows with their arguments, written once, run for every block.
+"""A member's task as a program: passes over a block of rows and their arguments, written once, run for every block.
 
-Between two minibatches of a member little changes: where its rows and targets lie, and how many they are. So the passes
-are laid out as instructions in the slot's scratch, and a minibatch sets a few arguments and calls one after another.
-With the arguments worked out anew for every call, small members would spend a third of their time on that.
+From minibatch to minibatch few arguments change: the addresses of rows and targets, and their number. So the passes are
+written as instructions into the slot's scratch; a minibatch sets a few arguments and runs the instructions in order.
+With all arguments computed anew for every call, small members would spend a third of their time on them.
 
-    train:     schedule, scalars |
-                         layers ... outputs, loss, output_backward, hidden layers ..., weights_backward | updates
-               (with dropout: input_dropout before the layers, dropout behind each hidden one; where gradients are
-               clipped, no weights take their step in passing: | clip, update_rows ..., updates; where weights are
-               averaged: average at the end; where features have scales, the first layer reads weights times these,
-               made anew at the end, and takes no step in passing: | scales_backward, update_rows, updates)
-    evaluate:            layers ... outputs, loss
-    forward:             layers ... outputs, by_row
+    train:     schedule, scalars | layers, outputs, loss, output_backward, hidden layers, weights_backward | updates
+    evaluate:                      layers, outputs, loss
+    forward:                       layers, outputs, by_row
+
+Instructions between the bars run for every block of rows, the others once per minibatch. Options add to a training
+program:
+
+    dropout            `input_dropout` before the layers, `dropout` behind each hidden layer
+    clipped gradients  weights take their step after all gradients:  | clip, update_rows (per layer), updates
+    feature scales     the first layer reads weights times scales, and takes its step after all gradients:
+                       | scales_backward, update_rows, updates, scale_features
+    averaged weights   `average` behind the updates
 
 docs/kernels.md#the-program has the picture.
 """
@@ -21,16 +25,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pmlp_np.backends.numba.compiling import kernel
+from pmlp_np.backends.numba.frame import BARRIERS_AT, CURSOR_AT, SUMS_AT, frame_of
 from pmlp_np.backends.numba.intrinsics import item
-from pmlp_np.backends.numba.job import (
-    EVALUATE,
-    MEETINGS_AT,
-    POSITION_AT,
-    SUMS_AT,
-    TRAIN,
-    frame_of,
-    program_at,
-)
+from pmlp_np.backends.numba.job import EVALUATE, TRAIN
 from pmlp_np.backends.numba.program.backward import put_backward
 from pmlp_np.backends.numba.program.forward import (
     put_evaluation,
@@ -53,20 +50,19 @@ from pmlp_np.base.arrays import NOWHERE, Address
 
 
 class Program(NamedTuple):
-    """Addresses of a program's instructions and of what they read.
+    """Addresses of a program's instructions, and of the memory that the driver reads and writes between them.
 
-    `start` to `stop` are the instructions for a block; from `no_step_from` on weights take no step in passing (0: all
-    do). `outcome` is the one behind raw outputs: the loss, or what hands out results. `schedule` (0: constant rates)
-    and `scalars` come before a minibatch, those from `stop` to `end` after it.
+    `start` to `stop` are the instructions over a block of rows; weights take no step in those from `no_step_from` on
+    (0: in all of them they do). `outcome` is the instruction behind raw outputs: the loss or, in a forward pass,
+    `by_row`. `schedule` (0: constant rates) and `scalars` are run before a minibatch, those from `stop` to `end` after.
 
-    `rows`, `x`, `fan_in`, `targets`, `weights`, `places` and `sums` are the frame's: rows per block, room for gathered
-    rows (of `fan_in` features), targets, weights and their positions, and the totals of the loss. Dropout reads a
-    block's place in the epoch's order at `position` (0: no dropout), and `inputs` is what it leaves of the features (0:
-    all of them). At `meetings` a slot counts how often it has waited for its team.
+    `rows`, `x`, `targets`, `weights` and `row_numbers` are the frame's: rows per block, and memory for gathered rows of
+    `fan_in` features. `sums` are the totals of the loss. `cursor` is read by dropout (0: no dropout); `inputs` are the
+    features after dropout (0: no dropout of features). `barriers` counts the barriers that the slot has passed.
     """
 
     team: Team
-    meetings: Address
+    barriers: Address
     rows: int
     scalars: Address
     start: Address
@@ -76,23 +72,28 @@ class Program(NamedTuple):
     outcome: Address
     schedule: Address
     fan_in: int
-    places: Address
+    row_numbers: Address
     x: Address
     targets: Address
     weights: Address
     sums: Address
-    position: Address
+    cursor: Address
     inputs: Address
 
 
 @kernel()
 def write_program(job, team, m, batches):
-    """The program of the job's task on member m, in the scratch of the slot that runs it; `batches` to an epoch."""
+    """Write the program of the job's task on member m into the scratch of the slot that runs it.
+
+    batches: minibatches per epoch.
+    """
     frame, scratch = frame_of(job, team.slot, m), item(job.scratch, team.slot)
-    mine = item(job.scratch, team.slot + team.part)
+    # A slot of a team has its own program, on the frame of the first slot.
+    slot_scratch = item(job.scratch, team.slot + team.part)
     fan_in = item(job.fan_in, frame.first_layer)
-    at = scalars = mine + program_at(job, m)
-    no_step_from = schedule = inputs = position = NOWHERE
+    program = frame.evaluation_program if job.task == EVALUATE else frame.program
+    at = scalars = slot_scratch + (program - scratch)
+    no_step_from = schedule = inputs = cursor = NOWHERE
     scales = has_scales(job, m)
     if job.task == TRAIN:
         scalars = put_schedule(job, frame, at, batches)
@@ -101,10 +102,10 @@ def write_program(job, team, m, batches):
     start = at
     if uses(job, job.input_dropout, m):
         inputs = frame.x
-        at = put_input_dropout(job, team, frame, at, mine + POSITION_AT)
+        at = put_input_dropout(job, team, frame, at, slot_scratch + CURSOR_AT)
     if inputs != 0 or uses(job, job.dropout, m):
-        position = mine + POSITION_AT
-    outcome = at = put_forward(job, team, frame, at, inputs, fan_in, position)
+        cursor = slot_scratch + CURSOR_AT
+    outcome = at = put_forward(job, team, frame, at, inputs, fan_in, cursor)
     if job.task == TRAIN:
         at = put_loss(job, team, frame, at, scratch)
         clips = uses(job, job.clip_norm, m)
@@ -112,7 +113,7 @@ def write_program(job, team, m, batches):
             no_step_from = at
         stop = at = put_backward(job, team, frame, at)
         if scales and not clips:
-            # The first layer's.
+            # Weights of the first layer, which is the last instruction.
             no_step_from = stop - INSTRUCTION_BYTES
         at = put_step(job, frame, at, scalars, clips, uses(job, job.average, m))
     elif job.task == EVALUATE:
@@ -120,13 +121,13 @@ def write_program(job, team, m, batches):
     else:
         stop = at = put_result(job, frame, at)
     if scales:
-        # Once now; a step does it again at its end.
+        # Run once now, and again at the end of each step.
         scale, at = at, put_scale_features(job, frame, at)
         if team.part == 0:
             run(scale)
     return Program(
-        team=team, meetings=mine + MEETINGS_AT, rows=frame.rows, scalars=scalars, start=start, stop=stop,
-        no_step_from=no_step_from, end=at, outcome=outcome, schedule=schedule, fan_in=fan_in, places=frame.places,
-        x=frame.x, targets=frame.targets, weights=frame.weights, sums=scratch + SUMS_AT, position=position,
-        inputs=inputs,
+        team=team, barriers=slot_scratch + BARRIERS_AT, rows=frame.rows, scalars=scalars, start=start, stop=stop,
+        no_step_from=no_step_from, end=at, outcome=outcome, schedule=schedule, fan_in=fan_in,
+        row_numbers=frame.row_numbers, x=frame.x, targets=frame.targets, weights=frame.weights, sums=scratch + SUMS_AT,
+        cursor=cursor, inputs=inputs,
     )  # fmt: skip
