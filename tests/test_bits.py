@@ -5,7 +5,6 @@ On the Numba backend. Compared are the bytes of parameters, slots, best weights,
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 from pathlib import Path
@@ -18,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pmlp_np as pm
+import profiles
 from conftest import BACKENDS, run_python
 from loss_variants import VARIANTS, library_loss
 from member_state import member_states
@@ -239,6 +239,7 @@ LAYOUTS = (
 )
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_setting
 def test_data_in_any_layout(setting: Setting, layout: Any, tmp_path: Path) -> None:
@@ -399,9 +400,11 @@ import test_bits
 test_bits.write_bits(sys.argv[1], test_bits.FEW_SETTINGS, test_bits.FEW)
 """
 ALL_SETTINGS = [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]
-# All of it compiles for minutes: some members have to do but in thorough runs.
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-FEW_SETTINGS, FEW = ([SETTINGS[1], SETTINGS[4]], slice(None)) if THOROUGH else ([SETTINGS[1]], slice(None, None, 5))
+# All of it compiles for minutes. Each run of the profile quick takes some other members.
+FEW_SETTINGS, FEW = {
+    "thorough": ([SETTINGS[1], SETTINGS[4]], slice(None)),
+    "quick": ([SETTINGS[1]], slice(profiles.SEED % 15, None, 15)),
+}.get(profiles.PROFILE, ([SETTINGS[1]], slice(None, None, 5)))
 
 
 def all_bits(settings: list[Setting], chosen: slice = slice(None)) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from conftest import BACKENDS, requires
 from mutants.listing import ROOT
 from mutants.trial import copied
 from page_blocks import python_blocks
+from profiles import PROFILE
 
 PAGE = ROOT / "docs" / "contributing.md"
 SECTION = "## Add an activation, a loss, an optimizer, a schedule or a metric"
@@ -89,8 +90,10 @@ def run(tree: Path, *arguments: str, **variables: str) -> str:
 
 def passed(tree: Path, files: tuple[str, ...], chosen: str, backend: str) -> list[str]:
     """The tests in these files that passed; all that were chosen must."""
+    # As many examples as here, and no family without the cases that are looked for.
     said = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", "-k", chosen,
-               *(f"tests/{name}" for name in files), PMLP_TEST_BACKENDS=backend)  # fmt: skip
+               f"--hypothesis-profile={PROFILE}", *(f"tests/{name}" for name in files),
+               HYPOTHESIS_PROFILE="ci", PMLP_TEST_BACKENDS=backend)  # fmt: skip
     return [line for line in said.splitlines() if line.startswith("PASSED")]
 
 

@@ -250,7 +250,7 @@ MIXED = Case(
 
 
 @given(cases(), st.integers(1, 3), st.sampled_from([1, 20_000, MEMORY_CAP]))
-@settings(max_examples=max(100, settings().max_examples))
+@settings(max_examples=4 * settings().max_examples)
 def test_members_train_as_if_alone(case: Case, epochs: int, memory_cap: int) -> None:
     backend = case.backend(memory_cap=memory_cap)
     progress, history = train(case, backend, epochs)
@@ -445,6 +445,7 @@ def test_chunks_and_blocks_of_rows_do_not_matter(shuffle: str | None) -> None:
         np.testing.assert_allclose(np.ravel(one), np.array(several)[:, i], **REORDERED)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("options", "shuffle", "dtype"),
     [
