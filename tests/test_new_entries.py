@@ -21,10 +21,10 @@ PAGE = ROOT / "docs" / "contributing.md"
 SECTION = "## Add an activation, a loss, an optimizer, a schedule or a metric"
 # Where the section's blocks go, one after the other.
 FILES = (
-    "pmlp_np/formulas/activations.py", "tests/oracle.py",
-    "pmlp_np/formulas/losses.py", "tests/oracle.py",
-    "pmlp_np/formulas/optimizers.py", "tests/oracle.py", "tests/formula_samples.py",
-    "pmlp_np/formulas/schedules.py", "tests/oracle.py",
+    "pmlp_np/formulas/activations.py", "tests/oracle/activation_functions.py",
+    "pmlp_np/formulas/losses.py", "tests/oracle/loss_functions.py",
+    "pmlp_np/formulas/optimizers.py", "tests/oracle/optimizer_steps.py", "tests/formula_samples.py",
+    "pmlp_np/formulas/schedules.py", "tests/oracle/learning_rates.py",
     "pmlp_np/training/metrics.py", "tests/sklearn_metrics.py",
 )  # fmt: skip
 PUBLIC = """
