@@ -10,7 +10,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CASES)
 def test_trained_members_have_the_committed_bits(name: str, dtype: str) -> None:
