@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import pmlp_np as pm
+from pmlp_np import backends
 from pmlp_np.base import interrupts
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES
@@ -24,7 +25,12 @@ from pmlp_np.training.metrics import METRIC_ALIASES, METRICS
 
 pytest_plugins = ["profiles"]
 
+# Those of the library, and "emulated": the kernels of the backend "cupy", run on the CPU.
 BACKENDS = tuple(name for name in os.environ.get("PMLP_TEST_BACKENDS", "numba,reference").split(",") if name)
+if "emulated" in BACKENDS:
+    import emulated_device
+
+    backends.BACKENDS["emulated"] = emulated_device.ENTRY
 
 
 def pytest_collection_finish() -> None:

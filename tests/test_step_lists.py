@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-import step_lists_in_c
+import step_lists_in_cuda
 from c_header import compiler
 from formula_samples import DTYPES, hyperparameters, loss_problem, wide
 from loss_variants import VARIANTS, library_loss
@@ -311,22 +311,24 @@ def test_distributions_as_compiled(name, draw):
     same(evaluate(step_lists.distribution_steps(name), u, as_compiled=True)[0], expected)
 
 
-# In a second language.
+# As CUDA C++, compiled for the CPU.
 
 OUTPUTS, ROWS = 2, 64
 
 
 @pytest.fixture(scope="module")
-def in_c(tmp_path_factory):
-    """All lists as C functions, by what they are."""
+def in_cuda(tmp_path_factory):
+    """All lists as functions of C++, by what they are."""
     folder = tmp_path_factory.mktemp("lists")
     names = {what: f"list_{i}" for i, what in enumerate(LISTS)}
-    texts = [step_lists_in_c.function(names[what], steps) for what, steps in LISTS.items()]
-    (folder / "lists.c").write_text("\n\n".join([step_lists_in_c.HEAD, *texts]))
+    texts = [step_lists_in_cuda.function(names[what], steps) for what, steps in LISTS.items()]
+    (folder / "lists.cpp").write_text("\n\n".join([step_lists_in_cuda.HEAD, *texts]))
     library = folder / "lists.so"
     # Nothing is fused that is not written so, as on a GPU with --fmad=false.
-    flags = ["-O1", "-std=gnu99", "-ffp-contract=off", "-shared", "-fPIC"]
-    subprocess.run([compiler(), *flags, "lists.c", "-o", str(library), "-lm"], check=True, cwd=folder)
+    flags = ["-O1", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC"]
+    subprocess.run(
+        [compiler(("c++", "g++", "clang++")), *flags, "lists.cpp", "-o", str(library), "-lm"], check=True, cwd=folder
+    )
     functions = ctypes.CDLL(str(library))
     return {what: getattr(functions, name) for what, name in names.items()}
 
@@ -349,14 +351,14 @@ def arguments(steps, what, draw):
 
 
 @pytest.mark.parametrize("what", LISTS)
-def test_lists_in_c_have_the_same_bits(what, in_c, draw):
+def test_lists_in_cuda_have_the_same_bits(what, in_cuda, draw):
     steps = LISTS[what]
     given, n_raw = arguments(steps, what, draw)
     expected = [np.asarray(value) for value in evaluate(steps, *given, as_compiled=True)]
     shapes = [(ROWS,) if steps.value(result).extent == ROW else (OUTPUTS, ROWS) for result in steps.results]
     found = [np.empty(shape, value.dtype) for shape, value in zip(shapes, expected, strict=True)]
     pointers = [(ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays)) for arrays in (given, found)]
-    in_c[what](*map(ctypes.c_int64, (ROWS, n_raw, OUTPUTS)), *pointers)
+    in_cuda[what](*map(ctypes.c_int64, (ROWS, n_raw, OUTPUTS)), *pointers)
     for one, value, shape in zip(found, expected, shapes, strict=True):
         same(one, np.broadcast_to(value, shape))
 

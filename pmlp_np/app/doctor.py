@@ -77,7 +77,7 @@ def facts() -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, Any]:
-    """{"devices": names, "note": a sentence}. The reference backend alone can use one, through CuPy."""
+    """{"devices": names, "note": a sentence}. The backend "cupy" uses them, and the reference backend can."""
     tool = shutil.which("nvidia-smi")
     names: list[str] = []
     if tool:
@@ -91,7 +91,9 @@ def _gpu() -> dict[str, Any]:
     if not names:
         note = "none found; none is needed"
     elif cupy is None:
-        note = f"{', '.join(names)}; not used: CuPy is missing, pip install 'pmlp_np[gpu]'"
+        note = (
+            f"{', '.join(names)}; not used: CuPy is missing, pip install 'pmlp_np[gpu]' (CUDA 12) or 'pmlp_np[gpu13]'"
+        )
     else:
-        note = f"{', '.join(names)}; CuPy {cupy}: used by backend reference with device='gpu'"
+        note = f"{', '.join(names)}; CuPy {cupy}: used by backend='cupy'"
     return {"devices": names, "cupy": cupy, "note": note}

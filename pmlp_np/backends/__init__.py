@@ -18,6 +18,12 @@ def _numba() -> type[Backend]:
     return NumbaBackend
 
 
+def _cupy() -> type[Backend]:
+    from pmlp_np.backends.cupy.backend import CupyBackend
+
+    return CupyBackend
+
+
 def _reference() -> type[Backend]:
     from pmlp_np.backends.reference.backend import ReferenceBackend
 
@@ -32,20 +38,27 @@ class Entry:
     devices: tuple[str, ...] = ("cpu",)
 
 
-BACKENDS = {"numba": Entry(_numba), "reference": Entry(_reference, ("cpu", "gpu"))}
+BACKENDS = {
+    "numba": Entry(_numba),
+    "cupy": Entry(_cupy, ("gpu",)),
+    "reference": Entry(_reference, ("cpu", "gpu")),
+}
 # What users may write in place of a name: the fastest backend that is there.
 AUTO = "auto"
 
 
-def check(name: Any, device: Any) -> str:
-    """The backend that a name stands for. DataError for an unknown name or device."""
+def check(name: Any, device: Any = None) -> tuple[str, str]:
+    """The backend that a name stands for, and its device: the default one for None. DataError for an unknown name or
+    device."""
     if not isinstance(name, str) or name not in (*BACKENDS, AUTO):
         raise DataError(unknown_name("backend", name, (*BACKENDS, AUTO)))
     chosen = next(iter(BACKENDS)) if name == AUTO else name
     devices = BACKENDS[chosen].devices
+    if device is None:
+        return chosen, devices[0]
     if device not in devices:
         raise DataError(compose("device", " or ".join(map(repr, devices)) + f" for backend {name!r}", show(device)))
-    return chosen
+    return chosen, device
 
 
 def create(name: str, device: str, plan: Plan) -> Backend:

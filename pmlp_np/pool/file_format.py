@@ -171,7 +171,7 @@ class PoolFile:
         self.loss = from_plain(head["loss"])
         checks.whole("n_outputs", head["n_outputs"], 2 if self.loss.targets == "labels" else 1)
         self.loss.check_outputs(head["n_outputs"])
-        self.backend = backends.check(head["backend"], head["device"])
+        self.backend, _ = backends.check(head["backend"], head["device"])
         self.curves, self.shown = (
             [name.removeprefix(prefix) for name in archive.listed if name.startswith(prefix)]
             for prefix in ("curves/", "shown/")

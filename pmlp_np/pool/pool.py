@@ -54,11 +54,11 @@ class Pool(Predicting):
         output. Or one that pm.register_loss has entered. As an attribute its name, with parameters where they are not
         the defaults.
     seed: 0 ... 2**64 - 1, from which initial weights and orders of rows are drawn. Default 0.
-    backend: "numba" (default), "reference" or "auto".
+    backend: "numba" (default), "cupy" (an NVIDIA GPU, with the same bits), "reference", or "auto".
     dtype: "float32" (default) or "float64": what weights are kept and computed in.
     ids: labels of the members, distinct whole numbers. Default 0, 1, 2, ... A member's draws depend on the pool's seed
         and its id (or on its own seed), never on its place.
-    device: "cpu" (default), or "gpu" for the reference backend on CuPy.
+    device: "cpu" or "gpu". Default: the CPU, for backend="cupy" the GPU. The reference backend runs on both.
 
     Raises SpecError, DataError, and MemoryNeededError where the parameters would not fit, before anything is allocated.
 
@@ -82,7 +82,7 @@ class Pool(Predicting):
         backend: str = "numba",
         dtype: Any = "float32",
         ids: Any = None,
-        device: str = "cpu",
+        device: str | None = None,
     ) -> None:
         specs = as_specs(specs)
         require_sound({name: getattr(specs, name) for name in COLUMNS})
@@ -91,13 +91,13 @@ class Pool(Predicting):
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
         chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
-        name, ids = backends.check(backend, device), checks.ids(ids, len(specs))
+        (name, place), ids = backends.check(backend, device), checks.ids(ids, len(specs))
         keys = random.stream_keys(int(seed), ids)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
         plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         require_room(plan)
-        self._hold(Contents.untrained(plan, ids, name, device))
+        self._hold(Contents.untrained(plan, ids, name, place))
 
     # Training.
 

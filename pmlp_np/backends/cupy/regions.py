@@ -1,0 +1,119 @@
+"""Regions: what a thread block keeps of a member in shared memory, and what in its scratch in global memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmlp_np.backends.cupy.launch_job import CHUNK, LAYER_BYTES, REGIONS, STEPS
+from pmlp_np.state.layout import PoolLayout
+
+_ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of every region that each of some members needs, (members,) int64 by name."""
+
+    regions: dict[str, np.ndarray]
+
+    def take(self, members: np.ndarray) -> Sizes:
+        return Sizes({name: sizes[members] for name, sizes in self.regions.items()})
+
+    @property
+    def shared(self) -> np.ndarray:
+        """Bytes of all regions that may be in shared memory, (members,)."""
+        total: np.ndarray = sum(_rounded(sizes) for name, sizes in self.regions.items() if name != "ORDER")  # type: ignore[assignment]
+        return total
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the regions lie for the members of a launch.
+
+    offsets: (len(REGIONS),) int64, bytes from the start of shared memory or scratch; -1: not needed.
+    in_shared: a bit for each region. all_shared: whether all regions that may be shared are.
+    shared_bytes, scratch_bytes: of a thread block.
+    """
+
+    offsets: np.ndarray
+    in_shared: int
+    shared_bytes: int
+    scratch_bytes: int
+    all_shared: bool
+
+
+def _rounded(sizes: np.ndarray) -> np.ndarray:
+    return -(-sizes // _ALIGNMENT) * _ALIGNMENT
+
+
+def pitch_of_features(features: np.ndarray, itemsize: int) -> np.ndarray:
+    """Numbers from one row of features to the next: an odd number of 16 bytes, and whole tiles of four numbers."""
+    width = _ALIGNMENT // itemsize
+    pitch = (-(-features // width) | 1) * width
+    return pitch if itemsize == 4 else -(-pitch // 4) * 4
+
+
+def sizes_of(
+    layout: PoolLayout,
+    itemsize: int,
+    n_targets: int,
+    n_slots: np.ndarray,
+    input_count: np.ndarray,
+    most_numbers: int,
+    rows: np.ndarray | None,
+    training: bool,
+) -> Sizes:
+    """What the members of a layout need for a task. rows: of each, where members draw orders of their own."""
+    n, outputs, lanes = layout.n_members, layout.n_raw_outputs, layout.lanes
+    first, depth = layout.first_layer[:-1], layout.depth
+    pitch = np.where(layout.activation >= 0, layout.row_stride + _ALIGNMENT // itemsize, 0)
+    units = CHUNK * np.add.reduceat(pitch, first) * itemsize
+    features = layout.fan_in[first]
+    everyone = np.ones(n, np.int64)
+    regions = {
+        "LAYERS": LAYER_BYTES * (depth + 1),
+        "TOTALS": 4 * 8 * everyone,
+        "LANE_SUMS": 3 * lanes * 8 * everyone,
+        "TARGETS": CHUNK * n_targets * itemsize * everyone,
+        "ROW_WEIGHTS": CHUNK * 8 * everyone,
+        "RAW_OUTPUTS": CHUNK * outputs * itemsize * everyone,
+        "FEATURES": CHUNK * pitch_of_features(features, itemsize) * itemsize,
+        "UNITS": units,
+        "OUTPUT_ROWS": np.where(depth == 0, CHUNK * layout.row_stride[first] * itemsize, 0),
+        "SCALED_WEIGHTS": np.where(layout.scale_offset >= 0, features * layout.row_stride[first] * itemsize, 0),
+        "BLOCK": layout.block_size * itemsize,
+    }
+    if training:
+        regions |= {
+            "DERIVATIVES": units,
+            "OUTPUT_DZ": CHUNK * outputs * itemsize * everyone,
+            "BIAS_LANE_SUMS": outputs * lanes * itemsize * everyone,
+            "GRADIENT": layout.block_size * itemsize,
+            "STEP_NUMBERS": STEPS * input_count * most_numbers * itemsize,
+            "SLOTS": n_slots * layout.block_size * itemsize,
+        }
+    if rows is not None:
+        regions["ORDER"] = 8 * rows
+    return Sizes(regions)
+
+
+def placed(sizes: Sizes, shared_bytes: int) -> Placement:
+    """One placement for some members: the first regions of REGIONS, which are small or read most, in shared memory as
+    far as there is room. Parameters and slots that find none stay where they are."""
+    offsets = np.full(len(REGIONS), -1, np.int64)
+    in_shared = shared = scratch = 0
+    all_shared = True
+    for i, name in enumerate(REGIONS):
+        size = int(_rounded(sizes.regions.get(name, np.zeros(1, np.int64))).max())
+        if not size:
+            continue
+        if name != "ORDER" and shared + size <= shared_bytes:
+            offsets[i], shared = shared, shared + size
+            in_shared |= 1 << i
+            continue
+        all_shared &= name == "ORDER"
+        if name not in ("BLOCK", "SLOTS"):
+            offsets[i], scratch = scratch, scratch + size
+    return Placement(offsets, in_shared, shared, -(-scratch // 256) * 256, all_shared)
