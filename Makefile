@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= auto
+# How much is tested, as tests/profiles.py says: quick, ci or thorough.
+PROFILE ?= $(or $(HYPOTHESIS_PROFILE),$(if $(CI),ci,quick))
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 GPU_ARGS ?=
@@ -24,7 +26,7 @@ INSTALLED := $(VENV)/installed-$(firstword $(shell cksum < pyproject.toml))
 
 help:
 	@echo "make demo    train 10,000 networks on handwritten digits; saves demo/digits.png"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests: all of them with PROFILE=ci, else of slow families some cases"
 	@echo "make test-core  run some that need NumPy and Numba alone, say on another Python: PYTHON=python3.13"
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make docs    build the documentation's site into build/site; a warning fails it"
@@ -38,7 +40,7 @@ demo: $(INSTALLED)-demo
 	$(VENV_PYTHON) examples/digits_demo.py $(DEMO_ARGS)
 
 test: $(INSTALLED)-test
-	$(VENV_PYTHON) -m pytest --numprocesses $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=$(PROFILE) $(VENV_PYTHON) -m pytest --numprocesses $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # Tests that need NumPy and Numba alone, for Pythons beside the one that runs all: make test-core PYTHON=python3.13
 CORE_TESTS := tests/test_trained_bits.py tests/test_imports.py tests/test_copies.py tests/test_persistence.py

@@ -1,4 +1,5 @@
-"""What every test file shares: Hypothesis profiles, the backends to test, and the rule for optional packages."""
+"""What every test file shares: the backends to test, and the rule for optional packages. How much is tested is said by
+`profiles`."""
 
 import gc
 import importlib
@@ -12,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 import pmlp_np as pm
 from pmlp_np import backends
@@ -23,9 +23,7 @@ from pmlp_np.formulas.optimizers import OPTIMIZERS, RULES
 from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.training.metrics import METRIC_ALIASES, METRICS
 
-settings.register_profile("default", derandomize=False, deadline=None, max_examples=25, print_blob=True)
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+pytest_plugins = ["profiles"]
 
 # Those of the library, and "emulated": the kernels of the backend "cupy", run on the CPU.
 BACKENDS = tuple(name for name in os.environ.get("PMLP_TEST_BACKENDS", "numba,reference").split(",") if name)

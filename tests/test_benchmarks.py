@@ -210,6 +210,7 @@ def test_methods_take_turns() -> None:
 HELD = [(method, cell) for cell in check.cells(quick=True) for method in METHODS if METHODS[method].applies(cell)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("method", "cell"), HELD, ids=lambda value: getattr(value, "name", lambda: value)())
 def test_a_peer_trains_as_the_textbook_says(method: str, cell: Cell) -> None:
     package = METHODS[method].package

@@ -5,7 +5,6 @@ On the Numba backend. Compared are the bytes of parameters, slots, best weights,
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 from pathlib import Path
@@ -18,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pmlp_np as pm
+import profiles
 from conftest import BACKENDS, run_python
 from loss_variants import VARIANTS, library_loss
 from member_state import member_states
@@ -389,7 +389,7 @@ AVX2_ONLY = {
 }
 # As no processor is, but every one with AVX2 runs it: whole vectors of integers only in the smaller registers.
 AVX_ONLY = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+avx,+fma,+popcnt,+sse4.1,+sse4.2"}
-WRITE_BITS = "import sys, test_bits; test_bits.write_bits(sys.argv[1])"
+WRITE_BITS = "import sys, test_bits; test_bits.write_bits(sys.argv[1], test_bits.ALL_SETTINGS, test_bits.MANY)"
 WRITE_BITS_OF_AVX512_TILES = """
 import sys
 from pmlp_np.backends.numba import compiling
@@ -398,9 +398,14 @@ import test_bits
 test_bits.write_bits(sys.argv[1], test_bits.FEW_SETTINGS, test_bits.FEW)
 """
 ALL_SETTINGS = [*SETTINGS, *(Setting(dtype, loss, "member") for dtype in DTYPES for loss in VARIANTS)]
-# All of it compiles for minutes: some members have to do but in thorough runs.
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-FEW_SETTINGS, FEW = ([SETTINGS[1], SETTINGS[4]], slice(None)) if THOROUGH else ([SETTINGS[1]], slice(None, None, 5))
+# Code for other instructions compiles for minutes, most of it for the members' activations and optimizers. The profile
+# quick takes other members in each run.
+if profiles.PROFILE == "quick":
+    FEW_SETTINGS, FEW, MANY = [SETTINGS[1]], slice(profiles.SEED % 15, None, 15), slice(profiles.SEED % 6, None, 6)
+elif profiles.PROFILE == "thorough":
+    FEW_SETTINGS, FEW, MANY = [SETTINGS[1], SETTINGS[4]], slice(None), slice(None)
+else:
+    FEW_SETTINGS, FEW, MANY = [SETTINGS[1]], slice(None, None, 5), slice(None)
 
 
 def all_bits(settings: list[Setting], chosen: slice = slice(None)) -> dict[str, np.ndarray]:
@@ -431,7 +436,7 @@ def registers_used() -> set[str]:
     return {register for register in ("xmm", "ymm", "zmm") for text in texts if register in text}
 
 
-def write_bits(path: str, settings: list[Setting] = ALL_SETTINGS, chosen: slice = slice(None)) -> None:
+def write_bits(path: str, settings: list[Setting], chosen: slice) -> None:
     """What the process with other code does."""
     features, registers = sorted(compiling.cpu_features()), sorted(registers_used())
     np.savez(path, **all_bits(settings, chosen), registers=registers, features=features, code=assembly(OUTPUTS))
@@ -454,9 +459,9 @@ def test_avx2_and_avx512_code_give_the_same_bits(tmp_path: Path) -> None:
     assert "avx512f" not in other.pop("features")
     assert set(other.pop("registers").tolist()) == {"xmm", "ymm"}
     assert other.pop("code") != assembly(OUTPUTS)
-    bits = all_bits(ALL_SETTINGS)
+    bits = all_bits(ALL_SETTINGS, MANY)
     assert "zmm" in registers_used()
-    assert len(bits) > 12 * len(MEMBERS)
+    assert len(bits) > 12 * len(MEMBERS[MANY])
     assert not differing_bits(bits, other)
 
 

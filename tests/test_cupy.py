@@ -42,6 +42,7 @@ def on(monkeypatch):
     return choose
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", trained_bits.DTYPES)
 @pytest.mark.parametrize("name", CASES)
 def test_trained_bits_are_the_cpu_s(name, dtype):
@@ -51,6 +52,7 @@ def test_trained_bits_are_the_cpu_s(name, dtype):
 DRAWN = ("option: everything", "rows, shuffled by member", "early stopping by score", "targets", "shuffle: None")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("order", "seed"), SCHEDULES_OF_THREADS)
 @pytest.mark.parametrize("name", DRAWN)
 def test_no_order_of_threads_changes_a_bit(name, order, seed, on):

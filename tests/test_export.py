@@ -50,6 +50,7 @@ def test_an_activation_that_a_target_has_no_word_for_goes_by_its_steps(monkeypat
         assert_alike(mlp, X, RUNNERS[target](mlp, X))
 
 
+@pytest.mark.one_in(4)
 @TARGETS
 @DTYPES
 @pytest.mark.parametrize("loss", VARIANTS)

@@ -493,6 +493,7 @@ CASES = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("shuffle", ["shared", "member", None])
 @pytest.mark.parametrize("name", CASES)
 def test_float64_members_of_chosen_pools(backend: str, name: str, shuffle: str | None) -> None:
@@ -501,6 +502,7 @@ def test_float64_members_of_chosen_pools(backend: str, name: str, shuffle: str |
     assert share.left_out == 0
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [name for name in CASES if "own minibatches" not in name and "of seven" not in name])
 def test_float32_steps_of_chosen_pools(backend: str, name: str) -> None:
     share = Share()

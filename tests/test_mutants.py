@@ -143,6 +143,7 @@ def before_and_after(root: Path) -> dict[str, str]:
     return {str(path): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("changes", "outcome", "text"),
     [

@@ -15,15 +15,16 @@ from conftest import BACKENDS, requires
 from mutants.listing import ROOT
 from mutants.trial import copied
 from page_blocks import python_blocks
+from profiles import PROFILE
 
 PAGE = ROOT / "docs" / "contributing.md"
 SECTION = "## Add an activation, a loss, an optimizer, a schedule or a metric"
 # Where the section's blocks go, one after the other.
 FILES = (
-    "pmlp_np/formulas/activations.py", "tests/oracle.py",
-    "pmlp_np/formulas/losses.py", "tests/oracle.py",
-    "pmlp_np/formulas/optimizers.py", "tests/oracle.py", "tests/formula_samples.py",
-    "pmlp_np/formulas/schedules.py", "tests/oracle.py",
+    "pmlp_np/formulas/activations.py", "tests/oracle/activation_functions.py",
+    "pmlp_np/formulas/losses.py", "tests/oracle/loss_functions.py",
+    "pmlp_np/formulas/optimizers.py", "tests/oracle/optimizer_steps.py", "tests/formula_samples.py",
+    "pmlp_np/formulas/schedules.py", "tests/oracle/learning_rates.py",
     "pmlp_np/training/metrics.py", "tests/sklearn_metrics.py",
 )  # fmt: skip
 PUBLIC = """
@@ -89,8 +90,10 @@ def run(tree: Path, *arguments: str, **variables: str) -> str:
 
 def passed(tree: Path, files: tuple[str, ...], chosen: str, backend: str) -> list[str]:
     """The tests in these files that passed; all that were chosen must."""
+    # As many examples as here, and no family without the cases that are looked for.
     said = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", "-k", chosen,
-               *(f"tests/{name}" for name in files), PMLP_TEST_BACKENDS=backend)  # fmt: skip
+               f"--hypothesis-profile={PROFILE}", *(f"tests/{name}" for name in files),
+               HYPOTHESIS_PROFILE="ci", PMLP_TEST_BACKENDS=backend)  # fmt: skip
     return [line for line in said.splitlines() if line.startswith("PASSED")]
 
 
