@@ -1,8 +1,8 @@
 """A device whose kernels run on the CPU: the texts that a GPU would compile, compiled by g++ with emulation/host.h.
 
 Everything but the compiler and the processor is the backend's: formulas, kernels, launch plans, memory, training. To
-compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them when
-a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
+compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them
+when a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+import trained_bits
 from pmlp_np import backends
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.cuda_text import SCALARS
@@ -47,7 +48,7 @@ EMULATOR = "\n".join(_FOLDER.joinpath(name).read_text(encoding="utf-8") for name
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-mfma", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
 # The losses that one text has, and the rule that stands for all.
-KNOWN = [loss for loss in LOSSES.values() if not loss.registered]
+KNOWN = [*(loss for loss in LOSSES.values() if not loss.registered), *trained_bits.LOSSES.values()]
 ANY = "any"
 EVERY_KERNEL = (
     DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(ANY, memory) for memory in (SHARED, MIXED)),
@@ -106,8 +107,9 @@ class EmulatedDevice:
 def library(text: str, names: Sequence[str], flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
     """The compiled text, from earlier runs where there is one."""
     entries = [
-        f'extern "C" const char* emulate_{name}(unsigned blocks, unsigned threads, size_t bytes, int order, uint64_t seed,'
-        f" const Job* jobs) {{ return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(jobs); }}); }}"
+        f'extern "C" const char* emulate_{name}(unsigned blocks, unsigned threads, size_t bytes, int order,'
+        f" uint64_t seed, const Job* jobs) {{"
+        f" return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(jobs); }}); }}"
         for name in names
     ]
     return ctypes.CDLL(str(compiled("\n".join([EMULATOR, "#line 1", text, *entries]), flags)))
