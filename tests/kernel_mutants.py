@@ -75,12 +75,7 @@ _RACES = (
      "        const double total"),
     ("raw outputs by tasks outside", "passes.cuh", "if (inside && lane == 0) raw", "if (lane == 0) raw"),
     ("raw outputs by all lanes", "passes.cuh", "if (inside && lane == 0) raw", "if (inside) raw"),
-    ("rows of no group add zero", "passes.cuh", "if (group * LANES < rows) sum", "sum"),
     ("the loss by all warps", "passes.cuh", "double* total) {\n    if (threadIdx.x >= 32) return;", "double* total) {"),
-    ("the evaluation by all warps", "passes.cuh",
-     "double* totals) {\n"
-     "    if (threadIdx.x >= 32) return;",
-     "double* totals) {"),
     ("the loss's total by all lanes", "passes.cuh", "if (r == 0) *total", "*total"),
     ("gradients of output biases by all lanes", "passes.cuh", "if (r == 0 && db)", "if (db)"),
     ("an evaluation's totals by all lanes", "passes.cuh", "if (r == 0) totals[i]", "totals[i]"),
@@ -89,17 +84,10 @@ _RACES = (
     ("gradients held of inputs beyond the last", "passes.cuh",
      "!first && tile.row + i < fan_in && tile.unit + j < width;",
      "!first && tile.unit + j < width;"),
-    ("gradients held of units beyond the last", "passes.cuh",
-     "!first && tile.row + i < fan_in && tile.unit + j < width;",
-     "!first && tile.row + i < fan_in;"),
     ("dropout before the chunk", "passes.cuh", "if (r >= 0 && r < rows) use", "if (r < rows) use"),
     ("scales by tasks outside", "train.cuh", "inside && n < l.padded", "n < l.padded"),
     ("scales' sums by tasks outside", "train.cuh", "if (inside && lane == 0) block", "if (lane == 0) block"),
     ("scales' sums by all lanes", "train.cuh", "if (inside && lane == 0) block", "if (inside) block"),
-    ("squares of the padding", "train.cuh",
-     "(n < width ? (double)dw[(int64)r * stride + n] : 0.0)",
-     "(double)dw[(int64)r * stride + n]"),
-    ("the norm by all warps", "train.cuh", "if (threadIdx.x < 32) {", "{"),
     ("the norm's factor by all lanes", "train.cuh", "if (threadIdx.x == 0) f.totals[1]", "f.totals[1]"),
     ("all threads enter what is best", "train.cuh",
      "if (threadIdx.x == 0) {\n"
@@ -118,8 +106,8 @@ _RACES = (
      "{\n"
      "        job.epoch"),
 )  # fmt: skip
-# Then what lets addresses out of their bounds. Left out is what harms nothing where it is weaker: zeros in padding that
-# nobody reads, a return before loops of no turns.
+# Then what lets addresses out of their bounds. Left out is what harms no memory where it is weaker: padding whose
+# gradients are zero, a sum that all warps form alike, a return before loops of no turns.
 _BOUNDS = (
     ("one too many of a block is cleared", "draw.cuh", "i < job.block_size[m]", "i <= job.block_size[m]"),
     ("raw outputs of rows that are none", "infer.cuh", "i < rows * f.n_outputs", "i < CHUNK * f.n_outputs"),
@@ -216,18 +204,13 @@ _BOUNDS = (
     ("steps of inputs beyond the last", "passes.cuh",
      "if (tile.row + i < fan_in && tile.unit + j < width)",
      "if (tile.unit + j < width)"),
-    ("steps of units beyond the last", "passes.cuh",
-     "if (tile.row + i < fan_in && tile.unit + j < width)",
-     "if (tile.row + i < fan_in)"),
     ("gradients of a row too many", "passes.cuh",
      "for (int r = 0; r < rows; ++r, x_at",
      "for (int r = 0; r <= rows; ++r, x_at"),
     ("one step too many", "passes.cuh", "i < rows * width; i += blockDim.x", "i <= rows * width; i += blockDim.x"),
     ("dropout behind the chunk", "passes.cuh", "if (r >= 0 && r < rows) use", "if (r >= 0) use"),
-    ("dropout of a column too many", "passes.cuh", "i < fours * columns", "i <= fours * columns"),
     ("numbers of steps beyond the last", "train.cuh", "i < count * f.n_inputs", "i < (count + 1) * f.n_inputs"),
     ("numbers of more steps than fit", "train.cuh", "(int)min((int64)STEPS, batches - done)", "(int)(batches - done)"),
-    ("gradients by scales in the padding", "train.cuh", "if (n < l.fan_out) block.dw[at]", "block.dw[at]"),
     ("squares of biases where there are none", "train.cuh", "if (l.bias >= 0) sum", "sum"),
     ("a gradient's last number twice", "train.cuh",
      "i < f.block_size; i += blockDim.x) block.dw",

@@ -25,7 +25,7 @@ from pmlp_np.backends.cupy import backend as cupy_backend
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.device import Kernel
 from pmlp_np.backends.cupy.formulas_text import pool_text
-from pmlp_np.backends.cupy.job import JOB, JOB_FIELDS, REGIONS, VIEW_WORDS, JobBuilder
+from pmlp_np.backends.cupy.launch_job import JOB, JOB_FIELDS, REGIONS, VIEW_WORDS, JobBuilder
 from pmlp_np.backends.cupy.program_text import (
     DRAW_ORDERS,
     DRAW_WEIGHTS,
@@ -39,9 +39,9 @@ from pmlp_np.backends.cupy.regions import Placement
 from pmlp_np.formulas.losses import LOSSES
 
 REPLAY = Path(__file__).resolve().parent / "emulation" / "replay.h"
-# As those of the emulated device, but for a program with lines that a sanitizer can name.
+# As those of the emulated device, but for a program, soon compiled, with lines that a sanitizer can name.
 _NOT_OURS = ("-shared", "-fPIC", "-O1")
-_FLAGS = (*(flag for flag in FLAGS if flag not in _NOT_OURS), "-g1", "-fno-sanitize-recover=undefined")
+_FLAGS = (*(flag for flag in FLAGS if flag not in _NOT_OURS), "-O0", "-g1", "-fno-sanitize-recover=undefined")
 # What recorded pools may be made of, so that one text has it all.
 LOSS, ACTIVATIONS = "squared_error", ("tanh", "sigmoid")
 RULES_USED, SCHEDULES_USED = ("sgd", "adam"), ("constant", "cosine")
@@ -59,12 +59,17 @@ def kernels_text(dtype: str) -> str:
     return program_text(dtype, pool_text(LOSSES[LOSS], dtype, ACTIVATIONS, RULES_USED, SCHEDULES_USED), KERNELS)
 
 
+def regions_in(shared: bool, in_shared: int, offsets: np.ndarray) -> list[int]:
+    """Regions that lie in shared memory, or those in scratch."""
+    return [i for i in range(len(REGIONS)) if bool(in_shared >> i & 1) is shared and offsets[i] >= 0]
+
+
 def spread(placement: Placement) -> Placement:
     """The placement with a gap behind each region."""
     offsets = placement.offsets.copy()
     ends = [placement.shared_bytes, placement.scratch_bytes]
     for shared in (True, False):
-        ours = [i for i in range(len(REGIONS)) if bool(placement.in_shared >> i & 1) is shared and offsets[i] >= 0]
+        ours = regions_in(shared, placement.in_shared, placement.offsets)
         for rank, i in enumerate(sorted(ours, key=lambda i: int(placement.offsets[i]))):
             offsets[i] += rank * GAP
         ends[not shared] += len(ours) * GAP
@@ -95,12 +100,11 @@ class RecordingDevice(EmulatedDevice):
         super().__init__(**arguments)
         self.arrays: dict[int, _Array] = {}
         self.recorded: list[bytes] = []
-        self.placement: Placement | None = None
 
     def address(self, array: Any) -> int:
         start = super().address(array)
         assert array.values.flags.c_contiguous
-        if start not in self.arrays or self.arrays[start].values.nbytes < array.values.nbytes:
+        if start not in self.arrays or self.arrays[start].stop < start + array.values.nbytes:
             self.arrays[start] = _Array(start, array.values)
         return start
 
@@ -113,50 +117,62 @@ class RecordingDevice(EmulatedDevice):
         return found
 
 
+class Given:
+    """What a kernel was given. arrays: the jobs, and all arrays whose addresses stand in them or in their views;
+    addresses: (array, byte in it, array that it points into, byte in that)."""
+
+    def __init__(self, device: RecordingDevice, jobs: Any) -> None:
+        self._device = device
+        self._found: dict[int, int] = {}
+        self.arrays: list[_Array] = []
+        self.addresses: list[tuple[int, int, int, int]] = []
+        self._index_of(device.address(jobs))
+        views = set()
+        for k, record in enumerate(jobs.values.view(JOB)):
+            for name, kind in JOB_FIELDS.items():
+                if kind.endswith("*") and record[name]:
+                    target, offset = self._index_of(int(record[name]))
+                    self.addresses.append((0, k * JOB.itemsize + JOB.fields[name][1], target, offset))
+                    if name == "views":
+                        views.add(target)
+        for i in sorted(views):
+            for at, word in enumerate(self.arrays[i].values.ravel().tolist()):
+                if at % VIEW_WORDS in ADDRESSES_OF_VIEW and word:
+                    self.addresses.append((i, 8 * at, *self._index_of(word)))
+        # Which array is scratch; -1: none.
+        self.scratch = self._found.get(int(jobs.values.view(JOB)[0]["scratch"]), -1)
+
+    def _index_of(self, address: int) -> tuple[int, int]:
+        array = self._device.containing(address)
+        if array.start not in self._found:
+            self._found[array.start] = len(self.arrays)
+            self.arrays.append(array)
+        return self._found[array.start], address - array.start
+
+    @property
+    def results(self) -> list[bool]:
+        """Of each array whether its bits are what a launch is for: not scratch, nor lists of addresses."""
+        others = {self.scratch, *(array for array, *_ in self.addresses)}
+        return [i not in others for i in range(len(self.arrays))]
+
+    def contents(self) -> list[bytes]:
+        return [array.values.tobytes() for array in self.arrays]
+
+
 class RecordingKernel(EmulatedKernel):
     def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
         device = self._device
         assert isinstance(device, RecordingDevice)
-        job = jobs.values.view(JOB)[0]
-        found: dict[int, int] = {}
-        arrays: list[_Array] = []
-        addresses: list[tuple[int, int, int, int]] = []
-
-        def index_of(address: int) -> tuple[int, int]:
-            array = device.containing(address)
-            if array.start not in found:
-                found[array.start] = len(arrays)
-                arrays.append(array)
-            return found[array.start], address - array.start
-
-        index_of(device.address(jobs))
-        views: list[int] = []
-        for k, record in enumerate(jobs.values.view(JOB)):
-            for name, kind in JOB_FIELDS.items():
-                if kind.endswith("*") and record[name]:
-                    target, offset = index_of(int(record[name]))
-                    addresses.append((0, k * JOB.itemsize + JOB.fields[name][1], target, offset))
-                    if name == "views":
-                        views.append(target)
-        for i in dict.fromkeys(views):
-            for at, word in enumerate(arrays[i].values.ravel().tolist()):
-                if at % VIEW_WORDS in ADDRESSES_OF_VIEW and word:
-                    addresses.append((i, 8 * at, *index_of(word)))
-        # What is left in scratch, and in lists of addresses, is no result.
-        scratch = found.get(int(job["scratch"]), -1)
-        shared_gaps, scratch_gaps = self._gaps(job, blocks, shared_bytes)
-        compared = [i != scratch and all(i != a for a, *_ in addresses) for i in range(len(arrays))]
-        before = [array.values.tobytes() for array in arrays]
+        given = Given(device, jobs)
+        gaps = self._gaps(jobs.values.view(JOB)[0], blocks, shared_bytes)
+        before = given.contents()
         super().launch(blocks, threads, shared_bytes, jobs)
-        after = [array.values.tobytes() for array in arrays]
-        counts = [len(arrays), len(addresses), len(shared_gaps), len(scratch_gaps)]
-        sizes = [(len(values), is_compared) for values, is_compared in zip(before, compared, strict=True)]
+        sizes = [(len(values), is_result) for values, is_result in zip(before, given.results, strict=True)]
+        counts = [len(given.arrays), len(given.addresses), *map(len, gaps)]
         parts = [_words([len(self._name)]), self._name.encode()]
-        parts += map(
-            _words, ([blocks, threads, shared_bytes, *counts, scratch], sizes, addresses, shared_gaps, scratch_gaps)
-        )
-        for values, left, is_compared in zip(before, after, compared, strict=True):
-            parts += [values, left] if is_compared else [values]
+        parts += map(_words, ([blocks, threads, shared_bytes, *counts, given.scratch], sizes, given.addresses, *gaps))
+        for values, left, is_result in zip(before, given.contents(), given.results, strict=True):
+            parts += [values, left] if is_result else [values]
         device.recorded.append(b"".join(parts))
 
     def _gaps(self, job: Any, blocks: int, shared_bytes: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -169,9 +185,8 @@ class RecordingKernel(EmulatedKernel):
         ends = shared_bytes, int(job["scratch_bytes"])
         gaps = []
         for shared in (True, False):
-            is_ours = np.array([bool(int(job["in_shared"]) >> i & 1) is shared for i in range(len(REGIONS))])
-            ours = np.sort(offsets[is_ours & (offsets >= 0)])
-            stops = [*ours[1:].tolist(), *([ends[not shared]] if len(ours) else [])]
+            starts = sorted(int(offsets[i]) for i in regions_in(shared, int(job["in_shared"]), offsets))
+            stops = [*starts[1:], ends[not shared]] if starts else []
             gaps.append([(stop - GAP, GAP) for stop in stops])
         each = int(job["scratch_bytes"])
         return gaps[0], [(b * each + start, size) for b in range(blocks) for start, size in gaps[1]]
@@ -206,12 +221,12 @@ def recording(**arguments: Any) -> Iterator[RecordingDevice]:
         del backends.BACKENDS["recording"]
 
 
-def program(text: str, sanitizer: str, level: str = "-O1") -> Path:
+def program(text: str, sanitizer: str) -> Path:
     """A program that replays launches of these kernels. sanitizer: one of g++'s, or several with commas between."""
     table = ", ".join(f'{{"{name}", {name}}}' for name in KERNELS)
     known = f"static const std::pair<const char*, void (*)(const Job*)> KERNELS[] = {{{table}}};"
     source = "\n".join([EMULATOR, "#line 1", text, known, REPLAY.read_text(encoding="utf-8")])
-    return compiled(source, (*_FLAGS, level, f"-fsanitize={sanitizer}"))
+    return compiled(source, (*_FLAGS, f"-fsanitize={sanitizer}"))
 
 
 def replayed(executable: Path, file: Path, order: int, seed: int) -> str:
