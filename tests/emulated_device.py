@@ -42,7 +42,9 @@ from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
 from strict_cupy import DeviceArray, device_module
 
-HEADER = Path(__file__).resolve().parent / "emulation" / "host.h"
+_FOLDER = Path(__file__).resolve().parent / "emulation"
+# What comes before a text of kernels.
+EMULATOR = "\n".join(_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in ("sanitizers.h", "host.h"))
 # Every operation one of IEEE 754, as COMPILER_OPTIONS has it.
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-mfma", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
@@ -111,7 +113,11 @@ def library(text: str, names: Sequence[str], flags: tuple[str, ...] = FLAGS) -> 
         f" return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(jobs); }}); }}"
         for name in names
     ]
-    source = "\n".join([HEADER.read_text(encoding="utf-8"), "#line 1", text, *entries])
+    return ctypes.CDLL(str(compiled("\n".join([EMULATOR, "#line 1", text, *entries]), flags)))
+
+
+def compiled(source: str, flags: Iterable[str]) -> Path:
+    """What g++ makes of a source, from earlier runs where there is one."""
     key = hashlib.sha256("\n".join([*flags, source]).encode()).hexdigest()[:24]
     CACHE.mkdir(mode=0o700, exist_ok=True)
     path = CACHE / f"{key}.so"
@@ -125,7 +131,7 @@ def library(text: str, names: Sequence[str], flags: tuple[str, ...] = FLAGS) -> 
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[:4000]
             os.replace(made, path)
-    return ctypes.CDLL(str(path))
+    return path
 
 
 def _switch(signature: str, code: str, calls: Sequence[str]) -> str:

@@ -3,12 +3,17 @@
 // Threads go on until they meet the others: at __syncthreads those of the block, at a shuffle those of the warp. In which
 // order they go on is chosen: ascending, descending, or at random. Shared memory holds NaN before a block begins. What a
 // GPU leaves undefined is an error with its line: threads at different barriers, lanes missing at a shuffle.
+//
+// Sanitizers are told what a GPU orders (sanitizers.h, which comes before): a barrier orders the memory of a block's
+// threads; a shuffle exchanges values but orders no memory; nothing orders blocks.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <utility>
+#include <vector>
 #include <sys/mman.h>
 #include <xmmintrin.h>
 
@@ -16,8 +21,8 @@
 #error "the emulation switches fibers on x86-64 alone"
 #endif
 
-struct float4 { float x, y, z, w; };
-struct double2 { double x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) double2 { double x, y; };
 struct uint3 { unsigned x, y, z; };
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static inline double2 make_double2(double x, double y) { return {x, y}; }
@@ -32,10 +37,15 @@ struct Fiber {
     unsigned turn;            // of its exchanges, even or odd
     uint64_t given[2];        // to the warp, in even and odd exchanges
     int vote;
+    unsigned barriers;        // that it has come to
+    void* watched;            // see Place
 };
+// What threads of the same number use one after another: a stack, and who they are to the sanitizer.
+struct Place { char* stack; void* watched; };
 constexpr int MOST = 1024;
-constexpr size_t STACK = 128 * 1024, GUARD = 256;
+constexpr size_t STACK = 256 * 1024, GUARD = 256;
 inline Fiber fibers[MOST];
+inline std::vector<Place> places;
 inline int n_threads, n_ended, current, runnable[MOST], n_runnable, order, votes;
 inline uint64_t random_state;
 inline void* main_stack_pointer;
@@ -43,6 +53,11 @@ inline const std::function<void()>* kernel;
 inline char* shared;
 inline size_t shared_bytes;
 inline char problem[256];
+// Parts of shared memory, from and how many bytes, that no kernel may touch: for AddressSanitizer.
+inline std::vector<std::pair<size_t, size_t>> gaps;
+// Objects by which the sanitizer knows meetings: a block's barriers, in turns; start and end of all.
+inline uint64_t* barriers;
+inline uint64_t start_of_all, end_of_all;
 inline uint3 thread_index, block_index, block_size, grid_size;
 
 extern "C" void emulation_switch(void** save, void* load);
@@ -68,8 +83,16 @@ emulation_switch:
     ret
 )");
 
-inline void make_runnable(int i) { fibers[i].state = RUNNABLE, runnable[n_runnable++] = i; }
-inline int taken() {
+// Go on with a fiber; with the main program where it is null.
+UNSEEN inline void switch_to(Fiber* next, void** save) {
+    void* kept = nullptr;
+    sanitizer::leaves_stack(kept, next ? next->stack : nullptr, STACK, save == &main_stack_pointer);
+    sanitizer::switches_to(next ? next->watched : nullptr);
+    emulation_switch(save, next ? next->stack_pointer : main_stack_pointer);
+    sanitizer::enters_stack(kept);
+}
+UNSEEN inline void make_runnable(int i) { fibers[i].state = RUNNABLE, runnable[n_runnable++] = i; }
+UNSEEN inline int taken() {
     int at = n_runnable - 1;                                        // descending: the last that came
     if (order == 0) {                                               // ascending: the lowest number
         at = 0;
@@ -82,15 +105,15 @@ inline int taken() {
     runnable[at] = runnable[--n_runnable];
     return i;
 }
-[[noreturn]] inline void fail(const char* what, int line) {
+[[noreturn]] UNSEEN inline void fail(const char* what, int line) {
     std::snprintf(problem, sizeof problem, "%s (line %d of the text, thread %u of block %u)", what, line, thread_index.x,
                   block_index.x);
     void* dropped;
-    emulation_switch(&dropped, main_stack_pointer);
+    switch_to(nullptr, &dropped);
     std::abort();
 }
 // Go on with another fiber; with all of them behind the barrier where nobody else can go on.
-inline void go_on(void** save) {
+UNSEEN inline void go_on(void** save) {
     if (!n_runnable) {
         int first = -1;
         for (int i = 0; i < n_threads; ++i) {
@@ -105,21 +128,25 @@ inline void go_on(void** save) {
             if (fibers[i].state == AT_BARRIER) votes |= fibers[i].vote, make_runnable(i);
     }
     if (!n_runnable) {                                              // all have ended
-        emulation_switch(save, main_stack_pointer);
+        switch_to(nullptr, save);
         return;
     }
     const int next = taken();
     if (next == current && fibers[next].state == RUNNABLE && save == &fibers[next].stack_pointer) return;
     current = next, thread_index.x = (unsigned)next;
-    emulation_switch(save, fibers[next].stack_pointer);
+    switch_to(&fibers[next], save);
 }
-inline int barrier(int vote, int line) {
+UNSEEN inline int barrier(int vote, int line) {
     Fiber& f = fibers[current];
+    // Two in turns: who has come to the next barrier is no meeting for those that have yet to leave this one.
+    void* const meeting = &barriers[f.barriers++ & 1];
     f.state = AT_BARRIER, f.line = line, f.vote = vote;
+    sanitizer::comes_to(meeting);
     go_on(&f.stack_pointer);
+    sanitizer::leaves(meeting);
     return votes;
 }
-template <class T> inline T exchanged(unsigned mask, T value, unsigned from, int line) {
+template <class T> UNSEEN inline T exchanged(unsigned mask, T value, unsigned from, int line) {
     static_assert(sizeof(T) <= 8);
     if (mask != 0xffffffffu) fail("the emulation knows shuffles of whole warps alone", line);
     Fiber& f = fibers[current];
@@ -143,8 +170,11 @@ template <class T> inline T exchanged(unsigned mask, T value, unsigned from, int
     std::memcpy(&theirs, &fibers[warp + (int)(from & 31)].given[turn], sizeof(T));
     return theirs;
 }
-inline void entry() {
+UNSEEN inline void entry() {
+    sanitizer::enters_stack(nullptr);
+    sanitizer::leaves(&start_of_all);
     (*kernel)();
+    sanitizer::comes_to(&end_of_all);
     fibers[current].state = ENDED, ++n_ended;
     void* dropped;
     go_on(&dropped);
@@ -153,7 +183,7 @@ inline void entry() {
 inline char* shared_memory() { return shared; }
 
 // Run a kernel; returns what went wrong, or null.
-inline const char* launch(unsigned blocks, unsigned threads, size_t bytes, int chosen_order, uint64_t seed,
+UNSEEN inline const char* launch(unsigned blocks, unsigned threads, size_t bytes, int chosen_order, uint64_t seed,
                           const std::function<void()>& body) {
     if (threads > MOST || threads % 32) return "threads must be whole warps, 1024 at most";
     const unsigned mode = _mm_getcsr();
@@ -162,31 +192,45 @@ inline const char* launch(unsigned blocks, unsigned threads, size_t bytes, int c
     random_state = 0x9E3779B97F4A7C15ull ^ (seed + 1) * 0xD1B54A32D192ED03ull;
     block_size = {threads, 1, 1}, grid_size = {blocks, 1, 1};
     problem[0] = 0;
-    shared = (char*)std::aligned_alloc(128, (bytes + GUARD + 127) / 128 * 128);
-    std::memset(shared + bytes, 0x5a, GUARD);
-    for (int i = 0; i < n_threads; ++i)
-        if (!fibers[i].stack)
-            fibers[i].stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    // To ThreadSanitizer blocks run at once: each has shared memory of its own, and its threads are others.
+    const size_t room = (bytes + GUARD + 127) / 128 * 128, apart = sanitizer::THREADS ? room : 0;
+    char* const memory = (char*)std::aligned_alloc(128, room + (blocks - 1) * apart);
+    uint64_t* const meetings = (uint64_t*)std::calloc(2 * blocks, sizeof(uint64_t));
+    sanitizer::starts();
+    for (size_t i = places.size(); i < (sanitizer::THREADS ? blocks : 1) * threads; ++i) {
+        places.push_back({(char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)});
+        sanitizer::create(places.back().watched);
+    }
     for (unsigned b = 0; b < blocks && !problem[0]; ++b) {
-        block_index = {b, 0, 0};
-        std::memset(shared, 0xff, bytes);
+        block_index = {b, 0, 0}, shared = memory + b * apart, barriers = meetings + 2 * b;
+        sanitizer::allow(shared, room);
+        std::memset(shared, 0xff, bytes), std::memset(shared + bytes, 0x5a, GUARD);
+        sanitizer::forbid(shared + bytes, GUARD);
+        for (const auto& [from, length] : gaps) sanitizer::forbid(shared + from, length);
         n_runnable = n_ended = 0;
         for (int i = n_threads - 1; i >= 0; --i) {
+            const Place& place = places[(sanitizer::THREADS ? b : 0) * threads + i];
+            fibers[i].stack = place.stack, fibers[i].watched = place.watched;
+            sanitizer::allow(place.stack, STACK);
             void** top = (void**)(fibers[i].stack + STACK - 128);
             *--top = nullptr;                                       // aligns the stack as a call would
             *--top = (void*)&entry;
             for (int r = 0; r < 6; ++r) *--top = nullptr;
-            fibers[i].stack_pointer = top, fibers[i].turn = 0;
+            fibers[i].stack_pointer = top, fibers[i].turn = fibers[i].barriers = 0;
             make_runnable(i);
         }
         current = taken(), thread_index = {(unsigned)current, 0, 0};
-        emulation_switch(&main_stack_pointer, fibers[current].stack_pointer);
+        sanitizer::comes_to(&start_of_all);
+        switch_to(&fibers[current], &main_stack_pointer);
+        sanitizer::allow(shared, room);
         for (size_t i = 0; i < GUARD && !problem[0]; ++i)
             if (shared[bytes + i] != 0x5a) std::snprintf(problem, sizeof problem, "block %u writes beyond its shared memory", b);
     }
-    std::free(shared);
     _mm_setcsr(mode);
-    return problem[0] ? problem : nullptr;
+    if (problem[0]) return problem;                                 // memory stays, as threads that have not ended
+    sanitizer::leaves(&end_of_all);
+    std::free(meetings), std::free(memory);
+    return nullptr;
 }
 }  // namespace emulation
 

@@ -6,8 +6,7 @@ template <bool S> DEVICE void evaluate(const Job& job, char* shared) {
     const Frame<S> f(job, shared, m);
     fetch_member(f);
     __syncthreads();
-    scale_features(f);
-    __syncthreads();
+    scale_features(f);                               // read behind the barrier that rows need, too
     evaluate_rows(f, source_of(job, m, 0));
     if (threadIdx.x == 0) job.loss[m] = f.totals[0], job.score[m] = f.totals[1];
 }
@@ -18,8 +17,7 @@ template <bool S> DEVICE void predict(const Job& job, char* shared) {
     const Frame<S> f(job, shared, m);
     fetch_member(f);
     __syncthreads();
-    scale_features(f);
-    __syncthreads();
+    scale_features(f);                               // read behind the barrier that rows need, too
     const Source source = source_of(job, m, 0);
     real* const out = job.out + job.place[m] * source.n * f.n_outputs;
     for (int64 start = 0; start < source.n; start += CHUNK) {
@@ -31,7 +29,6 @@ template <bool S> DEVICE void predict(const Job& job, char* shared) {
             const int r = i / f.n_outputs, o = i - r * f.n_outputs;
             out[(start + r) * f.n_outputs + o] = f.raw[o * CHUNK + r];
         }
-        __syncthreads();
     }
 }
 

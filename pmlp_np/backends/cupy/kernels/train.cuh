@@ -182,9 +182,7 @@ DEVICE double minibatch(const Frame<S>& f, const Block& block, const Source& sou
         __syncthreads();
     }
     finish_step<Rule>(f, block, clips, numbers, step);
-    const double total = f.totals[0];
-    __syncthreads();
-    return total / (double)count;
+    return f.totals[0] / (double)count;              // written again behind barriers of the next chunk
 }
 
 // Whether any of the parameters is no finite number: the same for all threads.
@@ -203,7 +201,6 @@ template <bool S> DEVICE double validate(const Frame<S>& f, const Job& evaluatio
     const Frame<S> seen(evaluation, f.memory.shared, m);
     evaluate_rows(seen, source_of(evaluation, m, 0));
     const double loss = f.totals[0], score = f.totals[1];
-    __syncthreads();
     double value = loss;
     if (job.by_score && loss == loss) value = job.score_grows ? -score : score;
     const bool tracked = job.early_stopping || job.best_epoch[m] >= 0;
@@ -245,7 +242,6 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
     clear(block.dw, f.block_size);
     __syncthreads();
     scale_features(f);
-    __syncthreads();
 
     int64 epoch = job.epoch[m], done = job.minibatch[m], step = job.step[m];
     double loss_sum = job.loss_sum[m];
@@ -279,7 +275,6 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
                 if (threadIdx.x == 0) *told = *(const volatile int*)job.stop;
                 __syncthreads();
                 stopped = *told != 0;
-                __syncthreads();
             }
         }
         if (healthy && done < batches) break;
