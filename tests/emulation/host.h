@@ -193,6 +193,7 @@ inline const char* launch(unsigned blocks, unsigned threads, size_t bytes, int c
 #define DEVICE inline
 #define __global__
 #define __launch_bounds__(...)
+#define JOBS const Jobs& jobs
 #define DYNAMIC_SHARED(name) char* const name = emulation::shared_memory()
 #define threadIdx emulation::thread_index
 #define blockIdx emulation::block_index

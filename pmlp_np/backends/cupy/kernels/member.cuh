@@ -1,6 +1,6 @@
 // A member on a multiprocessor: where its numbers lie, and its rows, chunk by chunk.
 //
-// `Job` is written by the host (job_text in launch.py): 64-bit fields alone, numbers and addresses. Tables are indexed by
+// `Job` is written by the host (job_text in job.py): 64-bit fields alone, numbers and addresses. Tables are indexed by
 // member, layer or code, as PoolLayout, Plan and Progress have them.
 
 // What a block works with: a part of shared memory, or of this block's scratch in global memory. The host says where each
@@ -106,6 +106,7 @@ DEVICE void copy(real* to, const real* from, const int64 n) {
     }
 }
 DEVICE void clear(real* to, const int64 n) {
+#pragma unroll 1
     for (int64 i = threadIdx.x; i < n; i += blockDim.x) to[i] = 0;
 }
 
