@@ -5,11 +5,12 @@ PYTEST_ARGS ?=
 PYTEST_WORKERS ?= auto
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
+GPU_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core lint docs bench mutants package clean
+.PHONY: help demo test test-core lint docs bench mutants gpu package clean
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -29,6 +30,7 @@ help:
 	@echo "make docs    build the documentation's site into build/site; a warning fails it"
 	@echo "make bench   measure speed beside peers, and write the figures into the pages"
 	@echo "make mutants break the library in many ways, and see that the tests notice each; writes the page"
+	@echo "make gpu     check and measure the CUDA kernels on a machine with an NVIDIA GPU, with what is installed there"
 	@echo "make package build the package, and try it where only NumPy and Numba are installed"
 	@echo "make clean   remove all that these made"
 
@@ -69,6 +71,10 @@ mutants: $(INSTALLED)-test
 
 package: $(INSTALLED)-package
 	$(VENV_PYTHON) tests/check_package.py
+
+# On the interpreter that is given, which has CuPy: such machines may have no network to make an environment from.
+gpu:
+	PYTHONPATH=. $(PYTHON) -m benchmarks.gpu.on_gpu $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-core-* build demo dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,15 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
 from pmlp_np import plots as plots
-from pmlp_np.base.errors import DataError, DivergedWarning, FileFormatError, MemoryNeededError, PmlpError, SpecError
+from pmlp_np.base.errors import (
+    DataError,
+    DeviceError,
+    DivergedWarning,
+    FileFormatError,
+    MemoryNeededError,
+    PmlpError,
+    SpecError,
+)
 from pmlp_np.base.version import __version__ as __version__
 from pmlp_np.formulas.losses import (
     AbsoluteError,
@@ -34,6 +42,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DataError",
+    "DeviceError",
     "DivergedWarning",
     "Ensemble",
     "EpochEnd",

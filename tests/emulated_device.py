@@ -1,8 +1,8 @@
 """A device whose kernels run on the CPU: the texts that a GPU would compile, compiled by g++ with emulation/host.h.
 
 Everything but the compiler and the processor is the backend's: formulas, kernels, launch plans, memory, training. To
-compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them when
-a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
+compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them
+when a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+import trained_bits
 from pmlp_np import backends
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.cuda_text import SCALARS
@@ -44,7 +45,7 @@ HEADER = Path(__file__).resolve().parent / "emulation" / "host.h"
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-mfma", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
 # The losses that one text has, and the rule that stands for all.
-KNOWN = [loss for loss in LOSSES.values() if not loss.registered]
+KNOWN = [*(loss for loss in LOSSES.values() if not loss.registered), *trained_bits.LOSSES.values()]
 ANY = "any"
 EVERY_KERNEL = (
     DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(ANY, memory) for memory in (SHARED, MIXED)),

@@ -3,6 +3,9 @@
 The kernels' text is what a GPU would compile; see emulated_device.py. None of it has run on a GPU.
 """
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,9 @@ import trained_bits
 from c_header import compiler
 from member_state import state_of
 from pmlp_np import backends
+from pmlp_np.backends.cupy import device
 from pmlp_np.backends.cupy.backend import CupyBackend
+from strict_cupy import device_module
 from trained_bits import CASES, committed, digest
 
 SCHEDULES_OF_THREADS = [(0, 0), (2, 1), (2, 2)]
@@ -30,9 +35,9 @@ def on(monkeypatch):
     """From arguments of an emulated device to that device, which the backend runs on from then on."""
 
     def choose(**arguments):
-        device = emulated_device.EmulatedDevice(**arguments)
-        monkeypatch.setattr(emulated_device.EmulatedBackend, "on", device)
-        return device
+        chosen = emulated_device.EmulatedDevice(**arguments)
+        monkeypatch.setattr(emulated_device.EmulatedBackend, "on", chosen)
+        return chosen
 
     return choose
 
@@ -56,17 +61,17 @@ def test_no_order_of_threads_changes_a_bit(name, order, seed, on):
 @pytest.mark.parametrize("shared_bytes", [0, 3000, 9000, 30_000])
 @pytest.mark.parametrize("name", ["option: everything", "rows, shuffled by member", "early stopping"])
 def test_members_larger_than_shared_memory_have_the_same_bits(name, shared_bytes, on):
-    device = on(shared_bytes=shared_bytes)
+    small = on(shared_bytes=shared_bytes)
     assert digest(CASES[name].train("float32", "emulated")) == committed()[name]["float32"]
-    assert any(name.endswith("mixed") for name, _ in device.launches)
+    assert any(kernel.endswith("mixed") for kernel, _ in small.launches)
 
 
 def test_a_launch_trains_several_epochs():
     X, y = np.random.default_rng().normal(size=(2, 40, 3))
-    device = emulated_device.EmulatedBackend.on
-    device.launches.clear()
+    launches = emulated_device.EmulatedBackend.on.launches
+    launches.clear()
     pm.Pool(pm.grid(hidden=[(4,), (5,)]), 3, backend="emulated").fit(X, y[:, 0], epochs=30, progress=False)
-    trained = [name for name, _ in device.launches if name.startswith("train")]
+    trained = [name for name, _ in launches if name.startswith("train")]
     assert 0 < len(trained) < 30
 
 
@@ -75,33 +80,18 @@ def test_a_run_goes_on_elsewhere_with_the_same_bits(first, second, tmp_path):
     draw = np.random.default_rng()
     X, y = draw.normal(size=(50, 4)).astype(np.float32), draw.normal(size=50).astype(np.float32)
     specs = pm.grid(hidden=[(3,), (20, 5), ()], optimizer=[pm.Adam(), pm.SGD(0.01, momentum=0.9)], dropout=0.1)
-    whole = pm.Pool(specs, 4, backend="numba", seed=5)
-    part = pm.Pool(specs, 4, backend=first, seed=5)
+    whole, part = (pm.Pool(specs, 4, backend=name, seed=5) for name in ("numba", first))
     for pool in (whole, part):
         pool.fit(X, y, epochs=3, batch_size=16, progress=False)
-    other = pm.Pool(specs, 4, backend=second, seed=5)._ready()
-    before = part._ready()
-    for name in before.store.buffers():
-        numbers = np.concatenate(list(before.store.stream(name)))
-        other.store.restore(name, _taker(numbers))
-    part._backend = other
-    for pool in (whole, part):
+    part.save(tmp_path / "pool.pmlp")
+    other = pm.load(tmp_path / "pool.pmlp", backend=second)
+    assert other.backend == second
+    for pool in (whole, other):
         pool.partial_fit(X, y, epochs=2, batch_size=16, progress=False)
-    expected, found = state_of(whole._ready()), state_of(part._ready())
+    expected, found = state_of(whole._ready()), state_of(other._ready())
     assert expected.keys() == found.keys()
     for name, values in expected.items():
         assert np.array_equal(values, found[name]), name
-
-
-def _taker(numbers):
-    at = 0
-
-    def take(n):
-        nonlocal at
-        at += n
-        return numbers[at - n : at]
-
-    return take
 
 
 def test_registered_formulas_are_rendered(own_formulas):
@@ -120,3 +110,51 @@ def test_registered_formulas_are_rendered(own_formulas):
 def test_the_contract_is_the_library_s():
     assert backends.BACKENDS["cupy"].load() is CupyBackend
     assert backends.check("cupy") == ("cupy", "gpu")
+
+
+def failing(name, module="cupy.cuda.compiler", text="no such thing\nmore"):
+    return type(name, (Exception,), {"__module__": module})(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            failing("CompileException"),
+            "^device: expected a GPU that can do it, got CompileException: no such thing. .*numba",
+        ),
+        (failing("CUDARuntimeError", "cupy_backends.cuda.api.runtime"), "^device: .* pm.load"),
+    ],
+)
+def test_a_failing_gpu_is_explained(error, expected):
+    with pytest.raises(pm.DeviceError, match=expected), device.explained("do it"):
+        raise error
+
+
+def test_a_full_gpu_and_other_errors_are_told_apart():
+    with pytest.raises(pm.MemoryNeededError, match="^specs: .*float32"), device.explained("do it"):
+        raise failing("OutOfMemoryError", "cupy.cuda.memory")
+    with pytest.raises(KeyError), device.explained("do it"):
+        raise KeyError("ours")
+
+
+def test_without_cupy_the_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    device.gpu.cache_clear()
+    pool = pm.Pool(pm.Member(hidden=3), 2, backend="cupy")
+    with pytest.raises(pm.DataError, match="pip install cupy-cuda12x"):
+        pool.fit(np.zeros((4, 2)), np.zeros(4), progress=False)
+    saved = pm.Pool(pm.Member(hidden=3), 2, backend="emulated").fit(np.ones((4, 2)), np.ones(4), progress=False)
+    saved.save(tmp_path / "pool.pmlp")
+    with pytest.raises(pm.DataError, match="backend='numba'"):
+        pm.load(tmp_path / "pool.pmlp", backend="cupy")
+    with pytest.raises(pm.DataError, match="^backend: expected"):
+        pm.load(tmp_path / "pool.pmlp", backend="torch")
+
+
+def test_an_old_gpu_is_refused(monkeypatch):
+    old = device_module()
+    old.cuda.Device = lambda: SimpleNamespace(compute_capability="70", attributes={})
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    with pytest.raises(pm.DeviceError, match="compute capability 7.5 or newer, got 7.0"):
+        device.CupyDevice()

@@ -10,6 +10,7 @@ from pmlp_np.base import errors
 from pmlp_np.base.errors import (
     SMALL_NEED,
     DataError,
+    DeviceError,
     FileFormatError,
     MemoryNeededError,
     PmlpError,
@@ -26,7 +27,13 @@ from pmlp_np.base.errors import (
 
 @pytest.mark.parametrize(
     ("error", "builtin"),
-    [(SpecError, ValueError), (DataError, ValueError), (FileFormatError, ValueError), (MemoryNeededError, MemoryError)],
+    [
+        (SpecError, ValueError),
+        (DataError, ValueError),
+        (FileFormatError, ValueError),
+        (MemoryNeededError, MemoryError),
+        (DeviceError, RuntimeError),
+    ],
 )
 def test_every_error_is_the_librarys_and_pythons(error, builtin):
     assert issubclass(error, PmlpError)

@@ -326,7 +326,9 @@ def in_cuda(tmp_path_factory):
     library = folder / "lists.so"
     # Nothing is fused that is not written so, as on a GPU with --fmad=false.
     flags = ["-O1", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC"]
-    subprocess.run([compiler(("c++", "g++", "clang++")), *flags, "lists.cpp", "-o", str(library), "-lm"], check=True, cwd=folder)
+    subprocess.run(
+        [compiler(("c++", "g++", "clang++")), *flags, "lists.cpp", "-o", str(library), "-lm"], check=True, cwd=folder
+    )
     functions = ctypes.CDLL(str(library))
     return {what: getattr(functions, name) for what, name in names.items()}
 

@@ -24,7 +24,7 @@ FILE = Path(__file__).with_suffix(".json")
 DTYPES = ("float32", "float64")
 N_ROWS, N_FEATURES, N_OUTPUTS = 75, 11, 3
 
-_LOSSES = {
+LOSSES = {
     "squared_error": pm.SquaredError(),
     "squared_error weighted": pm.SquaredError(output_weight=(0.5, 0.0, 2.0)),
     "absolute_error": pm.AbsoluteError(),
@@ -115,7 +115,7 @@ class Case:
     def __init__(
         self,
         specs: Any,
-        loss: Any = _LOSSES["squared_error"],
+        loss: Any = LOSSES["squared_error"],
         own: Callable[[int, int, str], dict[str, Any]] | None = None,
         validated: bool = False,
         parts: tuple[int, ...] = (2,),
@@ -169,7 +169,7 @@ _STOPPING = {"early_stopping": True, "patience": 1, "parts": (6,), "validated": 
 _FAST = members(optimizer=pm.Adam(0.1))
 
 CASES: dict[str, Case] = {
-    **{f"loss: {name}": Case(members(optimizer=pm.AdamW(0.004)), loss) for name, loss in _LOSSES.items()},
+    **{f"loss: {name}": Case(members(optimizer=pm.AdamW(0.004)), loss) for name, loss in LOSSES.items()},
     **{f"activation: {name}": Case(members(activation=name)) for name in _ACTIVATIONS},
     "activations of layers": Case([pm.Member(hidden=(9, 20, 3), activation=("gelu", "relu", "elu"))]),
     **{f"optimizer: {name}": Case(members(optimizer=rule)) for name, rule in _OPTIMIZERS.items()},
@@ -190,11 +190,11 @@ CASES: dict[str, Case] = {
     "features": Case(members(), own=_own_features),
     "targets": Case(members(), own=_own_targets),
     "weights": Case(members(), own=_weights),
-    "weights of each": Case(members(), _LOSSES["cross_entropy"], own=_own_weights),
-    "class weights": Case(members(), _LOSSES["cross_entropy"], class_weight="balanced"),
+    "weights of each": Case(members(), LOSSES["cross_entropy"], own=_own_weights),
+    "class weights": Case(members(), LOSSES["cross_entropy"], class_weight="balanced"),
     "validation": Case(members(), validated=True),
     "early stopping": Case(_FAST, **_STOPPING),
-    "early stopping by score": Case(_FAST, _LOSSES["cross_entropy"], monitor="score", **_STOPPING),
+    "early stopping by score": Case(_FAST, LOSSES["cross_entropy"], monitor="score", **_STOPPING),
     "early stopping, min_delta": Case(_FAST, min_delta=0.01, **_STOPPING),
     "early stopping on rows": Case(
         _FAST, own=_validation_rows, early_stopping=True, patience=2, parts=(6,), shuffle="member"

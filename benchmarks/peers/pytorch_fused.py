@@ -1,5 +1,6 @@
 """The paper's fused pool in PyTorch (M3): hidden units side by side, a broadcast multiply and a scatter-add."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,6 +23,10 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hardshrink": functional.hardshrink,
     "mish": functional.mish,
 }
+
+
+# Of the tensors: "cuda" where peers are measured on a GPU.
+DEVICE = os.environ.get("PMLP_BENCH_DEVICE", "cpu")
 
 
 class FusedPool(torch.nn.Module):
@@ -51,6 +56,7 @@ class FusedPool(torch.nn.Module):
             self.hidden.weight.copy_(torch.from_numpy(np.concatenate([w.matrices[0].T for w in ordered])))
             self.hidden.bias.copy_(torch.from_numpy(np.concatenate([w.biases[0] for w in ordered])))
         self.register_buffer("member_of_unit", torch.from_numpy(np.repeat(np.arange(len(widths)), widths)))
+        self.to(DEVICE)
         self.optimizer = OPTIMIZERS[cell.optimizer](self.parameters(), lr=cell.learning_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -58,12 +64,12 @@ class FusedPool(torch.nn.Module):
         parts = self.hidden(x).split([units for _, units in self.slices], dim=1)
         hidden = torch.cat([ACTIVATIONS[name](z) for (name, _), z in zip(self.slices, parts, strict=True)], dim=1)
         product = hidden[:, None, :] * self.w2
-        outputs = torch.zeros(len(x), *self.b2.shape)
+        outputs = torch.zeros(len(x), *self.b2.shape, device=x.device)
         return outputs.scatter_add_(2, self.member_of_unit.expand_as(product), product) + self.b2
 
     def batches(self, x: np.ndarray, y: np.ndarray, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Minibatches of (rows, n_features) and (rows, outputs, 1), views of the data."""
-        rows, targets = torch.from_numpy(x), torch.from_numpy(columns(y))[:, :, None]
+        rows, targets = (torch.from_numpy(each).to(DEVICE) for each in (x, columns(y)[:, :, None]))
         return zip(rows.split(size), targets.split(size), strict=True)
 
     def train(self, x: np.ndarray, y: np.ndarray, n_threads: int, epochs: int = 1) -> None:
@@ -73,17 +79,19 @@ class FusedPool(torch.nn.Module):
             # The sum over members of each one's mean over rows and outputs: every gradient is that of one member alone.
             (self(rows) - targets).square().mean(dim=(0, 1)).sum().backward()
             self.optimizer.step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
 
     @torch.no_grad()
     def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         total = np.zeros(len(self.order))
         for rows, targets in self.batches(x, y, 64):
-            total[self.order] += (self(rows) - targets).double().square().sum(dim=(0, 1)).numpy()
+            total[self.order] += (self(rows) - targets).double().square().sum(dim=(0, 1)).cpu().numpy()
         return total / columns(y).size
 
     def weights(self) -> list[Weights]:
-        w1, b1 = self.hidden.weight.detach().numpy().T, self.hidden.bias.detach().numpy()
-        w2, b2 = self.w2.detach().numpy().T, self.b2.detach().numpy().T
+        w1, b1 = self.hidden.weight.detach().cpu().numpy().T, self.hidden.bias.detach().cpu().numpy()
+        w2, b2 = self.w2.detach().cpu().numpy().T, self.b2.detach().cpu().numpy().T
         found: dict[int, Weights] = {}
         for i, m in enumerate(self.order):
             units = slice(self.starts[i], self.starts[i + 1])

@@ -35,7 +35,7 @@ PARTS = {
     "plots": Part("Plots", "Pictures of a pool; each is shown on [Plots](../plots.md).",
                   ("plots.loss_curves", "plots.score_by_size", "plots.score_by_activation", "plots.heat_map")),
     "errors": Part("Errors and warnings", "Each error says what was expected, what came, and how to correct it.",
-                   ("PmlpError", "SpecError", "DataError", "MemoryNeededError", "FileFormatError",
+                   ("PmlpError", "SpecError", "DataError", "MemoryNeededError", "DeviceError", "FileFormatError",
                     "DivergedWarning"), False),
 }  # fmt: skip
 PAGE_OF = {name: f"reference/{page}.md" for page, part in PARTS.items() for name in part.names}

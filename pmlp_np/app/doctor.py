@@ -91,7 +91,9 @@ def _gpu() -> dict[str, Any]:
     if not names:
         note = "none found; none is needed"
     elif cupy is None:
-        note = f"{', '.join(names)}; not used: CuPy is missing, pip install 'pmlp_np[gpu]' (CUDA 12) or 'pmlp_np[gpu13]'"
+        note = (
+            f"{', '.join(names)}; not used: CuPy is missing, pip install 'pmlp_np[gpu]' (CUDA 12) or 'pmlp_np[gpu13]'"
+        )
     else:
         note = f"{', '.join(names)}; CuPy {cupy}: used by backend='cupy'"
     return {"devices": names, "cupy": cupy, "note": note}

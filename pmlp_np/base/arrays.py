@@ -37,10 +37,15 @@ def device_namespace(device: str) -> Any:
     try:
         import cupy
     except ImportError:
-        hint = "Install the package that fits your CUDA version (cupy-cuda12x or cupy-cuda13x), or take device='cpu'."
+        hint = (
+            "Install the package that fits your CUDA version (pip install cupy-cuda12x, or cupy-cuda13x), or train on"
+            " the CPU (backend='numba'; pm.load(path, backend='numba'))."
+        )
         raise DataError(compose("device", "an installed CuPy for 'gpu'", "none", hint)) from None
     if not cupy.cuda.is_available():
-        raise DataError(compose("device", "a GPU that CuPy can use", "none", "Check nvidia-smi, or take device='cpu'."))
+        raise DataError(
+            compose("device", "a GPU that CuPy can use", "none", "Check nvidia-smi, or take backend='numba'.")
+        )
     return cupy
 
 

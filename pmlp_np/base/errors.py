@@ -32,6 +32,10 @@ class MemoryNeededError(PmlpError, MemoryError):
     """Something that would not fit into memory; raised before anything is allocated."""
 
 
+class DeviceError(PmlpError, RuntimeError):
+    """A GPU that cannot run what a pool needs, or that failed while it did."""
+
+
 class FileFormatError(PmlpError, ValueError):
     """A file, or columns from one, that this version cannot read."""
 

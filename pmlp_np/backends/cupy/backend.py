@@ -17,7 +17,7 @@ import numpy as np
 from pmlp_np.backends.contract import MEMBER_ORDER, SHARED_ORDER, Control
 from pmlp_np.backends.cupy.device import Device, Kernel, gpu, on_device
 from pmlp_np.backends.cupy.formulas_text import VECTOR_BYTES, pool_text
-from pmlp_np.backends.cupy.job import REAL_COLUMNS, WHOLE_COLUMNS, JobBuilder
+from pmlp_np.backends.cupy.launch_job import REAL_COLUMNS, WHOLE_COLUMNS, JobBuilder
 from pmlp_np.backends.cupy.program_text import (
     DRAW_ORDERS,
     DRAW_WEIGHTS,
@@ -131,7 +131,9 @@ class CupyBackend(StoredBackend):
         total = int((work * (limit - progress.epoch))[members].sum())
         done = 0
         try:
-            while len(left := members[(progress.status[members] == READY) & (progress.epoch[members] < limit[members])]):
+            while len(
+                left := members[(progress.status[members] == READY) & (progress.epoch[members] < limit[members])]
+            ):
                 for part, some_epochs in self._in_time(left, work, limit - progress.epoch):
                     before = progress.epoch[part]
                     until = np.minimum(limit, progress.epoch + some_epochs)
@@ -169,7 +171,9 @@ class CupyBackend(StoredBackend):
         fields: dict[str, Any] = {name: np.ascontiguousarray(column) for name, column in used.items()}
         for name in ("dropout", "input_dropout"):
             if name in used:
-                fields[f"{name}_threshold"] = np.array([regularizers.dropout_threshold(x) for x in used[name]], np.int64)
+                fields[f"{name}_threshold"] = np.array(
+                    [regularizers.dropout_threshold(x) for x in used[name]], np.int64
+                )
                 fields[f"{name}_scale"] = regularizers.dropout_scale(used[name])
         for name in ("plateau_patience", "plateau_factor"):
             fields[name] = np.ascontiguousarray(specs.option(name))

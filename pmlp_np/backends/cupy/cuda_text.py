@@ -156,8 +156,8 @@ def _function(name: str) -> Callable[..., str]:
     return lambda step, *given: f"{name}{_SUFFIX[step.dtype]}({', '.join(given)})"
 
 
-# From a word to an expression: of the step and the expressions of its arguments. Comparisons are those of C++, as LLVM's:
-# what is not a number is unequal to everything, and neither less nor greater.
+# From a word to an expression: of the step and the expressions of its arguments. Comparisons are those of C++, as
+# LLVM's: what is not a number is unequal to everything, and neither less nor greater.
 WORDS: dict[str, Callable[..., str]] = {
     "add": _unsigned("+"),
     "subtract": _unsigned("-"),

@@ -1,17 +1,20 @@
 """The device that kernels run on, as the backend sees it: arrays, compiled kernels, launches.
 
-There are two: a GPU through CuPy, here, and the tests' emulation on the CPU, which runs the same kernels and so the same
-backend. Addresses are 64-bit integers.
+There are two: a GPU through CuPy, here, and the tests' emulation on the CPU, which runs the same kernels and so the
+same backend. Addresses are 64-bit integers.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 
 from pmlp_np.base.arrays import device_namespace
+from pmlp_np.base.errors import DeviceError, MemoryNeededError, compose
 
 # So that every operation of a kernel is one of IEEE 754; what CuPy sets by itself is not enough.
 COMPILER_OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=true", "--prec-div=true", "--prec-sqrt=true")
@@ -22,7 +25,7 @@ class Kernel(Protocol):
 
     def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
         """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; jobs: its
-        argument, an array (1,) of `job.JOBS`. May return before it is done."""
+        argument, an array (1,) of `launch_job.JOBS`. May return before it is done."""
 
 
 class Device(Protocol):
@@ -47,15 +50,38 @@ class Device(Protocol):
         """Wait until all that was launched is done."""
 
 
+# What NVRTC compiles for, and kernels need: shuffles and copies of sm_75 (Turing) and newer.
+OLDEST_CAPABILITY = 75
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """CuPy's errors as the library's own, which say what failed and what may help."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("cupy", "cupy_backends")):
+            raise
+        name, first = type(error).__name__, (str(error).splitlines() or [""])[0]
+        if name == "OutOfMemoryError":
+            hint = "Train fewer or smaller members, float32, or on the CPU (backend='numba')."
+            raise MemoryNeededError(compose("specs", "a pool that fits the GPU's memory", first, hint)) from error
+        hint = "Save what there is and train on the CPU: pm.load(path, backend='numba') goes on to the same bits."
+        if name == "CompileException":
+            hint = "Please report it with the GPU's name and CuPy's version; backend='numba' computes the same bits."
+        raise DeviceError(compose("device", f"a GPU that can {what}", f"{name}: {first}", hint)) from error
+
+
 class _GpuKernel:
     def __init__(self, function: Any) -> None:
         self._function = function
 
     def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
-        if self._function.max_dynamic_shared_size_bytes < shared_bytes:
-            self._function.max_dynamic_shared_size_bytes = shared_bytes
-        # CuPy hands over a structured array of one element by value.
-        self._function((blocks,), (threads,), (jobs,), shared_mem=shared_bytes)
+        with explained("run the kernels"):
+            if self._function.max_dynamic_shared_size_bytes < shared_bytes:
+                self._function.max_dynamic_shared_size_bytes = shared_bytes
+            # CuPy hands over a structured array of one element by value.
+            self._function((blocks,), (threads,), (jobs,), shared_mem=shared_bytes)
 
 
 class CupyDevice:
@@ -65,7 +91,12 @@ class CupyDevice:
 
     def __init__(self) -> None:
         self.xp = device_namespace("gpu")
-        attributes = self.xp.cuda.Device().attributes
+        device = self.xp.cuda.Device()
+        if int(device.compute_capability) < OLDEST_CAPABILITY:
+            expected = f"a GPU of compute capability {OLDEST_CAPABILITY / 10} or newer"
+            hint = "Train on the CPU: backend='numba' computes the same bits."
+            raise DeviceError(compose("device", expected, f"{int(device.compute_capability) / 10}", hint))
+        attributes = device.attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.processors = int(attributes["MultiProcessorCount"])
         self._modules: dict[str, Any] = {}
@@ -73,13 +104,15 @@ class CupyDevice:
     def compile(self, text: str, name: str) -> _GpuKernel:
         if text not in self._modules:
             self._modules[text] = self.xp.RawModule(code=text, options=COMPILER_OPTIONS, backend="nvrtc")
-        return _GpuKernel(self._modules[text].get_function(name))
+        with explained("compile the kernels"):
+            return _GpuKernel(self._modules[text].get_function(name))
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)
 
     def synchronize(self) -> None:
-        self.xp.cuda.get_current_stream().synchronize()
+        with explained("finish what it was given"):
+            self.xp.cuda.get_current_stream().synchronize()
 
 
 @cache
@@ -89,5 +122,6 @@ def gpu() -> CupyDevice:
 
 
 def on_device(device: Device, array: np.ndarray) -> Any:
-    """An array in the device's memory; the array itself where that is main memory."""
-    return device.xp.asarray(np.ascontiguousarray(array))
+    """A copy of an array in the device's memory."""
+    with explained("hold the data"):
+        return device.xp.asarray(np.ascontiguousarray(array))

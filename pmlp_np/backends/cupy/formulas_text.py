@@ -49,9 +49,7 @@ def loss_text(loss: Loss, dtype: str, name: str = "loss") -> str:
     """`loss_train`, which returns the loss of a row and writes its gradients times a factor, and `loss_evaluate`, which
     returns it with the score. name: "loss" in their names."""
     scalar = SCALARS[dtype]
-    arguments = (
-        f"const {scalar}* raw, const int64 ld, const {scalar}* target, const int64 ld_target, const int64 n_raw"
-    )
+    arguments = f"const {scalar}* raw, const int64 ld, const {scalar}* target, const int64 ld_target, const int64 n_raw"
 
     def started() -> tuple[CudaText, tuple[object, object]]:
         text = CudaText({RAW: "n_raw", OUTPUT: "n_raw" if loss.heads == 1 else f"(n_raw / {loss.heads})"})
@@ -91,9 +89,7 @@ def rule_text(name: str, dtype: str) -> str:
     given = [*(f"inputs[{i}]" for i in range(len(STEP_INPUTS))), "step"]
     for i, value in enumerate(text.results(numbers, *given)):
         text.write(f"numbers[{i}] = ({scalar}){value};")
-    scalars = function_text(
-        f"static void scalars(const double* inputs, const int64 step, {scalar}* numbers)", text
-    )
+    scalars = function_text(f"static void scalars(const double* inputs, const int64 step, {scalar}* numbers)", text)
     text = CudaText()
     slots = [text.let(f"slot[{i}]", dtype) for i in range(rule.slots)]
     s = [text.let(f"numbers[{i}]", dtype) for i in range(len(numbers.names))]
@@ -203,4 +199,3 @@ def drawing_text() -> str:
     calls = {code: f"return distribution_{name}(u);" for code, name in enumerate(names)}
     parts.append(switch("double distribution(const int code, const double u)", "code", calls, "return u;"))
     return "\n\n".join(parts) + "\n"
-

@@ -1,4 +1,4 @@
-"""The text of kernels: the files of kernels/, what is rendered for a pool between them, and the kernels that are wanted."""
+"""The text of kernels: the files of kernels/, a pool's rendered formulas between them, and which kernels are made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from pmlp_np.backends.cupy.formulas_text import constants_text, drawing_text
-from pmlp_np.backends.cupy.job import job_text
+from pmlp_np.backends.cupy.launch_job import job_text
 
 # Threads of a block at most, and blocks that a multiprocessor is to have room for: together they bound registers.
 MOST_THREADS, RESIDENT = 256, 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmlp_np.backends.cupy.job import CHUNK, LAYER_BYTES, REGIONS, STEPS
+from pmlp_np.backends.cupy.launch_job import CHUNK, LAYER_BYTES, REGIONS, STEPS
 from pmlp_np.state.layout import PoolLayout
 
 _ALIGNMENT = 16
@@ -32,8 +32,9 @@ class Sizes:
 class Placement:
     """Where the regions lie for the members of a launch.
 
-    offsets: (len(REGIONS),) int64, bytes from the start of shared memory or scratch; -1: not needed. in_shared: a bit for
-    each region. shared_bytes, scratch_bytes: of a thread block. all_shared: whether all regions that may be are shared.
+    offsets: (len(REGIONS),) int64, bytes from the start of shared memory or scratch; -1: not needed.
+    in_shared: a bit for each region. all_shared: whether all regions that may be shared are.
+    shared_bytes, scratch_bytes: of a thread block.
     """
 
     offsets: np.ndarray

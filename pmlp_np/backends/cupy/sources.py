@@ -1,8 +1,9 @@
 """Sources: a dataset on the device, and views of it, what of a table each member sees.
 
-A view is a row of 64-bit numbers: address and stride of the features, number of rows, up to two orders in which to read
-them (the epoch's, which shuffles places, and the member's rows, for which places stand; null: as they lie), addresses of
-targets and weights. Where epochs differ, a member has one view for each epoch of a launch, one behind the other.
+A view is a row of 64-bit numbers: address and stride of the features, number of rows, up to two orders in which to
+read them (the epoch's, which shuffles places, and the member's rows, for which places stand; null: as they lie);
+addresses of targets and weights. Where epochs differ, a member has one view for each epoch of a launch, one behind the
+other.
 """
 
 from __future__ import annotations
@@ -92,4 +93,3 @@ class SharedOrders:
         view_of = np.zeros(placed.plan.n_members, np.int64)
         view_of[members] = self.group * epochs
         return placed.fixed_fields | {"views": np.array(views, np.int64), "view_of": view_of, "epoch_views": epochs}
-

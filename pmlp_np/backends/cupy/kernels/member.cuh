@@ -1,6 +1,6 @@
 // A member on a multiprocessor: where its numbers lie, and its rows, chunk by chunk.
 //
-// `Job` is written by the host (job_text in job.py): 64-bit fields alone, numbers and addresses. Tables are indexed by
+// `Job` is written by the host (launch_job.py): 64-bit fields alone, numbers and addresses. Tables are indexed by
 // member, layer or code, as PoolLayout, Plan and Progress have them.
 
 // What a block works with: a part of shared memory, or of this block's scratch in global memory. The host says where each

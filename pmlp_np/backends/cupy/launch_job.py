@@ -71,9 +71,10 @@ def job_text() -> str:
     """The struct `Job`, the regions, and the numbers that host and kernels agree on."""
     fields = [f"    {kind} {name};" for name, kind in JOB_FIELDS.items()]
     numbers = {
-        "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS, "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED,
-        "STOPPED_EARLY": STOPPED_EARLY, "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "SCHEDULE_AT": SCHEDULE_AT,
-        "WARMUP_AT": WARMUP_AT, "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
+        "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS,
+        "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED, "STOPPED_EARLY": STOPPED_EARLY,
+        "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "SCHEDULE_AT": SCHEDULE_AT, "WARMUP_AT": WARMUP_AT,
+        "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
     }  # fmt: skip
     constants = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
     types = ["struct Job {", *fields, "};", "struct Jobs { Job job, evaluation; };"]
