@@ -108,9 +108,13 @@ def loops(instructions: Sequence[str]) -> list[list[str]]:
 
 
 def product_loops(instructions: Sequence[str]) -> list[Counter[str]]:
-    """The loops of matrix products, by their operations: whole tiles of several rows, loaded 16 bytes at a time."""
-    found = [counts(loop) for loop in loops(instructions)]
-    return [each for each in found if sum(each[name] for name in MULTIPLY_ADDS) >= 128 and each["LDS.128"] >= 8]
+    """The loops of matrix products, by their operations: of whole tiles, loaded 16 bytes at a time."""
+
+    def is_product(found: Counter[str]) -> bool:
+        wide = sum(n for name, n in found.items() if re.fullmatch(r"LD[SG]?\.128", name))
+        return wide >= 8 and sum(found[name] for name in MULTIPLY_ADDS) >= 128
+
+    return list(filter(is_product, map(counts, loops(instructions))))
 
 
 def kernel_text(
