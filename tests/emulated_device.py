@@ -2,7 +2,7 @@
 
 Everything but the compiler and the processor is the backend's: formulas, kernels, launch plans, memory, training. To
 compile but two texts, one for each dtype, the emulation has all formulas of the tables in one and chooses among them
-when a kernel is launched; pools with other losses, and with registered formulas, get the text that a GPU gets.
+when a kernel is launched. Pools with registered formulas get the text that a GPU gets.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from pmlp_np.backends.cupy.program_text import (
     train_kernel,
 )
 from pmlp_np.formulas.activations import ACTIVATIONS
+from pmlp_np.formulas.loss_base import Loss
 from pmlp_np.formulas.losses import LOSSES
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
@@ -45,7 +46,7 @@ HEADER = Path(__file__).resolve().parent / "emulation" / "host.h"
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-mfma", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
 # The losses that one text has, and the rule that stands for all.
-KNOWN = [*(loss for loss in LOSSES.values() if not loss.registered), *trained_bits.LOSSES.values()]
+KNOWN = (*(loss for loss in LOSSES.values() if not loss.registered), *trained_bits.LOSSES.values())
 ANY = "any"
 EVERY_KERNEL = (
     DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(ANY, memory) for memory in (SHARED, MIXED)),
@@ -132,11 +133,11 @@ def _switch(signature: str, code: str, calls: Sequence[str]) -> str:
 
 
 @cache
-def everything_text(dtype: str) -> str:
-    """A text with all formulas of the tables, and one rule that is any of them."""
-    scalar, names = SCALARS[dtype], [f"loss_{i}" for i in range(len(KNOWN))]
+def everything_text(dtype: str, losses: tuple[Loss, ...] = KNOWN) -> str:
+    """A text with all formulas of the tables but for these losses, and one rule that is any of them."""
+    scalar, names = SCALARS[dtype], [f"loss_{i}" for i in range(len(losses))]
     parts = ['extern "C" { int chosen_loss, chosen_rule; }']
-    parts += [loss_text(loss, dtype, name) for loss, name in zip(KNOWN, names, strict=True)]
+    parts += [loss_text(loss, dtype, name) for loss, name in zip(losses, names, strict=True)]
     arguments = f"const {scalar}* raw, const int64 ld, const {scalar}* target, const int64 ld_target, const int64 n_raw"
     given = "raw, ld, target, ld_target, n_raw"
     parts.append(_switch(f"{scalar} loss_train({arguments}, const {scalar} factor, {scalar}* dz)", "chosen_loss",
@@ -144,8 +145,8 @@ def everything_text(dtype: str) -> str:
     parts.append(_switch(f"{scalar} loss_evaluate({arguments}, {scalar}& score)", "chosen_loss",
                          [f"return {name}_evaluate({given}, score);" for name in names]))  # fmt: skip
     # The rest as for a pool, but for its loss, which comes first.
-    rest = pool_text(KNOWN[0], dtype, ACTIVATIONS, (), SCHEDULES)
-    parts.append(rest[len(loss_text(KNOWN[0], dtype)) :])
+    rest = pool_text(losses[0], dtype, ACTIVATIONS, (), SCHEDULES)
+    parts.append(rest[len(loss_text(losses[0], dtype)) :])
     parts += [rule_text(rule, dtype) for rule in RULES]
     parts += [
         f"struct rule_{ANY} {{",
@@ -169,12 +170,15 @@ class EmulatedBackend(CupyBackend):
 
     def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
         loss, codes = self.plan.loss, np.unique(self.layout.activation[self.layout.activation >= 0]).tolist()
-        if loss not in KNOWN or any(list(ACTIVATIONS.values())[code].registered for code in codes):
+        if loss.registered or any(list(ACTIVATIONS.values())[code].registered for code in codes):
             return super()._kernel(name, rules)
-        choices = {"chosen_loss": KNOWN.index(loss)}
+        losses = KNOWN if loss in KNOWN else (loss,)
+        choices = {"chosen_loss": losses.index(loss)}
         for rule in rules:
             name, choices["chosen_rule"] = name.replace(rule, ANY, 1), list(RULES).index(rule)
-        return EmulatedKernel(library(everything_text(self.plan.dtype.name), EVERY_KERNEL), name, self.on, **choices)
+        return EmulatedKernel(
+            library(everything_text(self.plan.dtype.name, losses), EVERY_KERNEL), name, self.on, **choices
+        )
 
 
 # For the library's table of backends.

@@ -86,7 +86,7 @@ class JobBuilder:
 
     def __init__(self, device: Device, base: JobBuilder | None = None) -> None:
         self.device = device
-        self._record = np.zeros((), JOB) if base is None else base._record.copy()
+        self._record: np.ndarray = np.zeros((), JOB) if base is None else base._record.copy()
         self._alive: list[Any] = [base]
 
     def put(self, **fields: Any) -> JobBuilder:
