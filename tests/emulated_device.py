@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -69,13 +68,13 @@ class EmulatedKernel:
         self._run = getattr(library, f"emulate_{name}")
         self._run.restype = ctypes.c_char_p
 
-    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
         device = self._device
         for name, value in self._choices.items():
             ctypes.c_int.in_dll(self._library, name).value = value
         problem = self._run(
             ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_size_t(shared_bytes), ctypes.c_int(device.order),
-            ctypes.c_uint64(device.seed), ctypes.c_void_p(device.address(jobs)),
+            ctypes.c_uint64(device.seed), jobs.ctypes,
         )  # fmt: skip
         device.launches.append((self._name, blocks))
         if problem:
@@ -109,8 +108,8 @@ def library(text: str, names: Sequence[str], flags: tuple[str, ...] = FLAGS) -> 
     """The compiled text, from earlier runs where there is one."""
     entries = [
         f'extern "C" const char* emulate_{name}(unsigned blocks, unsigned threads, size_t bytes, int order,'
-        f" uint64_t seed, const Job* jobs) {{"
-        f" return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(jobs); }}); }}"
+        " uint64_t seed, const Jobs* jobs) {"
+        f" return emulation::launch(blocks, threads, bytes, order, seed, [=] {{ {name}(*jobs); }}); }}"
         for name in names
     ]
     return ctypes.CDLL(str(compiled("\n".join([EMULATOR, "#line 1", text, *entries]), flags)))

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import grid_cells, paper_grid, render_grid  # noqa: E402
-from benchmarks.common import Cell, paper_architectures  # noqa: E402
+from benchmarks.common import RESULTS, Cell, paper_architectures  # noqa: E402
+from benchmarks.gpu import paper_model  # noqa: E402
 from benchmarks.peers import LIBRARY, METHODS, check, textbook  # noqa: E402
 
 # Committed results
@@ -248,3 +249,33 @@ def test_predictions_elsewhere_are_those_of_the_pool() -> None:
     x = np.ascontiguousarray(regression_data(5, 4)[0])
     wrong = inference.plain_forward((17, "tanh"), case.weights(20), x)  # a sigmoid's weights
     assert case.architectures[20] == (17, "identity") and not inference.agree(case.pool.predict(x)[20], wrong)
+
+
+def test_the_model_of_gpus_is_written_out() -> None:
+    found = json.loads((RESULTS / "gpu" / "paper_model.json").read_text(encoding="utf-8"))
+    assert (RESULTS / "gpu" / "paper_model.md").read_text(encoding="utf-8") == paper_model.tables(found)
+    assert {(each["gpu"], each["features"]) for each in found["results"]} == {
+        (gpu.name, features) for gpu in paper_model.GPUS for features in paper_model.FEATURES
+    }
+    for each in found["results"]:
+        assert sum(launch["members"] for launch in each["launches"]) == 10_000
+        assert 0 < each["of_peak"] < 1
+        assert all(0 < launch["fma_share"] < 1 and launch["blocks"] > 0 for launch in each["launches"])
+
+
+def test_blocks_share_a_multiprocessor() -> None:
+    h100 = next(gpu for gpu in paper_model.GPUS if gpu.name == "H100 SXM")
+    # By registers, by shared memory with the kilobyte that each block costs, by threads, by blocks.
+    assert paper_model.resident(h100, 128, 256, 10_000) == 2
+    assert paper_model.resident(h100, 32, 64, 113 * 1024) == 2
+    assert paper_model.resident(h100, 32, 64, 114 * 1024) == 1
+    assert paper_model.resident(h100, 16, 1024, 0) == 2
+    assert paper_model.resident(h100, 16, 32, 0) == 32
+
+
+def test_tiles_are_dealt_as_the_kernels_deal_them() -> None:
+    # 32 rows of 8 units: 8 tiles, of 16 places of which the right ones are empty, in one warp.
+    assert paper_model.warp_rounds(32, 8, 32) == (1, 1)
+    # 100 units are 13 tiles of 8, in 7 pairs: 112 places, all 4 warps busy.
+    assert paper_model.warp_rounds(32, 100, 128) == (4, 1)
+    assert paper_model.warp_rounds(100, 100, 128) == (12, 3)

@@ -237,6 +237,7 @@ UNSEEN inline const char* launch(unsigned blocks, unsigned threads, size_t bytes
 #define DEVICE inline
 #define __global__
 #define __launch_bounds__(...)
+#define JOBS const Jobs& jobs
 #define DYNAMIC_SHARED(name) char* const name = emulation::shared_memory()
 #define threadIdx emulation::thread_index
 #define blockIdx emulation::block_index

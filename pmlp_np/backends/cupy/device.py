@@ -23,9 +23,9 @@ COMPILER_OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=true", "--prec-div=tru
 class Kernel(Protocol):
     """A compiled kernel."""
 
-    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
-        """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; its argument
-        is the address of an array, the jobs. May return before it is done."""
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
+        """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; jobs: its
+        argument, an array (1,) of `launch_job.JOBS`. May return before it is done."""
 
 
 class Device(Protocol):
@@ -76,10 +76,11 @@ class _GpuKernel:
     def __init__(self, function: Any) -> None:
         self._function = function
 
-    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
         with explained("run the kernels"):
             if self._function.max_dynamic_shared_size_bytes < shared_bytes:
                 self._function.max_dynamic_shared_size_bytes = shared_bytes
+            # CuPy hands over a structured array of one element by value.
             self._function((blocks,), (threads,), (jobs,), shared_mem=shared_bytes)
 
 

@@ -1,4 +1,4 @@
-"""The job: all that a kernel is told of a task, a record of 64-bit fields in the device's memory.
+"""The job: all that a kernel is told of a task, a record of 64-bit fields.
 
 Its fields are listed here once; the C++ struct and the NumPy dtype are made of the list. Tables are indexed by member,
 layer or code, as PoolLayout, Plan and Progress have them; a null address is a table that nobody needs.
@@ -56,6 +56,8 @@ JOB_FIELDS: dict[str, str] = {
     **dict.fromkeys(WHOLE_COLUMNS, "int64*"), **dict.fromkeys(REAL_COLUMNS, "double*"),
 }  # fmt: skip
 JOB = np.dtype([(name, np.float64 if kind == "double" else np.int64) for name, kind in JOB_FIELDS.items()])
+# The argument of a kernel: a job, and that of the evaluations that take turns with it.
+JOBS = np.dtype([("job", JOB), ("evaluation", JOB)])
 
 # Parts of a thread block's memory: see kernels/member.cuh.
 REGIONS = (
@@ -75,7 +77,8 @@ def job_text() -> str:
         "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
     }  # fmt: skip
     constants = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
-    return "\n".join(["struct Job {", *fields, "};", f"enum Region {{ {', '.join(REGIONS)} }};", *constants]) + "\n"
+    types = ["struct Job {", *fields, "};", "struct Jobs { Job job, evaluation; };"]
+    return "\n".join([*types, f"enum Region {{ {', '.join(REGIONS)} }};", *constants]) + "\n"
 
 
 class JobBuilder:
@@ -98,10 +101,11 @@ class JobBuilder:
             self._record[name] = 0 if value is None else value
         return self
 
-    def built(self, evaluation: JobBuilder | None = None) -> Any:
-        """The job, and that of the evaluations that take turns with it (zeros where there are none): an array of two
-        JOB, as bytes on the device."""
-        other = np.zeros((), JOB) if evaluation is None else evaluation._record
-        jobs = on_device(self.device, np.stack([self._record, other]).view(np.uint8))
-        self._alive += [jobs, evaluation]
+    def built(self, evaluation: JobBuilder | None = None) -> np.ndarray:
+        """The job, and that of the evaluations that take turns with it (zeros where there are none): JOBS, (1,)."""
+        jobs = np.zeros(1, JOBS)
+        jobs["job"] = self._record
+        if evaluation is not None:
+            jobs["evaluation"] = evaluation._record
+            self._alive.append(evaluation)
         return jobs

@@ -16,8 +16,8 @@ DEVICE void shuffle(const int64 key, const int64 epoch, int64* order, const int6
 }
 
 // The orders that members share: a block each.
-extern "C" __global__ void draw_orders(const Job* jobs) {
-    const Job& job = jobs[0];
+extern "C" __global__ void draw_orders(JOBS) {
+    const Job& job = jobs.job;
     const int64 i = blockIdx.x;
     if (threadIdx.x == 0)
         shuffle(job.order_keys[i], job.order_epochs[i], job.orders + job.order_offsets[i], job.order_lengths[i]);
@@ -41,8 +41,8 @@ DEVICE void draw_tensor(const Job& job, const int64 m, const int64 tensor, const
 }
 
 // Initial weights and biases of a member, one thread block each; padding becomes zero.
-extern "C" __global__ void draw_weights(const Job* jobs) {
-    const Job& job = jobs[0];
+extern "C" __global__ void draw_weights(JOBS) {
+    const Job& job = jobs.job;
     const int64 m = job.queue[blockIdx.x], first = job.first_layer[m];
     real* const block = job.parameters + job.block_offset[m];
     for (int64 i = threadIdx.x; i < job.block_size[m]; i += blockDim.x) block[i] = 0;

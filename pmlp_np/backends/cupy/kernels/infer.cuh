@@ -33,7 +33,7 @@ template <bool S> DEVICE void predict(const Job& job, char* shared) {
 }
 
 #define INFER_KERNEL(task, memory, all_shared, threads)                                                                 \
-    extern "C" __global__ void __launch_bounds__(threads) task##_##memory(const Job* jobs) {                            \
+    extern "C" __global__ void __launch_bounds__(threads) task##_##memory(JOBS) {                                       \
         DYNAMIC_SHARED(shared);                                                                                         \
-        task<all_shared>(jobs[0], shared);                                                                              \
+        task<all_shared>(jobs.job, shared);                                                                             \
     }

@@ -106,6 +106,7 @@ DEVICE void copy(real* to, const real* from, const int64 n) {
     }
 }
 DEVICE void clear(real* to, const int64 n) {
+#pragma unroll 1
     for (int64 i = threadIdx.x; i < n; i += blockDim.x) to[i] = 0;
 }
 

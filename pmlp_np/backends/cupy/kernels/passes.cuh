@@ -53,40 +53,53 @@ DEVICE Tile tile_of(const int number, const int across) {
     return {TILE_ROWS * (2 * down + (number & 1)), TILE_UNITS * (2 * over + (number >> 1 & 1))};
 }
 
-// sums[i][j] += sum over k of x[i, k] w[k, j], one k after another; of x the rows, of w eight columns lie in a tile.
+// sums[i][j] += a(i) b[j].
+template <class A> DEVICE void add_outer(const A& a, const real* b, real (&sums)[TILE_ROWS][TILE_UNITS]) {
+    const Four left = load_four(b), right = load_four(b + 4);
+#pragma unroll
+    for (int i = 0; i < TILE_ROWS; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            sums[i][j] = multiply_add(a(i), left.at[j], sums[i][j]);
+            sums[i][4 + j] = multiply_add(a(i), right.at[j], sums[i][4 + j]);
+        }
+}
+
+// sums[i][j] += x[i][k] w[k, j], for the first `count` of four k.
+DEVICE void add_inputs(const real* const (&x)[TILE_ROWS], const int from, const real* w, const int stride, const int count,
+                       real (&sums)[TILE_ROWS][TILE_UNITS]) {
+    Four a[TILE_ROWS];
+#pragma unroll
+    for (int i = 0; i < TILE_ROWS; ++i) a[i] = load_four(x[i] + from);
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+        if (k < count) add_outer([&](const int i) { return a[i].at[k]; }, w + k * stride, sums);
+}
+
+// sums[i][j] += sum over k of x[i, k] w[k, j], one k after another; of x the rows, of w eight columns lie in a tile. Rows of
+// x have room for whole fours. Addresses go on by additions, one for each row of w and each eight of x: an instruction that
+// is no multiply-add costs as much as one. (Constant strides would spare those of w, 2 % of the loop, for twice the code.)
 DEVICE void product(const real* x, const int pitch, const real* w, const int stride, const int n,
                     real (&sums)[TILE_ROWS][TILE_UNITS]) {
-    int k = 0;
-#pragma unroll 2
-    for (; k + 4 <= n; k += 4) {
-        Four a[TILE_ROWS];
+    const real* rows[TILE_ROWS];
 #pragma unroll
-        for (int i = 0; i < TILE_ROWS; ++i) a[i] = load_four(x + i * pitch + k);
+    for (int i = 0; i < TILE_ROWS; ++i) rows[i] = x + i * pitch;
+    const auto go_on = [&](const int count) {
+        w += count * stride;
 #pragma unroll
-        for (int kk = 0; kk < 4; ++kk) {
-            const Four b = load_four(w), c = load_four(w + 4);
-            w += stride;
-#pragma unroll
-            for (int i = 0; i < TILE_ROWS; ++i)
-#pragma unroll
-                for (int j = 0; j < 4; ++j) {
-                    sums[i][j] = multiply_add(a[i].at[kk], b.at[j], sums[i][j]);
-                    sums[i][4 + j] = multiply_add(a[i].at[kk], c.at[j], sums[i][4 + j]);
-                }
-        }
+        for (int i = 0; i < TILE_ROWS; ++i) rows[i] += count;
+    };
+    int left = n;
+#pragma unroll 1
+    for (; left >= 8; left -= 8) {
+        add_inputs(rows, 0, w, stride, 4, sums);
+        add_inputs(rows, 4, w + 4 * stride, stride, 4, sums);
+        go_on(8);
     }
 #pragma unroll 1
-    for (; k < n; ++k, w += stride) {
-        const Four b = load_four(w), c = load_four(w + 4);
-#pragma unroll
-        for (int i = 0; i < TILE_ROWS; ++i) {
-            const real a = x[i * pitch + k];
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                sums[i][j] = multiply_add(a, b.at[j], sums[i][j]);
-                sums[i][4 + j] = multiply_add(a, c.at[j], sums[i][4 + j]);
-            }
-        }
+    for (; left > 0; left -= 4) {
+        add_inputs(rows, 0, w, stride, left, sums);
+        go_on(4);
     }
 }
 
@@ -229,6 +242,7 @@ DEVICE void loss(const Targets& targets, const real* raw, real* dz, const int n_
                                       dz + r);
         row_loss = (double)(weighted ? wide * value : value);
     } else {
+#pragma unroll 1
         for (int o = 0; o < n_outputs; ++o) dz[o * CHUNK + r] = 0;
     }
     const bool holds = r < LANES;
@@ -238,6 +252,7 @@ DEVICE void loss(const Targets& targets, const real* raw, real* dz, const int n_
         const double sum = folded(losses);
         if (r == 0) *total = sum;
     }
+#pragma unroll 1
     for (int o = 0; o < n_outputs; ++o) {
         const real sum = added_by_lane(first || !holds ? (real)0 : db_lanes[o * LANES + r], dz[o * CHUNK + r], rows);
         if (holds) db_lanes[o * LANES + r] = sum;
@@ -315,6 +330,7 @@ DEVICE void output_backward(const real* a, real* d, const int pitch, const real*
             total = total + value;
         }
         if (hidden_db) hidden_db[n] = total;
+#pragma unroll 1
         for (int o = 0; o < n_outputs; ++o) {
             const int64 at = offset + (int64)o * stride + n;
             real g = first ? (real)0 : block.dw[at];
@@ -362,16 +378,10 @@ DEVICE void weights_backward(const real* x, const int x_pitch, const real* dz, c
                 sums[i][j] = held ? block.dw[offset + (int64)(tile.row + i) * stride + tile.unit + j] : (real)0;
             }
         const real *x_at = x + tile.row, *dz_at = dz + tile.unit;
-#pragma unroll 4
+#pragma unroll 8
         for (int r = 0; r < rows; ++r, x_at += x_pitch, dz_at += pitch) {
-            const Four a = load_four(x_at), b = load_four(dz_at), c = load_four(dz_at + 4);
-#pragma unroll
-            for (int i = 0; i < TILE_ROWS; ++i)
-#pragma unroll
-                for (int j = 0; j < 4; ++j) {
-                    sums[i][j] = multiply_add(a.at[i], b.at[j], sums[i][j]);
-                    sums[i][4 + j] = multiply_add(a.at[i], c.at[j], sums[i][4 + j]);
-                }
+            const Four a = load_four(x_at);
+            add_outer([&](const int i) { return a.at[i]; }, dz_at, sums);
         }
 #pragma unroll
         for (int i = 0; i < TILE_ROWS; ++i)
@@ -387,6 +397,7 @@ DEVICE void weights_backward(const real* x, const int x_pitch, const real* dz, c
 template <class Rule>
 DEVICE void update(const Block& block, const int64 offset, const int rows, const int width, const int stride,
                    const real* numbers) {
+#pragma unroll 1
     for (int i = threadIdx.x; i < rows * width; i += blockDim.x) {
         const int64 at = offset + (int64)(i / width) * stride + i % width;
         take_step<Rule>(block.w, block.slots, block.slot_stride, at, block.dw[at], numbers);

@@ -49,7 +49,9 @@ template <bool S> DEVICE void scales_backward(const Frame<S>& f, const Block& bl
 // Squares of a gradient's tensor, row after row as stored, added to one sum per lane; by the first LANES threads.
 DEVICE double added_squares(const real* dw, const int rows, const int width, const int stride, const double factor, double sum) {
     const int lane = threadIdx.x % LANES;
+#pragma unroll 1
     for (int r = 0; r < rows; ++r)
+#pragma unroll 1
         for (int n = lane; n < (width + LANES - 1) / LANES * LANES; n += LANES) {
             const double x = (n < width ? (double)dw[(int64)r * stride + n] : 0.0) * factor;
             sum = fma(x, x, sum);
@@ -61,6 +63,7 @@ DEVICE double added_squares(const real* dw, const int rows, const int width, con
 template <bool S> DEVICE void clip(const Frame<S>& f, const Block& block, const bool divided) {
     if (threadIdx.x < 32) {
         double sum = 0;
+#pragma unroll 1
         for (int k = 0; k <= f.depth; ++k) {
             const Layer l = f.layer_at(k);
             const bool turned = f.depth > 0 && k == f.depth;
@@ -77,6 +80,7 @@ template <bool S> DEVICE void clip(const Frame<S>& f, const Block& block, const 
     const double factor = f.totals[1];
     if (factor < 1.0) {
         const real by = (real)factor;
+#pragma unroll 1
         for (int64 i = threadIdx.x; i < f.block_size; i += blockDim.x) block.dw[i] = block.dw[i] * by;
     }
     __syncthreads();
@@ -108,6 +112,7 @@ DEVICE void finish_step(const Frame<S>& f, const Block& block, const bool clips,
     if (job.average && job.average[m] > 0.0) {
         const real decay = (real)job.average[m], rest = (real)(1.0 - job.average[m]);
         real* const average = job.averages + job.block_offset[m];
+#pragma unroll 1
         for (int64 i = threadIdx.x; i < f.block_size; i += blockDim.x)
             average[i] = step == 1 ? f.block[i] : averaged(average[i], f.block[i], decay, rest);
     }
@@ -303,7 +308,7 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
 }
 
 #define TRAIN_KERNEL(rule, memory, all_shared, threads, blocks)                                                         \
-    extern "C" __global__ void __launch_bounds__(threads, blocks) train_##rule##_##memory(const Job* jobs) {            \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) train_##rule##_##memory(JOBS) {                       \
         DYNAMIC_SHARED(shared);                                                                                         \
-        train<rule_##rule, all_shared>(jobs[0], jobs[1], shared);                                                       \
+        train<rule_##rule, all_shared>(jobs.job, jobs.evaluation, shared);                                             \
     }

@@ -7,6 +7,8 @@ typedef long long int64;
 typedef unsigned long long uint64;
 #ifndef DEVICE
 #define DEVICE __device__ __forceinline__
+// The argument of a kernel: in constant memory, so that what it says is read without a load and without a register.
+#define JOBS const __grid_constant__ Jobs jobs
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(16) char name[]
 #endif
 

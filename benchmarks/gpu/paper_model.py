@@ -1,0 +1,309 @@
+"""What an epoch of the paper's pool would take on three GPUs: a model on paper, not a measurement.
+
+    python -m benchmarks.gpu.paper_model        # writes results/gpu/paper_model.json and .md
+
+Needs NVIDIA's compiler (see machine_code.py), no GPU. For each launch of an epoch the library's own plan says which
+members it trains, on how many threads and with how much shared memory; the machine code says how many registers a
+thread has, how many instructions a turn of a product's loop and how many an activation. What other passes take is
+estimated (ESTIMATES). A multiprocessor then needs at least the longest of four times:
+
+    issue    warp instructions, of which it issues four each clock
+    fma      fused multiply-adds, by its lanes for them
+    shared   passes through shared memory, one each clock; a load of 16 bytes takes two, as neighbors share addresses
+    latency  the longest chain of each chunk of rows, over the members that are resident at once
+
+Left out are what instructions wait for beside these four, caches, uneven ends of launches, and the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pmlp_np as pm
+from benchmarks.common import ACTIVATIONS, RESULTS, paper_architectures
+from benchmarks.gpu.machine_code import (
+    compiled_kernels,
+    counts,
+    disassembled,
+    kernel_text,
+    product_loops,
+    usages,
+)
+from benchmarks.gpu.nvrtc import compiled, version
+from pmlp_np.backends.cupy.backend import CupyBackend
+from pmlp_np.backends.cupy.device import COMPILER_OPTIONS, Device
+from pmlp_np.backends.cupy.formulas_text import activation_text, constants_text
+from pmlp_np.backends.cupy.program_text import MIXED, SHARED, train_kernel
+
+FEATURES, ROWS, CHUNK = (5, 10, 50, 100), 1000, 32
+TILE_ROWS, TILE_UNITS, LANES = 4, 8, 16
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Datasheet figures. lanes: for FP32 multiply-adds of a multiprocessor; clock: boost, in Hz. shared: bytes of a
+    multiprocessor, of which each block takes `reserved` for itself; block_shared: the most that a block may have."""
+
+    name: str
+    architecture: str
+    multiprocessors: int
+    clock: float
+    lanes: int
+    shared: int
+    block_shared: int
+    threads: int
+    blocks: int
+    registers: int = 65_536
+    reserved: int = 1024
+
+    @property
+    def peak(self) -> float:
+        """Multiply-adds a second."""
+        return self.multiprocessors * self.lanes * self.clock
+
+
+GPUS = (
+    Gpu("A100 SXM", "sm_80", 108, 1.41e9, 64, 164 * 1024, 163 * 1024, 2048, 32),
+    Gpu("H100 SXM", "sm_90", 132, 1.755e9, 128, 228 * 1024, 227 * 1024, 2048, 32),
+    Gpu("RTX 4090", "sm_89", 128, 2.52e9, 128, 100 * 1024, 99 * 1024, 1536, 24),
+)
+
+# Warp instructions, estimated from the text of the passes.
+ESTIMATES = {
+    "start of a tile": 90,  # where it lies; sums from biases or gradients
+    "end of a tile": 16,  # its sums are stored
+    "activation, beside the formula": 20,  # of four units: loads, stores, padding
+    "step of a tile": 170,  # 32 parameters: load, multiply-add, store, and which of them there are
+    "four units of an output": 4,  # per LANES units: two loads, a multiply-add, the loop
+    "output": 25,  # its fold, bias and store
+    "loss": 220,  # of the first warp
+    "row of output_backward": 10,  # dz and its sum, then the gradient by output weights
+    "row that is fetched": 12,  # beside its numbers
+    "minibatch": 150,  # of each warp: what it does, steps of biases
+    "barriers": 90,  # of each warp: nine
+}
+# Clocks of latency in a chunk's longest chain that its instructions do not fill.
+WAITS = {"turn of an activation": 60, "outputs": 120, "loss": 400, "barriers": 360, "rows from global memory": 800}
+
+
+class _Planned(CupyBackend):
+    """The backend, to ask for its plans."""
+
+    gpu = GPUS[0]
+
+    def _open(self) -> Device:
+        gpu = self.gpu
+
+        class Stated:
+            xp, shared_bytes, processors, operations_per_second = np, gpu.block_shared, gpu.multiprocessors, 1e12
+
+        return Stated()  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Of an architecture's machine code: registers of a thread, instructions of eight steps of the layer's product, of
+    four steps at its end, of eight rows of the weights' gradient, and of each activation's formula."""
+
+    registers: int
+    forward: int
+    forward_end: int
+    backward: int
+    activation: Mapping[str, int]
+
+
+@cache
+def code_of(architecture: str, memory: str = SHARED) -> Code:
+    kernel = train_kernel("sgd", memory)
+    found = compiled_kernels(kernel_text([kernel], activations=ACTIVATIONS), architecture)
+    loops = product_loops(disassembled(found.code)[kernel])
+    # In the order of the text: the training's layer, its end, the weights' gradient, then the validation's layer.
+    forward, end, backward = (loop.total() for loop in loops[:3])
+    return Code(usages(found.log)[kernel].registers, forward, end, backward, _activations(architecture))
+
+
+def _activations(architecture: str) -> dict[str, int]:
+    words = (Path(pm.__file__).parent / "backends" / "cupy" / "kernels" / "words.cuh").read_text(encoding="utf-8")
+    kernels = [
+        f'extern "C" __global__ void of_{name}(real* p) {{'
+        f" activation_{name}::at(p[threadIdx.x], p[threadIdx.x + 1024], p[threadIdx.x + 2048]); }}"
+        for name in ACTIVATIONS
+    ]
+    parts = [words, constants_text("float32"), *(activation_text(name, "float32") for name in ACTIVATIONS), *kernels]
+    code = disassembled(compiled("\n".join(parts), architecture, COMPILER_OPTIONS).code)
+    # A kernel ends with instructions that never run, in whole groups; identity's are what all kernels have in common.
+    total = {name: counts(code[f"of_{name}"]).total() - counts(code[f"of_{name}"])["NOP"] for name in ACTIVATIONS}
+    return {name: max(total[name] - total["identity"], 0) for name in ACTIVATIONS}
+
+
+def resident(gpu: Gpu, registers: int, threads: int, shared: int) -> int:
+    """Thread blocks that a multiprocessor holds at once. Registers are given to warps by 256."""
+    warps = threads // 32
+    by_registers = gpu.registers // (-(-registers * 32 // 256) * 256) // warps
+    by_shared = gpu.shared // (-(-(shared + gpu.reserved) // 128) * 128)
+    return min(gpu.threads // threads, gpu.blocks, by_registers, by_shared)
+
+
+def warp_rounds(rows: int, units: int, threads: int) -> tuple[int, int]:
+    """How often a warp works on tiles of a product of so many rows and units, over all warps; and rounds of a warp."""
+    across, down = -(-units // (2 * TILE_UNITS)), -(-rows // (2 * TILE_ROWS))
+    number = np.arange(4 * across * down)
+    quad = number // 4
+    row = TILE_ROWS * (2 * (quad // across) + (number & 1))
+    unit = TILE_UNITS * (2 * (quad % across) + (number >> 1 & 1))
+    busy = (row < rows) & (unit < units)
+    return len(np.unique(number[busy] // 32)), -(-len(number) // threads)
+
+
+def chunk(code: Code, features: int, units: int, activation: str, threads: int) -> dict[str, float]:
+    """A chunk of 32 rows of a member: warp instructions, those that are multiply-adds, passes through shared memory,
+    and the longest chain in clocks."""
+    e, warps = ESTIMATES, threads // 32
+    eights, rest = divmod(features, 8)
+    # A four that is not whole costs its loads and branches, and its steps.
+    ends = -(-rest // 4) * (code.forward_end - 128) + 32 * rest
+    product = eights * code.forward + ends
+    turn = 4 * code.activation[activation] + e["activation, beside the formula"]
+    layer = e["start of a tile"] + product + e["end of a tile"] + 8 * turn
+    gradient = e["start of a tile"] + CHUNK // 8 * code.backward + e["step of a tile"]
+    forward, forward_rounds = warp_rounds(CHUNK, units, threads)
+    backward, backward_rounds = warp_rounds(features, units, threads)
+    dots = CHUNK * LANES // 32  # of a warp: two outputs at a time
+    dot = -(-units // LANES) * e["four units of an output"] + e["output"]
+    across = -(-units // 32)
+    parts = {
+        "layer": forward * layer,
+        "outputs": dots * dot,
+        "loss": e["loss"],
+        "output_backward": across * (CHUNK * e["row of output_backward"] + 40),
+        "weights_backward": backward * gradient,
+        "rows": CHUNK * (e["row that is fetched"] + 6 * -(-features // 32)),
+        "rest": warps * (e["minibatch"] + e["barriers"]),
+    }
+    fma = forward * 32 * features + backward * 32 * CHUNK + dots * -(-units // LANES) + across * CHUNK
+    shared = (
+        forward * (6 * features + 16 + 8 * 12) + backward * (6 * CHUNK + 2 * 64) + dots * (2 * -(-units // LANES) + 4)
+        + across * CHUNK * 7 + CHUNK * -(-features // 32) + warps * 60
+    )  # fmt: skip
+    w = WAITS
+    latency = (
+        forward_rounds * (layer + 8 * w["turn of an activation"]) + -(-dots // warps) * dot + w["outputs"] + w["loss"]
+        + CHUNK * e["row of output_backward"] + backward_rounds * gradient + w["barriers"]
+        + w["rows from global memory"] + e["minibatch"]
+    )  # fmt: skip
+    return {"issue": sum(parts.values()), "fma": fma, "shared": shared, "latency": latency}
+
+
+def launches(gpu: Gpu, features: int) -> list[dict[str, Any]]:
+    """The launches of an epoch of the paper's pool, batch size 32, 1,000 rows, SGD, float32."""
+    members = paper_architectures()
+    specs = [pm.Member(hidden=(units,), activation=name, optimizer=pm.SGD()) for units, name in members]
+    _Planned.gpu = gpu
+    backend = _Planned(pm.Pool(specs, features, backend="numba")._plan)
+    found = []
+    for launch in backend._launches(np.arange(len(members)), backend._sizes(1, None, training=True), by_rule=True):
+        assert launch.rule == "sgd"
+        placement = launch.placement
+        # Where not all that a member needs fits, the last regions are in the cache, as its gradient, which one chunk of
+        # rows never touches. That loads of both sorts take longer is left out.
+        memory = SHARED if placement.all_shared else MIXED
+        code = code_of(gpu.architecture, memory)
+        blocks = resident(gpu, code.registers, launch.threads, placement.shared_bytes)
+        some = [members[m] for m in launch.members.tolist()]
+        kinds = {kind: some.count(kind) for kind in dict.fromkeys(some)}
+        total = dict.fromkeys(("issue", "fma", "shared", "latency"), 0.0)
+        for (units, name), count in kinds.items():
+            for key, value in chunk(code, features, units, name, launch.threads).items():
+                total[key] += count * value * ROWS / CHUNK
+        clocks = {
+            "issue": total["issue"] / 4, "fma": total["fma"] * 32 / gpu.lanes, "shared": total["shared"],
+            "latency": total["latency"] / blocks,
+        }  # fmt: skip
+        milliseconds = {key: 1e3 * value / gpu.multiprocessors / gpu.clock for key, value in clocks.items()}
+        useful = ROWS * sum(2 * features * units + 3 * units for units, _ in some)
+        bound = max(milliseconds, key=milliseconds.__getitem__)
+        found.append({
+            "memory": memory, "widths": [min(some)[0], max(some)[0]], "members": len(some),
+            "threads": launch.threads, "registers": code.registers, "shared_bytes": placement.shared_bytes,
+            "blocks": blocks, "warps": blocks * launch.threads // 32, "fma_share": total["fma"] / total["issue"],
+            "milliseconds": milliseconds, "bound": bound,
+            "of_peak": useful / gpu.peak / (1e-3 * milliseconds[bound]),
+        })  # fmt: skip
+    return found
+
+
+def model() -> dict[str, Any]:
+    """Everything, as the JSON has it."""
+    results = []
+    for gpu in GPUS:
+        for features in FEATURES:
+            groups = launches(gpu, features)
+            total = sum(group["milliseconds"][group["bound"]] for group in groups)
+            peak = sum(group["of_peak"] * group["milliseconds"][group["bound"]] for group in groups)
+            results.append({"gpu": gpu.name, "features": features, "milliseconds": total, "fma_milliseconds": peak,
+                            "of_peak": peak / total, "launches": groups})  # fmt: skip
+    return {
+        "what": "a model on paper; nothing of it was measured", "nvrtc": ".".join(map(str, version())),
+        "pool": "the paper's: 10,000 members, 1 to 100 units, ten activations; 1,000 rows, batch size 32, SGD, float32",
+        "gpus": [asdict(gpu) for gpu in GPUS], "code": {gpu.name: asdict(code_of(gpu.architecture)) for gpu in GPUS},
+        "estimates": ESTIMATES, "waits": WAITS, "results": results,
+    }  # fmt: skip
+
+
+def tables(found: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# The paper's pool on GPUs: a model on paper", "",
+        "**Not measured.** Written by `python -m benchmarks.gpu.paper_model`, whose first lines say what is counted and"
+        f" what is left out; machine code of NVRTC {found['nvrtc']}. The pool is {found['pool']}.", "",
+        "*Multiply-adds*: how long the pool's own would take at the card's peak. *Of peak*: what part of the predicted"
+        " time that is.", "",
+        "| GPU | features | an epoch, ms | multiply-adds, ms | of peak |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for each in found["results"]:
+        lines.append(
+            f"| {each['gpu']} | {each['features']} | {each['milliseconds']:.2f} | {each['fma_milliseconds']:.2f} |"
+            f" {each['of_peak']:.0%} |"
+        )
+    lines += [
+        "", "By launch. *Resident*: blocks (one member each) and warps on a multiprocessor at once. *Instructions*:"
+        " what part of them are multiply-adds. *Bound*: what takes longest. `*`: not all that members need fits into"
+        " shared memory.", "",
+        "| GPU | features | units | members | threads | registers | shared memory, KB | resident | instructions | ms |"
+        " bound | of peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for each in found["results"]:
+        for group in each["launches"]:
+            (least, most), star = group["widths"], " *" * (group["memory"] == MIXED)
+            lines.append(
+                f"| {each['gpu']} | {each['features']} | {least}–{most} | {group['members']:,} | {group['threads']} |"
+                f" {group['registers']} | {group['shared_bytes'] / 1024:.1f}{star} |"
+                f" {group['blocks']}, {group['warps']} |"
+                f" {group['fma_share']:.0%} | {group['milliseconds'][group['bound']]:.2f} | {group['bound']} |"
+                f" {group['of_peak']:.0%} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=RESULTS / "gpu", help="where JSON and tables are written")
+    folder = parser.parse_args().folder
+    found = json.loads(json.dumps(model()), parse_float=lambda text: float(f"{float(text):.4g}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "paper_model.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "paper_model.md").write_text(tables(found), encoding="utf-8")
+    print(tables(found))
+
+
+if __name__ == "__main__":
+    main()
