@@ -127,7 +127,7 @@ _BOUNDS = (
      "r = threadIdx.x; r < rows; r += blockDim.x) f.weights",
      "r = threadIdx.x; r < CHUNK; r += blockDim.x) f.weights"),
     ("whole chunks evaluated", "member.cuh", "(int)min((int64)CHUNK, source.n - start)", "CHUNK"),
-    ("all groups read each row's first four", "passes.cuh", "k + 4 <= n", "k < n"),
+    ("a remainder of inputs as whole fours", "passes.cuh", "if (k < count) add_outer(", "add_outer("),
     ("tiles beyond a layer's units", "passes.cuh", "if (tile.unit >= width) continue;", ""),
     ("tiles of rows beyond a chunk", "passes.cuh",
      "down = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);\n"

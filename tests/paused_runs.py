@@ -79,7 +79,7 @@ def begun(
     it isn't the first, as `Pool.partial_fit`."""
     if first:
         plan = replace(pool._plan, features=pool._feature_sets(features))
-        pool._hold(pool._contents().started_afresh(plan))
+        pool._set_contents(pool._contents().started_afresh(plan))
     most = int(np.max(epochs))
     arguments = FitArguments(*data, epochs=max(most, 1), features=features, **({"progress": False} | how))
     settings = arguments.settings()

@@ -37,6 +37,7 @@ from pmlp_np.backends.cupy.program_text import (
 )
 from pmlp_np.backends.cupy.regions import Placement
 from pmlp_np.formulas.losses import LOSSES
+from strict_cupy import DeviceArray
 
 REPLAY = Path(__file__).resolve().parent / "emulation" / "replay.h"
 # As those of the emulated device, but for a program, soon compiled, with lines that a sanitizer can name.
@@ -160,11 +161,11 @@ class Given:
 
 
 class RecordingKernel(EmulatedKernel):
-    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: Any) -> None:
+    def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
         device = self._device
         assert isinstance(device, RecordingDevice)
-        given = Given(device, jobs)
-        gaps = self._gaps(jobs.values.view(JOB)[0], blocks, shared_bytes)
+        given = Given(device, DeviceArray(jobs.view(np.uint8)))
+        gaps = self._gaps(jobs["job"][0], blocks, shared_bytes)
         before = given.contents()
         super().launch(blocks, threads, shared_bytes, jobs)
         sizes = [(len(values), is_result) for values, is_result in zip(before, given.results, strict=True)]
@@ -224,7 +225,7 @@ def recording(**arguments: Any) -> Iterator[RecordingDevice]:
 def program(text: str, sanitizer: str) -> Path:
     """A program that replays launches of these kernels. sanitizer: one of g++'s, or several with commas between."""
     table = ", ".join(f'{{"{name}", {name}}}' for name in KERNELS)
-    known = f"static const std::pair<const char*, void (*)(const Job*)> KERNELS[] = {{{table}}};"
+    known = f"static const std::pair<const char*, void (*)(const Jobs&)> KERNELS[] = {{{table}}};"
     source = "\n".join([EMULATOR, "#line 1", text, known, REPLAY.read_text(encoding="utf-8")])
     return compiled(source, (*_FLAGS, f"-fsanitize={sanitizer}"))
 

@@ -9,7 +9,7 @@ from pmlp_np.backends.cupy.cuda_text import SCALARS, CudaText
 from pmlp_np.formulas.tracing import OUTPUT, RAW, ROW, StepList
 
 WORDS = files("pmlp_np.backends.cupy").joinpath("kernels", "words.cuh")
-HEAD = "#include <cmath>\n#define DEVICE static inline\n" + WORDS.read_text(encoding="utf-8")
+HEAD = "#include <cmath>\n#define DEVICE inline\n" + WORDS.read_text(encoding="utf-8")
 
 
 def function(name: str, steps: StepList) -> str:

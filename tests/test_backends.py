@@ -85,7 +85,7 @@ def test_auto_is_the_first_of_the_table():
 
 @pytest.mark.parametrize("name", ["torch", None, ["numba"], ("numba",), 1, np.zeros(2)])
 def test_other_backends_are_refused(name):
-    with pytest.raises(pm.DataError, match="^backend: expected 'numba', 'cupy', 'reference' or 'auto', got"):
+    with pytest.raises(pm.DataError, match="^backend: expected one of numba, cupy, reference, auto, got"):
         pm.Pool(pm.Member(hidden=3), 2, backend=name)
 
 

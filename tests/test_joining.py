@@ -135,7 +135,7 @@ def contents(pool: pm.Pool, id: int) -> dict[str, np.ndarray]:
     found |= {f"shown {name}": column[m : m + 1] for name, column in records.shown.items()}
     found |= {"stream": plan.stream_key[m : m + 1], "order": plan.order_key[m : m + 1]}
     found["features"] = np.arange(F) if plan.features is None else plan.features.arrays[plan.features.of[m]]
-    for k, array in enumerate(sum(pool._given.get(int(m), ([], [])), [])):
+    for k, array in enumerate(sum(pool._assigned.get(int(m), ([], [])), [])):
         found[f"given {k}"] = array
     return found | {"spec": np.frombuffer(repr(pool.specs[m]).encode(), np.uint8)}
 
@@ -253,7 +253,7 @@ def test_weights_that_were_given_for_other_columns_are_refused() -> None:
     with pytest.raises(pm.DataError, match=re.escape("columns of weights given to pools[0]: expected 'w' as column 0")):
         pm.concat([pools[0], other])
     joined = pm.concat([pools[0], pools[2]])
-    with pytest.raises(pm.DataError, match=r"^X: expected the columns of fit, of which column 0 is 'a'"):
+    with pytest.raises(pm.DataError, match=r"^X: expected the columns of fit, where column 0 is 'a'"):
         joined.fit(frame, y, progress=False)
     assert len(joined.fit(pd.DataFrame(X, columns=list("abcd")), y, progress=False)) == 2
 

@@ -188,7 +188,7 @@ def test_predictions_onto_the_table_they_are_made_of(folder: Path, capsys: Any, 
         out = folder / ".." / "t.csv" if how == "other way" else table
     before = table.read_bytes()
     for more in ((), ("--overwrite",)):
-        refused(run(capsys, "predict", folder, path, "--out", out, *more), str(out), "nothing that is read")
+        refused(run(capsys, "predict", folder, path, "--out", out, *more), str(out), "inputs are never overwritten")
     assert table.read_bytes() == before and out.is_symlink() == (how == "link")
     assert run(capsys, "predict", folder, path, "--out", folder.with_name("else.csv")).code == 0
 

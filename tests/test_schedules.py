@@ -241,8 +241,9 @@ def test_pools_without_schedules_compile_none() -> None:
         pytest.skip("PMLP_TEST_BACKENDS leaves out numba")
     pool = plain_fit(pool_of("numba", pm.Member(hidden=5), pm.Member(hidden=5, plateau_patience=1)), 1)
     backend: Any = pool._ready()
-    assert backend._schedules(np.arange(2)) == set()
-    assert backend._inputs.factors.shape[0] == 2 and (backend._inputs.first == 0).all()
+    templates = backend.runner.templates
+    assert templates._schedules(np.arange(2)) == set()
+    assert templates._inputs.factors.shape[0] == 2 and (templates._inputs.first == 0).all()
 
 
 BAD = [

@@ -478,7 +478,7 @@ def test_rows_that_are_validated_need_weight():
     held_out = [np.arange(20), np.arange(10), np.arange(30), np.arange(30)]
     with pytest.raises(
         pm.DataError,
-        match=r"^sample_weight in validation_rows of member 7: expected a row that counts, got zeros .* rows=",
+        match=r"^sample_weight in validation_rows of member 7: expected a row that counts, got only zeros.* rows=",
     ):
         pool_of().fit(X, y, sample_weight=w, validation_rows=held_out)
     w[:10] = 1.0

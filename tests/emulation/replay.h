@@ -45,11 +45,11 @@ inline bool launch(const std::string& name, const Launch& given, int order, uint
         std::memcpy(memory[each.allocation] + each.at, &target, sizeof target);
     }
     for (const Gap& gap : scratch_gaps) sanitizer::forbid(memory[given.scratch] + gap.from, gap.bytes);
-    const Job* const jobs = (const Job*)memory[0];
+    const Jobs* const jobs = (const Jobs*)memory[0];
     for (const auto& [known, kernel] : KERNELS) {
         if (name != known) continue;
         const auto body = kernel;
-        const char* const problem = emulation::launch(given.blocks, given.threads, given.shared_bytes, order, seed, [=] { body(jobs); });
+        const char* const problem = emulation::launch(given.blocks, given.threads, given.shared_bytes, order, seed, [=] { body(*jobs); });
         if (problem) return std::fprintf(stderr, "PROBLEM: %s: %s\n", name.c_str(), problem), false;
         for (size_t i = 0; i < memory.size(); ++i) {
             const bool same = after[i].empty() || !std::memcmp(memory[i], after[i].data(), after[i].size());
