@@ -120,8 +120,9 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
         lambda z: either(z, np.abs(z) < 3.0, z / 3.0 + 0.5, either(z, z > 0.0, 1.0, 0.0)),
     ),
     "gelu_tanh": (
-        lambda z: 0.5 * z * (1.0 + np.tanh(gelu_argument(z))),
-        lambda z: 0.5 * (1.0 + np.tanh(gelu_argument(z))) + 0.5 * z * gelu_argument_slope(z),
+        # (1 + tanh u) / 2 is the logistic function of 2u, which keeps its digits where tanh u is nearly -1.
+        lambda z: z * logistic(2.0 * gelu_argument(z)),
+        lambda z: logistic(2.0 * gelu_argument(z)) + 0.5 * z * gelu_argument_slope(z),
     ),
     "sin": (
         lambda z: np.sin(z),
