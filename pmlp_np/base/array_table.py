@@ -34,7 +34,7 @@ def kind_of_entry(
 
 
 def out_of_range(entry: Entry, values: np.ndarray, sizes: Mapping[str, int]) -> str:
-    """The range that some values are not in, as text; "" where all are in it."""
+    """Return the range as text if some values are outside, otherwise ""."""
     below = entry.below
     if isinstance(below, str):
         below = sizes[below.removesuffix(" + 1")] + below.endswith(" + 1")

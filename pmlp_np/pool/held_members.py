@@ -111,8 +111,10 @@ class HeldMembers(Independent):
 
     @property
     def status_(self) -> list[str]:
-        """Status of each member: "ok", "diverged", "stopped early", "stopped" (by a callback), "dropped" (by a
-        search)."""
+        """Status of each member.
+
+        "ok", "diverged", "stopped early", "stopped" (by a callback), or "dropped" (by a search).
+        """
         return [STATUS_NAMES[code] for code in self._progress.status.tolist()]
 
     def __repr__(self) -> str:

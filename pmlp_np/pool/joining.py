@@ -22,8 +22,10 @@ from pmlp_np.training.history import joined
 
 
 def concat(pools: Sequence[Pool]) -> Pool:
-    """Concatenate pools: all members in order, with keys, weights, optimizer state, best and averaged weights, history,
-    status, and their position in an epoch.
+    """Concatenate pools: all members in order, with all their state.
+
+    The state is keys, weights, optimizer state, best and averaged weights, history, status, and the position in an
+    epoch.
 
     Duplicate ids are replaced by new ones, above the highest id. If the pools' `monitor` differ, the members' best
     weights are kept, and measured again when training continues.

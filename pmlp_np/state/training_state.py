@@ -67,16 +67,20 @@ class TrainingState(Independent):
         return cls(progress, asked, target, length.copy(), batch_size, shuffle, progress.step.copy(), untold, *keys)
 
     def take(self, positions: np.ndarray, progress: Progress | None = None) -> TrainingState:
-        """The state of the members at these positions, as of a shard: copies, but for their `progress`, where the pool
-        that holds them has it already."""
+        """Return the state of the members at these positions, as copies: the state of a shard.
+
+        progress: the shard's progress, if its pool already has it.
+        """
         own = {name: getattr(self, name)[positions] for name in _of_members(self)}
         rest = {name: value for name, value in vars(self).items() if name not in own}
         return TrainingState(**rest | own | {"progress": progress or self.progress.take(positions)})
 
     @classmethod
     def concatenate(cls, parts: Sequence[TrainingState], progress: Progress | None = None) -> TrainingState:
-        """The state of all members, one part behind the other: of shards of one run, which took as long as the slowest.
-        progress: as for `take`."""
+        """Concatenate the states of shards of one run. `seconds` is the maximum.
+
+        progress: as for `take`.
+        """
         first = parts[0]
         own = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _of_members(first)}
         progress = progress or Progress.concatenate([part.progress for part in parts])
@@ -90,5 +94,5 @@ class TrainingState(Independent):
 
 
 def _of_members(state: TrainingState) -> list[str]:
-    """The fields that have an entry for each member, apart from `progress`."""
+    """Return the names of fields with one entry per member, without `progress`."""
     return [field.name for field in fields(state) if isinstance(getattr(state, field.name), np.ndarray)]

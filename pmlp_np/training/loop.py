@@ -1,5 +1,4 @@
-"""Training: epochs, validation, early stopping, callbacks, budgets and interrupts. It knows no backend, only the
-contract.
+"""Training: epochs, validation, early stopping, callbacks, budgets and interrupts, on any backend.
 
 Each member trains up to its target from where it stands. A round is one call of the backend, which trains some epochs
 of all members that are still in, validates them after each, keeps their best and retires who has not improved (see
@@ -46,8 +45,9 @@ def train(
     keeps_best: bool,
     pause: Callable[[], bool] | None = None,
 ) -> str:
-    """Train the members that the state asks for, those that are READY, up to their targets. Returns "done", "stopped",
-    "time budget", "interrupted" or "paused".
+    """Train the members of the state that are READY up to their targets.
+
+    Returns "done", "stopped", "time budget", "interrupted" or "paused".
 
     keeps_best: whether the backend keeps best weights. They are the last of members without a best epoch when this
         returns or raises, and whenever callbacks are called.
@@ -95,7 +95,7 @@ class _Run:
         self.finished, self.this_round, self.shown, self.note, self.paused = 0.0, 0.0, 0.0, "", False
 
     def _rule(self) -> EpochRule | None:
-        """What the backend does after each epoch; None where it is done here."""
+        """Return the rule that the backend applies after each epoch; None: it is applied here."""
         settings = self.settings
         if settings.callbacks:
             return None
@@ -119,8 +119,11 @@ class _Run:
             state.seconds = self.spent + time.monotonic() - self.began
 
     def _settle(self, members: np.ndarray, for_good: bool = True) -> None:
-        """Have these members predict with what they learned last, where no validation says what is better. Who has
-        diverged since it was settled last keeps its best; at a pause all do, as it is not for good."""
+        """Without validation data, make these members predict with their last weights.
+
+        Members that have diverged since the last call keep their best weights. At a pause (for_good is False) all
+        members do.
+        """
         progress, records = self.progress, self.records
         if self.validation is None and for_good:
             lost = (progress.status[members] == DIVERGED) & (records.best_epoch[members] >= 0)
@@ -211,8 +214,10 @@ class _Run:
         return np.flatnonzero(self.state.asked & (progress.status == READY) & due & (progress.epoch > 0))
 
     def _round(self, members: np.ndarray) -> bool:
-        """Train these members for some epochs, or validate those whose last epoch is due. Returns whether a callback
-        ends training."""
+        """Train these members for some epochs, or validate the members whose last epoch is due.
+
+        Returns whether a callback ends training.
+        """
         progress, records, state = self.progress, self.records, self.state
         due = self._due()
         if len(due):
@@ -240,8 +245,10 @@ class _Run:
         return self._tell(members)
 
     def _tell(self, members: np.ndarray) -> bool:
-        """Tell callbacks of an epoch, once all that train have finished it: not after one that was cut short. members:
-        those that have trained in this round. Returns whether training is to end."""
+        """Call callbacks for an epoch, once all members in training have finished it.
+
+        members: the members that trained in this round. Returns whether training ends.
+        """
         state = self.state
         if not self.settings.callbacks:
             return False

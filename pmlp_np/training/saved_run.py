@@ -65,7 +65,7 @@ def plain_of(state: TrainingState, settings: Settings) -> tuple[dict[str, Any], 
 def run_of(
     values: Any, arrays: Mapping[str, Any], n_members: int, callbacks: Sequence[Callback] = ()
 ) -> tuple[TrainingState, Settings]:
-    """The run of what `plain_of` returned, with copies of the arrays; callbacks must be given again.
+    """Return the run that `plain_of` was called with, with copies of the arrays; callbacks must be given again.
 
     Raises FileFormatError for what is missing, too much, of another dtype or shape, or out of range; DataError where
     callbacks are not as many as they were; MemoryNeededError where the curves of its epochs would not fit.
@@ -110,7 +110,7 @@ def _refuse(name: str, expected: str, got: Any) -> None:
 
 
 def _checked(name: str, entry: Entry, array: Any, sizes: Mapping[str, int]) -> np.ndarray:
-    """A copy of an array that is what the table says."""
+    """Return a copy of an array, checked against its entry."""
     dtype, shape = kind_of_entry(entry, sizes)
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else show(array)

@@ -83,7 +83,7 @@ class Settings:
 
     @classmethod
     def from_plain(cls, plain: Any, callbacks: Sequence[Callback] = ()) -> Settings:
-        """Settings of what `plain` returned, and of the callbacks, which must be given again. Every value is checked.
+        """Return settings from the result of `plain`, and the callbacks, which must be given again. Checks every value.
 
         Raises FileFormatError, and DataError where callbacks are not as many as they were.
         """

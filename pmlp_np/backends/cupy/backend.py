@@ -165,7 +165,7 @@ class CupyBackend(StoredBackend):
 
     @cached_property
     def _base(self) -> JobBuilder:
-        """The part of a job that is the same each time."""
+        """Return the fields that all jobs of this pool share."""
         plan, specs, store = self.plan, self.plan.specs, self.store
         used = {name: specs.option(name) for name in _REGULARIZERS if specs.option(name).any()}
         fields: dict[str, Any] = {name: np.ascontiguousarray(column) for name, column in used.items()}
@@ -185,14 +185,14 @@ class CupyBackend(StoredBackend):
         )  # fmt: skip
 
     def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
-        """A kernel by name, compiled at first need. rules: those that it takes steps by."""
+        """Return a kernel, compiled on first use. rules: the optimizer rules that it contains."""
         if name not in self._known:
             text = program_text(self.plan.dtype.name, self._formulas(rules), [name])
             self._known[name] = self._device.compile(text, name)
         return self._known[name]
 
     def _formulas(self, rules: Iterable[str]) -> str:
-        """The formulas of all members' kernels, with these rules."""
+        """Return the CUDA text of all formulas that the members need, with these rules."""
         specs, activations, schedules = self.plan.specs, list(ACTIVATIONS), list(SCHEDULES)
         codes = np.unique(self.layout.activation[self.layout.activation >= 0]).tolist()
         used = np.unique(specs.option("schedule").astype(np.int64)).tolist() if rules else []
@@ -216,7 +216,7 @@ class CupyBackend(StoredBackend):
         )  # fmt: skip
 
     def _launches(self, members: np.ndarray, sizes: Sizes, by_rule: bool) -> Iterator[_Launch]:
-        """Members in groups for one launch each: of one rule, and of about one size."""
+        """Yield groups of members, one per launch: same rule, similar size."""
         layout, names = self.layout, list(RULES)
         widest = np.maximum.reduceat(layout.fan_out, layout.first_layer[:-1])
         codes = self.plan.specs.rule[members] if by_rule else np.zeros(len(members), np.int64)
@@ -235,7 +235,7 @@ class CupyBackend(StoredBackend):
 
     def _run_launch(self, task: str, launch: _Launch, job: JobBuilder,
                     evaluation: JobBuilder | None = None) -> None:  # fmt: skip
-        """Run a task on a group, some thread blocks at a time where their scratch would take too much memory."""
+        """Run a task on a group, in several launches if the scratch of all thread blocks takes too much memory."""
         xp, placement = self._device.xp, launch.placement
         most = len(launch.members)
         if placement.scratch_bytes:
@@ -277,7 +277,7 @@ class CupyBackend(StoredBackend):
     # Training.
 
     def _in_time(self, members: np.ndarray, work: np.ndarray, epochs: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Members and for how many epochs each launch trains them, so that it takes about as long as it may."""
+        """Yield members and a number of epochs per launch, so that a launch takes about `_LAUNCH_SECONDS`."""
         budget = self._rate * _LAUNCH_SECONDS
         each = work[members].astype(np.float64)
         some = int(np.clip(budget // max(each.sum(), 1.0), 1, epochs[members].max()))
@@ -303,7 +303,7 @@ class CupyBackend(StoredBackend):
         epochs: int,
         record: EpochRecord,
     ) -> None:
-        """Train members up to their limits, (n_members,), of at most so many epochs more, in one go."""
+        """Train members up to their limits, (n_members,), for at most `epochs` epochs, without a pause."""
         began = time.perf_counter()
         columns = _Columns(self._device, state.progress, record, epochs, rule)
         seen = placed.as_they_lie
@@ -337,7 +337,7 @@ class CupyBackend(StoredBackend):
 
 
 class _Columns:
-    """Columns of the progress and the record that a launch changes, on the device and back: one copy of each type."""
+    """The columns of progress and record that a launch changes, with one transfer per dtype in each direction."""
 
     def __init__(
         self, device: Device, progress: Progress, record: EpochRecord, epochs: int, rule: EpochRule | None
@@ -365,7 +365,7 @@ class _Columns:
         }  # fmt: skip
 
     def read_back(self, members: np.ndarray) -> None:
-        """Enter what the launch found out of these members."""
+        """Copy the results of the launch for these members to progress and record."""
         for names, values in ((WHOLE_COLUMNS, self._whole), (REAL_COLUMNS, self._real)):
             for name, column in zip(names, to_numpy(values), strict=True):
                 self._column(name)[members] = column[members]

@@ -26,7 +26,7 @@ _SUFFIX = {"float32": "f", "float64": ""}
 
 
 def literal(value: float | int, dtype: str) -> str:
-    """A constant that is read back to the same bits."""
+    """Return a literal that the compiler reads back to the same bits."""
     if dtype == "bool":
         return "true" if value else "false"
     if dtype not in _SUFFIX:
@@ -48,8 +48,10 @@ class _Index(str):
 
 
 class CudaText:
-    """CUDA C++ as a language of step lists: values are expressions that may be repeated, names or literals. `lines` are
-    the statements so far. counts: how many values there are of an extent, as expressions."""
+    """CUDA C++ as a language of step lists. Values are names or literals.
+
+    lines: the statements so far. counts: the number of values of each extent, as expressions.
+    """
 
     def __init__(self, counts: Mapping[str, str] | None = None) -> None:
         self.counts = dict(counts or {})
@@ -80,8 +82,10 @@ class CudaText:
         self.write("}")
 
     def results(self, steps: StepList, *inputs: Any) -> list[Any]:
-        """The results of a step list. Inputs and results are expressions; of extents over outputs functions from an
-        output's number to one."""
+        """Write a step list; return its results.
+
+        Inputs and results are expressions, or, for extents over outputs, functions from an output's number to one.
+        """
         return Rendering(self, steps, inputs).results()
 
     # The language: see formulas.rendering.
@@ -131,12 +135,12 @@ class CudaText:
 
 
 def function_text(signature: str, text: CudaText) -> str:
-    """A device function of the statements that were written."""
+    """Return a device function with the statements of a text."""
     return "\n".join([f"DEVICE {signature} {{", *text.lines, "}"])
 
 
 def _unsigned(operator: str) -> Callable[..., str]:
-    """A word of whole numbers that wraps; of other numbers the operator itself."""
+    """Return the renderer of an operator whose integer version wraps on overflow."""
 
     def written(step: Step, a: str, b: str) -> str:
         if step.dtype in _UNSIGNED:
@@ -152,7 +156,7 @@ def _plain(operator: str) -> Callable[..., str]:
 
 
 def _function(name: str) -> Callable[..., str]:
-    """A function of C, whose name ends in f for float32."""
+    """Return the renderer of a C function, whose name ends in f for float32."""
     return lambda step, *given: f"{name}{_SUFFIX[step.dtype]}({', '.join(given)})"
 
 

@@ -24,8 +24,11 @@ class Kernel(Protocol):
     """A compiled kernel."""
 
     def launch(self, blocks: int, threads: int, shared_bytes: int, jobs: np.ndarray) -> None:
-        """Run it on `blocks` thread blocks of so many threads, each with so many bytes of shared memory; jobs: its
-        argument, an array (1,) of `launch_job.JOBS`. May return before it is done."""
+        """Run the kernel; may return before it is done.
+
+        blocks, threads: thread blocks, and threads of each. shared_bytes: dynamic shared memory of a block. jobs: the
+        argument, an array (1,) of `launch_job.JOBS`.
+        """
 
 
 class Device(Protocol):
@@ -41,13 +44,13 @@ class Device(Protocol):
     operations_per_second: float
 
     def compile(self, text: str, name: str) -> Kernel:
-        """A kernel of a text, by name. Compiled texts are kept."""
+        """Compile a text, unless it has been, and return its kernel of this name."""
 
     def address(self, array: Any) -> int:
-        """Where an array's first element lies on the device."""
+        """Return the address of an array's first element on the device."""
 
     def synchronize(self) -> None:
-        """Wait until all that was launched is done."""
+        """Wait until all launches are done."""
 
 
 # What NVRTC compiles for, and kernels need: shuffles and copies of sm_75 (Turing) and newer.
@@ -56,7 +59,7 @@ OLDEST_CAPABILITY = 75
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-    """CuPy's errors as the library's own, which say what failed and what may help."""
+    """Convert CuPy's errors to the library's errors, with a hint."""
     try:
         yield
     except Exception as error:
@@ -117,11 +120,11 @@ class CupyDevice:
 
 @cache
 def gpu() -> CupyDevice:
-    """The GPU. DataError where there is none that CuPy can use."""
+    """Return the current GPU. Raises DataError if CuPy finds none."""
     return CupyDevice()
 
 
 def on_device(device: Device, array: np.ndarray) -> Any:
-    """A copy of an array in the device's memory."""
+    """Copy an array to the device."""
     with explained("hold the data"):
         return device.xp.asarray(np.ascontiguousarray(array))

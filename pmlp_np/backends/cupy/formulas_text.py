@@ -1,5 +1,4 @@
-"""The formulas that one pool's kernels include, as CUDA C++: its loss, activations, rules, schedules, and what
-regularizers and random numbers are.
+"""The formulas of a pool's kernels as CUDA C++: loss, activations, rules, schedules, regularizers, random numbers.
 
 Each is rendered from its step list when a pool needs it, so that no number is written twice, and formulas that users
 register run on a GPU as they are. Kernels know them by fixed names: `PoolLoss`, `activate`, `rule_...`.
@@ -36,7 +35,7 @@ VECTOR_BYTES = 64
 
 
 def activation_text(name: str, dtype: str) -> str:
-    """`activation_NAME::at(z, a, d)`: the activation and its derivative."""
+    """Render `activation_NAME::at(z, a, d)`: an activation and its derivative."""
     text, scalar = CudaText(), SCALARS[dtype]
     a, d = text.results(activation_steps(name, dtype), "z")
     text.write(f"a = {a};")
@@ -46,8 +45,10 @@ def activation_text(name: str, dtype: str) -> str:
 
 
 def loss_text(loss: Loss, dtype: str, name: str = "loss") -> str:
-    """`loss_train`, which returns the loss of a row and writes its gradients times a factor, and `loss_evaluate`, which
-    returns it with the score. name: "loss" in their names."""
+    """Render `loss_train` (loss of a row, and its gradients times a factor) and `loss_evaluate` (loss and score).
+
+    name: the prefix of both names.
+    """
     scalar = SCALARS[dtype]
     arguments = f"const {scalar}* raw, const int64 ld, const {scalar}* target, const int64 ld_target, const int64 n_raw"
 
@@ -83,7 +84,7 @@ def loss_text(loss: Loss, dtype: str, name: str = "loss") -> str:
 
 
 def rule_text(name: str, dtype: str) -> str:
-    """`rule_NAME`: how many slots a rule has, `scalars` (the numbers of a step) and `update`."""
+    """Render `rule_NAME`: the number of slots, `scalars` (the numbers of a step) and `update`."""
     rule, scalar, numbers = RULES[name], SCALARS[dtype], scalar_steps(name)
     text = CudaText()
     given = [*(f"inputs[{i}]" for i in range(len(STEP_INPUTS))), "step"]
@@ -105,7 +106,7 @@ def rule_text(name: str, dtype: str) -> str:
 
 
 def schedule_text(name: str) -> str:
-    """`double schedule_NAME(options, epoch, minibatch, minibatches, fit_epochs)`: the factor of the learning rate."""
+    """Render `schedule_NAME(options, epoch, minibatch, minibatches, fit_epochs)`: a factor of the learning rate."""
     text, steps, places = CudaText(), schedule_steps(name), list(OPTIONS)
     counts = ("epoch", "minibatch", "minibatches", "fit_epochs")
     given = [key if key in counts else f"options[{places.index(key)}]" for key, *_ in steps.inputs]
@@ -115,7 +116,7 @@ def schedule_text(name: str) -> str:
 
 
 def _function(name: str, steps: StepList, arguments: Iterable[str]) -> str:
-    """A function of one result, called as the list's inputs are."""
+    """Render a function with one result, with these names of arguments."""
     text = CudaText()
     (result,) = text.results(steps, *arguments)
     text.write(f"return {result};")
@@ -125,7 +126,7 @@ def _function(name: str, steps: StepList, arguments: Iterable[str]) -> str:
 
 
 def _words(name: str, steps: StepList) -> str:
-    """A function of random words: into `words`, which holds four of 32 bits."""
+    """Render a function that writes four random 32-bit words to `words`."""
     text, names = CudaText(), [each.name for each in steps.inputs]
     for i, word in enumerate(text.results(steps, *names)):
         text.write(f"words[{i}] = {word};")
@@ -139,14 +140,14 @@ def _philox_steps() -> StepList:
 
 
 def switch(signature: str, code: str, cases: dict[int, str], otherwise: str = "") -> str:
-    """A function that calls one of several by a code."""
+    """Render a function that selects a call by a code."""
     lines = [f"        case {value}: {call} break;" for value, call in cases.items()]
     body = [f"    switch ({code}) {{", *lines, "    }", f"    {otherwise}"]
     return "\n".join([f"DEVICE {signature} {{", *body, "}"])
 
 
 def constants_text(dtype: str) -> str:
-    """What kernels know of formulas and dtypes besides functions."""
+    """Render the constants of a dtype and of the tables of formulas."""
     itemsize = 4 if dtype == "float32" else 8
     constants = {
         "LANES": VECTOR_BYTES // itemsize,
@@ -166,7 +167,7 @@ def constants_text(dtype: str) -> str:
 def pool_text(
     loss: Loss, dtype: str, activations: Iterable[str], rules: Iterable[str], schedules: Iterable[str]
 ) -> str:
-    """All formulas of a pool of this dtype (see the module); each name once, in any order."""
+    """Render all formulas of a pool with this dtype."""
     codes = list(ACTIVATIONS)
     activations, rules, schedules = sorted(set(activations)), sorted(set(rules)), sorted(set(schedules))
     parts = [loss_text(loss, dtype), *(activation_text(name, dtype) for name in activations)]
@@ -192,7 +193,7 @@ def pool_text(
 
 
 def drawing_text() -> str:
-    """What draws initial weights and orders of rows: `philox`, and `distribution` by its code."""
+    """Render `philox`, and `distribution`, which selects an initial distribution by its code."""
     names = list(DISTRIBUTIONS)
     parts = [_words("philox", _philox_steps())]
     parts += [_function(f"distribution_{name}", distribution_steps(name), ("u",)) for name in names]

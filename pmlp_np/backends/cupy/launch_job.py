@@ -1,4 +1,4 @@
-"""The job: all that a kernel is told of a task, a record of 64-bit fields.
+"""The job: the arguments of a kernel, a record of 64-bit fields.
 
 Its fields are listed here once; the C++ struct and the NumPy dtype are made of the list. Tables are indexed by member,
 layer or code, as PoolLayout, Plan and Progress have them; a null address is a table that nobody needs.
@@ -68,7 +68,7 @@ REGIONS = (
 
 
 def job_text() -> str:
-    """The struct `Job`, the regions, and the numbers that host and kernels agree on."""
+    """Render the struct `Job`, the enum of regions, and the constants that host and kernels share."""
     fields = [f"    {kind} {name};" for name, kind in JOB_FIELDS.items()]
     numbers = {
         "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS,
@@ -82,7 +82,7 @@ def job_text() -> str:
 
 
 class JobBuilder:
-    """A job under construction; it keeps the arrays alive whose addresses it holds."""
+    """A job under construction. It holds references to the arrays whose addresses it contains."""
 
     def __init__(self, device: Device, base: JobBuilder | None = None) -> None:
         self.device = device
@@ -90,8 +90,10 @@ class JobBuilder:
         self._alive: list[Any] = [base]
 
     def put(self, **fields: Any) -> JobBuilder:
-        """Set fields: numbers as they are, NumPy arrays once they lie on the device, arrays of the device by address,
-        None as null."""
+        """Set fields; return the builder.
+
+        Values: numbers; NumPy arrays, which are copied to the device; arrays of the device; None for a null address.
+        """
         for name, value in fields.items():
             if isinstance(value, np.ndarray) and value.ndim:
                 value = on_device(self.device, value)
@@ -102,7 +104,7 @@ class JobBuilder:
         return self
 
     def built(self, evaluation: JobBuilder | None = None) -> np.ndarray:
-        """The job, and that of the evaluations that take turns with it (zeros where there are none): JOBS, (1,)."""
+        """Return the job, and the job of validation after each epoch (zeros: none), as an array (1,) of JOBS."""
         jobs = np.zeros(1, JOBS)
         jobs["job"] = self._record
         if evaluation is not None:

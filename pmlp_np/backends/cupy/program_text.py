@@ -19,12 +19,12 @@ _FILES = ("passes.cuh", "member.cuh", "draw.cuh", "train.cuh", "infer.cuh")
 
 
 def train_kernel(rule: str, memory: str) -> str:
-    """The name of the kernel that trains members of a rule."""
+    """Return the name of the kernel that trains with a rule."""
     return f"train_{rule}_{memory}"
 
 
 def infer_kernel(task: str, memory: str) -> str:
-    """The name of the kernel of a task, "evaluate" or "predict"."""
+    """Return the name of the kernel for a task, "evaluate" or "predict"."""
     return f"{task}_{memory}"
 
 
@@ -34,7 +34,7 @@ def _file(name: str) -> str:
 
 
 def program_text(dtype: str, formulas: str, kernels: Iterable[str]) -> str:
-    """One text for the compiler, with these kernels, around the formulas of a pool (`formulas_text.pool_text`)."""
+    """Return the text of these kernels, with the formulas of a pool (`formulas_text.pool_text`)."""
     parts = [_file("words.cuh"), constants_text(dtype), job_text(), drawing_text(), formulas, *map(_file, _FILES)]
     return "\n".join([*parts, *(_instance(name) for name in kernels)]) + "\n"
 

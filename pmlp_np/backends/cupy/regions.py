@@ -49,7 +49,7 @@ def _rounded(sizes: np.ndarray) -> np.ndarray:
 
 
 def pitch_of_features(features: np.ndarray, itemsize: int) -> np.ndarray:
-    """Numbers from one row of features to the next: an odd number of 16 bytes, and whole tiles of four numbers."""
+    """Return the pitch of rows of features in elements: an odd multiple of 16 bytes, and whole groups of four."""
     width = _ALIGNMENT // itemsize
     pitch = (-(-features // width) | 1) * width
     return pitch if itemsize == 4 else -(-pitch // 4) * 4
@@ -65,7 +65,7 @@ def sizes_of(
     rows: np.ndarray | None,
     training: bool,
 ) -> Sizes:
-    """What the members of a layout need for a task. rows: of each, where members draw orders of their own."""
+    """Return the sizes of all regions of a layout's members. rows: of each member, if each shuffles for itself."""
     n, outputs, lanes = layout.n_members, layout.n_raw_outputs, layout.lanes
     first, depth = layout.first_layer[:-1], layout.depth
     pitch = np.where(layout.activation >= 0, layout.row_stride + _ALIGNMENT // itemsize, 0)
@@ -100,8 +100,11 @@ def sizes_of(
 
 
 def placed(sizes: Sizes, shared_bytes: int) -> Placement:
-    """One placement for some members: the first regions of REGIONS, which are small or read most, in shared memory as
-    far as there is room. Parameters and slots that find none stay where they are."""
+    """Return one placement for some members.
+
+    Regions go to shared memory in the order of REGIONS, the smallest and most used first, as long as there is room.
+    Parameters and slots without room in shared memory are used in place.
+    """
     offsets = np.full(len(REGIONS), -1, np.int64)
     in_shared = shared = scratch = 0
     all_shared = True
