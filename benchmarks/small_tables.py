@@ -4,10 +4,10 @@
     python -m benchmarks.small_tables --quick    # fewer repeats; printed only
 
 Two kinds of cells. The paper's pool (10,000 members, SGD) on 100 rows: seconds for a row, as a multiple of what a row
-takes in a table of 1,000; the same where a quarter of the rows validates and stops early, for a row that trains. And a
-search (1,000 members, Adam, 300 rows of which a quarter validates, 200 epochs, early stopping): its seconds as a
-multiple of those of its passes alone. These are what training and evaluating as many rows takes in a table of 20,000
-rows, where all else is negligible.
+takes in a table of 1,000, and the fraction of the machine's limit (widths rounded up) that an epoch reaches; the same
+where a quarter of the rows validates and stops early, for a row that trains. And a search (1,000 members, Adam, 300
+rows of which a quarter validates, 200 epochs, early stopping): its seconds as a multiple of those of its passes alone.
+These are what training and evaluating as many rows takes in a table of 20,000 rows, where all else is negligible.
 
 The fits that are compared take turns; medians are shown, of wall time and of processor time. Where other programs are
 at work, only the latter says something.
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
+from benchmarks import limit
 from benchmarks.common import (
     ACTIVATIONS,
     PAPER_REPEATS,
@@ -30,6 +31,7 @@ from benchmarks.common import (
     RESULTS,
     available_cores,
     machine,
+    paper_architectures,
     regression_data,
 )
 
@@ -71,8 +73,8 @@ def paper_pool(n_features: int) -> pm.Pool:
     return pm.Pool(specs, n_features=n_features, seed=0)
 
 
-def of_the_paper(n_features: int, repeats: int) -> dict[str, Any]:
-    """What a row costs on 100 rows, beside 1,000."""
+def of_the_paper(n_features: int, repeats: int, rates: dict[str, Any]) -> dict[str, Any]:
+    """What a row costs on 100 rows, beside 1,000, and which fraction of the machine's limit that is."""
     few, many = regression_data(n_features, 100), regression_data(n_features, 1000)
     (x, y), quarter = few, 25
     pools = {name: paper_pool(n_features) for name in ("few", "many", "validated")}
@@ -89,9 +91,11 @@ def of_the_paper(n_features: int, repeats: int) -> dict[str, Any]:
     )
     rows = {"few": 100 * EPOCHS, "many": 1000 * (EPOCHS // 10), "validated": (100 - quarter) * EPOCHS}
     each = {name: seconds / rows[name] for name, seconds in found.items()}
+    bound = limit.epoch_seconds(rates, paper_architectures(), n_features, 1, 1, 100, rounded=True)
     return {
         "n_features": n_features,
         "epoch_seconds": by_clock(found["few"] / EPOCHS),
+        "limit_fraction": bound / (found["few"][0] / EPOCHS),
         "row": by_clock(each["few"] / each["many"]),
         "row_with_validation": by_clock(each["validated"] / each["many"]),
     }
@@ -136,7 +140,8 @@ def main() -> None:
         "what": (__doc__ or "").strip(),
         "machine": machine(),
         "n_threads": available_cores(),
-        "paper": [of_the_paper(n_features, repeats) for n_features in FEATURES],
+        "limit": (rates := limit.fastest([limit.measure(available_cores()) for _ in range(3)])),
+        "paper": [of_the_paper(n_features, repeats, rates) for n_features in FEATURES],
         "search": of_a_search(repeats),
     }
     print(json.dumps({name: found[name] for name in ("paper", "search")}, indent=1))
