@@ -42,15 +42,16 @@ def normal_density(z: Array) -> Array:
 
 
 def gelu_argument(z: Array) -> Array:
-    """sqrt(2 / pi) (z + 0.044715 z³), of which gelu_tanh takes the hyperbolic tangent: ±1 beyond |z| = 10."""
-    z = np.clip(z, -10.0, 10.0)
+    """sqrt(2 / pi) (z + 0.044715 z³), of which gelu_tanh takes the hyperbolic tangent: ±1 beyond |z| = 30."""
+    z = np.clip(z, -30.0, 30.0)
     return math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)
 
 
 def gelu_argument_slope(z: Array) -> Array:
     """The derivative of tanh of `gelu_argument`."""
-    inner = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * np.clip(z, -10.0, 10.0) ** 2)
-    return either(z, np.abs(z) < 10.0, inner / np.cosh(gelu_argument(z)) ** 2, 0.0)
+    inner = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * np.clip(z, -30.0, 30.0) ** 2)
+    twice = 2.0 * gelu_argument(z)
+    return inner * 4.0 * logistic(twice) * logistic(-twice)
 
 
 # name: (function, derivative), both element by element on float64 arrays
