@@ -95,6 +95,7 @@ def warnings(log):
     return [line for line in lines if UNUSED not in line and "can be suppressed" not in line]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("name", "architecture"), COMPILED, ids=[f"{name}, {where}" for name, where in COMPILED])
 def test_kernels_keep_to_their_budget(name, architecture):
     case = CASES[name]
@@ -134,6 +135,7 @@ def by_formula(text, listed, options):
     return found
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_formula_is_contracted(dtype):
     listed, text = formulas(dtype)

@@ -86,6 +86,7 @@ def launches(tmp_path_factory):
 
 
 # Of three orders of threads; with float64, whose texts differ little, in a random one alone.
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("dtype", "order"), [("float32", 0), ("float32", 1), ("float32", 2), ("float64", 2)])
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_kernels_are_clean(dtype, order, sanitizer, launches):
@@ -110,6 +111,7 @@ def seen(mutant, launches):
 MUTANTS = {mutant.name: mutant for mutant in (*barriers(), *masks())}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("which", MUTANTS if THOROUGH else range(SAMPLE))
 def test_mutants_are_caught(which, launches):
     """which: a mutant's name, or the number of a draw."""
