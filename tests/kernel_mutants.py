@@ -98,7 +98,7 @@ _RACES = (
      "if (threadIdx.x != 0 || !job.plateau_patience",
      "if (!job.plateau_patience"),
     ("all threads draw the order", "train.cuh", "if (threadIdx.x == 0) shuffle", "shuffle"),
-    ("all threads ask for an end", "train.cuh", "if (threadIdx.x == 0) *told", "*told"),
+    ("all threads ask for an end", "train.cuh", "if (threadIdx.x == 0) *flag", "*flag"),
     ("all threads enter an epoch's loss", "train.cuh", "if (threadIdx.x == 0) job.loss[line]", "job.loss[line]"),
     ("all threads enter the progress", "train.cuh",
      "if (threadIdx.x == 0) {\n"

@@ -36,11 +36,11 @@ from pmlp_np.base.arrays import to_numpy
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.formulas import regularizers
 from pmlp_np.formulas.activations import ACTIVATIONS
-from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
 from pmlp_np.formulas.step_lists import scalar_steps
 from pmlp_np.state.epoch_rule import EpochRecord, EpochRule
+from pmlp_np.state.initial_scales import initial_distribution, initial_scales
 from pmlp_np.state.layout import PoolLayout
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
@@ -92,19 +92,10 @@ class CupyBackend(StoredBackend):
     # The contract.
 
     def initialize(self, members: np.ndarray) -> None:
-        specs, layout, entries = self.plan.specs, self.layout, list(INITIALIZERS.values())
-        names = list(DISTRIBUTIONS)
-        distribution = np.array([names.index(entry.distribution) for entry in entries], np.int64)[specs.start]
-        scales = np.zeros((2, len(layout.fan_in)))
-        code = np.repeat(specs.start, layout.depth + 1)
-        for i in np.unique(code):
-            chosen = code == i
-            fans = layout.fan_in[chosen].astype(np.float64), layout.fan_out[chosen].astype(np.float64)
-            scales[:, chosen] = entries[i].weight_scale(*fans), entries[i].bias_scale(*fans)
-        scales[:, layout.first_layer[1:][specs.option("zero_last") != 0.0] - 1] = 0.0
+        weight_scale, bias_scale = initial_scales(self.plan.specs, self.layout)
         job = JobBuilder(self._device, self._base).put(
-            queue=members, parameters=self.store.parameters, distribution=distribution, weight_scale=scales[0],
-            bias_scale=scales[1],
+            queue=members, parameters=self.store.parameters, distribution=initial_distribution(self.plan.specs),
+            weight_scale=weight_scale, bias_scale=bias_scale,
         )  # fmt: skip
         self._run(self._kernel(DRAW_WEIGHTS, ()), len(members), 64, 0, job)
         self.store.start(members)

@@ -16,8 +16,8 @@ from pmlp_np.backends.numba.training_round import TrainingRound
 from pmlp_np.backends.numba.views import PlacedInMemory
 from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.data.dataset import Dataset
-from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.state.epoch_rule import EpochRecord, EpochRule
+from pmlp_np.state.initial_scales import initial_scales
 from pmlp_np.state.layout import PoolLayout
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
@@ -40,24 +40,9 @@ class NumbaBackend(StoredBackend):
         return (self.device,)
 
     def initialize(self, members: np.ndarray) -> None:
-        weight_scale, bias_scale = self._initial_scales()
+        weight_scale, bias_scale = initial_scales(self.plan.specs, self.layout)
         self.runner.run(INITIALIZE, members, Control(), weight_scale=weight_scale, bias_scale=bias_scale)
         self.store.start(members)
-
-    def _initial_scales(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scales of initial weights and of initial biases of every layer, (layers,) float64."""
-        layout = self.layout
-        entries = list(INITIALIZERS.values())
-        code = np.repeat(self.plan.specs.start, layout.depth + 1)
-        weight, bias = np.zeros(len(code)), np.zeros(len(code))
-        for i in np.unique(code):
-            chosen = code == i
-            fans = layout.fan_in[chosen].astype(np.float64), layout.fan_out[chosen].astype(np.float64)
-            weight[chosen] = entries[i].weight_scale(*fans)
-            bias[chosen] = entries[i].bias_scale(*fans)
-        last = layout.first_layer[1:][self.plan.specs.option("zero_last") != 0.0] - 1
-        weight[last], bias[last] = 0.0, 0.0
-        return weight, bias
 
     def place(self, data: Dataset) -> PlacedInMemory:
         return PlacedInMemory(self.plan, data)

@@ -20,9 +20,10 @@ from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.backends.numba.simd import KINDS
 from pmlp_np.backends.store import Store
 from pmlp_np.formulas.activations import ACTIVATIONS
-from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
+from pmlp_np.formulas.initializers import DISTRIBUTIONS
 from pmlp_np.formulas.optimizers import RULES
 from pmlp_np.formulas.schedules import SCHEDULES
+from pmlp_np.state.initial_scales import initial_distribution
 from pmlp_np.state.layout import PoolLayout, spread
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.step_inputs import StepInputs
@@ -70,9 +71,7 @@ class JobTemplates:
         self._plan, self._layout, self._store = plan, layout, store
         self._kind = KINDS[plan.dtype.name]
         self._rule = plan.specs.rule.astype(np.int64)
-        names = list(DISTRIBUTIONS)
-        by_initializer = np.array([names.index(entry.distribution) for entry in INITIALIZERS.values()], np.int64)
-        self._distribution = by_initializer[plan.specs.start]
+        self._distribution = initial_distribution(plan.specs)
         self._inputs = StepInputs(plan.specs, layout)
         self._vectors = layout.vectors
         self._templates: dict[tuple[int | str, ...], JobBuilder] = {}

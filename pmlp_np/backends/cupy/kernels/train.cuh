@@ -276,10 +276,10 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
             done += 1, loss_sum += last;
             healthy = is_finite(last);
             if (job.stop) {
-                int* const told = reinterpret_cast<int*>(f.totals + 2);
-                if (threadIdx.x == 0) *told = *(const volatile int*)job.stop;
+                int* const flag = reinterpret_cast<int*>(f.totals + 2);
+                if (threadIdx.x == 0) *flag = *(const volatile int*)job.stop;
                 __syncthreads();
-                stopped = *told != 0;
+                stopped = *flag != 0;
             }
         }
         if (healthy && done < batches) break;
