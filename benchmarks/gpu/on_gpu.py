@@ -252,7 +252,7 @@ def tests(device: str) -> dict[str, Any]:
         return {"missing": "pytest"}
     os.environ["PMLP_TEST_BACKENDS"] = "cupy" if device == "gpu" else "emulated"
     chosen = TESTS if device == "gpu" else TESTS[:1]
-    return _tool([sys.executable, "-m", "pytest", "-q", "-x", "--maxfail=5", "-p", "no:cacheprovider", *chosen], 140)
+    return _tool([sys.executable, "-m", "pytest", "-q", "--maxfail=5", "-p", "no:cacheprovider", *chosen], 140)
 
 
 # In order of value, with the seconds that each may take.
