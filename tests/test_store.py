@@ -182,9 +182,10 @@ def test_averages_asked_for_while_members_train(backend, monkeypatch):
         made._rate = 1.0
     draw, n = np.random.default_rng(), 64
     if backend == "numba":
-        # Helper threads are watched while they work, if that takes long enough.
+        # Helper threads are watched while they work: a hundred times here, on a fast machine too.
         n = 1 << 18
         monkeypatch.setattr("pmlp_np.backends.numba.task_runner.SMALL_WORK", 0)
+        monkeypatch.setattr("pmlp_np.backends.numba.threads._POLL_SECONDS", 1e-4)
     data = Dataset([draw.normal(size=(n, 3)).astype(np.float32)], draw.normal(size=(1, n)).astype(np.float32), 1)
     asked = []
 
