@@ -43,24 +43,35 @@ BACKENDS = {
     "cupy": Entry(_cupy, ("gpu",)),
     "reference": Entry(_reference, ("cpu", "gpu")),
 }
-# The name of the fastest backend that is installed.
+# The name that stands for the fastest backend; of one device, the first in the table that has it.
 AUTO = "auto"
 
 
 def check(name: Any, device: Any = None) -> tuple[str, str]:
     """Return (backend, device) for the name of a backend and a device; None: the backend's default device.
 
-    Raises DataError for an unknown name or device.
+    ("auto", "") stands for a choice that depends on the plan: see `resolve`. Raises DataError for an unknown name or
+    device.
     """
     if not isinstance(name, str) or name not in (*BACKENDS, AUTO):
         raise DataError(unknown_name("backend", name, (*BACKENDS, AUTO)))
-    chosen = next(iter(BACKENDS)) if name == AUTO else name
-    devices = BACKENDS[chosen].devices
+    able = {each: entry.devices for each, entry in BACKENDS.items() if name in (each, AUTO)}
     if device is None:
-        return chosen, devices[0]
-    if device not in devices:
-        raise DataError(compose("device", " or ".join(map(repr, devices)) + f" for backend {name!r}", show(device)))
-    return chosen, device
+        return (AUTO, "") if name == AUTO else (name, able[name][0])
+    for each, devices in able.items():
+        if device in devices:
+            return each, device
+    known = dict.fromkeys(known for devices in able.values() for known in devices)
+    raise DataError(compose("device", " or ".join(map(repr, known)) + f" for backend {name!r}", show(device)))
+
+
+def resolve(name: str, device: str, plan: Plan) -> tuple[str, str]:
+    """Return (backend, device), as `check` returned them, with the choice made for "auto"."""
+    if name != AUTO:
+        return name, device
+    from pmlp_np.backends.trial import gpu_pays
+
+    return check(AUTO, "gpu" if gpu_pays(plan, create) else "cpu")
 
 
 def create(name: str, device: str, plan: Plan) -> Backend:

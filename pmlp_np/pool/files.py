@@ -44,11 +44,12 @@ class BackendUnavailable(Exception):
 
 def _contents(file: PoolFile, chosen: tuple[str, str] | None) -> Contents:
     head = file.header
-    name, device = chosen or (file.backend, head["device"])
     specs, (ids, stream_key, order_key) = file.specs(), file.keys()
     plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,
                 file.features(), file.names)  # fmt: skip
     file.check_plan(plan)
+    name, device = chosen or (file.backend, head["device"])
+    name, device = backends.resolve(name, device, plan)
     contents = Contents(plan, ids, name, device, file.progress(), file.records(),
                         assigned=file.assigned(plan), kept_best=head["kept_best"], ended=head["ended"])  # fmt: skip
     require_room(plan, "Load the file on a machine with more memory.")

@@ -54,7 +54,8 @@ class Pool(Predicting):
         output. Or a loss of pm.register_loss. The attribute `loss` is the name, with parameters that differ from their
         defaults.
     seed: seed of initial weights, shuffling and dropout, 0 ... 2**64 - 1. Default 0.
-    backend: "numba" (default), "cupy" (an NVIDIA GPU, with the same bits), "reference", or "auto".
+    backend: "numba" (default), "cupy" (an NVIDIA GPU, with the same bits), "reference", or "auto": "cupy" where a short
+        trial finds a GPU that trains so many members faster, else "numba". The attribute `backend` is the one chosen.
     dtype: dtype of weights and computations, "float32" (default) or "float64".
     ids: labels of the members, distinct whole numbers. Default 0, 1, 2, ... A member's random numbers depend on the
         pool's seed and the member's id (or on the seed in the member's spec), never on its position.
@@ -92,13 +93,13 @@ class Pool(Predicting):
         checks.whole("n_outputs", n_outputs, 2 if chosen.targets == "labels" else 1)
         chosen.check_outputs(int(n_outputs))
         checks.whole("seed", seed, 0, 2**64)
-        (backend_name, device_name), ids = backends.check(backend, device), checks.ids(ids, len(specs))
+        asked, ids = backends.check(backend, device), checks.ids(ids, len(specs))
         keys = random.stream_keys(int(seed), ids)
         keys[specs.has_seed] = random.seeded_keys(specs.seed[specs.has_seed])
         order_key = np.full(len(specs), random.order_key(int(seed)), np.uint64)
         plan = Plan(specs, int(n_features), int(n_outputs), chosen, checks.dtype(dtype), keys, order_key)
         require_room(plan)
-        self._set_contents(Contents.untrained(plan, ids, backend_name, device_name))
+        self._set_contents(Contents.untrained(plan, ids, *backends.resolve(*asked, plan)))
 
     # Training.
 
