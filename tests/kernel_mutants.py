@@ -73,17 +73,12 @@ _RACES = (
      "        const double total",
      "{\n"
      "        const double total"),
-    ("raw outputs by tasks outside", "passes.cuh", "if (inside && lane == 0) raw", "if (lane == 0) raw"),
-    ("raw outputs by all lanes", "passes.cuh", "if (inside && lane == 0) raw", "if (inside) raw"),
+    ("dot products by tasks outside", "passes.cuh", "if (number < tasks && r", "if (r"),
+    ("dot products by neighbors too", "passes.cuh", "if (lane % SHARING == 0)\n", ""),
     ("the loss by all warps", "passes.cuh", "double* total) {\n    if (threadIdx.x >= 32) return;", "double* total) {"),
     ("the loss's total by all lanes", "passes.cuh", "if (r == 0) *total", "*total"),
     ("gradients of output biases by all lanes", "passes.cuh", "if (r == 0 && db)", "if (db)"),
     ("an evaluation's totals by all lanes", "passes.cuh", "if (r == 0) totals[i]", "totals[i]"),
-    ("hidden derivatives by tasks outside", "passes.cuh", "if (inside && lane == 0) d", "if (lane == 0) d"),
-    ("hidden derivatives by all lanes", "passes.cuh", "if (inside && lane == 0) d", "if (inside) d"),
-    ("gradients held of inputs beyond the last", "passes.cuh",
-     "!first && tile.row + i < fan_in && tile.unit + j < width;",
-     "!first && tile.unit + j < width;"),
     ("dropout before the chunk", "passes.cuh", "if (r >= 0 && r < rows) use", "if (r < rows) use"),
     ("scales by tasks outside", "train.cuh", "inside && n < l.padded", "n < l.padded"),
     ("scales' sums by tasks outside", "train.cuh", "if (inside && lane == 0) block", "if (lane == 0) block"),
@@ -98,7 +93,6 @@ _RACES = (
      "if (threadIdx.x != 0 || !job.plateau_patience",
      "if (!job.plateau_patience"),
     ("all threads draw the order", "train.cuh", "if (threadIdx.x == 0) shuffle", "shuffle"),
-    ("all threads ask for an end", "train.cuh", "if (threadIdx.x == 0) *flag", "*flag"),
     ("all threads enter an epoch's loss", "train.cuh", "if (threadIdx.x == 0) job.loss[line]", "job.loss[line]"),
     ("all threads enter the progress", "train.cuh",
      "if (threadIdx.x == 0) {\n"
@@ -120,8 +114,10 @@ _BOUNDS = (
     ("one scaled weight too many", "member.cuh",
      "at < layer.fan_in * layer.stride",
      "at <= layer.fan_in * layer.stride"),
-    ("rows beyond the last", "member.cuh", "r = threadIdx.x / 32; r < rows;", "r = threadIdx.x / 32; r < CHUNK;"),
-    ("features beyond the last", "member.cuh", "c < f.features; c += 32", "c < f.x_pitch; c += 32"),
+    ("rows beyond the last", "member.cuh", "i < rows << shift", "i < CHUNK << shift"),
+    ("features beyond the last", "member.cuh",
+     "c < f.features; c += WIDTH <<",
+     "c < f.features + WIDTH; c += WIDTH <<"),
     ("targets of a chunk by all rows", "member.cuh", "i < rows * (int)job.n_targets", "i <= rows * (int)job.n_targets"),
     ("weights of rows beyond the last", "member.cuh",
      "r = threadIdx.x; r < rows; r += blockDim.x) f.weights",
@@ -131,17 +127,16 @@ _BOUNDS = (
     ("tiles beyond a layer's units", "passes.cuh", "if (tile.unit >= width) continue;", ""),
     ("tiles of rows beyond a chunk", "passes.cuh",
      "down = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);\n"
-     "    for (int number = threadIdx.x; number < 4 * across * down; number += blockDim.x) {\n"
+     "    for (int number = threadIdx.x; number < 4 * across.quads * down; number += blockDim.x) {\n"
      "        const Tile tile = tile_of(number, across);\n"
      "        if (tile.unit >= width) continue;",
      "down = (rows + 2 * TILE_ROWS) / (2 * TILE_ROWS);\n"
-     "    for (int number = threadIdx.x; number < 4 * across * down; number += blockDim.x) {\n"
+     "    for (int number = threadIdx.x; number < 4 * across.quads * down; number += blockDim.x) {\n"
      "        const Tile tile = tile_of(number, across);\n"
      "        if (tile.unit >= width) continue;"),
     ("derivatives stored where there are none", "passes.cuh", "if (d) store_four", "store_four"),
-    ("raw outputs of rows beyond the chunk", "passes.cuh",
-     "const int r = inside ? task / n_outputs : 0, o = inside ? task - r * n_outputs : 0;",
-     "const int r = task / n_outputs, o = task - r * n_outputs;"),
+    ("dot products of rows beyond the chunk", "passes.cuh", "task = number < tasks ? number : 0,", "task = number,"),
+    ("dot products beyond the last", "passes.cuh", "r < rows && j < n) use", "r < rows) use"),
     ("raw outputs of a row too many", "passes.cuh",
      "i < rows * n_outputs; i += blockDim.x) {\n"
      "        const int r = i / n_outputs",
@@ -187,9 +182,6 @@ _BOUNDS = (
      "            real back",
      "for (int r = 0; r < CHUNK; ++r) {\n"
      "            real back"),
-    ("hidden rows beyond the chunk", "passes.cuh",
-     "const int r = inside ? task / fan_in : 0, i = inside ? task - r * fan_in : 0;",
-     "const int r = task / fan_in, i = task - r * fan_in;"),
     ("one column too many of a hidden layer", "passes.cuh",
      "n < width; n += blockDim.x) {\n"
      "        real total = first ?",
@@ -201,9 +193,9 @@ _BOUNDS = (
     ("gradients of tiles beyond the inputs", "passes.cuh",
      "if (tile.unit >= width || tile.row >= fan_in) continue;",
      "if (tile.unit >= width) continue;"),
-    ("steps of inputs beyond the last", "passes.cuh",
-     "if (tile.row + i < fan_in && tile.unit + j < width)",
-     "if (tile.unit + j < width)"),
+    ("gradients and steps of inputs beyond the last", "passes.cuh",
+     "if (tile.row + i < fan_in && tile.unit + j < width) use",
+     "if (tile.unit + j < width) use"),
     ("gradients of a row too many", "passes.cuh",
      "for (int r = 0; r < rows; ++r, x_at",
      "for (int r = 0; r <= rows; ++r, x_at"),
@@ -211,6 +203,9 @@ _BOUNDS = (
     ("dropout behind the chunk", "passes.cuh", "if (r >= 0 && r < rows) use", "if (r >= 0) use"),
     ("numbers of steps beyond the last", "train.cuh", "i < count * f.n_inputs", "i < (count + 1) * f.n_inputs"),
     ("numbers of more steps than fit", "train.cuh", "(int)min((int64)STEPS, batches - done)", "(int)(batches - done)"),
+    ("one strand of the norm too many", "train.cuh",
+     "strand < NORM_STRANDS; strand +=",
+     "strand <= NORM_STRANDS; strand +="),
     ("squares of biases where there are none", "train.cuh", "if (l.bias >= 0) sum", "sum"),
     ("a gradient's last number twice", "train.cuh",
      "i < f.block_size; i += blockDim.x) block.dw",
@@ -236,8 +231,8 @@ _BOUNDS = (
      "(Rule::n_slots() + 1) * f.block_size);\n"
      "    clear"),
     ("gradients of a whole chunk too many", "train.cuh",
-     "clear(block.dw, f.block_size)",
-     "clear(block.dw, f.block_size + 4)"),
+     "clear(kept, f.block_size - kept_from)",
+     "clear(kept, f.block_size - kept_from + 4)"),
     ("minibatches beyond the last row", "train.cuh", "min(batch, n - done * batch)", "batch"),
 )  # fmt: skip
 

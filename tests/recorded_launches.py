@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ import numpy as np
 from emulated_device import EMULATOR, FLAGS, EmulatedBackend, EmulatedDevice, EmulatedKernel, compiled, library
 from pmlp_np import backends
 from pmlp_np.backends.cupy import backend as cupy_backend
-from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.device import Kernel
 from pmlp_np.backends.cupy.formulas_text import pool_text
-from pmlp_np.backends.cupy.launch_job import JOB, JOB_FIELDS, REGIONS, VIEW_WORDS, JobBuilder
+from pmlp_np.backends.cupy.launch_job import JOB, JOB_FIELDS, REGIONS, VIEW_WORDS
 from pmlp_np.backends.cupy.program_text import (
     DRAW_ORDERS,
     DRAW_WEIGHTS,
@@ -197,11 +195,6 @@ class RecordingBackend(EmulatedBackend):
     """The CuPy backend on a device that records."""
 
     on: EmulatedDevice
-
-    @cached_property
-    def _base(self) -> JobBuilder:
-        # Nobody asks for an early end, but kernels are to look.
-        return CupyBackend._base.func(self).put(stop=np.zeros(1, np.int32))
 
     def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
         return RecordingKernel(library(kernels_text(self.plan.dtype.name), KERNELS), name, self.on)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import cuda_sample
 import emulated_device
 import pmlp_np as pm
 import trained_bits
@@ -47,6 +48,10 @@ def on(monkeypatch):
 @pytest.mark.parametrize("name", CASES)
 def test_trained_bits_are_the_cpu_s(name, dtype):
     assert digest(CASES[name].train(dtype, "emulated")) == committed()[name][dtype]
+
+
+def test_the_committed_sample_of_formulas_is_what_is_rendered():
+    assert cuda_sample.rendered() == cuda_sample.FILE.read_text("utf-8"), "python tests/cuda_sample.py writes it anew"
 
 
 DRAWN = ("option: everything", "rows, shuffled by member", "early stopping by score", "targets", "shuffle: None")

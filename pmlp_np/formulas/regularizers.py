@@ -14,6 +14,9 @@ from pmlp_np.formulas.vocabulary import fma, where
 
 # torch.nn.utils.clip_grad_norm_ adds this number to the norm before it divides.
 _CLIP_EPS = 1e-6
+# Sums that make up a gradient's norm in the compiled backends, per lane: rows of a matrix go to them in turns. A GPU's
+# threads add them up side by side, and a processor need not wait for one multiply-add before the next.
+NORM_STRANDS = 8
 
 
 def dropout_threshold(share):

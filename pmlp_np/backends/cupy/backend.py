@@ -28,7 +28,7 @@ from pmlp_np.backends.cupy.program_text import (
     program_text,
     train_kernel,
 )
-from pmlp_np.backends.cupy.regions import Placement, Sizes, placed, sizes_of
+from pmlp_np.backends.cupy.regions import Placement, Sizes, gradient_starts, placed, sizes_of
 from pmlp_np.backends.cupy.sources import PlacedOnDevice, SharedOrders
 from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.base import interrupts
@@ -200,11 +200,14 @@ class CupyBackend(StoredBackend):
 
     # Launches.
 
-    def _sizes(self, n_targets: int, rows: np.ndarray | None, training: bool) -> Sizes:
+    def _sizes(self, n_targets: int, rows: np.ndarray | None, gradient_start: np.ndarray | None) -> Sizes:
         return sizes_of(
             self.layout, self.plan.dtype.itemsize, n_targets, self.store.n_slots, self._inputs.count, _MOST_NUMBERS,
-            rows, training,
+            rows, gradient_start, self.plan.specs.option("clip_norm"),
         )  # fmt: skip
+
+    def _gradient_starts(self, batch_size: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return gradient_starts(self.layout, batch_size, rows, self.plan.specs.option("clip_norm"))
 
     def _launches(self, members: np.ndarray, sizes: Sizes, by_rule: bool) -> Iterator[_Launch]:
         """Yield groups of members, one per launch: same rule, similar size."""
@@ -250,7 +253,7 @@ class CupyBackend(StoredBackend):
                fields: dict[str, Any]) -> None:  # fmt: skip
         assert isinstance(placed, PlacedOnDevice)
         n_targets = 0 if placed.data.y is None else placed.data.n_targets
-        sizes = self._sizes(n_targets, None, training=False)
+        sizes = self._sizes(n_targets, None, None)
         place = np.zeros(self.plan.n_members, np.int64)
         place[members] = np.arange(len(members))
         base = JobBuilder(self._device, self._base).put(
@@ -303,9 +306,11 @@ class CupyBackend(StoredBackend):
             draw = JobBuilder(self._device).put(**orders.fields())
             self._run(self._kernel(DRAW_ORDERS, ()), len(orders.keys), 32, 0, draw)
             seen = orders.views(placed, members)
+        gradient_start = self._gradient_starts(state.batch_size, placed.counts)
         job = JobBuilder(self._device, self._base).put(
             parameters=self.store.parameters, best=self.store.best, shuffle=state.shuffle, limit=limit,
-            batch_size=state.batch_size, fit_epochs=state.progress.fit_epochs, **seen, **columns.fields(),
+            batch_size=state.batch_size, gradient_start=gradient_start, fit_epochs=state.progress.fit_epochs, **seen,
+            **columns.fields(),
         )  # fmt: skip
         validation = None if rule is None else rule.validation
         evaluation = None
@@ -320,7 +325,8 @@ class CupyBackend(StoredBackend):
                 parameters=self.store.parameters, **validation.as_they_lie
             )
         rows = placed.counts if state.shuffle == MEMBER_ORDER else None
-        for launch in self._launches(members, self._sizes(placed.data.n_targets, rows, training=True), by_rule=True):
+        sizes = self._sizes(placed.data.n_targets, rows, gradient_start)
+        for launch in self._launches(members, sizes, by_rule=True):
             self._run_launch("train", launch, job, evaluation)
         columns.read_back(members)
         operations = float((self.layout.block_size * placed.counts)[members].astype(np.float64).sum()) * epochs

@@ -13,13 +13,15 @@ import numpy as np
 from pmlp_np.backends.contract import MEMBER_ORDER
 from pmlp_np.backends.cupy.device import Device, on_device
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_AT, WARMUP_AT
+from pmlp_np.formulas.regularizers import NORM_STRANDS
 from pmlp_np.state.progress import DIVERGED, READY, STOPPED_EARLY
 from pmlp_np.state.step_inputs import MOST_SHARED_ROWS
 
 # Steps whose numbers are derived at once, and the words of a view (see `sources`).
 STEPS, VIEW_WORDS = 16, 7
-# Rows that a thread block works on at once: those of a warp. Bytes of a struct Layer (kernels/member.cuh).
-CHUNK, LAYER_BYTES = 32, 40
+# Rows that a thread block works on at once: those of a warp. Bytes of a struct Layer (kernels/member.cuh), and of a
+# thread's widest load: rows of features, and what lies in a block's memory, begin at multiples of them.
+CHUNK, LAYER_BYTES, LOAD_BYTES = 32, 48, 16
 
 # Columns that a launch changes, int64 and float64: of Progress, and of EpochRecord.
 WHOLE_COLUMNS = ("epoch", "minibatch", "step", "status", "plateau_wait", "best_epoch", "waits_from", "due")
@@ -28,7 +30,7 @@ REAL_COLUMNS = ("loss_sum", "rate_factor", "plateau_loss", "best_value")
 _WHOLE, _REAL = "const int64*", "const double*"
 JOB_FIELDS: dict[str, str] = {
     # The queue: members, largest first; of results their places.
-    "queue": _WHOLE, "place": _WHOLE, "stop": "const int*",
+    "queue": _WHOLE, "place": _WHOLE,
     # Memory of a thread block: see `regions`.
     "scratch": "char*", "scratch_bytes": "int64", "regions": _WHOLE, "in_shared": "int64",
     # What members see of the data: see `sources`.
@@ -44,7 +46,7 @@ JOB_FIELDS: dict[str, str] = {
     "n_outputs": "int64", "parameters": "real*", "slots": "real*", "best": "real*", "averages": "real*",
     "first_layer": _WHOLE, "fan_in": _WHOLE, "fan_out": _WHOLE, "row_stride": _WHOLE, "vectors": _WHOLE,
     "stride_in": _WHOLE, "stride_out": _WHOLE, "weight_offset": _WHOLE, "bias_offset": _WHOLE, "scale_offset": _WHOLE,
-    "activation": _WHOLE, "block_offset": _WHOLE, "block_size": _WHOLE, "slot_offset": _WHOLE,
+    "activation": _WHOLE, "block_offset": _WHOLE, "block_size": _WHOLE, "slot_offset": _WHOLE, "gradient_start": _WHOLE,
     # What members are.
     "stream_key": _WHOLE, "batch_size": _WHOLE, "fit_epochs": _WHOLE, "hyperparameters": _REAL, "options": _REAL,
     "input_factors": _REAL, "first_input": _WHOLE, "input_count": _WHOLE, "dropout": _REAL, "input_dropout": _REAL,
@@ -61,9 +63,9 @@ JOBS = np.dtype([("job", JOB), ("evaluation", JOB)])
 
 # Parts of a thread block's memory: see kernels/member.cuh.
 REGIONS = (
-    "LAYERS", "TOTALS", "LANE_SUMS", "BIAS_LANE_SUMS", "STEP_NUMBERS", "ROW_WEIGHTS", "TARGETS", "RAW_OUTPUTS",
-    "OUTPUT_DZ", "OUTPUT_ROWS", "FEATURES", "UNITS", "DERIVATIVES", "BLOCK", "GRADIENT", "SCALED_WEIGHTS", "SLOTS",
-    "ORDER",
+    "LAYERS", "TOTALS", "LANE_SUMS", "NORM_SUMS", "BIAS_LANE_SUMS", "STEP_NUMBERS", "ROW_WEIGHTS", "TARGETS",
+    "RAW_OUTPUTS", "OUTPUT_DZ", "OUTPUT_ROWS", "FEATURES", "UNITS", "DERIVATIVES", "BLOCK", "GRADIENT",
+    "SCALED_WEIGHTS", "SLOTS", "ORDER",
 )  # fmt: skip
 
 
@@ -71,10 +73,10 @@ def job_text() -> str:
     """Render the struct `Job`, the enum of regions, and the constants that host and kernels share."""
     fields = [f"    {kind} {name};" for name, kind in JOB_FIELDS.items()]
     numbers = {
-        "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS,
+        "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "LOAD_BYTES": LOAD_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS,
         "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED, "STOPPED_EARLY": STOPPED_EARLY,
-        "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "SCHEDULE_AT": SCHEDULE_AT, "WARMUP_AT": WARMUP_AT,
-        "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
+        "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "NORM_STRANDS": NORM_STRANDS, "SCHEDULE_AT": SCHEDULE_AT,
+        "WARMUP_AT": WARMUP_AT, "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
     }  # fmt: skip
     constants = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
     types = ["struct Job {", *fields, "};", "struct Jobs { Job job, evaluation; };"]

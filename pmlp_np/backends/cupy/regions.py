@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmlp_np.backends.cupy.launch_job import CHUNK, LAYER_BYTES, REGIONS, STEPS
+from pmlp_np.backends.cupy.launch_job import CHUNK, LAYER_BYTES, LOAD_BYTES, REGIONS, STEPS
+from pmlp_np.formulas.regularizers import NORM_STRANDS
 from pmlp_np.state.layout import PoolLayout
-
-_ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,27 @@ class Placement:
 
 
 def _rounded(sizes: np.ndarray) -> np.ndarray:
-    return -(-sizes // _ALIGNMENT) * _ALIGNMENT
+    return -(-sizes // LOAD_BYTES) * LOAD_BYTES
 
 
 def pitch_of_features(features: np.ndarray, itemsize: int) -> np.ndarray:
     """Return the pitch of rows of features in elements: an odd multiple of 16 bytes, and whole groups of four."""
-    width = _ALIGNMENT // itemsize
+    width = LOAD_BYTES // itemsize
     pitch = (-(-features // width) | 1) * width
     return pitch if itemsize == 4 else -(-pitch // 4) * 4
+
+
+def gradient_starts(layout: PoolLayout, batch_size: np.ndarray, rows: np.ndarray, clip_norm: np.ndarray) -> np.ndarray:
+    """Return the first element of each member's block whose gradient is kept in memory, (members,) int64.
+
+    In a minibatch of one chunk, a weight takes its step as soon as its gradient is known: biases, which end the block,
+    are summed up in memory. Over several chunks all gradients are, and where another value depends on all of them.
+    batch_size, rows, clip_norm: of each member.
+    """
+    first_bias = layout.bias_offset[layout.first_layer[:-1]]
+    biases = np.where(first_bias >= 0, first_bias, layout.block_size)
+    whole = (np.minimum(batch_size, rows) > CHUNK) | (clip_norm > 0) | (layout.scale_offset >= 0)
+    return np.where(whole, 0, biases)
 
 
 def sizes_of(
@@ -63,12 +75,16 @@ def sizes_of(
     input_count: np.ndarray,
     most_numbers: int,
     rows: np.ndarray | None,
-    training: bool,
+    gradient_start: np.ndarray | None,
+    clip_norm: np.ndarray,
 ) -> Sizes:
-    """Return the sizes of all regions of a layout's members. rows: of each member, if each shuffles for itself."""
+    """Return the sizes of all regions of a layout's members.
+
+    rows: of each member, if each shuffles for itself. gradient_start: see `gradient_starts`; None: for evaluation.
+    """
     n, outputs, lanes = layout.n_members, layout.n_raw_outputs, layout.lanes
     first, depth = layout.first_layer[:-1], layout.depth
-    pitch = np.where(layout.activation >= 0, layout.row_stride + _ALIGNMENT // itemsize, 0)
+    pitch = np.where(layout.activation >= 0, layout.row_stride + LOAD_BYTES // itemsize, 0)
     units = CHUNK * np.add.reduceat(pitch, first) * itemsize
     features = layout.fan_in[first]
     everyone = np.ones(n, np.int64)
@@ -85,12 +101,13 @@ def sizes_of(
         "SCALED_WEIGHTS": np.where(layout.scale_offset >= 0, features * layout.row_stride[first] * itemsize, 0),
         "BLOCK": layout.block_size * itemsize,
     }
-    if training:
+    if gradient_start is not None:
         regions |= {
             "DERIVATIVES": units,
             "OUTPUT_DZ": CHUNK * outputs * itemsize * everyone,
             "BIAS_LANE_SUMS": outputs * lanes * itemsize * everyone,
-            "GRADIENT": layout.block_size * itemsize,
+            "NORM_SUMS": np.where(clip_norm > 0, NORM_STRANDS * lanes * 8, 0),
+            "GRADIENT": (layout.block_size - gradient_start) * itemsize,
             "STEP_NUMBERS": STEPS * input_count * most_numbers * itemsize,
             "SLOTS": n_slots * layout.block_size * itemsize,
         }

@@ -13,11 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.backends.cupy.device import Device, on_device
+from pmlp_np.backends.cupy.device import Device, explained, on_device
+from pmlp_np.backends.cupy.launch_job import LOAD_BYTES
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.grouping import groups_of
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
+
+# Bytes of a table that are copied to the device at a time where rows are padded on the way.
+_PART_BYTES = 1 << 26
+
+
+def _in_whole_loads(device: Device, x: np.ndarray) -> Any:
+    """Copy features (rows, features) to the device, rows padded with zeros to whole loads of a kernel."""
+    rows, features = x.shape
+    width = LOAD_BYTES // x.itemsize
+    padded = -(-features // width) * width
+    if padded == features:
+        return on_device(device, x)
+    with explained("hold the data"):
+        out = device.xp.zeros((rows, padded), x.dtype)
+    step = max(1, _PART_BYTES // (padded * x.itemsize))
+    for start in range(0, rows, step):
+        out[start : start + step, :features] = on_device(device, x[start : start + step])
+    return out
 
 
 class PlacedOnDevice(Placed):
@@ -26,7 +45,7 @@ class PlacedOnDevice(Placed):
     def __init__(self, plan: Plan, data: Dataset, device: Device) -> None:
         super().__init__(plan, data)
         self.device = device
-        self._x = [on_device(device, x) for x in data.x]
+        self._x = [_in_whole_loads(device, x) for x in data.x]
         self._y = None if data.y is None else on_device(device, data.y)
         self._weights = None if data.weights is None else on_device(device, data.weights)
         self._rows = None if data.rows is None else [on_device(device, rows) for rows in data.rows.arrays]

@@ -8,7 +8,8 @@ DEVICE void shuffle(const int64 key, const int64 epoch, int64* order, const int6
     for (int64 s = 0; s + 1 < n; ++s) {
         if ((s & 3) == 0)
             philox((uint64)(s >> 2), (uint64)epoch, (uint64)n & 0xffffffffull, purpose, (uint64)key, words);
-        const int64 last = n - 1 - s, target = (int64)((words[s & 3] * (uint64)(last + 1)) >> 32);
+        const int64 last = n - 1 - s, target = (int64)((words[0] * (uint64)(last + 1)) >> 32);
+        for (int i = 0; i < 3; ++i) words[i] = words[i + 1]; // an index that is computed would need memory
         const int64 held = order[last];
         order[last] = order[target];
         order[target] = held;

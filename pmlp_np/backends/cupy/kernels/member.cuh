@@ -44,7 +44,7 @@ DEVICE Source source_of(const Job& job, const int64 m, const int64 k) {
 }
 
 // One hidden layer, or the output layer, of a member. Offsets in its block.
-struct Layer { int64 weights, bias; int fan_in, fan_out, stride, padded, activation; };
+struct Layer { int64 weights, bias; int fan_in, fan_out, stride, padded, activation; Across across; };
 static_assert(sizeof(Layer) == LAYER_BYTES, "regions.py says how large it is");
 
 // A member in its block's memory. `pitch` of a layer's activations: its stride and 16 bytes, so that rows begin in banks of
@@ -87,6 +87,7 @@ template <bool ALL_SHARED> struct Frame {
             layer.weights = job.weight_offset[l], layer.bias = job.bias_offset[l];
             layer.fan_in = (int)job.fan_in[l], layer.fan_out = (int)job.fan_out[l], layer.stride = (int)job.row_stride[l];
             layer.padded = (int)job.vectors[l] * LANES, layer.activation = (int)job.activation[l];
+            layer.across = across(layer.fan_out);
         }
     }
     DEVICE Layer layer_at(const int k) const { return layers[k]; }
@@ -98,12 +99,15 @@ template <bool ALL_SHARED> struct Frame {
     static DEVICE int pitch_of(const Layer& layer) { return layer.stride + WIDTH; }
 };
 
+// Copy WIDTH numbers.
+DEVICE void copy_vector(real* to, const real* from) {
+    if (sizeof(real) == 4) *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
+    else *reinterpret_cast<double2*>(to) = *reinterpret_cast<const double2*>(from);
+}
+
 // Copy n numbers, whole 16 bytes, with all threads.
 DEVICE void copy(real* to, const real* from, const int64 n) {
-    for (int64 i = WIDTH * threadIdx.x; i < n; i += WIDTH * blockDim.x) {
-        if (sizeof(real) == 4) *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(from + i);
-        else *reinterpret_cast<double2*>(to + i) = *reinterpret_cast<const double2*>(from + i);
-    }
+    for (int64 i = WIDTH * threadIdx.x; i < n; i += WIDTH * blockDim.x) copy_vector(to + i, from + i);
 }
 DEVICE void clear(real* to, const int64 n) {
 #pragma unroll 1
@@ -141,9 +145,13 @@ template <bool S> DEVICE void fetch_rows(const Frame<S>& f, const Source& source
         if (source.order) row = source.order[row];
         return source.chosen ? source.chosen[row] : row;
     };
-    for (int r = threadIdx.x / 32; r < rows; r += blockDim.x / 32) {
+    // 16 bytes a thread, neighbors from one row: as many as it needs up to a warp, rounded up to a power of two.
+    int shift = 0;
+    while (shift < 5 && WIDTH << shift < f.features) ++shift;
+    for (int i = threadIdx.x; i < rows << shift; i += blockDim.x) {
+        const int r = i >> shift;
         const real* const from = source.x + row_at(r) * source.x_stride;
-        for (int c = threadIdx.x % 32; c < f.features; c += 32) f.x[r * f.x_pitch + c] = from[c];
+        for (int c = WIDTH * (i - (r << shift)); c < f.features; c += WIDTH << shift) copy_vector(f.x + r * f.x_pitch + c, from + c);
     }
     if (!source.y) return;
     for (int i = threadIdx.x; i < rows * (int)job.n_targets; i += blockDim.x) {
@@ -173,7 +181,7 @@ DEVICE void forward_chunk(const Frame<S>& f, const int rows, const bool training
         const int pitch = hidden ? Frame<S>::pitch_of(l) : l.stride;
         real* const a = hidden ? f.a + before : f.output_rows;
         real* const d = training && hidden ? f.d + before : nullptr;
-        layer(x, x_pitch, f.weights_of(l, k), l.stride, f.start_of(l), l.fan_in, l.fan_out, rows, a, d, pitch, l.activation);
+        layer(x, x_pitch, f.weights_of(l, k), l.stride, f.start_of(l), l.fan_in, l.fan_out, l.across, rows, a, d, pitch, l.activation);
         __syncthreads();
         if (hidden && share > 0.0) {
             dropout_factors(place, rows, l.fan_out, job.dropout_threshold[f.m], job.dropout_scale[f.m], job.stream_key[f.m],

@@ -12,7 +12,7 @@
 // units) by a pitch, what exists per output is (outputs, CHUNK). Columns from the width on stay zero.
 // docs/kernels.md explains the passes, docs/gpu.md how they are cut into threads.
 
-constexpr int WIDTH = 16 / sizeof(real);             // numbers in a load of 16 bytes
+constexpr int WIDTH = LOAD_BYTES / sizeof(real);     // numbers in a load
 constexpr int TILE_ROWS = 4, TILE_UNITS = 8;         // of a product that a thread keeps in registers
 constexpr unsigned ALL = 0xffffffffu;
 
@@ -45,11 +45,22 @@ template <class T> DEVICE T folded(T v) {
     return v;
 }
 
-// A product's tiles are dealt to threads in quads of 2 x 2, neighbors in rows (bit 0 of the lane) and in units (bit 1):
-// a 16-byte load of either operand then finds one address in two threads, which the hardware serves at once.
+// Of a matrix `width` wide: quads of 2 x 2 tiles across, and the reciprocal of that, worked out once.
+struct Across { int quads; float reciprocal; };
+DEVICE Across across(const int width) {
+    const int quads = ((width + TILE_UNITS - 1) / TILE_UNITS + 1) / 2;
+    return {quads, 1.0f / (float)quads};
+}
+
+// A product's tiles are dealt to threads in quads, neighbors in rows (bit 0 of the lane) and in units (bit 1): a 16-byte
+// load of either operand then finds one address in two threads, which the hardware serves at once. A division of integers
+// would take as long as a tenth of a small product: the quotient of floats is one off at most.
 struct Tile { int row, unit; };
-DEVICE Tile tile_of(const int number, const int across) {
-    const int quad = number / 4, down = quad / across, over = quad - down * across;
+DEVICE Tile tile_of(const int number, const Across& across) {
+    const int quad = number / 4;
+    int down = (int)((float)quad * across.reciprocal), over = quad - down * across.quads;
+    if (over < 0) down -= 1, over += across.quads;
+    else if (over >= across.quads) down += 1, over -= across.quads;
     return {TILE_ROWS * (2 * down + (number & 1)), TILE_UNITS * (2 * over + (number >> 1 & 1))};
 }
 
@@ -108,20 +119,15 @@ struct no_activation {
 };
 
 // An activation on a thread's own tile, z in place of a; d: its derivative, or null. A loop, so that the code of all
-// activations stays small. Of the tile's columns the first `width` are units: padding stays zero, where an activation of
-// zero may not be.
-template <class Activation>
-DEVICE void activate_tile(real* a, real* d, const int pitch, const int width) {
+// activations stays small.
+template <class Activation> DEVICE void activate_tile(real* a, real* d, const int pitch) {
 #pragma unroll 1
     for (int n = 0; n < TILE_ROWS * TILE_UNITS; n += 4) {
-        const int column = n % TILE_UNITS, at = n / TILE_UNITS * pitch + column;
+        const int at = n / TILE_UNITS * pitch + n % TILE_UNITS;
         const Four z = load_four(a + at);
         Four value, derivative;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            Activation::at(z.at[j], value.at[j], derivative.at[j]);
-            if (column + j >= width) value.at[j] = derivative.at[j] = 0;
-        }
+        for (int j = 0; j < 4; ++j) Activation::at(z.at[j], value.at[j], derivative.at[j]);
         store_four(a + at, value);
         if (d) store_four(d + at, derivative);
     }
@@ -130,17 +136,22 @@ DEVICE void activate_tile(real* a, real* d, const int pitch, const int width) {
 // A layer forward: a = f(x w + start) of `rows` rows, and d = f' there (null: not wanted). start: biases, or null.
 // An activation code below 0: none. x (CHUNK, fan_in) by x_pitch, w (fan_in, units) by stride, a and d by pitch.
 DEVICE void layer(const real* x, const int x_pitch, const real* w, const int stride, const real* start, const int fan_in,
-                  const int width, const int rows, real* a, real* d, const int pitch, const int activation) {
-    const int across = ((width + TILE_UNITS - 1) / TILE_UNITS + 1) / 2, down = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);
-    for (int number = threadIdx.x; number < 4 * across * down; number += blockDim.x) {
+                  const int width, const Across& across, const int rows, real* a, real* d, const int pitch,
+                  const int activation) {
+    const int down = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);
+    for (int number = threadIdx.x; number < 4 * across.quads * down; number += blockDim.x) {
         const Tile tile = tile_of(number, across);
         if (tile.unit >= width) continue;
-        real sums[TILE_ROWS][TILE_UNITS];
+        real sums[TILE_ROWS][TILE_UNITS] = {};
+        if (start) {
 #pragma unroll
-        for (int j = 0; j < TILE_UNITS; ++j) {
-            const real from = start ? start[tile.unit + j] : (real)0;
+            for (int j = 0; j < TILE_UNITS; j += 4) {
+                const Four from = load_four(start + tile.unit + j);
 #pragma unroll
-            for (int i = 0; i < TILE_ROWS; ++i) sums[i][j] = from;
+                for (int i = 0; i < TILE_ROWS; ++i)
+#pragma unroll
+                    for (int k = 0; k < 4; ++k) sums[i][j + k] = from.at[k];
+            }
         }
         product(x + tile.row * x_pitch, x_pitch, w + tile.unit, stride, fan_in, sums);
         real* const a_at = a + tile.row * pitch + tile.unit;
@@ -151,11 +162,19 @@ DEVICE void layer(const real* x, const int x_pitch, const real* w, const int str
                 store_four(a_at + i * pitch + j, {{sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]}});
         real* const d_at = d ? d + tile.row * pitch + tile.unit : nullptr;
         switch (activation) {
-#define CASE(code, name) case code: activate_tile<activation_##name>(a_at, d_at, pitch, width - tile.unit); break;
+#define CASE(code, name) case code: activate_tile<activation_##name>(a_at, d_at, pitch); break;
             EACH_ACTIVATION(CASE)
 #undef CASE
-            default: activate_tile<no_activation>(a_at, d_at, pitch, width - tile.unit);
+            default: activate_tile<no_activation>(a_at, d_at, pitch);
         }
+        // Padding stays zero, where an activation of zero may not be.
+#pragma unroll 1
+        for (int j = width - tile.unit; j < TILE_UNITS; ++j)
+#pragma unroll
+            for (int i = 0; i < TILE_ROWS; ++i) {
+                a_at[i * pitch + j] = 0;
+                if (d) d_at[i * pitch + j] = 0;
+            }
     }
 }
 
@@ -166,22 +185,63 @@ template <class Use> DEVICE void by_lanes(const int count, const Use& use) {
     for (int first = 0; first < count; first += together) use(first + (int)threadIdx.x / LANES, lane);
 }
 
-// The dot product of two rows of units, whole vectors, in all its lanes.
-DEVICE real dot(const real* p, const real* q, const int padded, const int lane) {
-    real sum = 0;
-    for (int n = lane; n < padded; n += LANES) sum = multiply_add(p[n], q[n], sum);
-    return folded(sum);
+// use(r, j, product) for the dot products, over units, of `rows` rows p of a chunk, by pitch, with n rows q, by stride; each
+// by one thread. LANES threads form four times Q products: each thread has a sum for its lane of every product. Their
+// halving trees are one: at each step a thread hands half of the products to its neighbor.
+template <int Q, class Use>
+DEVICE void dot_products(const real* p, const int pitch, const int rows, const real* q, const int stride, const int n,
+                         const int padded, const Use& use) {
+    constexpr int N = 4 * Q, KEPT = N > LANES ? N / LANES : 1, SHARING = N < LANES ? LANES / N : 1;
+    const int down = (rows + 3) / 4, tasks = down * ((n + Q - 1) / Q);
+    by_lanes(tasks, [&](const int number, const int lane) {
+        // Neighbors in rows share q, and their p are in different banks.
+        const int task = number < tasks ? number : 0, over = task / down, first = 4 * (task - over * down), from = Q * over;
+        const real *p_at[4], *q_at[Q];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) p_at[i] = p + (first + i) * pitch + lane;
+#pragma unroll
+        for (int j = 0; j < Q; ++j) q_at[j] = q + (int64)min(from + j, n - 1) * stride + lane;
+        real sums[N] = {};
+#pragma unroll 1
+        for (int k = 0; k < padded; k += LANES) {
+            real left[4], right[Q];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) left[i] = *p_at[i], p_at[i] += LANES;
+#pragma unroll
+            for (int j = 0; j < Q; ++j) right[j] = *q_at[j], q_at[j] += LANES;
+#pragma unroll
+            for (int i = 0; i < N; ++i) sums[i] = multiply_add(left[i / Q], right[i % Q], sums[i]);
+        }
+#pragma unroll
+        for (int step = 1; step < LANES; step *= 2) {
+            const int half = LANES / 2 / step, left = N / step; // of so many products, the thread keeps one half
+            const bool upper = (lane & half) != 0;
+            if (left > 1)
+#pragma unroll
+                for (int i = 0; i < left / 2; ++i) {
+                    const real mine = upper ? sums[i + left / 2] : sums[i], theirs = upper ? sums[i] : sums[i + left / 2];
+                    sums[i] = mine + __shfl_xor_sync(ALL, theirs, half);
+                }
+            else sums[0] = sums[0] + __shfl_xor_sync(ALL, sums[0], half);
+        }
+        // With more threads than products, neighbors end with the same one.
+        if (lane % SHARING == 0)
+#pragma unroll
+            for (int k = 0; k < KEPT; ++k) {
+                const int product = lane / SHARING * KEPT + k, r = first + product / Q, j = from + product % Q;
+                if (number < tasks && r < rows && j < n) use(r, j, sums[k]);
+            }
+    });
 }
 
 // Raw outputs from the last hidden layer: raw[o, r] = start[o] + sum over n of a[r, n] w[o, n].
 DEVICE void outputs(const real* a, const int pitch, const real* w, const int stride, const real* start, const int n_outputs,
                     const int padded, const int rows, real* raw) {
-    by_lanes(rows * n_outputs, [&](const int task, const int lane) {
-        const bool inside = task < rows * n_outputs;
-        const int r = inside ? task / n_outputs : 0, o = inside ? task - r * n_outputs : 0;
-        const real total = dot(a + r * pitch, w + o * stride, padded, lane) + (start ? start[o] : (real)0);
-        if (inside && lane == 0) raw[o * CHUNK + r] = total;
-    });
+    const auto use = [&](const int r, const int o, const real product) {
+        raw[o * CHUNK + r] = product + (start ? start[o] : (real)0);
+    };
+    if (n_outputs == 1) dot_products<1>(a, pitch, rows, w, stride, n_outputs, padded, use);
+    else dot_products<4>(a, pitch, rows, w, stride, n_outputs, padded, use);
 }
 
 // Rows turned into lines of outputs: out[o, r] = block[r, o].
@@ -301,6 +361,30 @@ DEVICE void take_step(real* block, real* slots, const int64 slot_stride, const i
     for (int i = 0; i < Rule::n_slots(); ++i) slots[i * slot_stride + at] = slot[i];
 }
 
+// Steps of four neighboring parameters of a row, of which the first `count` exist: padding stays what it is.
+template <class Rule>
+DEVICE void take_four_steps(real* block, real* slots, const int64 slot_stride, const int64 at, const real* g, const int count,
+                            const real* numbers) {
+    Four w = load_four(block + at), slot[MOST_SLOTS];
+#pragma unroll
+    for (int i = 0; i < Rule::n_slots(); ++i) slot[i] = load_four(slots + i * slot_stride + at);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+        real next = w.at[j], its[MOST_SLOTS];
+#pragma unroll
+        for (int i = 0; i < Rule::n_slots(); ++i) its[i] = slot[i].at[j];
+        Rule::update(next, g[j], its, numbers);
+        if (j < count) {
+            w.at[j] = next;
+#pragma unroll
+            for (int i = 0; i < Rule::n_slots(); ++i) slot[i].at[j] = its[i];
+        }
+    }
+    store_four(block + at, w);
+#pragma unroll
+    for (int i = 0; i < Rule::n_slots(); ++i) store_four(slots + i * slot_stride + at, slot[i]);
+}
+
 // A member's parameters with their gradient and slots, which are laid out alike.
 struct Block { real *w, *dw, *slots; int64 slot_stride; };
 
@@ -343,11 +427,8 @@ DEVICE void output_backward(const real* a, real* d, const int pitch, const real*
 // From dz of a layer to that of the layer below, over its derivatives: d[r, i] *= sum over n of w[i, n] dz[r, n].
 DEVICE void hidden_backward(const real* dz, const int pitch, const real* w, const int stride, const int padded,
                             const int fan_in, const int rows, real* d, const int d_pitch) {
-    by_lanes(rows * fan_in, [&](const int task, const int lane) {
-        const bool inside = task < rows * fan_in;
-        const int r = inside ? task / fan_in : 0, i = inside ? task - r * fan_in : 0;
-        const real back = dot(w + (int64)i * stride, dz + r * pitch, padded, lane);
-        if (inside && lane == 0) d[r * d_pitch + i] = back * d[r * d_pitch + i];
+    dot_products<4>(dz, pitch, rows, w, stride, fan_in, padded, [&](const int r, const int i, const real back) {
+        d[r * d_pitch + i] = back * d[r * d_pitch + i];
     });
 }
 
@@ -363,33 +444,44 @@ DEVICE void column_sums(const real* dz, const int pitch, const int width, const 
 // The gradient by hidden weights (fan_in, units), from `offset` on by stride: dw[i, n] += sum over rows of x[r, i] dz[r, n].
 template <class Rule>
 DEVICE void weights_backward(const real* x, const int x_pitch, const real* dz, const int pitch, const int fan_in,
-                             const int width, const int rows, const bool first, const bool steps, const Block& block,
-                             const int64 offset, const int stride, const real* numbers) {
-    const int across = ((width + TILE_UNITS - 1) / TILE_UNITS + 1) / 2, down = (fan_in + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);
-    for (int number = threadIdx.x; number < 4 * across * down; number += blockDim.x) {
+                             const int width, const Across& across, const int rows, const bool first, const bool steps,
+                             const Block& block, const int64 offset, const int stride, const real* numbers) {
+    const int down = (fan_in + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS);
+    for (int number = threadIdx.x; number < 4 * across.quads * down; number += blockDim.x) {
         const Tile tile = tile_of(number, across);
         if (tile.unit >= width || tile.row >= fan_in) continue;
-        real sums[TILE_ROWS][TILE_UNITS];
+        real sums[TILE_ROWS][TILE_UNITS] = {};
+        const int64 corner = offset + (int64)tile.row * stride + tile.unit;
+        // use(i, j, columns) for four numbers of the tile that are in the matrix, and how many columns there are from there on.
+        const auto each_four = [&](const auto& use) {
 #pragma unroll
-        for (int i = 0; i < TILE_ROWS; ++i)
+            for (int i = 0; i < TILE_ROWS; ++i)
 #pragma unroll
-            for (int j = 0; j < TILE_UNITS; ++j) {
-                const bool held = !first && tile.row + i < fan_in && tile.unit + j < width;
-                sums[i][j] = held ? block.dw[offset + (int64)(tile.row + i) * stride + tile.unit + j] : (real)0;
-            }
+                for (int j = 0; j < TILE_UNITS; j += 4)
+                    if (tile.row + i < fan_in && tile.unit + j < width) use(i, j, width - tile.unit - j);
+        };
+        if (!first)
+            each_four([&](const int i, const int j, int) {
+                const Four held = load_four(block.dw + corner + (int64)i * stride + j);
+#pragma unroll
+                for (int k = 0; k < 4; ++k) sums[i][j + k] = held.at[k];
+            });
         const real *x_at = x + tile.row, *dz_at = dz + tile.unit;
 #pragma unroll 8
         for (int r = 0; r < rows; ++r, x_at += x_pitch, dz_at += pitch) {
             const Four a = load_four(x_at);
             add_outer([&](const int i) { return a.at[i]; }, dz_at, sums);
         }
-#pragma unroll
-        for (int i = 0; i < TILE_ROWS; ++i)
-#pragma unroll
-            for (int j = 0; j < TILE_UNITS; ++j)
-                if (tile.row + i < fan_in && tile.unit + j < width)
-                    step_or_keep<Rule>(block, steps, offset + (int64)(tile.row + i) * stride + tile.unit + j, sums[i][j],
-                                       numbers);
+        if (steps)
+            each_four([&](const int i, const int j, const int columns) {
+                take_four_steps<Rule>(block.w, block.slots, block.slot_stride, corner + (int64)i * stride + j, sums[i] + j,
+                                      columns, numbers);
+            });
+        else
+            each_four([&](const int i, const int j, int) {
+                const real* const g = sums[i] + j;
+                store_four(block.dw + corner + (int64)i * stride + j, {{g[0], g[1], g[2], g[3]}});
+            });
     }
 }
 

@@ -46,11 +46,12 @@ template <bool S> DEVICE void scales_backward(const Frame<S>& f, const Block& bl
     });
 }
 
-// Squares of a gradient's tensor, row after row as stored, added to one sum per lane; by the first LANES threads.
-DEVICE double added_squares(const real* dw, const int rows, const int width, const int stride, const double factor, double sum) {
+// Squares of a gradient's tensor, added to a sum of a lane and a strand, to which rows go in turns.
+DEVICE double added_squares(const real* dw, const int rows, const int width, const int stride, const double factor,
+                            const int strand, double sum) {
     const int lane = threadIdx.x % LANES;
 #pragma unroll 1
-    for (int r = 0; r < rows; ++r)
+    for (int r = strand; r < rows; r += NORM_STRANDS)
 #pragma unroll 1
         for (int n = lane; n < (width + LANES - 1) / LANES * LANES; n += LANES) {
             const double x = (n < width ? (double)dw[(int64)r * stride + n] : 0.0) * factor;
@@ -59,9 +60,23 @@ DEVICE double added_squares(const real* dw, const int rows, const int width, con
     return sum;
 }
 
+// The halving tree over N numbers that lie LANES apart.
+template <int N> DEVICE double halved(const double* at) {
+    double sums[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) sums[i] = at[i * LANES];
+#pragma unroll
+    for (int half = N / 2; half > 0; half /= 2)
+#pragma unroll
+        for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
+    return sums[0];
+}
+
 // Scales a gradient whose L2 norm is above the member's clip_norm.
 template <bool S> DEVICE void clip(const Frame<S>& f, const Block& block, const bool divided) {
-    if (threadIdx.x < 32) {
+    double* const squares = f.memory.template at<double>(NORM_SUMS);
+#pragma unroll 1
+    for (int strand = threadIdx.x / LANES; strand < NORM_STRANDS; strand += blockDim.x / LANES) {
         double sum = 0;
 #pragma unroll 1
         for (int k = 0; k <= f.depth; ++k) {
@@ -69,11 +84,15 @@ template <bool S> DEVICE void clip(const Frame<S>& f, const Block& block, const 
             const bool turned = f.depth > 0 && k == f.depth;
             const double factor = divided ? 1.0 / sqrt((double)l.fan_in) : 1.0;
             sum = added_squares(block.dw + l.weights, turned ? l.fan_out : l.fan_in, turned ? l.fan_in : l.fan_out, l.stride,
-                                factor, sum);
-            if (l.bias >= 0) sum = added_squares(block.dw + l.bias, 1, l.fan_out, 0, 1.0, sum);
+                                factor, strand, sum);
+            if (l.bias >= 0) sum = added_squares(block.dw + l.bias, 1, l.fan_out, 0, 1.0, strand, sum);
         }
-        if (f.has_scales()) sum = added_squares(block.dw + f.job.scale_offset[f.m], 1, f.features, 0, 1.0, sum);
-        const double factor = clip_factor(sqrt(folded(sum)), f.job.clip_norm[f.m]);
+        if (f.has_scales()) sum = added_squares(block.dw + f.job.scale_offset[f.m], 1, f.features, 0, 1.0, strand, sum);
+        squares[strand * LANES + threadIdx.x % LANES] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        const double factor = clip_factor(sqrt(folded(halved<NORM_STRANDS>(squares + threadIdx.x % LANES))), f.job.clip_norm[f.m]);
         if (threadIdx.x == 0) f.totals[1] = factor;
     }
     __syncthreads();
@@ -149,7 +168,7 @@ DEVICE void backward_chunk(const Frame<S>& f, const Block& block, const int rows
             hidden_backward(dz, pitch, block.w + l.weights, l.stride, l.padded, l.fan_in, rows, f.d + before, below_pitch);
             __syncthreads();
         }
-        weights_backward<Rule>(k > 0 ? f.a + before : f.x, below_pitch, dz, pitch, l.fan_in, l.fan_out, rows, first,
+        weights_backward<Rule>(k > 0 ? f.a + before : f.x, below_pitch, dz, pitch, l.fan_in, l.fan_out, l.across, rows, first,
                                k > 0 ? steps : first_steps, block, l.weights, l.stride, of_layer(k));
         if (k == 0) return;
         dz = f.d + before;
@@ -240,11 +259,14 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
     const Frame<S> f(job, shared, m);
     const bool slots_move = S || f.memory.regions[SLOTS] >= 0;
     real* const slots = slots_move ? f.memory.template at<real>(SLOTS) : job.slots + job.slot_offset[m];
-    const Block block = {f.block, f.memory.template at<real>(GRADIENT), slots, f.block_size};
+    // The block's memory has gradients from here on: see `regions.gradient_starts`.
+    const int64 kept_from = job.gradient_start[m];
+    real* const kept = f.memory.template at<real>(GRADIENT);
+    const Block block = {f.block, kept ? kept - kept_from : nullptr, slots, f.block_size};
     real* const numbers = f.memory.template at<real>(STEP_NUMBERS);
     fetch_member(f);
     if (slots_move) copy(slots, job.slots + job.slot_offset[m], Rule::n_slots() * f.block_size);
-    clear(block.dw, f.block_size);
+    clear(kept, f.block_size - kept_from);
     __syncthreads();
     scale_features(f);
 
@@ -253,36 +275,28 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
     int status = READY;
     const int64 start = job.round_start[m], limit = job.limit[m], batch = job.batch_size[m];
     const int64 n = source_of(job, m, 0).n, batches = (n + batch - 1) / batch;
-    bool stopped = false;
-    while (epoch < limit && status == READY && !stopped) {
-        Source source = source_of(job, m, epoch - start);
+    while (epoch < limit && status == READY) {
         if (job.shuffle == MEMBER_ORDER) {
-            int64* const order = f.memory.template at<int64>(ORDER);
-            if (threadIdx.x == 0) shuffle(job.stream_key[m], epoch, order, n);
+            if (threadIdx.x == 0) shuffle(job.stream_key[m], epoch, f.memory.template at<int64>(ORDER), n);
             __syncthreads();
-            source.order = order;
         }
         int64 numbered = done, known = done;         // steps between these have their numbers
         double last = 0;
         bool healthy = true;
-        while (healthy && done < batches && !stopped) {
+        while (healthy && done < batches) {
             if (done == known) {
                 step_numbers<Rule>(f, epoch, done, batches, step, numbers);
                 numbered = done, known = min(done + STEPS, batches);
             }
+            // Read again for each minibatch, as registers are scarce.
+            Source source = source_of(job, m, epoch - start);
+            if (job.shuffle == MEMBER_ORDER) source.order = f.memory.template at<int64>(ORDER);
             step += 1;
             last = minibatch<Rule>(f, block, source, done * batch, min(batch, n - done * batch), epoch, step,
                                    numbers + (done - numbered) * f.n_inputs * MOST_NUMBERS);
             done += 1, loss_sum += last;
             healthy = is_finite(last);
-            if (job.stop) {
-                int* const flag = reinterpret_cast<int*>(f.totals + 2);
-                if (threadIdx.x == 0) *flag = *(const volatile int*)job.stop;
-                __syncthreads();
-                stopped = *flag != 0;
-            }
         }
-        if (healthy && done < batches) break;
         const int64 line = (epoch - start) * job.record_stride + m;
         if (threadIdx.x == 0) job.loss[line] = loss_sum / (double)done;
         if (!healthy) {

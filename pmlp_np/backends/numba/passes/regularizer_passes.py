@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba.core import cgutils
 
 from pmlp_np.backends.numba.emitting import emit
 from pmlp_np.backends.numba.passes.registry import Tiles, enter
 from pmlp_np.backends.numba.program.step_arguments import Cursor, Tensor
 from pmlp_np.backends.numba.simd import DOUBLE, I64, Emitter, Value, fma, intrinsic
+from pmlp_np.formulas.regularizers import NORM_STRANDS
 from pmlp_np.formulas.step_lists import average_steps, clip_steps, dropout_steps
 
 
@@ -102,8 +104,8 @@ def _input_dropout(
 def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
     """Clip the gradient: scale it down to the L2 norm `limit` where its norm is larger.
 
-    Squares are added up in float64, one sum per lane, tensor after tensor and row after row; then a halving tree.
-    `limit` holds the bits of a float64.
+    Squares are added up in float64, tensor after tensor, to NORM_STRANDS sums per lane: row r of a tensor to the sum
+    r mod NORM_STRANDS. Two halving trees follow, over these and over lanes. `limit` holds the bits of a float64.
 
     Reads tensors (n, Tensor), int64: of each part of the gradient its offset, stride, number of rows and width, and the
     bits of a float64 that multiplies its elements in the norm.
@@ -113,43 +115,58 @@ def _clip(e: Emitter, tiles: Tiles, gradient, tensors, n, limit) -> None:
     """
     bld, lanes, scalar = e.builder, e.kind.lanes, e.kind.scalar
     wide = ir.VectorType(DOUBLE, lanes)
+    sums = cgutils.alloca_once(bld, ir.ArrayType(wide, NORM_STRANDS))
 
-    def over_vectors(body: Callable[..., Any], *initial: Any) -> list[Any]:
-        """Emit body(address, mask, factor, *carried) for every vector of the gradient."""
+    def strand(i: Any) -> Any:
+        return bld.gep(sums, [e.integer(0), i], inbounds=True)
 
-        def tensor(i: Any, *carried: Any) -> list[Any]:
+    def each_row(use: Callable[..., None]) -> None:
+        """Emit use(row, address, width, factor) for every row of the gradient."""
+
+        def tensor(i: Any) -> None:
             words = len(Tensor._fields)
             entry = [e.offset(tensors, bld.add(bld.mul(i, e.integer(words)), e.integer(k)), 8) for k in range(words)]
             part = Tensor(*[e.load_scalar(address, I64) for address in entry])
             factor = e.splat(bld.bitcast(part.factor, DOUBLE))
 
-            def row(r: Any, *carried: Any) -> list[Any]:
+            def row(r: Any) -> None:
                 start = e.offset(gradient, bld.add(part.offset, bld.mul(r, part.stride)))
+                use(r, start, part.width, factor)
 
-                def vector(n: Any, *carried: Any) -> Any:
-                    return body(e.offset(start, n), e.first_lanes(bld.sub(part.width, n)), factor, *carried)
+            e.loop(part.rows, row)
 
-                return e.loop(part.width, vector, *carried, step=lanes)
+        e.loop(n, tensor)
 
-            return e.loop(part.rows, row, *carried)
+    def add_squares(r: Any, start: Any, width: Any, factor: Value) -> None:
+        at = strand(bld.and_(r, e.integer(NORM_STRANDS - 1)))
 
-        return e.loop(n, tensor, *initial)
+        def vector(column: Any, total: Any) -> list[Any]:
+            x = e.masked(e.first_lanes(bld.sub(width, column)), e.load(e.offset(start, column)))
+            x = x if scalar is DOUBLE else Value(e, bld.fpext(x.ir, wide))
+            x = x * factor
+            return [fma(x, x, Value(e, total)).ir]
 
-    def add_square(address: Any, mask: Any, factor: Value, total: Any) -> list[Any]:
-        x = e.masked(mask, e.load(address))
-        x = x if scalar is DOUBLE else Value(e, bld.fpext(x.ir, wide))
-        x = x * factor
-        return [fma(x, x, Value(e, total)).ir]
+        (total,) = e.loop(width, vector, bld.load(at), step=lanes)
+        bld.store(total, at)
 
-    (total,) = over_vectors(add_square, e.constant(0.0, wide).ir)
-    norm = Value(e, intrinsic(e, "sqrt", e.folded(Value(e, total))))
+    for i in range(NORM_STRANDS):
+        bld.store(e.constant(0.0, wide).ir, strand(e.integer(i)))
+    each_row(add_squares)
+    totals = [Value(e, bld.load(strand(e.integer(i)))) for i in range(NORM_STRANDS)]
+    while len(totals) > 1:
+        totals = [a + b for a, b in zip(totals, totals[len(totals) // 2 :], strict=False)]
+    norm = Value(e, intrinsic(e, "sqrt", e.folded(totals[0])))
     (factor,) = emit(e, clip_steps(), norm, Value(e, bld.bitcast(limit, DOUBLE)))
     factors = e.splat(factor.ir if scalar is DOUBLE else bld.fptrunc(factor.ir, scalar))
 
-    def scale(address: Any, mask: Any, factor: Value) -> None:
-        e.store(e.masked(mask, e.load(address) * factors), address)
+    def scale(r: Any, start: Any, width: Any, factor: Value) -> None:
+        def vector(column: Any) -> None:
+            address = e.offset(start, column)
+            e.store(e.masked(e.first_lanes(bld.sub(width, column)), e.load(address) * factors), address)
 
-    e.when((factor < 1.0).ir, lambda: over_vectors(scale))
+        e.loop(width, vector, step=lanes)
+
+    e.when((factor < 1.0).ir, lambda: each_row(scale))
 
 
 @enter("average")
