@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -112,22 +113,42 @@ def _timed(call: Callable[[], Any], wait: Callable[[], Any], repeats: int = 3) -
 
 
 def bits(device: str) -> dict[str, Any]:
-    """How many of the committed digests of trained bits the device reaches, and which it does not."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from trained_bits import CASES, DTYPES, committed, digest
+    """How many of the committed digests of trained bits the device reaches, and which it does not.
 
-    backend, expected = backend_of(device), committed()
+    In several processes: each case has formulas of its own, and compiling them takes most of the time.
+    """
+    sys.path.insert(0, str(ROOT / "tests"))
+    from trained_bits import CASES, DTYPES
+
     others, failed, equal = [], {}, 0
-    for name, case in CASES.items():
-        for dtype in DTYPES:
-            try:
-                same = digest(case.train(dtype, backend)) == expected[name][dtype]
-            except Exception as error:  # what happens here is to be read, and not to end the run
-                failed[f"{name} {dtype}"] = f"{type(error).__name__}: {error}"[:300]
-                continue
-            equal += same
-            others += [f"{name} {dtype}"] * (not same)
+    cases = [(device, name, dtype) for name in CASES for dtype in DTYPES]
+    fresh = multiprocessing.get_context("spawn")
+    with fresh.Pool(min(8, os.cpu_count() or 1)) as workers:
+        for case, found in workers.imap_unordered(_bits_of, cases):
+            title = " ".join(case[1:])
+            equal += found == "equal"
+            if found == "others":
+                others.append(title)
+            elif found != "equal":
+                failed[title] = found
+            if found != "equal":
+                print(title, found, flush=True)
+            elif equal % 20 == 0:
+                print(f"{equal} of {len(cases)} are equal", flush=True)
     return {"equal": equal, "others": others, "failed": failed}
+
+
+def _bits_of(case: tuple[str, str, str]) -> tuple[tuple[str, str, str], str]:
+    """Return the case, and "equal", "others" or an error."""
+    device, name, dtype = case
+    sys.path.insert(0, str(ROOT / "tests"))
+    from trained_bits import CASES, committed, digest
+
+    try:
+        same = digest(CASES[name].train(dtype, backend_of(device))) == committed()[name][dtype]
+    except Exception as error:  # what happens here is to be read, and not to end the run
+        return case, f"{type(error).__name__}: {error}"[:300]
+    return case, "equal" if same else "others"
 
 
 def _pool(backend: str, cell: Cell, members: int | None = None) -> Any:
@@ -252,7 +273,9 @@ def tests(device: str) -> dict[str, Any]:
         return {"missing": "pytest"}
     os.environ["PMLP_TEST_BACKENDS"] = "cupy" if device == "gpu" else "emulated"
     chosen = TESTS if device == "gpu" else TESTS[:1]
-    return _tool([sys.executable, "-m", "pytest", "-q", "--maxfail=5", "-p", "no:cacheprovider", *chosen], 140)
+    several = ["-n", "8"] if importlib.util.find_spec("xdist") else []
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=5", "-p", "no:cacheprovider", *several, *chosen]
+    return _tool(command, 140)
 
 
 # In order of value, with the seconds that each may take.

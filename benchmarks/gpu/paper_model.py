@@ -4,8 +4,9 @@
 
 Needs NVIDIA's compiler (see machine_code.py), no GPU. For each launch of an epoch the library's own plan says which
 members it trains, on how many threads and with how much shared memory; the machine code says how many registers a
-thread has, how many instructions a turn of a product's loop and how many an activation. What other passes take is
-estimated (ESTIMATES). A multiprocessor then needs at least the longest of four times:
+thread has, and how many instructions there are in a turn of a product's loop, around it for each tile, and in an
+activation. What other passes take is estimated (ESTIMATES). A multiprocessor then needs at least the longest of four
+times:
 
     issue    warp instructions, of which it issues four each clock
     fma      fused multiply-adds, by its lanes for them
@@ -30,10 +31,12 @@ import numpy as np
 import pmlp_np as pm
 from benchmarks.common import ACTIVATIONS, RESULTS, paper_architectures
 from benchmarks.gpu.machine_code import (
+    MULTIPLY_ADDS,
     compiled_kernels,
     counts,
     disassembled,
     kernel_text,
+    loops,
     product_loops,
     usages,
 )
@@ -78,15 +81,12 @@ GPUS = (
 
 # Warp instructions, estimated from the text of the passes.
 ESTIMATES = {
-    "start of a tile": 90,  # where it lies; sums from biases or gradients
-    "end of a tile": 16,  # its sums are stored
-    "activation, beside the formula": 20,  # of four units: loads, stores, padding
-    "step of a tile": 170,  # 32 parameters: load, multiply-add, store, and which of them there are
-    "four units of an output": 4,  # per LANES units: two loads, a multiply-add, the loop
-    "output": 25,  # its fold, bias and store
+    "units of four outputs": 12,  # per LANES units: five loads, four multiply-adds, the loop
+    "four outputs": 50,  # their folds, biases and stores
     "loss": 220,  # of the first warp
     "row of output_backward": 10,  # dz and its sum, then the gradient by output weights
-    "row that is fetched": 12,  # beside its numbers
+    "rows that are fetched": 24,  # by a warp at a time: places in the order, addresses
+    "numbers of rows": 5,  # 16 bytes of each thread
     "minibatch": 150,  # of each warp: what it does, steps of biases
     "barriers": 90,  # of each warp: nine
 }
@@ -108,26 +108,79 @@ class _Planned(CupyBackend):
         return Stated()  # type: ignore[return-value]
 
 
+def planned(specs: list[pm.Member], features: int, gpu: Gpu = GPUS[0]) -> CupyBackend:
+    """The backend of a pool of these members, as it would be on a GPU."""
+    _Planned.gpu = gpu
+    return _Planned(pm.Pool(specs, features)._plan)
+
+
 @dataclass(frozen=True)
 class Code:
-    """Of an architecture's machine code: registers of a thread, instructions of eight steps of the layer's product, of
-    four steps at its end, of eight rows of the weights' gradient, and of each activation's formula."""
+    """Of an architecture's machine code: registers of a thread, and instructions.
+
+    forward, forward_end, backward: of eight steps of the layer's product, of four steps at its end, of eight rows of
+    the weights' gradient. layer, gradient: around these, of each tile; of a gradient with the steps of its weights.
+    turn: of four activations, beside the formula. activation: of each formula.
+    """
 
     registers: int
     forward: int
     forward_end: int
     backward: int
+    layer: int
+    gradient: int
+    turn: int
     activation: Mapping[str, int]
 
 
+# The two passes of products by themselves, on shared memory, for a tile's instructions around its loops.
+_ALONE = """
+extern "C" __global__ void __launch_bounds__(256, 2) layer_alone(const int x, const int x_pitch, const int w,
+        const int stride, const int start, const int fan_in, const int width, const int a, const int d, const int pitch,
+        const Across across) {
+    DYNAMIC_SHARED(shared);
+    real* const s = reinterpret_cast<real*>(shared);
+    layer(s + x, x_pitch, s + w, stride, s + start, fan_in, width, across, CHUNK, s + a, s + d, pitch, -1);
+}
+extern "C" __global__ void __launch_bounds__(256, 2) gradient_alone(const int x, const int x_pitch, const int dz,
+        const int pitch, const int fan_in, const int width, const int w, const int stride, const int numbers,
+        const Across across) {
+    DYNAMIC_SHARED(shared);
+    real* const s = reinterpret_cast<real*>(shared);
+    const Block block = {s, s, s, 0};
+    weights_backward<rule_RULE>(s + x, x_pitch, s + dz, pitch, fan_in, width, across, CHUNK, true, true, block,
+        w, stride, s + numbers);
+}
+"""
+
+
 @cache
-def code_of(architecture: str, memory: str = SHARED) -> Code:
-    kernel = train_kernel("sgd", memory)
-    found = compiled_kernels(kernel_text([kernel], activations=ACTIVATIONS), architecture)
-    loops = product_loops(disassembled(found.code)[kernel])
+def code_of(architecture: str, memory: str = SHARED, rule: str = "sgd") -> Code:
+    kernel = train_kernel(rule, memory)
+    text = kernel_text([kernel], activations=ACTIVATIONS) + _ALONE.replace("RULE", rule)
+    found = compiled_kernels(text, architecture)
+    listing = disassembled(found.code)
     # In the order of the text: the training's layer, its end, the weights' gradient, then the validation's layer.
-    forward, end, backward = (loop.total() for loop in loops[:3])
-    return Code(usages(found.log)[kernel].registers, forward, end, backward, _activations(architecture))
+    forward, end, backward = (loop.total() for loop in product_loops(listing[kernel])[:3])
+    layer, gradient, turn = (
+        _around(listing["layer_alone"]),
+        _around(listing["gradient_alone"]),
+        _turn(listing["layer_alone"]),
+    )
+    return Code(usages(found.log)[kernel].registers, forward, end, backward, layer - turn, gradient, turn,
+                _activations(architecture))  # fmt: skip
+
+
+def _around(instructions: list[str]) -> int:
+    """Instructions of a pass outside the loops of its product."""
+    found = counts(instructions)
+    return found.total() - found["NOP"] - sum(loop.total() for loop in product_loops(instructions))
+
+
+def _turn(instructions: list[str]) -> int:
+    """Instructions of the loop over activations, which has no multiply-adds here."""
+    others = [found for found in map(counts, loops(instructions)) if not any(found[name] for name in MULTIPLY_ADDS)]
+    return max(found.total() for found in others if found["STS.128"])
 
 
 def _activations(architecture: str) -> dict[str, int]:
@@ -171,27 +224,29 @@ def chunk(code: Code, features: int, units: int, activation: str, threads: int) 
     # A four that is not whole costs its loads and branches, and its steps.
     ends = -(-rest // 4) * (code.forward_end - 128) + 32 * rest
     product = eights * code.forward + ends
-    turn = 4 * code.activation[activation] + e["activation, beside the formula"]
-    layer = e["start of a tile"] + product + e["end of a tile"] + 8 * turn
-    gradient = e["start of a tile"] + CHUNK // 8 * code.backward + e["step of a tile"]
+    turn = 4 * code.activation[activation] + code.turn
+    layer = code.layer + product + 8 * turn
+    gradient = code.gradient + CHUNK // 8 * code.backward
     forward, forward_rounds = warp_rounds(CHUNK, units, threads)
     backward, backward_rounds = warp_rounds(features, units, threads)
-    dots = CHUNK * LANES // 32  # of a warp: two outputs at a time
-    dot = -(-units // LANES) * e["four units of an output"] + e["output"]
+    dots = CHUNK // 4 * LANES // 32  # of a warp: two fours of rows at a time
+    dot = -(-units // LANES) * e["units of four outputs"] + e["four outputs"]
     across = -(-units // 32)
+    # As `fetch_rows` deals rows to threads.
+    each = next(count for count in (1, 2, 4, 8, 16, 32) if 4 * count >= features or count == 32)
     parts = {
         "layer": forward * layer,
         "outputs": dots * dot,
         "loss": e["loss"],
         "output_backward": across * (CHUNK * e["row of output_backward"] + 40),
         "weights_backward": backward * gradient,
-        "rows": CHUNK * (e["row that is fetched"] + 6 * -(-features // 32)),
+        "rows": each * (e["rows that are fetched"] + e["numbers of rows"] * -(-features // (4 * each))),
         "rest": warps * (e["minibatch"] + e["barriers"]),
     }
-    fma = forward * 32 * features + backward * 32 * CHUNK + dots * -(-units // LANES) + across * CHUNK
+    fma = forward * 32 * features + backward * 32 * CHUNK + 4 * dots * -(-units // LANES) + across * CHUNK
     shared = (
-        forward * (6 * features + 16 + 8 * 12) + backward * (6 * CHUNK + 2 * 64) + dots * (2 * -(-units // LANES) + 4)
-        + across * CHUNK * 7 + CHUNK * -(-features // 32) + warps * 60
+        forward * (6 * features + 16 + 8 * 12) + backward * (6 * CHUNK + 2 * 32) + dots * (5 * -(-units // LANES) + 4)
+        + across * CHUNK * 7 + 4 * each * -(-features // (4 * each)) + warps * 60
     )  # fmt: skip
     w = WAITS
     latency = (
@@ -206,14 +261,14 @@ def launches(gpu: Gpu, features: int) -> list[dict[str, Any]]:
     """The launches of an epoch of the paper's pool, batch size 32, 1,000 rows, SGD, float32."""
     members = paper_architectures()
     specs = [pm.Member(hidden=(units,), activation=name, optimizer=pm.SGD()) for units, name in members]
-    _Planned.gpu = gpu
-    backend = _Planned(pm.Pool(specs, features, backend="numba")._plan)
+    backend = planned(specs, features, gpu)
     found = []
-    for launch in backend._launches(np.arange(len(members)), backend._sizes(1, None, training=True), by_rule=True):
+    gradient_start = backend._gradient_starts(np.full(len(members), 32), np.full(len(members), ROWS))
+    for launch in backend._launches(np.arange(len(members)), backend._sizes(1, None, gradient_start), by_rule=True):
         assert launch.rule == "sgd"
         placement = launch.placement
-        # Where not all that a member needs fits, the last regions are in the cache, as its gradient, which one chunk of
-        # rows never touches. That loads of both sorts take longer is left out.
+        # Where not all that a member needs fits, the last regions are in the cache. That loads of both sorts take
+        # longer is left out.
         memory = SHARED if placement.all_shared else MIXED
         code = code_of(gpu.architecture, memory)
         blocks = resident(gpu, code.registers, launch.threads, placement.shared_bytes)
