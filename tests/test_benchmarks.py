@@ -254,8 +254,8 @@ def test_predictions_elsewhere_are_those_of_the_pool() -> None:
 def test_the_model_of_gpus_is_written_out() -> None:
     found = json.loads((RESULTS / "gpu" / "paper_model.json").read_text(encoding="utf-8"))
     assert (RESULTS / "gpu" / "paper_model.md").read_text(encoding="utf-8") == paper_model.tables(found)
-    assert {(each["gpu"], each["features"]) for each in found["results"]} == {
-        (gpu.name, features) for gpu in paper_model.GPUS for features in paper_model.FEATURES
+    assert {(each["gpu"], each["features"], each["rule"]) for each in found["results"]} == {
+        (gpu.name, *cell) for gpu in paper_model.GPUS for cell in paper_model.CELLS
     }
     for each in found["results"]:
         assert sum(launch["members"] for launch in each["launches"]) == 10_000

@@ -82,7 +82,8 @@ COMPILED = [(name, architecture) for name, case in CASES.items() for architectur
 def wheels():
     """Where a wheel is not installed, skip these tests, or fail them where CI=true."""
     try:
-        nvrtc.file_of(nvrtc.COMPILER, r"libnvrtc\.so\.\d+")
+        for compiler in (nvrtc.COMPILER, nvrtc.COMPILER_12):
+            nvrtc.file_of(compiler, r"libnvrtc\.so\.\d+")
         nvrtc.file_of(nvrtc.DISASSEMBLER, "nvdisasm")
     except nvrtc.Missing as missing:
         if os.environ.get("CI") == "true":
@@ -117,6 +118,19 @@ def test_kernels_keep_to_their_budget(name, architecture):
                 assert min(whole) > 0.835 and max(whole) > 0.855
         if not budget.spills_in_loops:
             assert all(not loop[name] for loop in loops for name in machine_code.LOCAL)
+
+
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_12_compiles_them_too(name):
+    """It refuses what CUDA 13 takes, such as lambdas with parameters of any type."""
+    case = CASES[name]
+    text = machine_code.kernel_text(case.kernels, **case.formulas)
+    compiled = machine_code.compiled_kernels(text, case.architectures[0], nvrtc.COMPILER_12)
+    assert nvrtc.version(nvrtc.COMPILER_12)[0] == 12
+    assert warnings(compiled.log) == []
+    usages = machine_code.usages(compiled.log)
+    assert all(usages[kernel].registers <= case.budget.registers for kernel in case.kernels)
 
 
 def multiply_adds(found):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pmlp_np as pm
-from benchmarks.gpu.nvrtc import DISASSEMBLER, Compiled, compiled, file_of, version
+from benchmarks.gpu.nvrtc import COMPILER, DISASSEMBLER, Compiled, compiled, file_of, version
 from pmlp_np.backends.cupy.device import COMPILER_OPTIONS
 from pmlp_np.backends.cupy.formulas_text import pool_text
 from pmlp_np.backends.cupy.program_text import program_text
@@ -129,9 +129,9 @@ def kernel_text(
     return program_text(dtype, pool_text(LOSSES[loss], dtype, activations, rules, schedules), kernels)
 
 
-def compiled_kernels(text: str, architecture: str) -> Compiled:
+def compiled_kernels(text: str, architecture: str, compiler: str = COMPILER) -> Compiled:
     """With the options by which the library compiles."""
-    return compiled(text, architecture, COMPILER_OPTIONS)
+    return compiled(text, architecture, COMPILER_OPTIONS, compiler)
 
 
 def report(name: str, text: str, architecture: str) -> str:

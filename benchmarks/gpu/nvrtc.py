@@ -10,8 +10,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-# The wheels: the compiler, and what reads machine code.
-COMPILER, DISASSEMBLER = "nvidia-cuda-nvrtc", "nvidia-cuda-nvdisasm"
+# The wheels: the compiler of CUDA 13 and of CUDA 12, and what reads machine code.
+COMPILER, COMPILER_12, DISASSEMBLER = "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm"
 
 
 class Missing(Exception):
@@ -40,45 +40,45 @@ class Compiled:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def _library(compiler: str) -> ctypes.CDLL:
     # Not `.alt.`, another build of it.
-    library = ctypes.CDLL(str(file_of(COMPILER, r"libnvrtc\.so\.\d+")))
+    library = ctypes.CDLL(str(file_of(compiler, r"libnvrtc\.so\.\d+")))
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
     return library
 
 
-def _check(code: int) -> None:
+def _check(library: ctypes.CDLL, code: int) -> None:
     if code:
-        raise RuntimeError(_library().nvrtcGetErrorString(code).decode())
+        raise RuntimeError(library.nvrtcGetErrorString(code).decode())
 
 
-def version() -> tuple[int, int]:
+def version(compiler: str = COMPILER) -> tuple[int, int]:
     """NVRTC's version, as (13, 0)."""
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    _check(_library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    library, major, minor = _library(compiler), ctypes.c_int(), ctypes.c_int()
+    _check(library, library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
     return major.value, minor.value
 
 
-def compiled(text: str, architecture: str, options: Sequence[str] = ()) -> Compiled:
+def compiled(text: str, architecture: str, options: Sequence[str] = (), compiler: str = COMPILER) -> Compiled:
     """The machine code of a text for an architecture, as "sm_90". Refused, with the log, where there are errors. Other
     threads go on meanwhile."""
-    library, program = _library(), ctypes.c_void_p()
+    library, program = _library(compiler), ctypes.c_void_p()
     given = [f"--gpu-architecture={architecture}", "--ptxas-options=-v", *options]
     arguments = (ctypes.c_char_p * len(given))(*[option.encode() for option in given])
-    _check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None))
+    _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None))
     try:
         failed = library.nvrtcCompileProgram(program, len(given), arguments)
-        log = _result(program, "ProgramLog").rstrip(b"\0").decode()
+        log = _result(library, program, "ProgramLog").rstrip(b"\0").decode()
         if failed:
             raise Refused(log)
-        return Compiled(_result(program, "CUBIN"), log)
+        return Compiled(_result(library, program, "CUBIN"), log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _result(program: ctypes.c_void_p, name: str) -> bytes:
-    library, size = _library(), ctypes.c_size_t()
-    _check(getattr(library, f"nvrtcGet{name}Size")(program, ctypes.byref(size)))
+def _result(library: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> bytes:
+    size = ctypes.c_size_t()
+    _check(library, getattr(library, f"nvrtcGet{name}Size")(program, ctypes.byref(size)))
     room = ctypes.create_string_buffer(size.value)
-    _check(getattr(library, f"nvrtcGet{name}")(program, room))
+    _check(library, getattr(library, f"nvrtcGet{name}")(program, room))
     return room.raw

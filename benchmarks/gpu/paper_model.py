@@ -46,7 +46,9 @@ from pmlp_np.backends.cupy.device import COMPILER_OPTIONS, Device
 from pmlp_np.backends.cupy.formulas_text import activation_text, constants_text
 from pmlp_np.backends.cupy.program_text import MIXED, SHARED, train_kernel
 
-FEATURES, ROWS, CHUNK = (5, 10, 50, 100), 1000, 32
+ROWS, CHUNK = 1000, 32
+# Features and rule of each cell.
+CELLS = tuple((features, "sgd") for features in (5, 10, 50, 100)) + ((10, "adam"), (100, "adam"))
 TILE_ROWS, TILE_UNITS, LANES = 4, 8, 16
 
 
@@ -257,20 +259,21 @@ def chunk(code: Code, features: int, units: int, activation: str, threads: int) 
     return {"issue": sum(parts.values()), "fma": fma, "shared": shared, "latency": latency}
 
 
-def launches(gpu: Gpu, features: int) -> list[dict[str, Any]]:
-    """The launches of an epoch of the paper's pool, batch size 32, 1,000 rows, SGD, float32."""
+def launches(gpu: Gpu, features: int, rule: str) -> list[dict[str, Any]]:
+    """The launches of an epoch of the paper's pool, batch size 32, 1,000 rows, float32."""
     members = paper_architectures()
-    specs = [pm.Member(hidden=(units,), activation=name, optimizer=pm.SGD()) for units, name in members]
+    optimizer = pm.SGD() if rule == "sgd" else pm.Adam()
+    specs = [pm.Member(hidden=(units,), activation=name, optimizer=optimizer) for units, name in members]
     backend = planned(specs, features, gpu)
     found = []
     gradient_start = backend._gradient_starts(np.full(len(members), 32), np.full(len(members), ROWS))
     for launch in backend._launches(np.arange(len(members)), backend._sizes(1, None, gradient_start), by_rule=True):
-        assert launch.rule == "sgd"
+        assert launch.rule == rule
         placement = launch.placement
         # Where not all that a member needs fits, the last regions are in the cache. That loads of both sorts take
         # longer is left out.
         memory = SHARED if placement.all_shared else MIXED
-        code = code_of(gpu.architecture, memory)
+        code = code_of(gpu.architecture, memory, rule)
         blocks = resident(gpu, code.registers, launch.threads, placement.shared_bytes)
         some = [members[m] for m in launch.members.tolist()]
         kinds = {kind: some.count(kind) for kind in dict.fromkeys(some)}
@@ -299,15 +302,17 @@ def model() -> dict[str, Any]:
     """Everything, as the JSON has it."""
     results = []
     for gpu in GPUS:
-        for features in FEATURES:
-            groups = launches(gpu, features)
+        for features, rule in CELLS:
+            groups = launches(gpu, features, rule)
             total = sum(group["milliseconds"][group["bound"]] for group in groups)
             peak = sum(group["of_peak"] * group["milliseconds"][group["bound"]] for group in groups)
-            results.append({"gpu": gpu.name, "features": features, "milliseconds": total, "fma_milliseconds": peak,
-                            "of_peak": peak / total, "launches": groups})  # fmt: skip
+            results.append({
+                "gpu": gpu.name, "features": features, "rule": rule, "milliseconds": total, "fma_milliseconds": peak,
+                "of_peak": peak / total, "launches": groups,
+            })  # fmt: skip
     return {
         "what": "a model on paper; nothing of it was measured", "nvrtc": ".".join(map(str, version())),
-        "pool": "the paper's: 10,000 members, 1 to 100 units, ten activations; 1,000 rows, batch size 32, SGD, float32",
+        "pool": "the paper's: 10,000 members, 1 to 100 units, ten activations; 1,000 rows, batch size 32, float32",
         "gpus": [asdict(gpu) for gpu in GPUS], "code": {gpu.name: asdict(code_of(gpu.architecture)) for gpu in GPUS},
         "estimates": ESTIMATES, "waits": WAITS, "results": results,
     }  # fmt: skip
@@ -321,27 +326,27 @@ def tables(found: dict[str, Any]) -> str:
         f" what is left out; machine code of NVRTC {found['nvrtc']}. The pool is {found['pool']}.", "",
         "*Multiply-adds*: how long the pool's own would take at the card's peak. *Of peak*: what part of the predicted"
         " time that is.", "",
-        "| GPU | features | an epoch, ms | multiply-adds, ms | of peak |", "|---|---|---|---|---|",
+        "| GPU | features | optimizer | an epoch, ms | multiply-adds, ms | of peak |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for each in found["results"]:
         lines.append(
-            f"| {each['gpu']} | {each['features']} | {each['milliseconds']:.2f} | {each['fma_milliseconds']:.2f} |"
-            f" {each['of_peak']:.0%} |"
+            f"| {each['gpu']} | {each['features']} | {each['rule']} | {each['milliseconds']:.2f} |"
+            f" {each['fma_milliseconds']:.2f} | {each['of_peak']:.0%} |"
         )
     lines += [
         "", "By launch. *Resident*: blocks (one member each) and warps on a multiprocessor at once. *Instructions*:"
         " what part of them are multiply-adds. *Bound*: what takes longest. `*`: not all that members need fits into"
         " shared memory.", "",
-        "| GPU | features | units | members | threads | registers | shared memory, KB | resident | instructions | ms |"
-        " bound | of peak |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| GPU | features | optimizer | units | members | threads | registers | shared memory, KB | resident |"
+        " instructions | ms | bound | of peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for each in found["results"]:
         for group in each["launches"]:
             (least, most), star = group["widths"], " *" * (group["memory"] == MIXED)
             lines.append(
-                f"| {each['gpu']} | {each['features']} | {least}–{most} | {group['members']:,} | {group['threads']} |"
-                f" {group['registers']} | {group['shared_bytes'] / 1024:.1f}{star} |"
+                f"| {each['gpu']} | {each['features']} | {each['rule']} | {least}–{most} | {group['members']:,} |"
+                f" {group['threads']} | {group['registers']} | {group['shared_bytes'] / 1024:.1f}{star} |"
                 f" {group['blocks']}, {group['warps']} |"
                 f" {group['fma_share']:.0%} | {group['milliseconds'][group['bound']]:.2f} | {group['bound']} |"
                 f" {group['of_peak']:.0%} |"

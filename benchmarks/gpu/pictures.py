@@ -85,7 +85,7 @@ def draw_model(figure: Any) -> None:
                 fontweight="bold")  # fmt: skip
     for i, gpu in enumerate(gpus):
         axes = figure.add_axes((0.06 + 0.32 * i, 0.17, 0.27, 0.58))
-        cells = [cell for cell in found["results"] if cell["gpu"] == gpu]
+        cells = [cell for cell in found["results"] if cell["gpu"] == gpu and cell["rule"] == "sgd"]
         for x, cell in enumerate(cells):
             axes.bar(x, cell["milliseconds"], color=TINT[INPUT], width=0.66, linewidth=0)
             axes.bar(x, cell["fma_milliseconds"], color=INPUT, width=0.66, linewidth=0)

@@ -441,6 +441,16 @@ DEVICE void column_sums(const real* dz, const int pitch, const int width, const 
     }
 }
 
+// use(i, j, columns) for four numbers of a tile that are in the matrix (fan_in, width), and how many columns there are from
+// there on.
+template <class Use> DEVICE void each_four(const Tile& tile, const int fan_in, const int width, const Use& use) {
+#pragma unroll
+    for (int i = 0; i < TILE_ROWS; ++i)
+#pragma unroll
+        for (int j = 0; j < TILE_UNITS; j += 4)
+            if (tile.row + i < fan_in && tile.unit + j < width) use(i, j, width - tile.unit - j);
+}
+
 // The gradient by hidden weights (fan_in, units), from `offset` on by stride: dw[i, n] += sum over rows of x[r, i] dz[r, n].
 template <class Rule>
 DEVICE void weights_backward(const real* x, const int x_pitch, const real* dz, const int pitch, const int fan_in,
@@ -452,16 +462,8 @@ DEVICE void weights_backward(const real* x, const int x_pitch, const real* dz, c
         if (tile.unit >= width || tile.row >= fan_in) continue;
         real sums[TILE_ROWS][TILE_UNITS] = {};
         const int64 corner = offset + (int64)tile.row * stride + tile.unit;
-        // use(i, j, columns) for four numbers of the tile that are in the matrix, and how many columns there are from there on.
-        const auto each_four = [&](const auto& use) {
-#pragma unroll
-            for (int i = 0; i < TILE_ROWS; ++i)
-#pragma unroll
-                for (int j = 0; j < TILE_UNITS; j += 4)
-                    if (tile.row + i < fan_in && tile.unit + j < width) use(i, j, width - tile.unit - j);
-        };
         if (!first)
-            each_four([&](const int i, const int j, int) {
+            each_four(tile, fan_in, width, [&](const int i, const int j, int) {
                 const Four held = load_four(block.dw + corner + (int64)i * stride + j);
 #pragma unroll
                 for (int k = 0; k < 4; ++k) sums[i][j + k] = held.at[k];
@@ -473,12 +475,12 @@ DEVICE void weights_backward(const real* x, const int x_pitch, const real* dz, c
             add_outer([&](const int i) { return a.at[i]; }, dz_at, sums);
         }
         if (steps)
-            each_four([&](const int i, const int j, const int columns) {
+            each_four(tile, fan_in, width, [&](const int i, const int j, const int columns) {
                 take_four_steps<Rule>(block.w, block.slots, block.slot_stride, corner + (int64)i * stride + j, sums[i] + j,
                                       columns, numbers);
             });
         else
-            each_four([&](const int i, const int j, int) {
+            each_four(tile, fan_in, width, [&](const int i, const int j, int) {
                 const real* const g = sums[i] + j;
                 store_four(block.dw + corner + (int64)i * stride + j, {{g[0], g[1], g[2], g[3]}});
             });
