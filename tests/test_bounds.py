@@ -23,6 +23,7 @@ from pmlp_np import backends
 from pmlp_np.backends.contract import Control
 from pmlp_np.backends.numba import task_runner, threads
 from pmlp_np.base import interrupts, table
+from pmlp_np.base.arrays import to_numpy
 from pmlp_np.specs.storage import COLUMNS
 from pmlp_np.state import layout
 from pmlp_np.training import measuring
@@ -440,9 +441,14 @@ def test_backends_are_made_of_what_they_hold(backend: str):
     """Every attribute of a copy of a backend is its own."""
     pool = validated_pool(backend).fit(*data(), epochs=1, **VALIDATED)
     held, again = pool._backend, copy.deepcopy(pool)._backend
-    assert type(again) is type(held) is type(backends.create(backend, "cpu", pool._plan))
+    assert type(again) is type(held) is type(backends.create(backend, pool.device, pool._plan))
     for name in ("parameters", "slots", "best", "average"):
         mine, theirs = getattr(held.store, name), getattr(again.store, name)
-        assert not np.shares_memory(mine, theirs)
+        if pool.device == "cpu":
+            assert not np.shares_memory(mine, theirs)
+        else:
+            assert theirs is not mine and np.array_equal(to_numpy(theirs), to_numpy(mine))
+            theirs[:1] = theirs[:1] + 1
+            assert not np.array_equal(to_numpy(theirs), to_numpy(mine))
         if backend == "numba":
             assert theirs.ctypes.data % 64 == 0 and len(theirs) == len(mine)

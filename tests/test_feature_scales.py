@@ -9,6 +9,7 @@ import pytest
 
 import pmlp_np as pm
 from conftest import BACKENDS
+from pmlp_np.base.arrays import to_numpy
 from pmlp_np.state.layout import PoolLayout
 from running_passes import LANES, padded, run_pass, sentinel
 from strategies import random_data
@@ -42,7 +43,7 @@ def scales(pool: pm.Pool, place: int) -> np.ndarray:
     layout: PoolLayout = backend.layout
     found = layout.scales(backend.store.parameters, place)
     assert found is not None
-    return found.copy()
+    return to_numpy(found).copy()
 
 
 def test_scales_start_at_one_and_learn(backend: str) -> None:
