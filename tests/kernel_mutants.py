@@ -73,7 +73,6 @@ _RACES = (
      "        const double total",
      "{\n"
      "        const double total"),
-    ("dot products by tasks outside", "passes.cuh", "if (number < tasks && r", "if (r"),
     ("dot products by neighbors too", "passes.cuh", "if (lane % SHARING == 0)\n", ""),
     ("the loss by all warps", "passes.cuh", "double* total) {\n    if (threadIdx.x >= 32) return;", "double* total) {"),
     ("the loss's total by all lanes", "passes.cuh", "if (r == 0) *total", "*total"),
@@ -135,7 +134,7 @@ _BOUNDS = (
      "        const Tile tile = tile_of(number, across);\n"
      "        if (tile.unit >= width) continue;"),
     ("derivatives stored where there are none", "passes.cuh", "if (d) store_four", "store_four"),
-    ("dot products of rows beyond the chunk", "passes.cuh", "task = number < tasks ? number : 0,", "task = number,"),
+    ("dot products with rows beyond the last", "passes.cuh", "min(from + j, n - 1)", "(from + j)"),
     ("dot products beyond the last", "passes.cuh", "r < rows && j < n) use", "r < rows) use"),
     ("raw outputs of a row too many", "passes.cuh",
      "i < rows * n_outputs; i += blockDim.x) {\n"

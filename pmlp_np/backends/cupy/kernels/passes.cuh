@@ -192,10 +192,10 @@ template <int Q, class Use>
 DEVICE void dot_products(const real* p, const int pitch, const int rows, const real* q, const int stride, const int n,
                          const int padded, const Use& use) {
     constexpr int N = 4 * Q, KEPT = N > LANES ? N / LANES : 1, SHARING = N < LANES ? LANES / N : 1;
-    const int down = (rows + 3) / 4, tasks = down * ((n + Q - 1) / Q);
-    by_lanes(tasks, [&](const int number, const int lane) {
+    const int down = (rows + 3) / 4;
+    by_lanes(down * ((n + Q - 1) / Q), [&](const int number, const int lane) {
         // Neighbors in rows share q, and their p are in different banks.
-        const int task = number < tasks ? number : 0, over = task / down, first = 4 * (task - over * down), from = Q * over;
+        const int over = number / down, first = 4 * (number - over * down), from = Q * over;
         const real *p_at[4], *q_at[Q];
 #pragma unroll
         for (int i = 0; i < 4; ++i) p_at[i] = p + (first + i) * pitch + lane;
@@ -229,7 +229,7 @@ DEVICE void dot_products(const real* p, const int pitch, const int rows, const r
 #pragma unroll
             for (int k = 0; k < KEPT; ++k) {
                 const int product = lane / SHARING * KEPT + k, r = first + product / Q, j = from + product % Q;
-                if (number < tasks && r < rows && j < n) use(r, j, sums[k]);
+                if (r < rows && j < n) use(r, j, sums[k]);
             }
     });
 }
