@@ -77,6 +77,7 @@ class EmulatedKernel:
             ctypes.c_uint64(device.seed), jobs.ctypes,
         )  # fmt: skip
         device.launches.append((self._name, blocks))
+        device.most_shared = max(device.most_shared, shared_bytes)
         if problem:
             raise RuntimeError(f"{self._name}: {problem.decode()}")
 
@@ -87,9 +88,13 @@ class EmulatedDevice:
     processors = 2
     operations_per_second = 5e7
 
-    def __init__(self, shared_bytes: int = 227 * 1024, order: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, shared_bytes: int = 227 * 1024, order: int = 1, seed: int = 0, processor_shared_bytes: int = 228 * 1024
+    ) -> None:
         self.shared_bytes, self.order, self.seed = shared_bytes, order, seed
+        self.processor_shared_bytes = processor_shared_bytes
         self.launches: list[tuple[str, int]] = []
+        self.most_shared = 0
         # It refuses what CuPy refuses: arrays of main memory, and the other way round.
         self.xp = device_module()
 

@@ -207,7 +207,7 @@ def recording(**arguments: Any) -> Iterator[RecordingDevice]:
     kept = cupy_backend.placed
     RecordingBackend.on = device
     backends.BACKENDS["recording"] = backends.Entry(lambda: RecordingBackend, ("gpu",))
-    cupy_backend.placed = lambda sizes, shared_bytes: spread(kept(sizes, shared_bytes))
+    cupy_backend.placed = lambda *arguments: spread(kept(*arguments))
     try:
         yield device
     finally:

@@ -73,6 +73,19 @@ def test_members_larger_than_shared_memory_have_the_same_bits(name, shared_bytes
     assert any(kernel.endswith("mixed") for kernel, _ in small.launches)
 
 
+@pytest.mark.parametrize("name", ["optimizer: adam", "option: everything"])
+def test_slots_that_would_cost_a_block_stay_where_they_are(name, on):
+    """In global memory, while all else is in shared memory."""
+    crowded = on(processor_shared_bytes=1 << 40)
+    expected = CASES[name].train("float32", "emulated")
+    of_all = crowded.most_shared
+    crowded = on(processor_shared_bytes=2 * of_all)
+    found = CASES[name].train("float32", "emulated")
+    assert digest(found) == digest(expected) == committed()[name]["float32"]
+    assert crowded.most_shared < of_all
+    assert all(kernel.endswith("shared") for kernel, _ in crowded.launches if kernel.startswith("train"))
+
+
 def test_a_launch_trains_several_epochs():
     X, y = np.random.default_rng().normal(size=(2, 40, 3))
     launches = emulated_device.EmulatedBackend.on.launches

@@ -5,7 +5,7 @@
 Needs NVIDIA's compiler (see machine_code.py), no GPU. For each launch of an epoch the library's own plan says which
 members it trains, on how many threads and with how much shared memory; the machine code says how many registers a
 thread has, and how many instructions there are in a turn of a product's loop, around it for each tile, and in an
-activation. What other passes take is estimated (ESTIMATES). A multiprocessor then needs at least the longest of four
+activation. What other passes take is estimated (ESTIMATES). A multiprocessor then needs at least the longest of five
 times:
 
     issue    warp instructions, of which it issues four each clock
@@ -13,7 +13,9 @@ times:
     shared   passes through shared memory, one each clock; a load of 16 bytes takes two, as neighbors share addresses
     latency  the longest chain of each chunk of rows, over the members that are resident at once
 
-Left out are what instructions wait for beside these four, caches, uneven ends of launches, and the host.
+    cache    rows, and slots that have no place in shared memory, to and from the second-level cache
+
+Left out are what instructions wait for beside these five, caches, uneven ends of launches, and the host.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from benchmarks.gpu.nvrtc import compiled, version
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.device import COMPILER_OPTIONS, Device
 from pmlp_np.backends.cupy.formulas_text import activation_text, constants_text
+from pmlp_np.backends.cupy.launch_job import REGIONS
 from pmlp_np.backends.cupy.program_text import MIXED, SHARED, train_kernel
 
 ROWS, CHUNK = 1000, 32
@@ -55,7 +58,8 @@ TILE_ROWS, TILE_UNITS, LANES = 4, 8, 16
 @dataclass(frozen=True)
 class Gpu:
     """Datasheet figures. lanes: for FP32 multiply-adds of a multiprocessor; clock: boost, in Hz. shared: bytes of a
-    multiprocessor, of which each block takes `reserved` for itself; block_shared: the most that a block may have."""
+    multiprocessor, of which each block takes `reserved` for itself; block_shared: the most that a block may have.
+    cache: bytes a second of the second-level cache, about what others have measured."""
 
     name: str
     architecture: str
@@ -66,6 +70,7 @@ class Gpu:
     block_shared: int
     threads: int
     blocks: int
+    cache: float
     registers: int = 65_536
     reserved: int = 1024
 
@@ -76,9 +81,9 @@ class Gpu:
 
 
 GPUS = (
-    Gpu("A100 SXM", "sm_80", 108, 1.41e9, 64, 164 * 1024, 163 * 1024, 2048, 32),
-    Gpu("H100 SXM", "sm_90", 132, 1.755e9, 128, 228 * 1024, 227 * 1024, 2048, 32),
-    Gpu("RTX 4090", "sm_89", 128, 2.52e9, 128, 100 * 1024, 99 * 1024, 1536, 24),
+    Gpu("A100 SXM", "sm_80", 108, 1.41e9, 64, 164 * 1024, 163 * 1024, 2048, 32, 4.5e12),
+    Gpu("H100 SXM", "sm_90", 132, 1.755e9, 128, 228 * 1024, 227 * 1024, 2048, 32, 5.5e12),
+    Gpu("RTX 4090", "sm_89", 128, 2.52e9, 128, 100 * 1024, 99 * 1024, 1536, 24, 5.0e12),
 )
 
 # Warp instructions, estimated from the text of the passes.
@@ -106,6 +111,7 @@ class _Planned(CupyBackend):
 
         class Stated:
             xp, shared_bytes, processors, operations_per_second = np, gpu.block_shared, gpu.multiprocessors, 1e12
+            processor_shared_bytes = gpu.shared
 
         return Stated()  # type: ignore[return-value]
 
@@ -146,10 +152,10 @@ extern "C" __global__ void __launch_bounds__(256, 2) layer_alone(const int x, co
 }
 extern "C" __global__ void __launch_bounds__(256, 2) gradient_alone(const int x, const int x_pitch, const int dz,
         const int pitch, const int fan_in, const int width, const int w, const int stride, const int numbers,
-        const Across across) {
+        const int slots, const int slot_stride, const Across across) {
     DYNAMIC_SHARED(shared);
     real* const s = reinterpret_cast<real*>(shared);
-    const Block block = {s, s, s, 0};
+    const Block block = {s, s, s + slots, slot_stride};
     weights_backward<rule_RULE>(s + x, x_pitch, s + dz, pitch, fan_in, width, across, CHUNK, true, true, block,
         w, stride, s + numbers);
 }
@@ -286,6 +292,11 @@ def launches(gpu: Gpu, features: int, rule: str) -> list[dict[str, Any]]:
             "latency": total["latency"] / blocks,
         }  # fmt: skip
         milliseconds = {key: 1e3 * value / gpu.multiprocessors / gpu.clock for key, value in clocks.items()}
+        # Of each chunk: its rows, and slots there and back, if they have no place in shared memory.
+        numbers = CHUNK * features * len(some)
+        if not placement.in_shared >> REGIONS.index("SLOTS") & 1:
+            numbers += 2 * int(backend.store.slot_size[launch.members].sum())
+        milliseconds["cache"] = 1e3 * 4 * numbers * ROWS / CHUNK / gpu.cache
         useful = ROWS * sum(2 * features * units + 3 * units for units, _ in some)
         bound = max(milliseconds, key=milliseconds.__getitem__)
         found.append({

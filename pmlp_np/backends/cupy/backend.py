@@ -224,7 +224,7 @@ class CupyBackend(StoredBackend):
                 stop = start + int(np.searchsorted(-needed[start:], -needed[start] / _CLASS_RATIO, side="right"))
                 group = some[start:stop]
                 threads = int(np.clip(-(-widest[group].max() // 32) * 32, 32, MOST_THREADS))
-                yield _Launch(group, placed(sizes.take(group), self._device.shared_bytes), threads, names[code])
+                yield _Launch(group, placed(sizes.take(group), threads, self._device), threads, names[code])
                 start = stop
 
     def _run_launch(self, task: str, launch: _Launch, job: JobBuilder,

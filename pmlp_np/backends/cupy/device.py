@@ -34,12 +34,14 @@ class Kernel(Protocol):
 class Device(Protocol):
     """Where a pool computes.
 
-    xp: the module of its arrays. shared_bytes: the most shared memory that a thread block may have. processors: how
-    many multiprocessors there are. operations_per_second: multiply-adds of kernels like these, a first guess.
+    xp: the module of its arrays. shared_bytes: the most shared memory that a thread block may have.
+    processor_shared_bytes: what a multiprocessor has for all its blocks. processors: how many multiprocessors there
+    are. operations_per_second: multiply-adds of kernels like these, a first guess.
     """
 
     xp: Any
     shared_bytes: int
+    processor_shared_bytes: int
     processors: int
     operations_per_second: float
 
@@ -101,6 +103,7 @@ class CupyDevice:
             raise DeviceError(compose("device", expected, f"{int(device.compute_capability) / 10}", hint))
         attributes = device.attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        self.processor_shared_bytes = int(attributes["MaxSharedMemoryPerMultiprocessor"])
         self.processors = int(attributes["MultiProcessorCount"])
         self._modules: dict[str, Any] = {}
 

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pmlp_np.backends.cupy.device import Device
 from pmlp_np.backends.cupy.launch_job import CHUNK, LAYER_BYTES, LOAD_BYTES, REGIONS, STEPS
+from pmlp_np.backends.cupy.program_text import MOST_THREADS, RESIDENT
 from pmlp_np.formulas.regularizers import NORM_STRANDS
 from pmlp_np.state.layout import PoolLayout
+
+# Bytes of shared memory that each thread block takes for the system.
+_RESERVED = 1024
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Placement:
     """Where the regions lie for the members of a launch.
 
     offsets: (len(REGIONS),) int64, bytes from the start of shared memory or scratch; -1: not needed.
-    in_shared: a bit for each region. all_shared: whether all regions that may be shared are.
+    in_shared: a bit for each region. all_shared: whether all regions that may be shared are, slots aside.
     shared_bytes, scratch_bytes: of a thread block.
     """
 
@@ -116,11 +121,17 @@ def sizes_of(
     return Sizes(regions)
 
 
-def placed(sizes: Sizes, shared_bytes: int) -> Placement:
-    """Return one placement for some members.
+def _resident(shared: int, threads: int, device: Device) -> int:
+    """Return how many thread blocks a multiprocessor holds at once, by shared memory and registers."""
+    return min(device.processor_shared_bytes // (shared + _RESERVED), RESIDENT * MOST_THREADS // threads)
+
+
+def placed(sizes: Sizes, threads: int, device: Device) -> Placement:
+    """Return one placement for some members, in thread blocks of so many threads.
 
     Regions go to shared memory in the order of REGIONS, the smallest and most used first, as long as there is room.
-    Parameters and slots without room in shared memory are used in place.
+    Parameters and slots without room in shared memory are used in place; so are slots that would leave a multiprocessor
+    with fewer blocks at once, as each of their numbers is used once in a minibatch.
     """
     offsets = np.full(len(REGIONS), -1, np.int64)
     in_shared = shared = scratch = 0
@@ -129,11 +140,14 @@ def placed(sizes: Sizes, shared_bytes: int) -> Placement:
         size = int(_rounded(sizes.regions.get(name, np.zeros(1, np.int64))).max())
         if not size:
             continue
-        if name != "ORDER" and shared + size <= shared_bytes:
+        fits = name != "ORDER" and shared + size <= device.shared_bytes
+        if name == "SLOTS":
+            fits = fits and _resident(shared + size, threads, device) == _resident(shared, threads, device)
+        if fits:
             offsets[i], shared = shared, shared + size
             in_shared |= 1 << i
             continue
-        all_shared &= name == "ORDER"
+        all_shared &= name in ("ORDER", "SLOTS")
         if name not in ("BLOCK", "SLOTS"):
             offsets[i], scratch = scratch, scratch + size
     return Placement(offsets, in_shared, shared, -(-scratch // 256) * 256, all_shared)

@@ -257,7 +257,7 @@ template <bool S> DEVICE void reduce_rate(const Frame<S>& f, const double loss) 
 template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evaluation, char* shared) {
     const int64 m = job.queue[blockIdx.x];
     const Frame<S> f(job, shared, m);
-    const bool slots_move = S || f.memory.regions[SLOTS] >= 0;
+    const bool slots_move = f.memory.regions[SLOTS] >= 0;
     real* const slots = slots_move ? f.memory.template at<real>(SLOTS) : job.slots + job.slot_offset[m];
     // The block's memory has gradients from here on: see `regions.gradient_starts`.
     const int64 kept_from = job.gradient_start[m];
