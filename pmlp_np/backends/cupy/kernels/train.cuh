@@ -273,9 +273,10 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
     int64 epoch = job.epoch[m], done = job.minibatch[m], step = job.step[m];
     double loss_sum = job.loss_sum[m];
     int status = READY;
-    const int64 start = job.round_start[m], limit = job.limit[m], batch = job.batch_size[m];
+    // What an epoch reads once is read from the job again: registers are scarce.
+    const int64 batch = job.batch_size[m];
     const int64 n = source_of(job, m, 0).n, batches = (n + batch - 1) / batch;
-    while (epoch < limit && status == READY) {
+    while (epoch < job.limit[m] && status == READY) {
         if (job.shuffle == MEMBER_ORDER) {
             if (threadIdx.x == 0) shuffle(job.stream_key[m], epoch, f.memory.template at<int64>(ORDER), n);
             __syncthreads();
@@ -288,8 +289,7 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
                 step_numbers<Rule>(f, epoch, done, batches, step, numbers);
                 numbered = done, known = min(done + STEPS, batches);
             }
-            // Read again for each minibatch, as registers are scarce.
-            Source source = source_of(job, m, epoch - start);
+            Source source = source_of(job, m, epoch - job.round_start[m]);
             if (job.shuffle == MEMBER_ORDER) source.order = f.memory.template at<int64>(ORDER);
             step += 1;
             last = minibatch<Rule>(f, block, source, done * batch, min(batch, n - done * batch), epoch, step,
@@ -297,7 +297,7 @@ template <class Rule, bool S> DEVICE void train(const Job& job, const Job& evalu
             done += 1, loss_sum += last;
             healthy = is_finite(last);
         }
-        const int64 line = (epoch - start) * job.record_stride + m;
+        const int64 line = (epoch - job.round_start[m]) * job.record_stride + m;
         if (threadIdx.x == 0) job.loss[line] = loss_sum / (double)done;
         if (!healthy) {
             status = DIVERGED;
