@@ -326,11 +326,14 @@ def check_update(
     gradients = gradient, gradient - error, gradient + error, np.clip(cancelling, gradient - error, gradient + error)
     updated = [net.updated(old, g, slots, step_count, h) for g in gradients]
     results = {"": (result, old, np.array([new for new, _ in updated]))}
+    # RMSprop's momentum and its scaled gradient may cancel: of the step is left what rounding made of both.
+    carried = h["learning_rate"] * h["momentum"] * np.abs(slots["momentum"]) if net.update is oracle.rmsprop else 0.0
     for name, values in new_slots.items():
         results[f"{name} of "] = values, slots[name], np.array([new[name] for _, new in updated])
     for name, (got, before, range_) in results.items():
+        lost = carried if name == "" else 0.0
         # What falls below the normal range may be lost whole.
-        own = ROUNDINGS * FLOAT32_ROUNDING * (np.abs(before) + np.abs(range_[0])) + FLOAT32_SMALLEST
+        own = ROUNDINGS * FLOAT32_ROUNDING * (np.abs(before) + np.abs(range_[0]) + lost) + FLOAT32_SMALLEST
         # Adam's step peaks between the gradients tried, at up to sqrt 2 times its values there.
         reach = 1.5 * np.abs(range_ - range_[0]).max(axis=0) + own
         assert got.shape == before.shape
@@ -443,6 +446,27 @@ CASES = {
     ),
     "a minibatch larger than the data": plain([pm.Member(hidden=(6,)), pm.Member(hidden=())], n_rows=11, batch_size=64),
     "minibatches of one row": plain([pm.Member(hidden=(6, 4)), pm.Member(hidden=())], n_rows=11, batch_size=1),
+    "a momentum that a step cancels": plain(
+        [
+            pm.Member(
+                hidden=(48, 31, 118, 8),
+                activation="selu",
+                bias=False,
+                initializer="lecun_normal",
+                zero_last=True,
+                optimizer=pm.RMSprop(0.005859375, alpha=0.9, momentum=0.9),
+                l1=1e-4,
+                decoupled_weight_decay=0.01,
+                seed=1,
+            )
+        ],
+        n_features=13,
+        n_outputs=1,
+        n_rows=1,
+        data_seed=44744007,
+        batch_size=1,
+        epochs=1,
+    ),
     "one row": plain([pm.Member(hidden=(17,), activation="selu")], n_rows=1),
     "one feature": plain([pm.Member(hidden=(33,)), pm.Member(hidden=())], n_features=1),
     "one output": plain([pm.Member(hidden=(33,), activation="tanh"), pm.Member(hidden=())], n_outputs=1),

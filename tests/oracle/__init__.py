@@ -12,7 +12,7 @@ from .arrays import Array
 from .initial_weights import INITIALIZERS, initial_weights, open_uniform
 from .learning_rates import SCHEDULES, rate_factor
 from .loss_functions import LOSSES, in_heads
-from .optimizer_steps import OPTIMIZERS, SLOT_POWERS, adamw, sgd
+from .optimizer_steps import OPTIMIZERS, SLOT_POWERS, adamw, rmsprop, sgd
 from .perceptron import OracleMLP
 from .philox import dropout_mask, key_words, order_key, philox4x32, shuffled_order, stream_key
 
@@ -38,6 +38,7 @@ __all__ = [
     "order_key",
     "philox4x32",
     "rate_factor",
+    "rmsprop",
     "sgd",
     "shuffled_order",
     "stream_key",
