@@ -104,6 +104,7 @@ EXPORTS = {"onnx": ("onnx", "onnxruntime"), "torch": ("torch",), "sklearn": ("sk
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "sklearn": ".skops", "python": ".py"}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("format", EXPORTS)
 @pytest.mark.parametrize("target", ["value", "grade"])
 def test_exported_models_predict_the_same(place, capsys, tmp_path, format, target):

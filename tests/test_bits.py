@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -452,9 +453,9 @@ def bits_of_other_code(folder: Path, script: str, **environment: str) -> dict[st
         return dict(file)
 
 
-def test_avx2_and_avx512_code_give_the_same_bits(tmp_path: Path) -> None:
+def _avx2_and_avx512(tmp_path: Path) -> None:
     if not compiling.has_avx512():
-        pytest.skip("code here is compiled without AVX-512; the next test emulates the order of its sums")
+        pytest.skip("code here is compiled without AVX-512; the other case emulates the order of its sums")
     other = bits_of_other_code(tmp_path, WRITE_BITS, **AVX2_ONLY)
     assert "avx512f" not in other.pop("features")
     assert set(other.pop("registers").tolist()) == {"xmm", "ymm"}
@@ -465,7 +466,7 @@ def test_avx2_and_avx512_code_give_the_same_bits(tmp_path: Path) -> None:
     assert not differing_bits(bits, other)
 
 
-def test_avx512_tiles_on_avx_registers_give_the_same_bits(tmp_path: Path) -> None:
+def _avx512_tiles_on_avx(tmp_path: Path) -> None:
     """What a machine without AVX-512 can run of its code: the same tiles, and so the same order of sums, by
     instructions of before AVX2."""
     if platform.machine() not in ("x86_64", "AMD64"):
@@ -478,3 +479,9 @@ def test_avx512_tiles_on_avx_registers_give_the_same_bits(tmp_path: Path) -> Non
     bits = all_bits(FEW_SETTINGS, FEW)
     assert len(bits) > 6 * len(MEMBERS[FEW])
     assert not differing_bits(bits, other)
+
+
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("compare", [_avx2_and_avx512, _avx512_tiles_on_avx])
+def test_code_for_other_processors_gives_the_same_bits(compare: Callable[[Path], None], tmp_path: Path) -> None:
+    compare(tmp_path)

@@ -96,7 +96,7 @@ def warnings(log):
     return [line for line in lines if UNUSED not in line and "can be suppressed" not in line]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize(("name", "architecture"), COMPILED, ids=[f"{name}, {where}" for name, where in COMPILED])
 def test_kernels_keep_to_their_budget(name, architecture):
     case = CASES[name]
@@ -123,7 +123,7 @@ def test_kernels_keep_to_their_budget(name, architecture):
             assert all(not loop[name] for loop in loops for name in machine_code.LOCAL)
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("name", CASES)
 def test_cuda_12_compiles_them_too(name):
     """It refuses what CUDA 13 takes, such as lambdas with parameters of any type."""

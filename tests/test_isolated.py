@@ -75,6 +75,7 @@ DIVERGING = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", DIVERGING)
 @both_dtypes
 def test_a_diverging_neighbor_is_marked_stops_and_touches_nobody(backend: str, dtype: str, name: str) -> None:

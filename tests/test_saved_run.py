@@ -106,6 +106,7 @@ def run_of_way(way: str, backend: str, told: Told) -> Run:
 
 
 @pytest.mark.skipif("reference" not in BACKENDS, reason="PMLP_TEST_BACKENDS leaves out reference")
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("k", [2, 3, 7])
 @pytest.mark.parametrize("way", WAYS)
 def test_pauses_between_minibatches_change_nothing(way: str, k: int, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_links_to_the_repository_lead_to_its_files(pages: dict[str, str]) -> Non
 
 
 # The first ends the build at once.
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "broken",
     [
