@@ -3,6 +3,7 @@
 The kernels' text is what a GPU would compile; see emulated_device.py. None of it has run on a GPU.
 """
 
+import ctypes
 import sys
 from types import SimpleNamespace
 
@@ -18,6 +19,9 @@ from member_state import state_of
 from pmlp_np import backends
 from pmlp_np.backends.cupy import device
 from pmlp_np.backends.cupy.backend import CupyBackend
+from pmlp_np.backends.cupy.formulas_text import pool_text
+from pmlp_np.backends.cupy.program_text import program_text
+from pmlp_np.formulas.losses import as_loss
 from strict_cupy import device_module
 from trained_bits import CASES, committed, digest
 
@@ -84,6 +88,30 @@ def test_slots_that_would_cost_a_block_stay_where_they_are(name, on):
     assert digest(found) == digest(expected) == committed()[name]["float32"]
     assert crowded.most_shared < of_all
     assert all(kernel.endswith("shared") for kernel, _ in crowded.launches if kernel.startswith("train"))
+
+
+def test_tiles_lie_where_a_division_of_integers_says():
+    """Also of matrices so large that no test trains them: the kernels multiply by a reciprocal instead."""
+    text = program_text("float32", pool_text(as_loss("squared_error"), "float32", ["tanh"], [], []), [])
+    check = """
+        extern "C" int64 wrong_tiles(const int width, const int from, const int count) {
+            const Across quads = across(width);
+            int64 wrong = 0;
+            for (int n = 0; n < count; ++n) {
+                const int quad = from + n, down = quad / quads.quads, over = quad % quads.quads;
+                const Tile tile = tile_of(4 * quad + 3, quads);
+                wrong += tile.row != TILE_ROWS * (2 * down + 1) || tile.unit != TILE_UNITS * (2 * over + 1);
+            }
+            return wrong;
+        }"""
+    source = "\n".join([emulated_device.EMULATOR, text, check])
+    wrong = ctypes.CDLL(str(emulated_device.compiled(source, emulated_device.FLAGS))).wrong_tiles
+    wrong.restype = ctypes.c_int64
+    draw = np.random.default_rng()
+    for width in [1, 8, 16, 17, 100, *draw.integers(1, 1 << 16, 20).tolist()]:
+        quads = -(-width // 16)
+        for last in (4000, quads << 10, min(quads << 20, 1 << 28)):
+            assert wrong(width, max(0, last - 4000), 4000) == 0, (width, last)
 
 
 def test_a_launch_trains_several_epochs():

@@ -240,7 +240,7 @@ def chunk(code: Code, features: int, units: int, activation: str, threads: int) 
     dots = CHUNK // 4 * LANES // 32  # of a warp: two fours of rows at a time
     dot = -(-units // LANES) * e["units of four outputs"] + e["four outputs"]
     across = -(-units // 32)
-    # As `fetch_rows` deals rows to threads.
+    # As `fetch_rows` assigns rows to threads.
     each = next(count for count in (1, 2, 4, 8, 16, 32) if 4 * count >= features or count == 32)
     parts = {
         "layer": forward * layer,

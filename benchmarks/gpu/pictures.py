@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
-from benchmarks.common import RESULTS, ROOT
-from benchmarks.kernels.pictures import GRADIENT, INK, INPUT, LINE, QUIET, STYLE, SUM, TINT, WEIGHT
+from benchmarks.common import RESULTS
+from benchmarks.kernels.pictures import GRADIENT, INK, INPUT, LINE, QUIET, SUM, TINT, WEIGHT, save
 
-IMAGES = ROOT / "docs" / "images"
 # Regions of a block's memory, by what they are.
 KINDS = {
     "parameters": (WEIGHT, ("BLOCK", "SCALED_WEIGHTS")),
@@ -109,16 +108,5 @@ def draw_model(figure: Any) -> None:
 PICTURES = {"gpu_block": draw_block, "gpu_model": draw_model}
 
 
-def main() -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        for name, draw in PICTURES.items():
-            figure = Figure(facecolor="white")
-            draw(figure)
-            figure.savefig(IMAGES / f"{name}.png", dpi=140)
-
-
 if __name__ == "__main__":
-    main()
+    save(PICTURES)

@@ -3,6 +3,7 @@
 python -m benchmarks.kernels.pictures
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.common import ROOT
@@ -254,16 +255,17 @@ def draw_program(figure: Any) -> None:
 PICTURES = {"kernel_tile": draw_tile, "kernel_memory": draw_memory, "kernel_program": draw_program}
 
 
-def main() -> None:
+def save(pictures: Mapping[str, Callable[[Any], None]]) -> None:
+    """Draw pictures by name, each on a figure of its own, into docs/images."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        for name, draw in PICTURES.items():
+        for name, draw in pictures.items():
             figure = Figure(facecolor="white")
             draw(figure)
             figure.savefig(IMAGES / f"{name}.png", dpi=140)
 
 
 if __name__ == "__main__":
-    main()
+    save(PICTURES)

@@ -62,7 +62,7 @@ def gpu_pays(plan: Plan, create: Create) -> bool:
     if not trial.same_bits:
         _say_once(
             "backend='auto' takes the CPU: the GPU does not compute the CPU's bits here. Please report this with its"
-            " name and the versions that `pmlp-np doctor` shows."
+            " name and the versions that `pmlp doctor` shows."
         )
         return False
     gain = trial.gain(plan.n_members)

@@ -52,7 +52,7 @@ DEVICE Across across(const int width) {
     return {quads, 1.0f / (float)quads};
 }
 
-// A product's tiles are dealt to threads in quads, neighbors in rows (bit 0 of the lane) and in units (bit 1): a 16-byte
+// A product's tiles are assigned to threads in quads, neighbors in rows (bit 0 of the lane) and in units (bit 1): a 16-byte
 // load of either operand then finds one address in two threads, which the hardware serves at once. A division of integers
 // would take as long as a tenth of a small product: the quotient of floats is one off at most.
 struct Tile { int row, unit; };
