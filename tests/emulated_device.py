@@ -24,13 +24,14 @@ from pmlp_np import backends
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.cuda_text import SCALARS
 from pmlp_np.backends.cupy.device import Device, Kernel
-from pmlp_np.backends.cupy.formulas_text import loss_text, pool_text, rule_text
+from pmlp_np.backends.cupy.formulas_text import loss_text, part_text, pool_text, rule_text
 from pmlp_np.backends.cupy.program_text import (
     DRAW_ORDERS,
     DRAW_WEIGHTS,
     MIXED,
     SHARED,
     infer_kernel,
+    mean_kernel,
     program_text,
     train_kernel,
 )
@@ -50,7 +51,9 @@ CACHE = Path(tempfile.gettempdir()) / f"pmlp_emulation_{os.getuid()}"
 # The losses that one text has, and the rule that stands for all.
 KNOWN = (*(loss for loss in LOSSES.values() if not loss.registered), *trained_bits.LOSSES.values())
 ANY = "any"
+PARTS = ("raw", "link", "deviation")
 EVERY_KERNEL = (
+    *(mean_kernel(part) for part in PARTS),
     DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(ANY, memory) for memory in (SHARED, MIXED)),
     *(infer_kernel(task, memory) for task in ("evaluate", "predict") for memory in (SHARED, MIXED)),
 )  # fmt: skip
@@ -168,6 +171,19 @@ def everything_text(dtype: str, losses: tuple[Loss, ...] = KNOWN) -> str:
                 "chosen_rule", [f"return rule_{rule}::update(w, g, slot, numbers);" for rule in RULES]),
         "};",
     ]  # fmt: skip
+    for part in PARTS:
+        having = {i: loss for i, loss in enumerate(losses) if part in loss.parts}
+        parts += [part_text(loss, part, dtype, f"{part}_{i}") for i, loss in having.items()]
+        known = [f"part_{part}_{i}" if i in having else None for i in range(len(losses))]
+        counts = [f"return {each}::count(n_raw);" if each else "__builtin_trap();" for each in known]
+        added = [f"return {each}::add(raw, n_raw, sums, line);" if each else "__builtin_trap();" for each in known]
+        parts += [
+            f"struct part_{part} {{",
+            _switch("static int64 count(const int64 n_raw)", "chosen_loss", counts),
+            _switch(f"static void add(const {scalar}* raw, const int64 n_raw, double* sums, const int64 line)",
+                    "chosen_loss", added),
+            "};",
+        ]  # fmt: skip
     return program_text(dtype, "\n\n".join(parts), EVERY_KERNEL)
 
 
@@ -179,10 +195,10 @@ class EmulatedBackend(CupyBackend):
     def _open(self) -> Device:
         return self.on
 
-    def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
+    def _kernel(self, name: str, rules: Iterable[str], part: str | None = None) -> Kernel:
         loss, codes = self.plan.loss, np.unique(self.layout.activation[self.layout.activation >= 0]).tolist()
         if loss.registered or any(list(ACTIVATIONS.values())[code].registered for code in codes):
-            return super()._kernel(name, rules)
+            return super()._kernel(name, rules, part)
         losses = KNOWN if loss in KNOWN else (loss,)
         choices = {"chosen_loss": losses.index(loss)}
         for rule in rules:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from recorded_launches import kernels_text
 
 KERNELS = files("pmlp_np.backends.cupy").joinpath("kernels")
-FILES = ("draw.cuh", "infer.cuh", "member.cuh", "passes.cuh", "train.cuh")
+FILES = ("draw.cuh", "infer.cuh", "mean.cuh", "member.cuh", "passes.cuh", "train.cuh")
 BARRIER = re.compile(r"__syncthreads\(\);|__syncthreads_or\((\w+)\)")
 
 
@@ -68,6 +68,8 @@ _RACES = (
      "for (int64 i = threadIdx.x; i < job.block_size[m]; i += blockDim.x) block",
      "for (int64 i = 0; i < job.block_size[m]; ++i) block"),
     ("all threads report an evaluation", "infer.cuh", "if (threadIdx.x == 0) job", "job"),
+    ("all blocks of a mean add up the first rows", "mean.cuh",
+     "row = (blockIdx.x - group * blocks) * blockDim.x + threadIdx.x", "row = threadIdx.x"),
     ("all threads divide totals", "member.cuh",
      "if (threadIdx.x == 0) {\n"
      "        const double total",
@@ -105,6 +107,9 @@ _BOUNDS = (
     ("one too many of a block is cleared", "draw.cuh", "i < job.block_size[m]", "i <= job.block_size[m]"),
     ("raw outputs of rows that are none", "infer.cuh", "i < rows * f.n_outputs", "i < CHUNK * f.n_outputs"),
     ("whole chunks of the last rows", "infer.cuh", "(int)min((int64)CHUNK, source.n - start)", "CHUNK"),
+    ("rows of a mean beyond the last", "mean.cuh", "if (row >= n) return;", ""),
+    ("members of a mean beyond the last", "mean.cuh",
+     "min((group + 1) * MEAN_GROUP, job.n_summed)", "(group + 1) * MEAN_GROUP"),
     ("one layer too many", "member.cuh", "k <= depth; k += blockDim.x", "k <= depth + 1; k += blockDim.x"),
     ("one copy too many", "member.cuh", "i < n; i += WIDTH * blockDim.x", "i <= n; i += WIDTH * blockDim.x"),
     ("one zero too many", "member.cuh", "i < n; i += blockDim.x) to", "i <= n; i += blockDim.x) to"),

@@ -22,7 +22,7 @@ from emulated_device import EMULATOR, FLAGS, EmulatedBackend, EmulatedDevice, Em
 from pmlp_np import backends
 from pmlp_np.backends.cupy import backend as cupy_backend
 from pmlp_np.backends.cupy.device import Kernel
-from pmlp_np.backends.cupy.formulas_text import pool_text
+from pmlp_np.backends.cupy.formulas_text import part_text, pool_text
 from pmlp_np.backends.cupy.launch_job import JOB, JOB_FIELDS, REGIONS, VIEW_WORDS
 from pmlp_np.backends.cupy.program_text import (
     DRAW_ORDERS,
@@ -30,6 +30,7 @@ from pmlp_np.backends.cupy.program_text import (
     MIXED,
     SHARED,
     infer_kernel,
+    mean_kernel,
     program_text,
     train_kernel,
 )
@@ -42,11 +43,12 @@ REPLAY = Path(__file__).resolve().parent / "emulation" / "replay.h"
 _NOT_OURS = ("-shared", "-fPIC", "-O1")
 _FLAGS = (*(flag for flag in FLAGS if flag not in _NOT_OURS), "-O0", "-g1", "-fno-sanitize-recover=undefined")
 # What recorded pools may be made of, so that one text has it all.
-LOSS, ACTIVATIONS = "squared_error", ("tanh", "sigmoid")
+LOSS, PART, ACTIVATIONS = "squared_error", "raw", ("tanh", "sigmoid")
 RULES_USED, SCHEDULES_USED = ("sgd", "adam"), ("constant", "cosine")
 KERNELS = (
     DRAW_ORDERS, DRAW_WEIGHTS, *(train_kernel(rule, memory) for rule in RULES_USED for memory in (SHARED, MIXED)),
     *(infer_kernel(task, memory) for task in ("evaluate", "predict") for memory in (SHARED, MIXED)),
+    mean_kernel(PART),
 )  # fmt: skip
 # Bytes between the regions of a thread block's memory that nothing may touch.
 GAP = 64
@@ -55,7 +57,8 @@ ADDRESSES_OF_VIEW = (0, 3, 4, 5, 6)
 
 
 def kernels_text(dtype: str) -> str:
-    return program_text(dtype, pool_text(LOSSES[LOSS], dtype, ACTIVATIONS, RULES_USED, SCHEDULES_USED), KERNELS)
+    formulas = pool_text(LOSSES[LOSS], dtype, ACTIVATIONS, RULES_USED, SCHEDULES_USED)
+    return program_text(dtype, formulas + part_text(LOSSES[LOSS], PART, dtype), KERNELS)
 
 
 def regions_in(shared: bool, in_shared: int, offsets: np.ndarray) -> list[int]:
@@ -196,7 +199,7 @@ class RecordingBackend(EmulatedBackend):
 
     on: EmulatedDevice
 
-    def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
+    def _kernel(self, name: str, rules: Iterable[str], part: str | None = None) -> Kernel:
         return RecordingKernel(library(kernels_text(self.plan.dtype.name), KERNELS), name, self.on)
 
 

@@ -71,6 +71,10 @@ CASES = {
         ["evaluate_shared", "predict_shared"], ["sm_75", "sm_80", "sm_90", "sm_100"], INFERENCE,
         {"loss": "cross_entropy", "activations": PAPER_ACTIVATIONS},
     ),
+    "means": Case(["mean_raw", "mean_link"], ["sm_75", "sm_90"], Budget(64, 0, 0), {"loss": "cross_entropy"}),
+    "means of deviations": Case(
+        ["mean_deviation"], ["sm_80"], Budget(64, 0, 0), {"dtype": "float64", "loss": "gaussian_nll"}
+    ),
     "inference, larger than shared memory": Case(
         ["evaluate_mixed", "predict_mixed"], ["sm_80"], INFERENCE_MIXED, {"activations": ["relu"]}
     ),

@@ -33,9 +33,10 @@ def members(hiddens=((), (17,), (5, 40, 8)), **options):
     return [pm.Member(hidden=hidden, **plain) for hidden in hiddens]
 
 
-def record(specs, dtype, shared_bytes=227 * 1024, scale=1.0, outputs=3, **arguments):
+def record(specs, dtype, shared_bytes=227 * 1024, scale=1.0, outputs=3, mean=False, **arguments):
     """Launches of a pool that is trained, evaluated and asked for predictions: two chunks in a minibatch, the second
-    not full, nor the last minibatch. scale: of the features."""
+    not full, nor the last minibatch. scale: of the features; mean: whether a mean over members is asked for, on more
+    rows than a thread block has threads."""
     X, y = features(N_ROWS, 1, dtype) * np.dtype(dtype).type(scale), targets(pm.SquaredError(), N_ROWS, 2, dtype)
     y = y[:, :outputs]
     with recording(shared_bytes=shared_bytes) as device, warnings.catch_warnings():
@@ -43,6 +44,8 @@ def record(specs, dtype, shared_bytes=227 * 1024, scale=1.0, outputs=3, **argume
         pool = pm.Pool(specs, N_FEATURES, outputs, "squared_error", seed=7, dtype=dtype, backend="recording")
         pool.fit(X, y, **{"epochs": 2, "batch_size": 40, "progress": False} | arguments)
         pool.forward(X[:37])
+        if mean:
+            pool.forward(np.concatenate([X, X, X, X]), reduce="mean")
         pool.evaluate(X[:50], y[:50])
     return device.recorded
 
@@ -56,7 +59,7 @@ def recorded(dtype):
     tanh = members(activation="tanh")
     alike = members([(5, 40, 8), (5, 39, 7)], **EVERYTHING)
     launches = [
-        record(members(), dtype),
+        record(members(), dtype, mean=True),
         record(members(dropout=0.3, input_dropout=0.2, optimizer=pm.SGD(0.01), bias=False), dtype, batch_size=37),
         record(members(**EVERYTHING), dtype, sample_weight=np.floor(4.0 * uniform(N_ROWS, 30)) / 4.0),
         record(members(plateau_patience=1, optimizer=pm.Adam(0.5)), dtype, **stopping),

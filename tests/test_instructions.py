@@ -40,7 +40,7 @@ from pmlp_np.backends.numba.program.step_arguments import Fill, Scalars
 from test_docs import ROOT, anchors
 
 # Those that are part of others, or lines of a table.
-PARTS = ("Block", "Input", "Targets", "Tensor", "Cursor")
+PARTS = ("Block", "Input", "Targets", "Result", "Tensor", "Cursor")
 CLASSES = {
     each.__name__: each
     for module in (block_arguments, step_arguments)

@@ -62,8 +62,7 @@ def every_list():
             loss = library_loss(label, 2)
             yield f"{label} {dtype}", step_lists.loss_steps(loss, dtype)
             yield f"score of {label} {dtype}", step_lists.score_steps(loss, dtype)
-            if loss.has_probabilities:
-                yield f"link of {label} {dtype}", step_lists.link_steps(loss, dtype)
+            yield from ((f"{part} of {label}", step_lists.part_steps(loss, part)) for part in loss.parts)
         yield from ((f"update of {rule} {dtype}", step_lists.update_steps(rule, dtype)) for rule in RULES)
         yield from ((f"{word} {dtype}", definition(word, dtype)) for word in DEFINITIONS)
         yield f"average {dtype}", step_lists.average_steps(dtype)
@@ -134,7 +133,7 @@ def loss_arrays(draw, label, outputs, dtype, rows=37):
 @requires_dtype
 @pytest.mark.parametrize("outputs", [1, 2, 5])
 @pytest.mark.parametrize("label", VARIANTS)
-def test_losses_scores_and_links_on_arrays(label, outputs, dtype, draw):
+def test_losses_scores_and_parts_on_arrays(label, outputs, dtype, draw):
     loss, raw, target = loss_arrays(draw, label, outputs, dtype)
     target = target.reshape(-1) if loss.targets == "labels" else target
     row_loss, gradients = loss.by_head(raw, target)
@@ -142,8 +141,8 @@ def test_losses_scores_and_links_on_arrays(label, outputs, dtype, draw):
     for one, expected in zip(found, (row_loss, *gradients), strict=True):
         same(one, expected)
     same(evaluate(step_lists.score_steps(loss, dtype), raw, target)[0], loss.score(raw, target))
-    if loss.has_probabilities:
-        same(evaluate(step_lists.link_steps(loss, dtype), raw)[0], loss.link(raw))
+    for part in loss.parts if dtype == "float64" else ():
+        same(evaluate(step_lists.part_steps(loss, part), raw)[0], loss.part(part, raw))
 
 
 def rule_problem(draw, rule, dtype, n=64):

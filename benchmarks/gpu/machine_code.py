@@ -21,7 +21,7 @@ from pathlib import Path
 import pmlp_np as pm
 from benchmarks.gpu.nvrtc import COMPILER, DISASSEMBLER, Compiled, compiled, file_of, version
 from pmlp_np.backends.cupy.device import COMPILER_OPTIONS
-from pmlp_np.backends.cupy.formulas_text import pool_text
+from pmlp_np.backends.cupy.formulas_text import part_text, pool_text
 from pmlp_np.backends.cupy.program_text import program_text
 from pmlp_np.formulas.losses import LOSSES
 
@@ -126,7 +126,11 @@ def kernel_text(
 ) -> str:
     """The text that a pool of these formulas has compiled for some kernels, by name."""
     rules = [name.removeprefix("train_").rsplit("_", 1)[0] for name in kernels if name.startswith("train_")]
-    return program_text(dtype, pool_text(LOSSES[loss], dtype, activations, rules, schedules), kernels)
+    formulas = pool_text(LOSSES[loss], dtype, activations, rules, schedules)
+    for name in kernels:
+        if name.startswith("mean_"):
+            formulas += part_text(LOSSES[loss], name.removeprefix("mean_"), dtype)
+    return program_text(dtype, formulas, kernels)
 
 
 def compiled_kernels(text: str, architecture: str, compiler: str = COMPILER) -> Compiled:

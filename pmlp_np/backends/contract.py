@@ -21,6 +21,8 @@ from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.training_state import TrainingState
 
+# Members whose sum a mean begins with: sums of so many, one member after the other, are added up group after group.
+MEAN_GROUP = 64
 # The order of rows in an epoch.
 IN_ORDER, SHARED_ORDER, MEMBER_ORDER = 0, 1, 2
 SHUFFLES = {None: IN_ORDER, "shared": SHARED_ORDER, "member": MEMBER_ORDER}
@@ -90,6 +92,15 @@ class Backend(Protocol):
         """Compute raw outputs of all rows.
 
         out: (len(members), n, n_raw_outputs) of the pool's dtype, contiguous; receives the raw outputs.
+        """
+
+    def mean(
+        self, members: np.ndarray, placed: Placed, part: str, out: np.ndarray, weights: str, control: Control
+    ) -> None:
+        """Compute the mean over members of a part of their outputs, in float64, summed up by `MEAN_GROUP`.
+
+        part: as in `Loss.part`. All members have all rows. out: (n, n_parts) float64. Takes memory for float64 sums of
+        every group, (groups, n_parts, n).
         """
 
     def take(self, plan: Plan, positions: np.ndarray) -> Backend:

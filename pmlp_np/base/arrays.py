@@ -88,6 +88,14 @@ def allocate(n: int, dtype: np.dtype, xp: Any = np) -> Any:
     return block[start : start + n]
 
 
+def in_turn(values: Any) -> Any:
+    """Sum over axis 0, one after another."""
+    total = namespace(values).zeros_like(values[0])
+    for each in values:
+        total += each
+    return total
+
+
 def segment_sum(values: Any, starts: Any) -> Any:
     """Sum over neighboring columns: (rows, columns) -> (rows, segments), in the dtype of values.
 

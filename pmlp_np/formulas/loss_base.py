@@ -89,8 +89,28 @@ class Loss:
         """Whether raw outputs encode probabilities."""
         return self.targets != "values"
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the mean of members can be taken of, of `part`."""
+        return ("raw",) if self.link_name == "identity" else ("raw", "link")
+
+    def part(self, name: str, raw: Any) -> Any:
+        """Return a part of what raw outputs predict, outputs on axis 0.
+
+        name: "raw", the raw outputs; "link", probabilities, or values that are a function of raw outputs; "deviation",
+            standard deviations.
+        """
+        if name == "raw":
+            return raw
+        formula = {"link": self.link, "deviation": self.deviation}[name]
+        return formula(v.split_heads(raw, self.heads))
+
     def link(self, raw: Any) -> Any:
-        """Return probabilities from raw outputs on axis 0."""
+        """Return probabilities, or values where they aren't raw outputs, from `raw`, outputs on axis 0."""
+        raise NotImplementedError
+
+    def deviation(self, raw: Any) -> Any:
+        """Return standard deviations from `raw`."""
         raise NotImplementedError
 
     def values(self, raw: np.ndarray) -> np.ndarray:

@@ -238,9 +238,12 @@ class Poisson(ByOutput):
     def link_name(self) -> str:
         return "exp"
 
+    def link(self, raw: Any) -> Any:
+        return v.exp(raw)
+
     def values(self, raw: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return np.exp(raw)
+            return np.asarray(self.link(raw))
 
 
 @loss("gaussian")
@@ -268,12 +271,20 @@ class GaussianNLL(ByOutput):
         square = error * scaled
         return 0.5 * (log_variance + square), (scaled, 0.5 - 0.5 * square)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (*super().parts, "deviation")
+
+    def deviation(self, raw: Any) -> Any:
+        _, log_variance = raw
+        return v.exp(0.5 * log_variance)
+
     def values(self, raw: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(raw[..., ::2])
 
     def standard_deviations(self, raw: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            deviations = np.exp(0.5 * raw[..., 1::2])
+            deviations = np.asarray(self.deviation((raw[..., ::2], raw[..., 1::2])))
         return deviations[..., 0] if deviations.shape[-1] == 1 else deviations
 
 

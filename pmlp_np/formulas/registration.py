@@ -14,6 +14,8 @@ from pmlp_np.base.errors import DataError, compose, show, unknown_name
 from pmlp_np.formulas import vocabulary as v
 from pmlp_np.formulas.activations import ACTIVATION_ALIASES, ACTIVATIONS, Activation
 from pmlp_np.formulas.losses import LOSS_ALIASES, LOSSES, Loss
+from pmlp_np.formulas.step_lists import part_steps
+from pmlp_np.formulas.tracing import ROW, StepList
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _TARGETS = ("values", "probabilities", "labels")
@@ -81,8 +83,8 @@ def register_loss(
         "values".
     heads: raw outputs per output, for losses on values. With several heads, `raw` and the gradient are tuples of them.
         Default 1.
-    link: function from `raw` to predictions (losses on values; default: raw, or its first head), or to probabilities
-        (default: sigmoid for targets "probabilities", softmax for "labels").
+    link: formula from `raw` to predictions (losses on values; default: raw, or its first head), or to probabilities
+        (default: sigmoid for targets "probabilities", softmax for "labels"); a value per output.
     score: score(raw, target) -> a number per row; its mean is shown. Default: the loss.
     score_name: name of the score. Default "loss".
     score_grows: whether a larger score is better. Default False.
@@ -119,7 +121,9 @@ def register_loss(
     if name in LOSS_ALIASES or (known is not None and not known.registered):
         _refuse_name("loss", name)
     if isinstance(known, RegisteredLoss):
-        settings = [(loss.targets, loss.heads, loss.score_name, loss.score_grows) for loss in (entry, known)]
+        settings = [
+            (loss.targets, loss.heads, loss.score_name, loss.score_grows, _parts(loss)) for loss in (entry, known)
+        ]
         if not _is_same(entry.function, known.function, _loss_problem(entry, "float64"), *settings):
             _refuse_name("loss", name)
         return
@@ -177,6 +181,11 @@ def registered_loss(name: str) -> Loss:
         hint = "Enter it first: pm.register_loss."
         raise DataError(compose("loss", "one that this process knows", show(name), hint))
     return LOSSES[name]
+
+
+def _parts(loss: Loss) -> list[StepList]:
+    """Return the formulas of all that the loss predicts."""
+    return [part_steps(loss, part) for part in loss.parts]
 
 
 def _check_name(kind: str, name: Any, function: Any) -> None:
@@ -278,6 +287,10 @@ def _loss_problem(entry: Loss, dtype: str, outputs: int = 3, rows: int = 40) -> 
 
 def _check_loss(label: str, entry: RegisteredLoss) -> None:
     """Raise DataError unless a user's loss is valid."""
+    for steps in _parts(entry):
+        (result,) = steps.results
+        if not isinstance(result, int) or steps.value(result).extent == ROW:
+            raise DataError(compose(f"link of {label}", "a value per output", "one per row"))
     heads = range(entry.heads)
     for dtype in ("float32", "float64"):
         raw, target = _loss_problem(entry, dtype)

@@ -1,6 +1,6 @@
 """The step list of each formula, for backends and exports to render.
 
-These are activations, losses, scores, links, update rules, schedules, distributions and regularizers.
+These are activations, losses, scores, parts of predictions, update rules, schedules, distributions and regularizers.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ def score_steps(loss: Loss, dtype: str) -> StepList:
 
 
 @cache
-def link_steps(loss: Loss, dtype: str) -> StepList:
-    """Return the steps raw -> probability, for each output, of losses with probabilities."""
-    return traced(loss.link, [Input("raw", dtype, OUTPUT)], ["probability"], f"link of loss {loss.name!r}")
+def part_steps(loss: Loss, part: str) -> StepList:
+    """Return the steps raw -> part, for each output, in float64; see `Loss.part`."""
+    extent = RAW if part == "raw" or loss.heads > 1 else OUTPUT
+    inputs = [Input("raw", "float64", extent)]
+    return traced(lambda raw: loss.part(part, raw), inputs, ["part"], f"{part} of loss {loss.name!r}")
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmlp_np.backends.contract import Backend, Control
+from pmlp_np.backends.contract import MEAN_GROUP, Backend, Control
 from pmlp_np.base import checks, errors
 from pmlp_np.base.errors import DataError, UndefinedLabelError, compose, require_memory, show
 from pmlp_np.data.dataset import Dataset
@@ -26,9 +26,32 @@ from pmlp_np.training.fit_data import rows_of
 from pmlp_np.training.measuring import finished_score, measured, require_measurable
 from pmlp_np.training.metrics import canonical
 
-# Bytes of raw outputs in memory at a time, if the result is reduced or has another shape.
+# Bytes of raw outputs, or of sums over members, in memory at a time.
 _CHUNK_BYTES = 64 << 20
+# Rows of which the mean is computed at a time, at least.
+_LEAST_ROWS = 256
 UNWATCHED = Control()
+
+
+class _Asked(NamedTuple):
+    """What is predicted.
+
+    of_member: from raw outputs (members, n_samples, n_raw_outputs) to predictions. part: what the mean over members is
+    taken of, as in `Loss.part`. of_mean: from that mean, (n_samples, n_parts), to the prediction.
+    """
+
+    of_member: Callable[[np.ndarray], np.ndarray]
+    part: str
+    of_mean: Callable[[np.ndarray], np.ndarray]
+
+
+def _unchanged(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def _by_output(values: np.ndarray) -> np.ndarray:
+    """Drop the axis of outputs if there is one output."""
+    return values[..., 0] if values.shape[-1] == 1 else values
 
 
 class Predicting(HeldMembers):
@@ -40,14 +63,15 @@ class Predicting(HeldMembers):
 
         members: ids of members, in the order of the result. Default: all, in pool order.
         out: an array of the result's shape and dtype to write to.
-        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs). With the default for `members`,
-            diverged members are left out of the mean, with a pm.DivergedWarning; chosen by id they raise DataError.
+        reduce: None, or "mean": the mean over members, (n_samples, n_raw_outputs), summed in float64. With the default
+            for `members`, diverged members are left out of the mean, with a pm.DivergedWarning; chosen by id they raise
+            DataError.
         weights: "last", "best" or "average"; default "best" after early stopping, else "last". Members without best or
             averaged weights use their last.
 
         Raises DataError, and MemoryNeededError if memory is too small for the result.
         """
-        return self._predict(X, members, out, reduce, weights, lambda raw: raw)
+        return self._predict(X, members, out, reduce, weights, _Asked(_unchanged, "raw", _unchanged))
 
     def predict(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                 weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -64,12 +88,14 @@ class Predicting(HeldMembers):
         are too large. The other members are `members=pool.ids_[np.array(pool.status_) != "diverged"]`.
         """
         loss = self._plan.loss
-        if reduce is None or not loss.has_probabilities:
-            return self._predict(X, members, out, reduce, weights, loss.predictions)
-        # The mean probability of one label minus 1/2 has the sign of the label's raw output.
-        shift = 0.0 if loss.targets == "labels" else 0.5
-        result = loss.predictions(self._predict(X, members, None, reduce, weights, loss.probabilities) - shift)
-        return result if out is None else checks.out(out, result.shape, result.dtype, result)
+        if reduce is not None and loss.has_probabilities:
+            # The mean probability of one label minus 1/2 has the sign of the label's raw output.
+            shift = 0.0 if loss.targets == "labels" else 0.5
+            result = loss.predictions(self.predict_proba(X, members, None, reduce, weights) - shift)
+            return result if out is None else checks.out(out, result.shape, result.dtype, result)
+        linked = "link" in loss.parts
+        asked = _Asked(loss.predictions, *("link", _by_output) if linked else ("raw", loss.predictions))
+        return self._predict(X, members, out, reduce, weights, asked)
 
     def predict_proba(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                       weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -77,8 +103,9 @@ class Predicting(HeldMembers):
 
         Arguments as for `forward`. Raises DataError for losses without probabilities.
         """
-        self._plan.loss.probabilities(np.zeros((1, self.n_outputs)))
-        return self._predict(X, members, out, reduce, weights, self._plan.loss.probabilities)
+        probabilities = self._plan.loss.probabilities
+        probabilities(np.zeros((1, self.n_outputs)))
+        return self._predict(X, members, out, reduce, weights, _Asked(probabilities, "link", _unchanged))
 
     def predict_std(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                     weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -87,8 +114,9 @@ class Predicting(HeldMembers):
         With reduce="mean" the mean of the members' standard deviations, which does not include the spread of their
         predictions. Raises DataError for losses without a variance; "gaussian_nll" has one.
         """
-        self._plan.loss.standard_deviations(np.zeros((1, self._plan.n_raw_outputs)))
-        return self._predict(X, members, out, reduce, weights, self._plan.loss.standard_deviations)
+        deviations = self._plan.loss.standard_deviations
+        deviations(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, _Asked(deviations, "deviation", _by_output))
 
     def predict_quantiles(self, X: Any, members: Any = None, out: np.ndarray | None = None, reduce: str | None = None,
                           weights: str | None = None) -> np.ndarray:  # fmt: skip
@@ -97,8 +125,9 @@ class Predicting(HeldMembers):
         Returns (n_members, n_samples, n_levels) for one output, else (..., n_outputs, n_levels). Each level is fitted
         separately, so quantiles may cross. Raises DataError for losses without quantiles; "quantile" has them.
         """
-        self._plan.loss.quantiles(np.zeros((1, self._plan.n_raw_outputs)))
-        return self._predict(X, members, out, reduce, weights, self._plan.loss.quantiles)
+        quantiles = self._plan.loss.quantiles
+        quantiles(np.zeros((1, self._plan.n_raw_outputs)))
+        return self._predict(X, members, out, reduce, weights, _Asked(quantiles, "raw", quantiles))
 
     def evaluate(self, X: Any, y: Any, members: Any = None, weights: str | None = None, rows: Any = None,
                  sample_weight: Any = None) -> np.ndarray:  # fmt: skip
@@ -201,14 +230,14 @@ class Predicting(HeldMembers):
         return self.extract(id, weights).hidden_activations(x, layer)
 
     def _predict(self, X: Any, members: Any, out: np.ndarray | None, reduce: str | None, weights: str | None,
-                 link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # fmt: skip
-        """Compute `link` of raw outputs; the arguments are those of `forward`."""
+                 asked: _Asked) -> np.ndarray:  # fmt: skip
+        """Compute what is asked for; the other arguments are those of `forward`."""
         positions, weights = self._positions(members), self._checked_weights(weights)
         if reduce == "mean":
             lost = diverged(self._progress, self._records, weights)
             positions = members_of_mean(positions, self.ids_, lost, members is not None)
         try:
-            return _predictions(self._plan, self._ready, positions, X, out, reduce, weights, link)
+            return _predictions(self._plan, self._ready, positions, X, out, reduce, weights, asked)
         except UndefinedLabelError as error:
             lost = diverged(self._progress, self._records, weights)
             raise undefined_label_error(error, self.ids_[positions], lost[positions]) from None
@@ -222,15 +251,16 @@ def _predictions(
     out: np.ndarray | None,
     reduce: str | None,
     weights: str,
-    link: Callable[[np.ndarray], np.ndarray],
+    asked: _Asked,
 ) -> np.ndarray:
-    """Compute `link` of the raw outputs of the members at these positions, or the mean of that; see Pool.forward.
+    """Compute what is asked for, of the members at these positions or of their mean; see Pool.forward.
 
     ready: returns the backend, called when all arguments are checked. Raises UndefinedLabelError, whose places count
         among `positions`.
     """
     if reduce not in (None, "mean"):
         raise DataError(compose("reduce", "'mean' or None", show(reduce)))
+    link = asked.of_member
     x, n_raw = as_features(X, plan.n_features, plan.dtype, names=plan.names), plan.n_raw_outputs
     # Labels, int64, take up to twice the bytes of raw outputs.
     max_bytes = 2 * len(positions) * len(x) * n_raw * plan.dtype.itemsize
@@ -253,8 +283,12 @@ def _predictions(
         require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
         x = x.copy()
     backend = ready()
+    if reduce:
+        for rows, mean in _means(backend, positions, x, weights, asked.part):
+            out[rows] = asked.of_mean(mean)
+        return out
     placed = backend.place(Dataset(feature_sets(x, backend.plan.features)))
-    in_place = reduce is None and out.flags.c_contiguous and out.flags.aligned
+    in_place = out.flags.c_contiguous and out.flags.aligned
     if in_place and example.size == n_raw and example.dtype == plan.dtype:
         raw = out.reshape(len(positions), len(x), n_raw)
         backend.forward(positions, placed, raw, weights, UNWATCHED)
@@ -264,16 +298,24 @@ def _predictions(
             if not np.may_share_memory(linked, raw):
                 out[block] = linked
         return out
-    total = np.zeros(shape, np.float64) if reduce else None
     for block, raw in _raw_blocks(plan, backend, positions, placed, weights):
-        if total is None:
-            out[block] = _linked(link, raw, block.start)
-        else:
-            for values in link(raw):
-                total += values
-    if total is not None:
-        out[...] = total / len(positions)
+        out[block] = _linked(link, raw, block.start)
     return out
+
+
+def _means(
+    backend: Backend, positions: np.ndarray, x: np.ndarray, weights: str, part: str
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (slice of rows, the mean of a part of raw outputs over members, (rows, n_parts) float64) in blocks."""
+    plan = backend.plan
+    n_parts = plan.n_raw_outputs // (1 if part == "raw" else plan.loss.heads)
+    row_bytes = -(-len(positions) // MEAN_GROUP) * n_parts * 8
+    for rows in _slices(len(x), row_bytes, least=_LEAST_ROWS):
+        some = np.ascontiguousarray(x[rows])
+        mean = np.empty((len(some), n_parts))
+        placed = backend.place(Dataset(feature_sets(some, plan.features)))
+        backend.mean(positions, placed, part, mean, weights, UNWATCHED)
+        yield rows, mean
 
 
 def _linked(link: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, first: int = 0) -> np.ndarray:
@@ -325,7 +367,7 @@ def _out_of_fold(
     return result
 
 
-def _slices(count: int, row_bytes: int) -> Iterator[slice]:
-    """Return slices of blocks of at most _CHUNK_BYTES."""
-    step = max(1, _CHUNK_BYTES // max(row_bytes, 1))
+def _slices(count: int, row_bytes: int, least: int = 1) -> Iterator[slice]:
+    """Return slices of blocks of at most _CHUNK_BYTES, but of `least` rows at least."""
+    step = max(least, _CHUNK_BYTES // max(row_bytes, 1))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.backends.contract import MEMBER_ORDER, SHARED_ORDER, Control
-from pmlp_np.backends.cupy.device import Device, Kernel, gpu, on_device
-from pmlp_np.backends.cupy.formulas_text import VECTOR_BYTES, pool_text
+from pmlp_np.backends.contract import MEAN_GROUP, MEMBER_ORDER, SHARED_ORDER, Control
+from pmlp_np.backends.cupy.device import Device, Kernel, gpu, new_array, on_device
+from pmlp_np.backends.cupy.formulas_text import VECTOR_BYTES, part_text, pool_text
 from pmlp_np.backends.cupy.launch_job import REAL_COLUMNS, WHOLE_COLUMNS, JobBuilder
 from pmlp_np.backends.cupy.program_text import (
     DRAW_ORDERS,
@@ -25,6 +25,7 @@ from pmlp_np.backends.cupy.program_text import (
     MOST_THREADS,
     SHARED,
     infer_kernel,
+    mean_kernel,
     program_text,
     train_kernel,
 )
@@ -50,6 +51,8 @@ from pmlp_np.state.training_state import TrainingState
 
 # A launch is to take about so long: budgets, progress and Ctrl-C wait for it.
 _LAUNCH_SECONDS = 0.2
+# Bytes of raw outputs, of which a mean is taken, on the device at a time.
+_MEAN_BYTES = 1 << 28
 # Members of a launch need about the same shared memory: of two groups one needs this much more than the other.
 _CLASS_RATIO = 1.3
 _MOST_NUMBERS = max(len(scalar_steps(rule).names) for rule in RULES)
@@ -148,9 +151,32 @@ class CupyBackend(StoredBackend):
     def forward(self, members: np.ndarray, placed: Placed, out: np.ndarray, weights: str, control: Control) -> None:
         if not out.size:
             return
-        results = self._device.xp.empty(out.shape, out.dtype)
+        results = new_array(self._device, out.shape, out.dtype)
         self._infer("predict", members, placed, weights, control, {"out": results})
         out[...] = to_numpy(results)
+
+    def mean(
+        self, members: np.ndarray, placed: Placed, part: str, out: np.ndarray, weights: str, control: Control
+    ) -> None:
+        (n, n_parts), n_raw = out.shape, self.plan.n_raw_outputs
+        # A power of two: whole groups, or several launches for each group.
+        most = 1 << max(0, (_MEAN_BYTES // (n * n_raw * self.plan.dtype.itemsize)).bit_length() - 1)
+        kernel = self._kernel(mean_kernel(part), (), part)
+        row_blocks = -(-n // MOST_THREADS)
+        total = new_array(self._device, (n_parts, n), np.float64, zeros=True)
+        for start in range(0, len(members), most):
+            some = members[start : start + most]
+            groups = -(-len(some) // MEAN_GROUP)
+            if start % MEAN_GROUP == 0:
+                sums = new_array(self._device, (groups, n_parts, n), np.float64, zeros=True)
+            raw = new_array(self._device, (len(some), n, n_raw), self.plan.dtype)
+            self._infer("predict", some, placed, weights, control, {"out": raw})
+            job = JobBuilder(self._device, self._base).put(out=raw, sums=sums, sums_rows=n, n_summed=len(some))
+            self._run(kernel, groups * row_blocks, MOST_THREADS, 0, job)
+            if (start + len(some)) % MEAN_GROUP == 0 or start + most >= len(members):
+                for group in range(groups):
+                    total = total + sums[group]
+        out[...] = to_numpy(total).T / len(members)
 
     # Kernels and jobs.
 
@@ -175,10 +201,16 @@ class CupyBackend(StoredBackend):
             input_count=self._inputs.count, **{name: getattr(self.layout, name) for name in _LAYOUT_FIELDS}, **fields,
         )  # fmt: skip
 
-    def _kernel(self, name: str, rules: Iterable[str]) -> Kernel:
-        """Return a kernel, compiled on first use. rules: the optimizer rules that it contains."""
+    def _kernel(self, name: str, rules: Iterable[str], part: str | None = None) -> Kernel:
+        """Return a kernel, compiled on first use.
+
+        rules: the optimizer rules that it contains. part: of raw outputs, that it adds up.
+        """
         if name not in self._known:
-            text = program_text(self.plan.dtype.name, self._formulas(rules), [name])
+            formulas, dtype = self._formulas(rules), self.plan.dtype.name
+            if part is not None:
+                formulas += part_text(self.plan.loss, part, dtype)
+            text = program_text(dtype, formulas, [name])
             self._known[name] = self._device.compile(text, name)
         return self._known[name]
 
@@ -230,12 +262,12 @@ class CupyBackend(StoredBackend):
     def _run_launch(self, task: str, launch: _Launch, job: JobBuilder,
                     evaluation: JobBuilder | None = None) -> None:  # fmt: skip
         """Run a task on a group, in several launches if the scratch of all thread blocks takes too much memory."""
-        xp, placement = self._device.xp, launch.placement
+        placement = launch.placement
         most = len(launch.members)
         if placement.scratch_bytes:
             # So many blocks are at work at once at most; more would wait for scratch of their own.
             most = min(most, 32 * self._device.processors)
-        scratch = xp.empty(max(most * placement.scratch_bytes, 16), np.uint8)
+        scratch = new_array(self._device, (max(most * placement.scratch_bytes, 16),), np.uint8)
         memory = {"scratch": scratch, "scratch_bytes": placement.scratch_bytes, "regions": placement.offsets,
                   "in_shared": placement.in_shared}  # fmt: skip
         where = SHARED if placement.all_shared else MIXED

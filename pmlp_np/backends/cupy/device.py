@@ -127,6 +127,12 @@ def gpu() -> CupyDevice:
     return CupyDevice()
 
 
+def new_array(device: Device, shape: tuple[int, ...], dtype: Any, zeros: bool = False) -> Any:
+    """Allocate an array on the device; zeros: filled with zeros."""
+    with explained("hold the results"):
+        return (device.xp.zeros if zeros else device.xp.empty)(shape, dtype)
+
+
 def on_device(device: Device, array: np.ndarray) -> Any:
     """Copy an array to the device."""
     with explained("hold the data"):

@@ -23,6 +23,7 @@ from pmlp_np.formulas.step_lists import (
     distribution_steps,
     dropout_steps,
     loss_steps,
+    part_steps,
     scalar_steps,
     schedule_steps,
     score_steps,
@@ -81,6 +82,21 @@ def loss_text(loss: Loss, dtype: str, name: str = "loss") -> str:
     text.write(f"score = {score};")
     text.write(f"return {row_loss};")
     return train + "\n\n" + function_text(f"{scalar} {name}_evaluate({arguments}, {scalar}& score)", text)
+
+
+def part_text(loss: Loss, part: str, dtype: str, name: str = "") -> str:
+    """Render `part_NAME`: `count`, of raw outputs, and `add`, of a part of a row's raw outputs to sums.
+
+    part: as in `Loss.part`; name: by default the part's.
+    """
+    per_output = "n_raw" if part == "raw" or loss.heads == 1 else f"(n_raw / {loss.heads})"
+    text = CudaText({RAW: "n_raw", OUTPUT: per_output})
+    (value,) = text.results(part_steps(loss, part), lambda o: text.let(f"(double)raw[{o}]", "float64"))
+    text.loop(per_output, lambda o: text.write(f"sums[{o} * line] = sums[{o} * line] + {value(o)};"))
+    arguments = f"const {SCALARS[dtype]}* raw, const int64 n_raw, double* sums, const int64 line"
+    count = f"    static DEVICE int64 count(const int64 n_raw) {{ return {per_output}; }}"
+    add = function_text(f"static void add({arguments})", text)
+    return "\n".join([f"struct part_{name or part} {{", count, add, "};"]) + "\n"
 
 
 def rule_text(name: str, dtype: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.backends.contract import MEMBER_ORDER
+from pmlp_np.backends.contract import MEAN_GROUP, MEMBER_ORDER
 from pmlp_np.backends.cupy.device import Device, on_device
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_AT, WARMUP_AT
 from pmlp_np.formulas.regularizers import NORM_STRANDS
@@ -36,6 +36,8 @@ JOB_FIELDS: dict[str, str] = {
     # What members see of the data: see `sources`.
     "views": _WHOLE, "view_of": _WHOLE, "epoch_views": "int64", "y_stride": "int64", "n_targets": "int64",
     "targets": _WHOLE, "weight_of": _WHOLE, "weight_mean": _REAL, "shuffle": "int64",
+    # Sums over members: see kernels/mean.cuh.
+    "sums": "double*", "sums_rows": "int64", "n_summed": "int64",
     # Results. Records are (epochs, members), by record_stride.
     "out": "real*", "loss": "double*", "score": "double*", "validation_loss": "double*", "validation_score": "double*",
     "round_start": _WHOLE, "limit": _WHOLE, "record_stride": "int64",
@@ -74,9 +76,10 @@ def job_text() -> str:
     fields = [f"    {kind} {name};" for name, kind in JOB_FIELDS.items()]
     numbers = {
         "CHUNK": CHUNK, "LAYER_BYTES": LAYER_BYTES, "LOAD_BYTES": LOAD_BYTES, "STEPS": STEPS, "VIEW_WORDS": VIEW_WORDS,
-        "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED, "STOPPED_EARLY": STOPPED_EARLY,
-        "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "NORM_STRANDS": NORM_STRANDS, "SCHEDULE_AT": SCHEDULE_AT,
-        "WARMUP_AT": WARMUP_AT, "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
+        "MEAN_GROUP": MEAN_GROUP, "MEMBER_ORDER": MEMBER_ORDER, "READY": READY, "DIVERGED": DIVERGED,
+        "STOPPED_EARLY": STOPPED_EARLY, "MOST_SHARED_ROWS": MOST_SHARED_ROWS, "NORM_STRANDS": NORM_STRANDS,
+        "SCHEDULE_AT": SCHEDULE_AT, "WARMUP_AT": WARMUP_AT,
+        "PARAMETRIZATION_AT": list(OPTIONS).index("parametrization"),
     }  # fmt: skip
     constants = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
     types = ["struct Job {", *fields, "};", "struct Jobs { Job job, evaluation; };"]

@@ -15,7 +15,7 @@ MOST_THREADS, RESIDENT = 256, 2
 SHARED, MIXED = "shared", "mixed"
 # Kernels that draw orders of rows and initial weights; each text has them.
 DRAW_ORDERS, DRAW_WEIGHTS = "draw_orders", "draw_weights"
-_FILES = ("passes.cuh", "member.cuh", "draw.cuh", "train.cuh", "infer.cuh")
+_FILES = ("passes.cuh", "member.cuh", "draw.cuh", "train.cuh", "infer.cuh", "mean.cuh")
 
 
 def train_kernel(rule: str, memory: str) -> str:
@@ -26,6 +26,11 @@ def train_kernel(rule: str, memory: str) -> str:
 def infer_kernel(task: str, memory: str) -> str:
     """Return the name of the kernel for a task, "evaluate" or "predict"."""
     return f"{task}_{memory}"
+
+
+def mean_kernel(part: str) -> str:
+    """Return the name of the kernel that adds up a part of raw outputs, as in `Loss.part`."""
+    return f"mean_{part}"
 
 
 @cache
@@ -42,6 +47,8 @@ def program_text(dtype: str, formulas: str, kernels: Iterable[str]) -> str:
 def _instance(name: str) -> str:
     if name in (DRAW_ORDERS, DRAW_WEIGHTS):
         return ""
+    if name.startswith("mean_"):
+        return f"MEAN_KERNEL({name.removeprefix('mean_')}, {MOST_THREADS})"
     task, memory = name.rsplit("_", 1)
     all_shared = "true" if memory == SHARED else "false"
     if task.startswith("train_"):

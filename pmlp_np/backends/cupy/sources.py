@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.backends.cupy.device import Device, explained, on_device
+from pmlp_np.backends.cupy.device import Device, new_array, on_device
 from pmlp_np.backends.cupy.launch_job import LOAD_BYTES
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.grouping import groups_of
@@ -31,8 +31,7 @@ def _in_whole_loads(device: Device, x: np.ndarray) -> Any:
     padded = -(-features // width) * width
     if padded == features:
         return on_device(device, x)
-    with explained("hold the data"):
-        out = device.xp.zeros((rows, padded), x.dtype)
+    out = new_array(device, (rows, padded), x.dtype, zeros=True)
     step = max(1, _PART_BYTES // (padded * x.itemsize))
     for start in range(0, rows, step):
         out[start : start + step, :features] = on_device(device, x[start : start + step])
@@ -94,7 +93,7 @@ class SharedOrders:
         self.of = np.array([distinct[key] for key in wanted], np.int64).reshape(len(self.leaders), epochs)
         self.keys, self.epochs, self.lengths = (np.array(column, np.int64) for column in zip(*distinct, strict=True))
         self.offsets = np.cumsum(self.lengths) - self.lengths
-        self.room = placed.device.xp.empty(int(self.lengths.sum()), np.int64)
+        self.room = new_array(placed.device, (int(self.lengths.sum()),), np.int64)
 
     def fields(self) -> dict[str, Any]:
         """Fields of the job that draws them."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlp_np.backends.contract import MEMBER_ORDER
+from pmlp_np.backends.contract import MEAN_GROUP, MEMBER_ORDER
 from pmlp_np.backends.numba.compiling import kernel
 from pmlp_np.backends.numba.frame import BARRIERS_AT
 from pmlp_np.backends.numba.intrinsics import (
@@ -35,6 +35,7 @@ from pmlp_np.backends.numba.job import (
     EVALUATE,
     FORWARD,
     INTERRUPT,
+    MEAN,
     STOP,
     TRAIN,
 )
@@ -48,7 +49,7 @@ from pmlp_np.backends.numba.minibatch import (
     set_rates,
     view_of,
 )
-from pmlp_np.backends.numba.program.block_arguments import ByRow
+from pmlp_np.backends.numba.program.block_arguments import Result
 from pmlp_np.backends.numba.program.instructions import set_field
 from pmlp_np.backends.numba.program.step_arguments import Finite
 from pmlp_np.backends.numba.program.team import Team, barrier
@@ -259,18 +260,41 @@ def _evaluate(job, slot, m):
 
 
 @kernel()
+def _run(job, program, view, start, stop, out, row_bytes):
+    """Run a program on rows start ... stop of a view, on fewer if the stop flag is set; their results go to `out`.
+
+    row_bytes: from a row's result to the next row's.
+    """
+    done = start
+    while done < stop and read_now(job.stop) == 0:
+        count = min(program.rows, stop - done)
+        data = data_of(job, program, view, done, count)
+        set_input(program.start, data.x, data.x_stride)
+        set_field(program.outcome, Result, "out", out + (done - start) * row_bytes)
+        run_block(job, program, count, 1 if done == start else 0, 1 if done + count >= stop else 0)
+        done += count
+
+
+@kernel()
 def _forward(job, slot, m, i):
     """Write raw outputs of all rows to out[i]; of fewer rows if the stop flag is set."""
     program, view = write_program(job, Team(slot, 0, 1), m, 0), view_of(job, m, 0)
-    out, row = job.out + i * view.n * job.n_outputs * job.itemsize, job.n_outputs * job.itemsize
-    done = 0
-    while done < view.n and read_now(job.stop) == 0:
-        count = min(program.rows, view.n - done)
-        data = data_of(job, program, view, done, count)
-        set_input(program.start, data.x, data.x_stride)
-        set_field(program.outcome, ByRow, "out", out + done * row)
-        run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= view.n else 0)
-        done += count
+    row_bytes = job.n_outputs * job.itemsize
+    _run(job, program, view, 0, view.n, job.out + i * view.n * row_bytes, row_bytes)
+
+
+@kernel()
+def _add_parts(job, slot, i):
+    """Add a part of raw outputs on some rows to the sums of a group of members, in the order of `queue`."""
+    n = view_of(job, item(job.queue, 0), 0).n
+    pieces = (n + job.sums_rows - 1) // job.sums_rows
+    group, start = i // pieces, i % pieces * job.sums_rows
+    sums = job.sums + (group * job.n_parts * job.sums_line + start) * 8
+    for k in range(group * MEAN_GROUP, min((group + 1) * MEAN_GROUP, job.n_summed)):
+        m = item(job.queue, k)
+        program, view = write_program(job, Team(slot, 0, 1), m, 0), view_of(job, m, 0)
+        _run(job, program, view, start, min(start + job.sums_rows, n), sums, 8)
+        count_work(job, slot, m)
 
 
 @kernel()
@@ -281,6 +305,23 @@ def _fetch(job, m):
     while at < stop:
         prefetch(at)
         at += VECTOR_BYTES
+
+
+@kernel()
+def _work_on(job, evaluation, slot, i):
+    """Run the task on the member that is entry i of the queue."""
+    m = item(job.queue, i)
+    _fetch(job, item(job.queue, min(i + 1, job.n_queue - 1)))
+    if job.task == TRAIN:
+        _train(job, evaluation, Team(slot, 0, 1), m)
+        return
+    if job.task == EVALUATE:
+        _evaluate(job, slot, m)
+    elif job.task == FORWARD:
+        _forward(job, slot, m, item(job.positions, i))
+    else:
+        initialize(job, slot, m)
+    count_work(job, slot, m)
 
 
 @kernel(entry=True)
@@ -298,18 +339,10 @@ def work(slot, jobs):
             stop = min(i + job.chunk, job.n_queue)
             if i >= stop:
                 break
-        m = item(job.queue, i)
-        _fetch(job, item(job.queue, min(i + 1, job.n_queue - 1)))
-        if job.task == TRAIN:
-            _train(job, evaluation, Team(slot, 0, 1), m)
-        elif job.task == EVALUATE:
-            _evaluate(job, slot, m)
-        elif job.task == FORWARD:
-            _forward(job, slot, m, item(job.positions, i))
+        if job.task == MEAN:
+            _add_parts(job, slot, i)
         else:
-            initialize(job, slot, m)
-        if job.task != TRAIN:
-            count_work(job, slot, m)
+            _work_on(job, evaluation, slot, i)
         i += 1
     set_float_mode(mode)
 

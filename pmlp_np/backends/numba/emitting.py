@@ -57,7 +57,7 @@ class _Llvm:
         return self.counts[extent]
 
     def number_of(self, index: Any, step: Step) -> Any:
-        return self.e.splat_integer(index).ir
+        return self.e.splat_integer(index, _TYPES[step.dtype]).ir
 
     def head(self, index: Any, heads: int, h: int) -> Any:
         return self.e.builder.add(self.e.builder.mul(index, self.e.integer(heads)), self.e.integer(h))
@@ -108,8 +108,8 @@ def _first_largest(e: Emitter, count: Any, first: Any, at: Callable[[Any], Any])
 
     def turn(o: Any, best: Any, number: Any) -> list[Any]:
         value = at(o)
-        larger = e.builder.fcmp_ordered(">", value, best)
-        return [e.builder.select(larger, value, best), e.builder.select(larger, e.splat_integer(o).ir, number)]
+        larger, index = e.builder.fcmp_ordered(">", value, best), e.splat_integer(o, first.type.element).ir
+        return [e.builder.select(larger, value, best), e.builder.select(larger, index, number)]
 
     return e.loop(count, turn, first, constant(0.0, first.type), start=e.integer(1))[1]
 

@@ -13,7 +13,7 @@ import numpy as np
 from pmlp_np.backends.numba.job_fields import JobFields
 from pmlp_np.base.arrays import address
 
-INITIALIZE, TRAIN, EVALUATE, FORWARD = range(4)
+INITIALIZE, TRAIN, EVALUATE, FORWARD, MEAN = range(5)
 # The stop flag: a budget ends training between minibatches; Ctrl-C also ends the validation of an epoch that is done.
 STOP, INTERRUPT = 1, 2
 # What the best epoch is chosen by: the loss, a score, or a score that grows.

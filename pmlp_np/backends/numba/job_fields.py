@@ -75,9 +75,18 @@ class DataFields(TypedDict, total=False):
 
 
 class ResultFields(TypedDict, total=False):
-    """Results: raw outputs (members, rows, outputs), and the mean loss and score of each member."""
+    """Results: raw outputs (members, rows, outputs), and the mean loss and score of each member.
+
+    sums: (groups, n_parts, sums_line) float64, of a part of raw outputs over groups of the `n_summed` members in
+    `queue`; threads take a group on `sums_rows` rows at a time.
+    """
 
     out: Table
+    sums: Table
+    n_parts: int
+    sums_line: int
+    n_summed: int
+    sums_rows: int
     loss: Table
     score: Table
 
@@ -176,6 +185,7 @@ class PassFields(TypedDict, total=False):
     column_sums_pass: Table
     by_output_pass: Table
     by_row_pass: Table
+    add_part_pass: Table
     gather_rows_pass: Table
     gather_targets_pass: Table
     gather_weights_pass: Table

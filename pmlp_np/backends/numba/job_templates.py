@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import pass_address
-from pmlp_np.backends.numba.job import EVALUATE, FORWARD, INITIALIZE, TRAIN, JobBuilder
+from pmlp_np.backends.numba.job import EVALUATE, FORWARD, INITIALIZE, MEAN, TRAIN, JobBuilder
 from pmlp_np.backends.numba.passes.layers import layer_pass
 from pmlp_np.backends.numba.passes.loss_passes import loss_pass
 from pmlp_np.backends.numba.simd import KINDS
@@ -32,7 +32,7 @@ _LAYOUT_TABLES = (
     "first_layer", "fan_in", "fan_out", "row_stride", "stride_in", "stride_out", "weight_offset", "bias_offset",
     "activation", "block_offset", "block_size",
 )  # fmt: skip
-_COMPUTING = (TRAIN, EVALUATE, FORWARD)
+_COMPUTING = (TRAIN, EVALUATE, FORWARD, MEAN)
 _ALL_DEPTHS, _NO_DEPTHS = frozenset((0, 1, 2)), frozenset[int]()
 # The passes that gather rows which are read in another order than the table's.
 _GATHERING = ("gather_rows", "gather_targets")

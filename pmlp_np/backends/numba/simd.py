@@ -205,9 +205,9 @@ class Emitter:
     def constant(self, number: float, like: ir.Type | None = None) -> Value:
         return Value(self, constant(number, self.kind.vector if like is None else like))
 
-    def splat_integer(self, integer: Any) -> Value:
-        """Return a vector with an i64, as a floating-point number, in every lane."""
-        return self.splat(self.builder.sitofp(integer, self.kind.scalar))
+    def splat_integer(self, integer: Any, scalar: ir.Type) -> Value:
+        """Return a vector with an i64, as a floating-point number of this type, in every lane."""
+        return self.splat(self.builder.sitofp(integer, scalar))
 
     def first_lanes(self, count: Any) -> Any:
         """Return the mask of the lanes below `count` (an i64, any value)."""

@@ -12,7 +12,7 @@ from pmlp_np.backends.contract import MEMBER_ORDER, Control
 from pmlp_np.backends.numba import driver, threads
 from pmlp_np.backends.numba.compiling import announce_compilation, note_compiled
 from pmlp_np.backends.numba.frame import scratch_bytes
-from pmlp_np.backends.numba.job import COUNTER_STRIDE, EVALUATE, INITIALIZE, TRAIN, JobBuilder
+from pmlp_np.backends.numba.job import COUNTER_STRIDE, EVALUATE, INITIALIZE, MEAN, TRAIN, JobBuilder
 from pmlp_np.backends.numba.job_templates import JobTemplates
 from pmlp_np.backends.numba.views import DataViews, PlacedInMemory
 from pmlp_np.backends.store import Store
@@ -31,7 +31,7 @@ _MOST_AT_ONCE, _SHARES = 8, 64
 
 
 class TaskRunner:
-    """Runs tasks (INITIALIZE, TRAIN, EVALUATE, FORWARD) on members of a store."""
+    """Runs tasks (INITIALIZE, TRAIN, EVALUATE, FORWARD, MEAN) on members of a store."""
 
     def __init__(self, plan: Plan, layout: PoolLayout, store: Store) -> None:
         self._plan, self._layout, self._store = plan, layout, store
@@ -50,13 +50,15 @@ class TaskRunner:
         weights: str = "last",
         validation: Placed | None = None,
         together: bool = False,
+        entries: int | None = None,
         **fields: Any,
     ) -> bool:
         """Run a task on these members and their data. Returns whether the task was completed.
 
         weights: the buffer to compute with, as `Store.weights` names it. validation: the data on which members are
-        evaluated after each epoch. together: whether all threads train each member. fields: the job's fields that this
-        task alone needs.
+        evaluated after each epoch. together: whether all threads train each member. entries: how many entries of the
+        queue threads take, where these are not the members (MEAN, for which members stay in their order). fields: the
+        job's fields that this task alone needs.
         """
         if len(members) == 0:
             return True
@@ -83,16 +85,17 @@ class TaskRunner:
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             evaluation = None if validation is None else self._evaluation(members, validation, scratch, stop)
-            positions = self.largest_first(members)
+            positions = self.largest_first(members) if entries is None else np.arange(len(members))
             while len(positions):
-                chunk = max(1, min(_MOST_AT_ONCE, len(positions) // (_SHARES * n_threads)))
-                job.put(queue=members[positions], n_queue=len(positions), chunk=chunk, positions=positions)
+                n_queue = len(positions) if entries is None else entries
+                chunk = max(1, min(_MOST_AT_ONCE, n_queue // (_SHARES * n_threads)))
+                job.put(queue=members[positions], n_queue=n_queue, chunk=chunk, positions=positions)
                 jobs = job.build(evaluation)
                 if small:
                     driver.work(0, jobs)
                     stop[0] = control.tick(1.0)
                     break
-                slots = n_threads if together else min(n_threads, len(positions))
+                slots = n_threads if together else min(n_threads, n_queue)
                 queue_counter[0] = barrier_counter[0] = 0
                 if not threads.run(jobs, slots, together, stop, tick, yields=task == TRAIN):
                     break
@@ -116,7 +119,8 @@ class TaskRunner:
         n_rows: Any = 1 if data_views is None else data_views.counts(members)
         work = weight * n_rows
         if task != TRAIN:
-            return work, int(weight.sum())
+            pieces = -(-int(np.max(n_rows)) // fields["sums_rows"]) if task == MEAN else 1
+            return work, int(weight.sum()) * pieces
         epochs = (fields["limit"] - fields["epoch"])[members]
         batches = -(-n_rows // fields["batch_size"][members])
         total = int((weight * (batches * epochs - fields["minibatch"][members])).sum())

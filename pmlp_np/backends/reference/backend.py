@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pmlp_np.backends.contract import IN_ORDER, MEMBER_ORDER, SHARED_ORDER, Control
+from pmlp_np.backends.contract import IN_ORDER, MEAN_GROUP, MEMBER_ORDER, SHARED_ORDER, Control
 from pmlp_np.backends.epoch_end import train_epoch
 from pmlp_np.backends.reference import step, step_options
 from pmlp_np.backends.reference.chunks import MEMORY_CAP, Chunks
 from pmlp_np.backends.reference.fused import FusedNetwork
 from pmlp_np.backends.store import Store, StoredBackend
 from pmlp_np.base import interrupts
-from pmlp_np.base.arrays import device_namespace, segment_sum, to_numpy
+from pmlp_np.base.arrays import device_namespace, in_turn, segment_sum, to_numpy
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.grouping import alike
 from pmlp_np.formulas.initializers import DISTRIBUTIONS, INITIALIZERS
@@ -148,6 +148,18 @@ class ReferenceBackend(StoredBackend):
             x = self._table_of(members[group[0]], placed).x[0]
             for part, rows, raw in self._raw_outputs(members[group], x, weights, control):
                 out[group[part], rows] = to_numpy(raw.transpose(2, 1, 0))
+
+    @_without_warnings
+    def mean(self, members: np.ndarray, placed: Placed, part: str, out: np.ndarray, weights: str,
+             control: Control) -> None:  # fmt: skip
+        sums = []
+        for start in range(0, len(members), MEAN_GROUP):
+            group = members[start : start + MEAN_GROUP]
+            raw = np.empty((len(group), len(out), self.plan.n_raw_outputs), self.plan.dtype)
+            self.forward(group, placed, raw, weights, control)
+            parts = self.plan.loss.part(part, raw.astype(np.float64).transpose(2, 0, 1))
+            sums.append(in_turn(parts.transpose(1, 2, 0)))
+        out[...] = in_turn(sums) / len(members)
 
     # Rows, targets and weights of members.
 

@@ -7,6 +7,7 @@ from pmlp_np.backends.numba.passes import (  # noqa: F401
     loss_passes,
     matrices,
     output_backward,
+    part_sums,
     regularizer_passes,
     rows,
     step_numbers,

@@ -1,7 +1,7 @@
 """Arguments of passes over a block of rows, by name, behind the `Block` that they all begin with.
 
 Each class has the name of its pass: `LayerTrain` holds the arguments of `layer_train:relu`, whose docstring explains
-them. Arguments that change from block to block come first: `Input` or `Targets`.
+them. Arguments that change from block to block come first: `Input`, `Targets` or `Result`.
 """
 
 from __future__ import annotations
@@ -114,12 +114,28 @@ class ByOutput(NamedTuple):
     outputs: int
 
 
+class Result(NamedTuple):
+    """Where the results of the rows go: `ByRow` and `AddPart` begin with it."""
+
+    out: Address
+
+
 class ByRow(NamedTuple):
     """Lines of outputs turned into rows."""
 
     out: Address
     ldo: int
     block: Address
+    ld: int
+    outputs: int
+
+
+class AddPart(NamedTuple):
+    """Sums of a part of raw outputs over members."""
+
+    out: Address
+    line: int
+    raw: Address
     ld: int
     outputs: int
 

@@ -7,6 +7,7 @@ from pmlp_np.backends.numba.frame import LANE_SUMS_AT, SUMS_AT
 from pmlp_np.backends.numba.intrinsics import bits_of, float_item, item
 from pmlp_np.backends.numba.job import TRAIN
 from pmlp_np.backends.numba.program.block_arguments import (
+    AddPart,
     ByOutput,
     ByRow,
     Dropout,
@@ -155,6 +156,14 @@ def put_evaluation(job, frame, at, scratch):
     return put(at, job.loss_pass, LossEvaluate(
         target=LATER, ldt=LATER, weights=LATER, mean=_mean_weight(job, frame.member),
         raw=frame.raw, ld=frame.rows, outputs=job.n_outputs, sums=scratch + LANE_SUMS_AT, totals=scratch + SUMS_AT,
+    ))  # fmt: skip
+
+
+@kernel()
+def put_part(job, frame, at):
+    """Write the sum of a part of raw outputs; its address is set block by block."""
+    return put(at, job.add_part_pass, AddPart(
+        out=LATER, line=job.sums_line, raw=frame.raw, ld=frame.rows, outputs=job.n_outputs,
     ))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ With all arguments computed anew for every call, small members would spend a thi
     train:     schedule, scalars | layers, outputs, loss, output_backward, hidden layers, weights_backward | updates
     evaluate:                      layers, outputs, loss
     forward:                       layers, outputs, by_row
+    mean:                          layers, outputs, add_part
 
 Instructions between the bars run for every block of rows, the others once per minibatch. Options add to a training
 program:
@@ -27,13 +28,14 @@ from typing import NamedTuple
 from pmlp_np.backends.numba.compiling import kernel
 from pmlp_np.backends.numba.frame import BARRIERS_AT, CURSOR_AT, SUMS_AT, frame_of
 from pmlp_np.backends.numba.intrinsics import item
-from pmlp_np.backends.numba.job import EVALUATE, TRAIN
+from pmlp_np.backends.numba.job import EVALUATE, MEAN, TRAIN
 from pmlp_np.backends.numba.program.backward import put_backward
 from pmlp_np.backends.numba.program.forward import (
     put_evaluation,
     put_forward,
     put_input_dropout,
     put_loss,
+    put_part,
     put_result,
     uses,
 )
@@ -53,8 +55,9 @@ class Program(NamedTuple):
     """Addresses of a program's instructions, and of the memory that the driver reads and writes between them.
 
     `start` to `stop` are the instructions over a block of rows; weights take no step in those from `no_step_from` on
-    (0: in all of them they do). `outcome` is the instruction behind raw outputs: the loss or, in a forward pass,
-    `by_row`. `schedule` (0: constant rates) and `scalars` are run before a minibatch, those from `stop` to `end` after.
+    (0: in all of them they do). `outcome` is the instruction behind raw outputs: the loss, in a forward pass `by_row`,
+    in a mean `add_part`. `schedule` (0: constant rates) and `scalars` are run before a minibatch, those from `stop` to
+    `end` after.
 
     `rows`, `x`, `targets`, `weights` and `row_numbers` are the frame's: rows per block, and memory for gathered rows of
     `fan_in` features. `sums` are the totals of the loss. `cursor` is read by dropout (0: no dropout); `inputs` are the
@@ -118,6 +121,8 @@ def write_program(job, team, m, batches):
         at = put_step(job, frame, at, scalars, clips, uses(job, job.average, m))
     elif job.task == EVALUATE:
         stop = at = put_evaluation(job, frame, at, scratch)
+    elif job.task == MEAN:
+        stop = at = put_part(job, frame, at)
     else:
         stop = at = put_result(job, frame, at)
     if scales:
