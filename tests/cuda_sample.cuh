@@ -275,12 +275,12 @@ DEVICE double schedule_cosine(const double* options, const int64 epoch, const in
     const double t3 = (double)(minibatch);
     const double t4 = t3 / t1;
     const double t5 = t2 + t4;
-    const bool t6 = t5 < options[17];
-    const double t7 = t5 - options[17];
+    const bool t6 = t5 < options[18];
+    const double t7 = t5 - options[18];
     const double t8 = t6 ? 0.0e+00 : t7;
     const bool t9 = options[11] > 0.0e+00;
     const double t10 = (double)(fit_epochs);
-    const double t11 = t10 - options[17];
+    const double t11 = t10 - options[18];
     const double t12 = t9 ? options[11] : t11;
     const double t13 = t6 ? 1.0e+00 : t12;
     const bool t14 = t13 > 0.0e+00;
@@ -295,7 +295,7 @@ DEVICE double schedule_cosine(const double* options, const int64 epoch, const in
     const double t23 = t21 - 1.0e+00;
     const double t24 = t22 ? t23 : t21;
     const double t25 = t17 - t24;
-    const double t26 = 1.0e+00 - options[14];
+    const double t26 = 1.0e+00 - options[15];
     const double t27 = 5.0e-01 * t25;
     const double t28 = t27 + 5.0e-01;
     const double t29 = t28 + 6.755399441055744e+15;
@@ -326,10 +326,10 @@ DEVICE double schedule_cosine(const double* options, const int64 epoch, const in
     const double t54 = 5.0e-01 * t53;
     const double t55 = 5.0e-01 + t54;
     const double t56 = t26 * t55;
-    const double t57 = options[14] + t56;
+    const double t57 = options[15] + t56;
     const double t58 = 1.0e+00 / t1;
     const double t59 = t5 + t58;
-    const double t60 = t6 ? options[17] : 1.0e+00;
+    const double t60 = t6 ? options[18] : 1.0e+00;
     const double t61 = t59 / t60;
     const bool t62 = t61 < 1.0e+00;
     const double t63 = t62 ? t61 : 1.0e+00;

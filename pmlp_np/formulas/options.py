@@ -34,8 +34,8 @@ class Range:
 class Option:
     """An option: its values, default and effect.
 
-    limits: of a number. choices: of a name. Neither: a switch. meaning: one sentence. formula: plain text. source: the
-    publication.
+    limits: of a number. whole: whether it is a whole number. choices: of a name. Neither limits nor choices: a switch.
+    meaning: one sentence. formula: plain text. source: the publication.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Option:
     source: str = ""
     limits: Range | None = None
     choices: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def is_switch(self) -> bool:
@@ -158,6 +159,14 @@ OPTIONS: dict[str, Option] = {
             "0: the epochs of the first fit minus the warm-up; partial_fit then continues at the schedule's end.",
             "t = epochs since the warm-up / schedule_epochs",
             limits=Range(0.0),
+        ),
+        Option(
+            "max_epochs",
+            0.0,
+            "Epochs in all after which the member is done, where `fit` and `partial_fit` ask for more. Its schedule is as "
+            "long. 0: no limit.",
+            limits=Range(0.0, 2.0**31),
+            whole=True,
         ),
         Option(
             "schedule_interval",

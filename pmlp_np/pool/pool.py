@@ -113,7 +113,7 @@ class Pool(Predicting):
             tensors with a gradient are refused, and so are columns with values that become equal in the pool's dtype.
         y: values (n_samples,) or (n_samples, n_outputs); for cross-entropy class numbers 0 ... n_outputs - 1; for
             binary cross-entropy numbers from 0 to 1.
-        epochs: passes over the rows per member. Default 1.
+        epochs: passes over the rows per member, fewer for members with max_epochs in their spec. Default 1.
         batch_size: rows per minibatch, for members without a batch_size in their spec; the last minibatch of an epoch
             may be smaller.
         shuffle: order of rows in each epoch: "shared" (default), the same for all members; "member", a separate order
@@ -267,7 +267,10 @@ class Pool(Predicting):
         self.ended_ = "interrupted"
         healthy = self._progress.status != DIVERGED
         watch = watch_of(self._plan, settings)
-        state = TrainingState.start(self._progress, selected, settings.epochs, batch_size, SHUFFLES[settings.shuffle])
+        most = self.specs.option("max_epochs").astype(np.int64)
+        left = np.where(most > 0, np.maximum(most - self._progress.epoch, 0), settings.epochs)
+        epochs = np.minimum(settings.epochs, left)
+        state = TrainingState.start(self._progress, selected, epochs, batch_size, SHUFFLES[settings.shuffle])
         self.ended_ = train(
             backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best
         )  # fmt: skip

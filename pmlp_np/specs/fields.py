@@ -233,9 +233,14 @@ def option_values(option: Option, choices: Choices) -> np.ndarray:
         return switches_of(choices).astype(np.float64)
 
     def refuse(j: int) -> NoReturn:
-        choices.refuse(j, f"a finite number, {option.limits}", f"Default: {option.name}={option.default}.")
+        kind = "whole" if option.whole else "finite"
+        choices.refuse(j, f"a {kind} number, {option.limits}", f"Default: {option.name}={option.default:g}.")
 
-    return _numbers(choices.values, option.limits, refuse)
+    found = _numbers(choices.values, option.limits, refuse)
+    parts = found != np.floor(found) if option.whole else np.zeros(len(found), bool)
+    if parts.any():
+        refuse(int(parts.argmax()))
+    return found
 
 
 @dataclass(frozen=True)

@@ -227,8 +227,8 @@ def _read_options(columns: Mapping[str, Any], stored: np.ndarray) -> np.ndarray:
         elif option.limits is None:
             _refuse(np.flatnonzero((column != 0.0) & (column != 1.0)), name, "0 or 1")
         else:
-            good = inside(option.limits, column)
-            _refuse(np.flatnonzero(~good), name, f"a finite number, {option.limits}")
+            good = inside(option.limits, column) & (~np.array(option.whole) | (column == np.floor(column)))
+            _refuse(np.flatnonzero(~good), name, f"a {'whole' if option.whole else 'finite'} number, {option.limits}")
         values[:, list(OPTIONS).index(name)] = column
     return values
 
