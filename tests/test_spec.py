@@ -40,6 +40,8 @@ def values_of(option):
         return st.booleans()
     limits = option.limits
     high = min(limits.high, 1e6)
+    if option.whole:
+        return st.integers(int(limits.low), int(high)).map(float)
     return st.floats(limits.low, high, exclude_min=limits.open_low, exclude_max=high == limits.high)
 
 
@@ -85,7 +87,7 @@ def test_an_option_reads_as_an_attribute_and_a_bad_value_is_refused_by_name(name
     if option.choices:
         other = next(choice for choice in option.choices if choice != option.default)
     elif option.limits is not None:
-        other = next(v for v in (0.25, 2.0, 3) if v in option.limits and v != option.default)
+        other = next(v for v in (0.25, 2.0, 3)[option.whole :] if v in option.limits and v != option.default)
     member = Member(**{name: other})
     assert getattr(member, name) == other
     assert member != Member() and member == Member(**{name: other}) and Member(**{name: option.default}) == Member()

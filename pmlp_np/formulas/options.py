@@ -163,8 +163,8 @@ OPTIONS: dict[str, Option] = {
         Option(
             "max_epochs",
             0.0,
-            "Epochs in all after which the member is done, where `fit` and `partial_fit` ask for more. Its schedule is as "
-            "long. 0: no limit.",
+            "Epochs in all after which the member is done, where `fit` and `partial_fit` ask for more. Its schedule is "
+            "as long. 0: no limit.",
             limits=Range(0.0, 2.0**31),
             whole=True,
         ),
