@@ -1,5 +1,7 @@
 """pmlp_np trains thousands of small multi-layer perceptrons at once, each exactly as if it were alone."""
 
+from typing import Any as _Any
+
 from pmlp_np import plots as plots
 from pmlp_np.base.errors import (
     DataError,
@@ -10,6 +12,7 @@ from pmlp_np.base.errors import (
     PmlpError,
     SpecError,
 )
+from pmlp_np.base.errors import compose as _compose
 from pmlp_np.base.version import __version__ as __version__
 from pmlp_np.formulas.losses import (
     AbsoluteError,
@@ -23,6 +26,7 @@ from pmlp_np.formulas.losses import (
 )
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
+from pmlp_np.model_selection.search import search
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.mlp import MLP
 from pmlp_np.pool.files import load
@@ -31,6 +35,25 @@ from pmlp_np.pool.pool import Pool
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.specs.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
 from pmlp_np.training.callbacks import EpochEnd
+
+# Imported at first use, with scikit-learn.
+_LATE = ("MLPPoolClassifier", "MLPPoolRegressor")
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from pmlp_np.estimators import pool_estimators
+    except ModuleNotFoundError as error:
+        hint = "Install it: pip install 'pmlp_np[sklearn]'. pm.search needs NumPy and Numba alone."
+        raise DataError(_compose(f"pm.{name}", "scikit-learn", f"{error}", hint)) from error
+    return getattr(pool_estimators, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
+
 
 __all__ = [
     "MLP",
@@ -68,5 +91,6 @@ __all__ = [
     "register_activation",
     "register_loss",
     "sample",
+    "search",
     "uniform",
 ]

@@ -379,6 +379,10 @@ def test_random_tables_are_read_as_the_csv_module_writes_them(table, tmp_path):
         delimiter, quoting = str(rng.choice([",", ";", "\t", "|"])), int(rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
         n_columns = int(rng.integers(2, 5))
         cells = [["".join(rng.choice(alphabet, rng.integers(1, 8))) for _ in range(n_columns)] for _ in range(25)]
+        # One line end in a row at most: a row of several lines that look like rows is refused, on purpose.
+        for row in cells:
+            first = "\0".join(row).find("\n")
+            row[:] = "".join(c if c != "\n" or i == first else " " for i, c in enumerate("\0".join(row))).split("\0")
         path = tmp_path / "r.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             end = str(rng.choice(["\n", "\r\n"]))

@@ -12,8 +12,8 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # From the foundation up: a module imports, at its top, only from its own folder and from those before it. Within a
 # folder, and all in all, no circle of imports is allowed.
 FLOORS = (
-    "base", "formulas", "specs", "data", "models", "state", "backends", "training", "pool", "plots", "", "app",
-    "__main__",
+    "base", "formulas", "specs", "data", "models", "state", "backends", "training", "pool", "model_selection",
+    "estimators", "plots", "", "app", "__main__",
 )  # fmt: skip
 CONCRETE = ("backends.numba", "backends.cupy", "backends.reference")
 OPTIONAL = (
@@ -23,7 +23,7 @@ OPTIONAL = (
 # The command line's own, which nothing but it imports, and app.main itself late.
 OF_THE_APP = {"app.cli": {"typer"}, "app.screen": {"rich"}}
 # Files that an optional package can't do without; nobody imports them at its top.
-LATE = {"models.export.torch_module": "torch"}
+LATE = {"models.export.torch_module": "torch", "estimators.pool_estimators": "sklearn"}
 
 
 def name_of(path):

@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex, overload
 
 _ROWS_SHOWN = 20
 # Columns that are aligned to the left.
-_LEFT = {"architecture", "optimizer", "status", "metric"}
+_LEFT = {"architecture", "configuration", "optimizer", "status", "metric"}
 # Tables of up to this many records are filled at once: that takes some milliseconds, and gives an ordinary list.
 _SHORT = 2000
 

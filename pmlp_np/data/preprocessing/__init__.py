@@ -1,0 +1,1 @@
+"""Preprocessing: from tables (arrays, data frames) to feature views, which members read block by block."""

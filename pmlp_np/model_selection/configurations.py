@@ -1,0 +1,145 @@
+"""Configurations: what a search tries, and in which order.
+
+A configuration is a member's spec, the view of the data that it reads (`data.preprocessing`), and its share of the
+epochs that the search plans. The portfolios are ordered: the first is the best known one for a table of which nothing
+is known, and the next ones differ from it, so that their mean is better than each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.specs.members import Member
+
+# From so many rows on members are regularized less.
+LARGE_TABLE = 5000
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A member's arguments, its view ("raw+ple"), and its share of the planned epochs."""
+
+    member: Mapping[str, Any] = field(default_factory=dict)
+    view: str = "raw+ple"
+    epochs: float = 1.0
+
+    def changed(self, view: str | None = None, epochs: float | None = None, **member: Any) -> Configuration:
+        """Return the configuration with other values."""
+        return Configuration(
+            {**self.member, **member}, view or self.view, self.epochs if epochs is None else epochs
+        )  # fmt: skip
+
+    def spec(self, max_epochs: int) -> Member:
+        """Return the member's spec, for so many epochs."""
+        return Member(**self.member, max_epochs=max_epochs)
+
+    def multiply_adds(self, n_inputs: int, n_outputs: int) -> float:
+        """Return the multiply-adds of a row in training: forward, backward, gradient."""
+        widths = [n_inputs, *self.member.get("hidden", ()), n_outputs]
+        return 3.0 * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+    def text(self) -> str:
+        """Return the configuration in a line."""
+        hidden = "-".join(map(str, self.member.get("hidden", ()))) or "linear"
+        shown = [hidden, self.member.get("activation", "") if hidden != "linear" else "", self.view]
+        return " ".join(filter(None, shown))
+
+    def near(self, draw: np.random.Generator) -> Configuration:
+        """Return a configuration near this one: rate, decay, dropout and epochs change, now and then view or shape."""
+        member = dict(self.member)
+        member["learning_rate"] *= float(np.exp(draw.uniform(-0.7, 0.7)))
+        member["decoupled_weight_decay"] *= float(np.exp(draw.uniform(-1.5, 1.5)))
+        view, epochs = self.view, min(self.epochs * float(np.exp(draw.uniform(-0.5, 0.5))), 1.3)
+        if member["hidden"]:
+            member["dropout"] = float(np.clip(member["dropout"] + draw.uniform(-0.1, 0.15), 0.0, 0.5))
+            if draw.random() < 0.3:
+                member["hidden"] = _SHAPES[draw.integers(len(_SHAPES))]
+            if draw.random() < 0.3:
+                member["activation"] = _ACTIVATIONS[draw.integers(len(_ACTIVATIONS))]
+        if draw.random() < 0.25:
+            view = _VIEWS[draw.integers(len(_VIEWS))]
+        return Configuration(member, view, epochs)
+
+
+_SHAPES = ((64, 64), (128, 128), (128, 128, 128), (256, 256), (128,))
+_ACTIVATIONS = ("relu", "mish", "silu", "selu")
+_VIEWS = ("quant+ple", "raw+ple", "quant+ple8", "raw+ple8", "per+raw+ple")
+
+_CLASSES = Configuration(
+    {
+        "hidden": (128, 128), "activation": "mish", "optimizer": "adam", "learning_rate": 3e-3, "beta2": 0.95,
+        "decoupled_weight_decay": 0.3, "dropout": 0.2, "schedule": "coslog4", "average": 0.99,
+    },
+    "quant+ple",
+)  # fmt: skip
+_VALUES = _CLASSES.changed(
+    activation="relu", learning_rate=4e-3, decoupled_weight_decay=0.2, dropout=0.1, schedule="cosine"
+)
+_SCALES: dict[str, Any] = {"feature_scale": True, "feature_scale_rate_factor": 6.0}
+_NTK: dict[str, Any] = {"parametrization": "ntk", "learning_rate": 0.05, "bias_rate_factor": 0.1}
+_DEEP, _WIDE = (128, 128, 128), (256, 256)
+
+_FOR_CLASSES = (
+    _CLASSES.changed("raw+ple", **_SCALES, dropout=0.1),
+    _CLASSES.changed("raw", **_NTK, **_SCALES, hidden=_WIDE),
+    _CLASSES.changed(
+        "raw+ple", 0.6, hidden=_DEEP, activation="silu", dropout=0.3, decoupled_weight_decay=1.0, learning_rate=2e-3
+    ),
+    _CLASSES,
+    _CLASSES.changed("per+raw+ple"),
+    _CLASSES.changed(**_SCALES, activation="relu"),
+    _CLASSES.changed("quant", hidden=_WIDE, dropout=0.3, decoupled_weight_decay=1.0),
+    _CLASSES.changed(
+        "quant+ple8", 0.6, hidden=(64, 64), activation="relu", learning_rate=2e-3, decoupled_weight_decay=1.0,
+        dropout=0.1,
+    ),
+    _CLASSES.changed("raw+ple", **_SCALES, activation="selu"),
+    _CLASSES.changed("raw+ple8", 0.3, hidden=(128,), decoupled_weight_decay=1.0, dropout=0.3),
+    _CLASSES.changed(epochs=0.3, hidden=(), dropout=0.0),
+    _CLASSES.changed(hidden=_WIDE, activation="silu", dropout=0.4, learning_rate=2e-3),
+    _CLASSES.changed("raw", activation="tanh", hidden=(64, 64), decoupled_weight_decay=1.0),
+    _CLASSES.changed("raw+ple8", **_NTK, **_SCALES, activation="selu"),
+    _CLASSES.changed(epochs=0.25, activation="gelu_tanh", dropout=0.0, decoupled_weight_decay=1.0),
+    _CLASSES.changed("quant+ple8", 0.4, dropout=0.4, hidden=_DEEP),
+)  # fmt: skip
+_FOR_MANY_CLASSES = (
+    _CLASSES.changed("raw+ple", **_SCALES, dropout=0.1),
+    _CLASSES.changed("quant+ple", **_SCALES, hidden=_WIDE, dropout=0.15),
+    _CLASSES.changed("per+raw+ple", **_SCALES, dropout=0.1, decoupled_weight_decay=0.1),
+    _CLASSES.changed("quant+ple", **_SCALES, activation="relu", dropout=0.1, learning_rate=4e-3),
+    _CLASSES.changed("quant+ple8", 0.6),
+    *_FOR_CLASSES[1:3],
+    *_FOR_CLASSES[6:],
+)
+_FOR_VALUES = (
+    _VALUES.changed("raw+ple", **_SCALES),
+    _VALUES,
+    _VALUES.changed("raw", **{**_NTK, **_SCALES, "learning_rate": 0.1}, activation="mish", hidden=_WIDE),
+    _VALUES.changed("raw+ple", hidden=_DEEP, decoupled_weight_decay=0.5),
+    _VALUES.changed("raw+ple", **_SCALES, activation="mish", schedule="coslog4"),
+    _VALUES.changed("raw+ple", hidden=_WIDE, dropout=0.2, decoupled_weight_decay=1.0),
+    _VALUES.changed("per+raw+ple"),
+    _VALUES.changed("quant", activation="mish", dropout=0.0, schedule="coslog4"),
+    _VALUES.changed("quant+ple", **{**_NTK, "learning_rate": 0.1}),
+    _VALUES.changed("quant+ple8", **_SCALES, activation="mish"),
+    _VALUES.changed(epochs=0.3, hidden=(), dropout=0.0),
+    _VALUES.changed("raw+ple8", 0.4, hidden=(128,), decoupled_weight_decay=1.0, dropout=0.3),
+    _VALUES.changed("raw+ple", hidden=(256, 256, 256), dropout=0.3, learning_rate=2e-3),
+    _VALUES.changed("raw", activation="tanh", hidden=(64, 64), dropout=0.0),
+    _VALUES.changed("quant+ple8", **{**_NTK, "learning_rate": 0.1}, activation="mish", hidden=_DEEP, dropout=0.05),
+    _VALUES.changed("per+raw", hidden=_WIDE, learning_rate=8e-3),
+)
+_FOR_MANY_VALUES = (
+    *_FOR_VALUES[:2], _VALUES.changed("raw+ple", **_SCALES, hidden=_WIDE), *_FOR_VALUES[2:],
+)  # fmt: skip
+
+
+def portfolio(has_classes: bool, n_rows: int) -> tuple[Configuration, ...]:
+    """Return the configurations to begin with, in the order in which time allows them."""
+    if has_classes:
+        return _FOR_CLASSES if n_rows < LARGE_TABLE else _FOR_MANY_CLASSES
+    return _FOR_VALUES if n_rows < LARGE_TABLE else _FOR_MANY_VALUES

@@ -1,0 +1,107 @@
+"""The problem of a search: a table's feature views, targets and folds, in the form that pools are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base import checks
+from pmlp_np.base.errors import DataError, compose
+from pmlp_np.data.preprocessing.feature_views import FeatureViews
+from pmlp_np.data.preprocessing.raw_table import RawColumn, part
+from pmlp_np.data.weights import as_weights
+from pmlp_np.model_selection.folds import Folds, make_folds
+from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION, Targets, as_targets
+
+# Inputs of the piecewise-linear encoding in all, by task.
+_BINS = {True: 256, False: 480}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a search works on.
+
+    views, blocks: the feature views, and the names of the blocks of the wide matrix. wide: (n, inputs) float32.
+    targets: the task's. prepared: what members are trained on (see Targets.learn). folds: of the rows. weights: (n,)
+    float64 of the rows, of mean 1, or None.
+    """
+
+    views: FeatureViews
+    blocks: tuple[str, ...]
+    wide: np.ndarray
+    targets: Targets
+    prepared: np.ndarray
+    folds: Folds
+    weights: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls,
+        table: Sequence[RawColumn],
+        y: Any,
+        task: str | None,
+        cv: Any,
+        groups: Any,
+        sample_weight: Any,
+        seed: int,
+    ) -> Problem:
+        """Return the problem of a table; other arguments as for `search`. Raises DataError.
+
+        Rows of weight 0 are left out.
+        """
+        draw = np.random.default_rng(seed)
+        n = len(table[0].cells)
+        if n < 2:
+            raise DataError(compose("X", "at least 2 rows", "1 sample (n_samples=1)"))
+        y = as_targets(y)
+        if len(y) != n:
+            got = f"{len(y)} (Found input variables with inconsistent numbers of samples)"
+            raise DataError(compose("y", f"{n} rows, as X", got))
+        weights = None if sample_weight is None else _row_weights(sample_weight, n)
+        if weights is not None and not weights.all():
+            counted = weights > 0.0
+            if cv is not None and not checks.is_whole(cv):
+                folds = make_folds(cv, n, draw, None, groups, y)
+                cv = list(zip(folds.only(counted).training, folds.only(counted).validation, strict=True))
+            table, y, weights, n = part(table, counted), y[counted], weights[counted], int(counted.sum())
+            weights = weights / weights.mean()
+            groups = None if groups is None else np.asarray(groups)[counted]
+        targets, prepared = Targets.learn(y, task)
+        strata = prepared if targets.task == CLASSIFICATION else None
+        folds = make_folds(cv, n, draw, strata, groups, y)
+        columns = targets.columns(prepared)
+        has_columns = columns.shape[1] > 0
+        views = FeatureViews.learn(
+            table, draw, _BINS[targets.task != REGRESSION], columns if has_columns else None, folds.training
+        )
+        blocks = views.names()
+        wide = views.wide(table, blocks)
+        start = 0
+        for name in blocks:
+            width = views.width(name)
+            if name.startswith("target"):
+                rows = folds.training[int(name.removeprefix("target"))]
+                own = views.own_means(table, columns, rows, draw.permutation(len(rows)))
+                wide[rows, start : start + width] = own
+            start += width
+        return cls(views, blocks, wide, targets, prepared, folds, weights)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.targets.n_outputs(self.prepared)
+
+    def inputs_of(self, view: str, fold: int) -> np.ndarray:
+        """Return the columns of `wide` that a member of a fold reads."""
+        return self.views.read_by(view, fold, self.blocks)
+
+
+def _row_weights(sample_weight: Any, n: int) -> np.ndarray:
+    weights = as_weights(sample_weight, n, 1)
+    assert weights is not None
+    line = weights.lines[0]
+    if not line.any():
+        raise DataError(compose("sample_weight", "a weight above 0", "zeros alone"))
+    return line / line.mean()

@@ -1,0 +1,127 @@
+"""A model of a table: feature views, an ensemble of members, and targets, with how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.data.preprocessing.feature_views import FeatureViews
+from pmlp_np.data.preprocessing.raw_table import part, raw_columns
+from pmlp_np.model_selection.calibration import Spread
+from pmlp_np.model_selection.targets import REGRESSION, Targets
+from pmlp_np.models.ensemble import Ensemble
+from pmlp_np.pool.pool import Pool
+
+# Rows that are predicted at a time.
+_ROWS = 1 << 14
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """Configurations with their weights in a mean, and all that leads from a table's rows to predictions.
+
+    members: for each configuration a pool and the ids of the configuration's members in it, one for each fold, whose
+    mean is its prediction. weights: (configurations,) of sum 1. spread: how far predictions may be off (regression), or
+    None. temperature: of probabilities.
+
+    Predictions are computed by the pools' backend: those of a row don't depend on the other rows, to the last bit.
+    """
+
+    views: FeatureViews
+    blocks: tuple[str, ...]
+    targets: Targets
+    members: tuple[tuple[Pool, np.ndarray], ...]
+    weights: np.ndarray
+    spread: Spread | None = None
+    temperature: float = 1.0
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return predictions in y's terms, (n_samples,) or (n_samples, n_outputs)."""
+        return self.targets.predictions(self._mean(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities, (n_samples, n_classes), or of each label being 1. Raises DataError for regression."""
+        self._require(REGRESSION, "probabilities", needed=False)
+        return self._mean(X)
+
+    def predict_std(self, X: Any) -> np.ndarray:
+        """Return standard deviations of y around predictions, in their shape. Raises DataError for classes."""
+        self._require(REGRESSION, "standard deviations", needed=True)
+        assert self.spread is not None
+        _, between = self._mean_and_spread(X)
+        return self._in_units(self.spread.deviation(between))
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> np.ndarray:
+        """Return the interval that holds y with this probability, (n_samples, 2), or (n_samples, n_outputs, 2).
+
+        By conformal prediction: half-widths are quantiles of out-of-fold residuals over their expected size. Raises
+        DataError for classes, and for a coverage that is not between 0 and 1.
+        """
+        self._require(REGRESSION, "intervals", needed=True)
+        if not isinstance(coverage, (int, float, np.number)) or not 0.0 < coverage < 1.0:
+            raise DataError(compose("coverage", "a number between 0 and 1", show(coverage)))
+        assert self.spread is not None
+        mean, between = self._mean_and_spread(X)
+        half = self.spread.half_width(between, float(coverage))
+        ends = np.stack([mean - half, mean + half], axis=-1) * self.targets.scale[:, None] + self.targets.mean[:, None]
+        return ends[:, 0] if self.targets.flat else ends
+
+    def networks(self) -> Ensemble:
+        """Return the members as a model of the wide matrix that needs NumPy alone."""
+        networks = [pool.extract(int(id), weights="average") for pool, ids in self.members for id in ids]
+        counts = [len(ids) for _, ids in self.members]
+        return Ensemble(networks, np.repeat(self.weights / counts, counts))
+
+    def n_parameters(self) -> int:
+        """Return the number of weights and biases of all members."""
+        return self.networks().n_parameters()
+
+    def _require(self, task: str, what: str, needed: bool) -> None:
+        if (self.targets.task == task) != needed:
+            raise DataError(compose("task", f"one with {what}", self.targets.task))
+
+    def _in_units(self, values: np.ndarray) -> np.ndarray:
+        values = values * self.targets.scale
+        return values[:, 0] if self.targets.flat else values
+
+    def _mean(self, X: Any) -> np.ndarray:
+        return self._mean_and_spread(X)[0]
+
+    def _mean_and_spread(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean over configurations, (n, outputs), and the variance between them."""
+        table = raw_columns(X, self.views.kinds)
+        parts = []
+        for start in range(0, len(table[0].cells), _ROWS):
+            rows = part(table, slice(start, start + _ROWS))
+            parts.append(self._of_rows(self.views.wide(rows, self.blocks)))
+        mean, spread = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return mean, spread
+
+    def _of_rows(self, wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        each = np.stack([self._of_configuration(pool, ids, wide) for pool, ids in self.members])
+        weights = self.weights[:, None, None]
+        mean = (weights * each).sum(axis=0)
+        if self.targets.task != REGRESSION:
+            mean = tempered(mean, self.temperature, self.targets.task)
+        return mean, (weights * np.square(each - mean)).sum(axis=0)
+
+    def _of_configuration(self, pool: Pool, ids: np.ndarray, wide: np.ndarray) -> np.ndarray:
+        method = pool.predict if self.targets.task == REGRESSION else pool.predict_proba
+        found = method(wide, members=ids, reduce="mean", weights="average")
+        return np.asarray(found, np.float64).reshape(len(wide), -1)
+
+
+def tempered(p: np.ndarray, temperature: float, task: str) -> np.ndarray:
+    """Return probabilities whose logits are divided by a temperature; of labels each by itself."""
+    if task == REGRESSION or temperature == 1.0:
+        return p
+    tiny = np.finfo(np.float64).tiny
+    log_p = np.log(np.maximum(p, tiny)) / temperature
+    if p.ndim == 2 and task == "multilabel":
+        log_q = np.log(np.maximum(1.0 - p, tiny)) / temperature
+        return np.asarray(1.0 / (1.0 + np.exp(np.clip(log_q - log_p, -700.0, 700.0))))
+    e = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))

@@ -1,0 +1,148 @@
+"""Targets: what a task makes of y, and predictions in y's own terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.errors import DataError, compose, listed, show
+from pmlp_np.data.containers import as_numbers, require_plain
+
+REGRESSION, CLASSIFICATION, MULTILABEL = "regression", "classification", "multilabel"
+TASKS = (REGRESSION, CLASSIFICATION, MULTILABEL)
+# A target of whole numbers is one of classes if it has so few values, each in so many rows.
+_MOST_NUMBERED_CLASSES, _ROWS_PER_CLASS = 20, 10
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A task's targets.
+
+    task: one of TASKS. classes: of a classification, sorted, as y had them. mean, scale: (outputs,) of regression.
+    flat: whether y had one dimension.
+    """
+
+    task: str
+    classes: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    flat: bool
+
+    @classmethod
+    def learn(cls, y: Any, task: str | None = None) -> tuple[Targets, np.ndarray]:
+        """Return the targets of training rows, and what members are trained on.
+
+        That are standardized values (n, outputs) float64; numbers of classes (n,) int64; or labels (n, outputs) 0 or 1.
+        Raises DataError for a y that suits no task, or not this one.
+        """
+        if task is not None and task not in TASKS:
+            raise DataError(compose("task", "one of " + ", ".join(map(repr, TASKS)), show(task)))
+        values = as_targets(y)
+        task = task or _task_of(values)
+        none = np.zeros(0)
+        if task == CLASSIFICATION:
+            return _classes(values)
+        numbers = as_numbers(values, "y").astype(np.float64)
+        if not np.isfinite(numbers).all():
+            raise DataError(compose("y", "finite numbers", "NaN or infinity (Input contains NaN or infinity)"))
+        columns = numbers.reshape(len(numbers), -1)
+        if task == MULTILABEL:
+            if numbers.ndim != 2 or not np.isin(columns, (0.0, 1.0)).all():
+                raise DataError(compose("y", "labels 0 and 1, (n_samples, n_labels)", f"shape {numbers.shape}"))
+            return cls(task, none, none, none, False), columns
+        scale = columns.std(axis=0)
+        varies = scale > 1e-14 * np.abs(columns).max(axis=0)
+        if not varies.any():
+            got = f"{show(float(columns[0, 0]))} in all {len(columns):,} rows"
+            raise DataError(compose("y", "at least two different values", got, "There is nothing to learn from it."))
+        scale = np.where(varies, scale, 1.0)
+        targets = cls(task, none, columns.mean(axis=0), scale, numbers.ndim == 1)
+        return targets, (columns - targets.mean) / scale
+
+    @property
+    def loss(self) -> str:
+        """Return the name of the loss that members are trained with."""
+        return {REGRESSION: "squared_error", CLASSIFICATION: "cross_entropy", MULTILABEL: "binary_cross_entropy"}[
+            self.task
+        ]
+
+    def n_outputs(self, prepared: np.ndarray) -> int:
+        """Return the number of outputs. prepared: what members are trained on."""
+        return len(self.classes) if self.task == CLASSIFICATION else int(prepared.shape[1])
+
+    def columns(self, prepared: np.ndarray) -> np.ndarray:
+        """Return targets as columns of numbers, whose means in categories say something: (n, columns) float64.
+
+        Of two classes one column, of more than eight none.
+        """
+        if self.task != CLASSIFICATION:
+            return prepared
+        n = len(self.classes)
+        wanted = {2: [1]}.get(n, list(range(n)) if n <= 8 else [])
+        return (prepared[:, None] == np.array(wanted, np.int64)).astype(np.float64)
+
+    def predictions(self, mean: np.ndarray) -> np.ndarray:
+        """Return predictions in y's terms from means over members, (n, outputs): of values or of probabilities."""
+        if self.task == CLASSIFICATION:
+            return np.asarray(self.classes[mean.argmax(axis=1)])
+        if self.task == MULTILABEL:
+            return (mean > 0.5).astype(np.int64)
+        values = mean * self.scale + self.mean
+        return values[:, 0] if self.flat else values
+
+
+def as_targets(y: Any) -> np.ndarray:
+    """Return y as an array (n,) or (n, outputs); one column becomes (n,). Raises DataError for anything else."""
+    if y is None:
+        raise DataError(compose("y", "targets", "None (requires y to be passed, but the target y is None)"))
+    require_plain(y, "y")
+    array = np.asarray(y) if not hasattr(y, "to_numpy") else np.asarray(y.to_numpy())
+    if array.dtype.kind == "c":
+        raise DataError(compose("y", "real numbers", "Complex data not supported"))
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim not in (1, 2) or not len(array):
+        raise DataError(compose("y", "targets of rows, (n_samples,) or (n_samples, n_outputs)", f"shape {array.shape}"))
+    return array
+
+
+def _task_of(y: np.ndarray) -> str:
+    if y.ndim == 2:
+        return MULTILABEL if y.dtype.kind in "biu" and np.isin(y, (0, 1)).all() else REGRESSION
+    if y.dtype.kind in "OUSb":
+        objects_are_numbers = y.dtype.kind == "O" and all(
+            isinstance(each, (int, float, np.number)) and not isinstance(each, bool) for each in y
+        )
+        if not objects_are_numbers:
+            return CLASSIFICATION
+        y = y.astype(np.float64)
+    if y.dtype.kind == "f" and not (y == np.floor(y)).all():
+        return REGRESSION
+    values = np.unique(y)
+    few = len(values) <= _MOST_NUMBERED_CLASSES and _ROWS_PER_CLASS * len(values) <= len(y)
+    return CLASSIFICATION if few else REGRESSION
+
+
+def _classes(values: np.ndarray) -> tuple[Targets, np.ndarray]:
+    if values.ndim != 1:
+        raise DataError(compose("y", "a class per row, (n_samples,)", f"shape {values.shape}"))
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise DataError(compose("y", "a class in every row", "NaN or infinity (Input contains NaN or infinity)"))
+        if not (values == np.floor(values)).all():
+            raise DataError(compose("y", "classes", "numbers with fractions (Unknown label type: continuous)"))
+    if values.dtype.kind == "O" and any(each is None or each != each for each in values):
+        row = next(i for i, each in enumerate(values) if each is None or each != each)
+        raise DataError(compose(f"y, row {row}", "a class", "a missing one (Input contains NaN)"))
+    try:
+        classes, prepared = np.unique(values, return_inverse=True)
+    except TypeError:
+        types = listed(sorted({type(each).__name__ for each in values}))
+        raise DataError(compose("y", "classes of one type", types)) from None
+    if len(classes) < 2:
+        got = f"one class, {show(values.tolist()[0])} (only 1 class)"
+        raise DataError(compose("y", "at least two classes", got, "There is nothing to learn from it."))
+    none = np.zeros(0)
+    return Targets(CLASSIFICATION, classes, none, none, True), prepared.astype(np.int64)

@@ -1,0 +1,94 @@
+"""Trials: configurations that were trained, one member for each fold, and their out-of-fold predictions."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.base.errors import DivergedWarning
+from pmlp_np.model_selection.configurations import Configuration
+from pmlp_np.model_selection.search_problem import Problem
+from pmlp_np.model_selection.targets import REGRESSION
+from pmlp_np.pool.pool import Pool
+
+# What a member that diverged is taken to predict: so bad that no selection wants it.
+_LOST = {True: 1e6, False: 0.0}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration that was trained.
+
+    ids: its members in `pool`, one for each fold. epochs: what they were to train for. out_of_fold: (rows, outputs)
+    float32, of the validated rows: values or probabilities. finite: whether all members predict numbers. seconds: its
+    share of the time of training.
+    """
+
+    configuration: Configuration
+    pool: Pool
+    ids: np.ndarray
+    epochs: int
+    out_of_fold: np.ndarray
+    finite: bool
+    seconds: float
+
+
+def multiply_adds(problem: Problem, configuration: Configuration, epochs: int) -> float:
+    """Return the multiply-adds of a trial: of all folds."""
+    rows = sum(map(len, problem.folds.training))
+    inputs = len(problem.inputs_of(configuration.view, 0))
+    return configuration.multiply_adds(inputs, problem.n_outputs) * rows * epochs
+
+
+def train(
+    problem: Problem,
+    configurations: Sequence[Configuration],
+    epochs: Sequence[int],
+    seed: int,
+    how: dict[str, Any],
+) -> tuple[Pool, float]:
+    """Train configurations for so many epochs each, in one pool. Returns (the pool, seconds that it took).
+
+    how: further arguments of `fit`. Member c * folds + k has configuration c and fold k.
+    """
+    folds, wide = problem.folds, problem.wide
+    n_folds = len(folds)
+    specs = [c.spec(e) for c, e in zip(configurations, epochs, strict=True) for _ in range(n_folds)]
+    pool = Pool(specs, wide.shape[1], problem.n_outputs, problem.targets.loss, seed=seed)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DivergedWarning)
+        pool.fit(
+            wide, problem.prepared, epochs=max(epochs), rows=list(folds.training) * len(configurations),
+            features=[problem.inputs_of(c.view, k) for c in configurations for k in range(n_folds)],
+            sample_weight=problem.weights, **how,
+        )  # fmt: skip
+    return pool, time.perf_counter() - began
+
+
+def judged(problem: Problem, pool: Pool, configurations: Sequence[Configuration], epochs: Sequence[int],
+           seconds: float) -> list[Trial]:  # fmt: skip
+    """Return the trials of a trained pool, with predictions of every row by the members that have not seen it."""
+    n_folds, validated = len(problem.folds), problem.folds.validated
+    place = np.full(len(problem.wide), -1)
+    place[validated] = np.arange(len(validated))
+    is_values = problem.targets.task == REGRESSION
+    found = pool.out_of_fold(
+        problem.wide[validated], [place[rows] for rows in problem.folds.validation] * len(configurations),
+        groups=np.repeat(np.arange(len(configurations)), n_folds), method="predict" if is_values else "predict_proba",
+        weights="average",
+    )  # fmt: skip
+    found = found.reshape(len(configurations), len(validated), problem.n_outputs).astype(np.float32)
+    lost = ~np.isfinite(found)
+    found[lost] = _LOST[is_values]
+    costs = np.array([multiply_adds(problem, c, e) for c, e in zip(configurations, epochs, strict=True)])
+    shares = seconds * costs / costs.sum()
+    return [
+        Trial(c, pool, pool.ids_[i * n_folds : (i + 1) * n_folds], int(e), found[i], not lost[i].any(), float(share))
+        for i, (c, e, share) in enumerate(zip(configurations, epochs, shares, strict=True))
+    ]
