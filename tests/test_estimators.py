@@ -169,3 +169,17 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
         _ = pm.MLPPoolRegressor
     with pytest.raises(AttributeError, match="no attribute 'MLPPoolTransformer'"):
         _ = pm.MLPPoolTransformer
+
+
+def test_importances_are_of_columns_that_matter():
+    draw = np.random.default_rng()
+    X = draw.normal(size=(300, 4))
+    X[:, 3] = 1.0
+    y = 3.0 * X[:, 1] + X[:, 2]
+    model = pm.MLPPoolRegressor(**SHORT | {"max_epochs": 40}).fit(X, y)
+    found = model.feature_importances_
+    assert found.shape == (4,) and found.sum() == pytest.approx(1.0) and found[3] == 0.0
+    assert found[1] > 0.6 > found[2] > 0.02 and found[0] < 0.05
+    assert np.array_equal(found, pickle.loads(pickle.dumps(model)).feature_importances_)
+    classes = pm.MLPPoolClassifier(**SHORT).fit(X, np.where(y > 0, "a", "b"))
+    assert classes.feature_importances_.argmax() == 1

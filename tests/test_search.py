@@ -212,6 +212,24 @@ def test_a_search_ends_when_its_time_is_over(monkeypatch):
     assert len(result.trials) == 1 and result.notes and np.isfinite(result.ensemble.predict(X)).all()
 
 
+def test_ctrl_c_ends_a_search_with_what_it_has(monkeypatch):
+    real, calls = searching.train, []
+
+    def pressed(*arguments):
+        pool, seconds = real(*arguments)
+        calls.append(pool)
+        if len(calls) == 2:
+            pool.ended_ = "interrupted"
+        return pool, seconds
+
+    monkeypatch.setattr(searching, "train", pressed)
+    X, y = table("classification", n=60)
+    how = {"time_budget": None, "max_members": 3 * 40, "max_epochs": 1, "cv": 3, "progress": False}
+    result = pm.search(X, y, **how)
+    assert result.ended == "interrupted" and len(calls) == 2 and 16 < len(result.trials) < 40
+    assert np.isfinite(result.ensemble.predict_proba(X)).all()
+
+
 def test_neighbors_come_after_the_portfolio():
     X, y = table("classification", n=60)
     problem = Problem.of(raw_columns(X), y, None, 3, None, None, 0)

@@ -17,6 +17,7 @@ from pmlp_np.base.table import Table
 from pmlp_np.data.labels import columns_of, require_same_rows
 from pmlp_np.data.preprocessing.raw_table import raw_columns, stacked
 from pmlp_np.model_selection.clock import Clock
+from pmlp_np.model_selection.importance import JudgedRows, permutation_importances
 from pmlp_np.model_selection.search import Search, Settings
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
@@ -30,6 +31,8 @@ class _PoolEstimator(BaseEstimator):
     ensemble_: TableModel
     leaderboard_: Table
     out_of_fold_: np.ndarray
+    _judged_rows: JudgedRows
+    _importances: np.ndarray | None
 
     def __init__(
         self,
@@ -82,6 +85,8 @@ class _PoolEstimator(BaseEstimator):
         self.leaderboard_ = result.records()
         self.best_member_ = self.leaderboard_[0]
         self.out_of_fold_ = result.out_of_fold
+        draw = np.random.default_rng(seed)
+        self._judged_rows, self._importances = JudgedRows.of(problem, problem.table, draw), None
         self.notes_ = result.notes
         self.ended_ = result.ended
         return result
@@ -109,6 +114,20 @@ class _PoolEstimator(BaseEstimator):
         tags.input_tags.string = True
         tags.target_tags.multi_output = True
         return tags
+
+    @property
+    def feature_importances_(self) -> np.ndarray:
+        """Importance of each column of X, (n_features,) of sum 1, by permutation on out-of-fold rows.
+
+        How much the loss grows when a column's cells change places, of at most 1,000 rows; computed when first asked
+        for. Columns that don't matter have 0.
+        """
+        check_is_fitted(self, "ensemble_")
+        if self._importances is None:
+            found = permutation_importances(self.ensemble_, self._judged_rows, np.random.default_rng(0))
+            found = np.maximum(found, 0.0)
+            self._importances = found / found.sum() if found.any() else found
+        return self._importances.copy()
 
     @property
     def cv_results_(self) -> dict[str, np.ndarray]:

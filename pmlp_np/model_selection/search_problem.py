@@ -24,14 +24,15 @@ _BINS = {True: 256, False: 480}
 class Problem:
     """What a search works on.
 
-    views, blocks: the feature views, and the names of the blocks of the wide matrix. wide: (n, inputs) float32.
-    targets: the task's. prepared: what members are trained on (see Targets.learn). folds: of the rows. weights: (n,)
-    float64 of the rows, of mean 1, or None.
+    views, blocks: the feature views, and the names of the blocks of the wide matrix. wide: (n, inputs) float32. table:
+    the columns that it was made of. targets: the task's. prepared: what members are trained on (see Targets.learn).
+    folds: of the rows. weights: (n,) float64 of the rows, of mean 1, or None.
     """
 
     views: FeatureViews
     blocks: tuple[str, ...]
     wide: np.ndarray
+    table: Sequence[RawColumn]
     targets: Targets
     prepared: np.ndarray
     folds: Folds
@@ -87,7 +88,7 @@ class Problem:
                 own = views.own_means(table, columns, rows, draw.permutation(len(rows)))
                 wide[rows, start : start + width] = own
             start += width
-        return cls(views, blocks, wide, targets, prepared, folds, weights)
+        return cls(views, blocks, wide, table, targets, prepared, folds, weights)
 
     @property
     def n_outputs(self) -> int:
