@@ -27,6 +27,7 @@ from pmlp_np.formulas.losses import (
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
 from pmlp_np.model_selection.search import search
+from pmlp_np.model_selection.table_model import TableModel
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.mlp import MLP
 from pmlp_np.pool.files import load
@@ -83,6 +84,7 @@ __all__ = [
     "SpecError",
     "Specs",
     "SquaredError",
+    "TableModel",
     "concat",
     "grid",
     "integers",

@@ -38,6 +38,7 @@ _OPENED_WITH = {
     "pool": "Open it with pm.load.",
     "mlp": "Open it with pm.MLP.load.",
     "ensemble": "Open it with pm.Ensemble.load.",
+    "table model": "Open it with pm.TableModel.load.",
 }
 _DAMAGED = "The file is damaged or was written by something else."
 _OTHER_VERSION = "Open it with the version of pmlp_np that wrote it."
@@ -48,7 +49,7 @@ _SEAL = re.compile(rb"pmlp_np (\d{1,3}) header ([0-9a-f]{16}) ([0-9a-f]{16}) sea
 _SEAL_LENGTH, _END_LENGTH = 120, 22
 # Zip's earliest date. A constant date, so that the same arrays give the same bytes.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
-_DTYPES = {np.dtype(name).str for name in ("?", "i2", "i4", "i8", "u8", "f4", "f8")}
+_DTYPES = {np.dtype(name).str for name in ("?", "u1", "i2", "i4", "i8", "u8", "f4", "f8")}
 _LONGEST_TEXT = 1024
 # Exceptions that the parts of a file may raise when they do not fit together.
 MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
@@ -96,7 +97,7 @@ class Listed:
 def write_archive(
     path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray | Stream]
 ) -> None:
-    """Write an archive of a kind ("pool", "mlp", "ensemble"), completely or not at all."""
+    """Write an archive of a kind, such as "pool", completely or not at all."""
     with whole_file(path) as file:
         listed: list[Listed] = []
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.data.preprocessing.feature_views import FeatureViews
 from pmlp_np.data.preprocessing.raw_table import part, raw_columns
+from pmlp_np.model_selection import model_file
 from pmlp_np.model_selection.calibration import Spread
 from pmlp_np.model_selection.targets import REGRESSION, Targets
 from pmlp_np.models.ensemble import Ensemble
@@ -68,6 +70,15 @@ class TableModel:
         half = self.spread.half_width(between, float(coverage))
         ends = np.stack([mean - half, mean + half], axis=-1) * self.targets.scale[:, None] + self.targets.mean[:, None]
         return ends[:, 0] if self.targets.flat else ends
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, without pickle."""
+        model_file.write(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TableModel:
+        """Read a model from a file that `save` wrote. Raises FileFormatError for any other file."""
+        return cls(**model_file.read(path))
 
     def networks(self) -> Ensemble:
         """Return the members as a model of the wide matrix that needs NumPy alone."""
