@@ -212,6 +212,20 @@ def test_a_search_ends_when_its_time_is_over(monkeypatch):
     assert len(result.trials) == 1 and result.notes and np.isfinite(result.ensemble.predict(X)).all()
 
 
+def test_it_is_said_that_the_time_went_by_compiling(monkeypatch):
+    X, y = table(n=60)
+    run = Search(Problem.of(raw_columns(X), y, None, 3, None, None, 0), Settings(10.0, progress=False), Stopped(10.0))
+    real, seconds = searching.train, iter([9.0, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(searching, "train", lambda *arguments: (real(*arguments)[0], next(seconds)))
+    run._pilot()
+    assert run.notes == [
+        "the first 9 of 10 seconds went by compiling, which a machine does once: another search has them for training"
+    ]
+    run.notes.clear()
+    run._pilot()
+    assert not run.notes
+
+
 def test_ctrl_c_ends_a_search_with_what_it_has(monkeypatch):
     real, calls = searching.train, []
 

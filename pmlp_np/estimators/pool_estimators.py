@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
+from pmlp_np.base.console import say
 from pmlp_np.base.errors import DataError, compose
 from pmlp_np.base.table import Table
 from pmlp_np.data.labels import columns_of, require_same_rows
@@ -88,6 +89,8 @@ class _PoolEstimator(BaseEstimator):
         draw = np.random.default_rng(seed)
         self._judged_rows, self._importances = JudgedRows.of(problem, problem.table, draw), None
         self.notes_ = result.notes
+        for note in result.notes:
+            say(note)
         self.ended_ = result.ended
         return result
 

@@ -28,6 +28,8 @@ _EPOCHS = {True: (30, 250, 15.0), False: (24, 120, 8.0)}
 _ROUND, _PILOT = 16, 4
 # The share of the time for the first round, if the whole portfolio does not fit.
 _FIRST_ROUND = 0.6
+# The share of the time after which a pilot must have been compiling.
+_SLOW_START = 0.35
 # Temperatures that are tried for probabilities.
 _TEMPERATURES = tuple(float(t) for t in np.round(np.exp(np.linspace(-0.5, 0.9, 29)), 4)) + (1.0,)
 _BATCH_SIZE = 64
@@ -146,6 +148,11 @@ class Search:
             left = self.clock.left()
             how = self.settings.how | {"time_budget": max(0.02, share * left), "progress": False}
             pool, seconds = train(self.problem, head, [1] * len(head), self.settings.seed, how)
+            if seconds > _SLOW_START * left:
+                self.notes.append(
+                    f"the first {seconds:.0f} of {self.clock.budget:g} seconds went by compiling, which a machine does "
+                    "once: another search has them for training"
+                )
             done = sum(record["epochs"] for record in pool.leaderboard()) / len(pool)
             self.clock.measured(done * sum(multiply_adds(self.problem, c, 1) for c in head), seconds)
             if done < 1.0:
