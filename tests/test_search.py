@@ -54,8 +54,8 @@ def test_trials_are_pools_of_their_own(task):
         ):
             columns = problem.inputs_of(trial.configuration.view, fold)
             alone = pm.Pool(
-                trial.configuration.spec(trial.epochs), len(columns), problem.n_outputs, problem.targets.loss,
-                ids=[int(trial.ids[fold])], seed=1,
+                trial.configuration.spec(trial.epochs, trial.epochs * -(-len(training) // 64)), len(columns),
+                problem.n_outputs, problem.targets.loss, ids=[int(trial.ids[fold])], seed=1,
             )  # fmt: skip
             part = np.ascontiguousarray(problem.wide[:, columns])
             alone.fit(part, problem.prepared, rows=[training], epochs=trial.epochs, batch_size=64, progress=False)
@@ -109,6 +109,14 @@ def test_without_a_clock_it_is_repeatable_and_predictions_depend_on_no_other_row
     assert not np.array_equal(p, pm.search(X, y, **how, seed=8).ensemble.predict_proba(X))
     again = pickle.loads(pickle.dumps(first.ensemble))
     assert np.array_equal(again.predict_proba(X), p)
+
+
+def test_members_without_averaged_weights_predict_with_their_last():
+    plain = Configuration({k: v for k, v in SMALL.items() if k != "average"} | {"activation": "relu"}, "raw")
+    result, X, y = found(space=[plain])
+    assert np.isfinite(result.ensemble.predict(X)).all()
+    networks = result.ensemble.networks().predict(result.problem.wide) * y.std() + y.mean()
+    np.testing.assert_allclose(result.ensemble.predict(X), networks, rtol=1e-4, atol=1e-4)
 
 
 def test_records_say_what_was_tried():
@@ -264,12 +272,13 @@ def test_every_portfolio_is_of_different_members_that_are_possible():
             configurations = portfolio(has_classes, n)
             assert len({repr(each) for each in configurations}) == len(configurations) >= 15
             for each in configurations:
-                spec = each.spec(7)
+                spec = each.spec(7, 2000)
                 assert spec.max_epochs == 7 and spec.average == 0.99
+                assert each.spec(7, 200).average == pytest.approx(0.95) and each.spec(2, 4).average == 0.0
             draw = np.random.default_rng()
             for each in configurations:
                 near = each.near(draw)
-                near.spec(3)
+                near.spec(3, 30)
                 assert near != each
 
 

@@ -33,9 +33,13 @@ class Configuration:
             {**self.member, **member}, view or self.view, self.epochs if epochs is None else epochs
         )  # fmt: skip
 
-    def spec(self, max_epochs: int) -> Member:
-        """Return the member's spec, for so many epochs."""
-        return Member(**self.member, max_epochs=max_epochs)
+    def spec(self, max_epochs: int, steps: int) -> Member:
+        """Return the member's spec, for so many epochs and optimizer steps in all.
+
+        Averaged weights look back over a tenth of the steps at most: over more, they would be near the initial weights.
+        """
+        average = min(self.member.get("average", 0.0), max(0.0, 1.0 - _AVERAGED / steps))
+        return Member(**{**self.member, "average": average}, max_epochs=max_epochs)
 
     def multiply_adds(self, n_inputs: int, n_outputs: int) -> float:
         """Return the multiply-adds of a row in training: forward, backward, gradient."""
@@ -65,6 +69,8 @@ class Configuration:
         return Configuration(member, view, epochs)
 
 
+# Averaged weights look back over this share of the steps: 1 / (1 - decay) is steps / _AVERAGED.
+_AVERAGED = 10.0
 _SHAPES = ((64, 64), (128, 128), (128, 128, 128), (256, 256), (128,))
 _ACTIVATIONS = ("relu", "mish", "silu", "selu")
 _VIEWS = ("quant+ple", "raw+ple", "quant+ple8", "raw+ple8", "per+raw+ple")

@@ -13,7 +13,7 @@ import numpy as np
 from pmlp_np.data.preprocessing.raw_table import RawColumn, part
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import log_loss_of
-from pmlp_np.model_selection.table_model import TableModel
+from pmlp_np.model_selection.table_model import TableModel, weights_of
 from pmlp_np.model_selection.targets import REGRESSION
 
 # Rows that importances are computed on, at most.
@@ -62,7 +62,7 @@ def _loss(model: TableModel, rows: JudgedRows, table: Sequence[RawColumn]) -> fl
         method = pool.predict if model.targets.task == REGRESSION else pool.predict_proba
         for k in np.unique(rows.fold):
             of_fold = rows.fold == k
-            found = method(np.ascontiguousarray(wide[of_fold]), members=[int(ids[k])], weights="average")[0]
+            found = method(np.ascontiguousarray(wide[of_fold]), members=[int(ids[k])], weights=weights_of(pool))[0]
             mean[of_fold] += weight * found.reshape(int(of_fold.sum()), -1)
     if model.targets.task == REGRESSION:
         return float(np.mean(np.square(mean - rows.prepared)))

@@ -82,7 +82,7 @@ class TableModel:
 
     def networks(self) -> Ensemble:
         """Return the members as a model of the wide matrix that needs NumPy alone."""
-        networks = [pool.extract(int(id), weights="average") for pool, ids in self.members for id in ids]
+        networks = [pool.extract(int(id), weights=weights_of(pool)) for pool, ids in self.members for id in ids]
         counts = [len(ids) for _, ids in self.members]
         return Ensemble(networks, np.repeat(self.weights / counts, counts))
 
@@ -121,8 +121,13 @@ class TableModel:
 
     def _of_configuration(self, pool: Pool, ids: np.ndarray, wide: np.ndarray) -> np.ndarray:
         method = pool.predict if self.targets.task == REGRESSION else pool.predict_proba
-        found = method(wide, members=ids, reduce="mean", weights="average")
+        found = method(wide, members=ids, reduce="mean", weights=weights_of(pool))
         return np.asarray(found, np.float64).reshape(len(wide), -1)
+
+
+def weights_of(pool: Pool) -> str:
+    """Return the weights that a pool's members predict with: averaged ones, where any member has them."""
+    return "average" if pool.specs.option("average").any() else "last"
 
 
 def tempered(p: np.ndarray, temperature: float, task: str) -> np.ndarray:

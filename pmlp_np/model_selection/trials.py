@@ -13,6 +13,7 @@ import numpy as np
 from pmlp_np.base.errors import DivergedWarning
 from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.search_problem import Problem
+from pmlp_np.model_selection.table_model import weights_of
 from pmlp_np.model_selection.targets import REGRESSION
 from pmlp_np.pool.pool import Pool
 
@@ -58,7 +59,8 @@ def train(
     """
     folds, wide = problem.folds, problem.wide
     n_folds = len(folds)
-    specs = [c.spec(e) for c, e in zip(configurations, epochs, strict=True) for _ in range(n_folds)]
+    steps = -(-min(map(len, folds.training)) // how["batch_size"])
+    specs = [c.spec(e, e * steps) for c, e in zip(configurations, epochs, strict=True) for _ in range(n_folds)]
     pool = Pool(specs, wide.shape[1], problem.n_outputs, problem.targets.loss, seed=seed)
     began = time.perf_counter()
     with warnings.catch_warnings():
@@ -81,7 +83,7 @@ def judged(problem: Problem, pool: Pool, configurations: Sequence[Configuration]
     found = pool.out_of_fold(
         problem.wide[validated], [place[rows] for rows in problem.folds.validation] * len(configurations),
         groups=np.repeat(np.arange(len(configurations)), n_folds), method="predict" if is_values else "predict_proba",
-        weights="average",
+        weights=weights_of(pool),
     )  # fmt: skip
     found = found.reshape(len(configurations), len(validated), problem.n_outputs).astype(np.float32)
     lost = ~np.isfinite(found)
