@@ -123,7 +123,7 @@ def test_rows_to_judge_by_and_groups():
     how = SHORT | {"cv": None}
     held_out = pm.MLPPoolRegressor(**how).fit(X[:100], y[:100], X_val=X[100:], y_val=y[100:])
     assert len(held_out.out_of_fold_) == 50 and held_out.leaderboard_[0]["members"] == 1
-    # What is judged is what new rows are told.
+    # What is evaluated is what new rows are told.
     own = held_out.ensemble_.predict(X[100:])
     np.testing.assert_allclose(held_out.out_of_fold_[:, 0] * y.std() + y.mean(), own, rtol=1e-4, atol=1e-4)
     grouped = pm.MLPPoolRegressor(**how | {"cv": 5}).fit(X, y, groups=np.arange(150) // 10)

@@ -18,7 +18,7 @@ from pmlp_np.base.table import Table
 from pmlp_np.data.labels import columns_of, require_same_rows
 from pmlp_np.data.preprocessing.raw_table import raw_columns, stacked
 from pmlp_np.model_selection.clock import Clock
-from pmlp_np.model_selection.importance import JudgedRows, permutation_importances
+from pmlp_np.model_selection.importance import ValidatedRows, permutation_importances
 from pmlp_np.model_selection.search import Search, Settings
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
@@ -32,7 +32,7 @@ class _PoolEstimator(BaseEstimator):
     ensemble_: TableModel
     leaderboard_: Table
     out_of_fold_: np.ndarray
-    _judged_rows: JudgedRows
+    _validated_rows: ValidatedRows
     _importances: np.ndarray | None
 
     def __init__(
@@ -87,7 +87,7 @@ class _PoolEstimator(BaseEstimator):
         self.best_member_ = self.leaderboard_[0]
         self.out_of_fold_ = result.out_of_fold
         draw = np.random.default_rng(seed)
-        self._judged_rows, self._importances = JudgedRows.of(problem, problem.table, draw), None
+        self._validated_rows, self._importances = ValidatedRows.of(problem, problem.table, draw), None
         self.notes_ = result.notes
         for note in result.notes:
             say(note)
@@ -127,7 +127,7 @@ class _PoolEstimator(BaseEstimator):
         """
         check_is_fitted(self, "ensemble_")
         if self._importances is None:
-            found = permutation_importances(self.ensemble_, self._judged_rows, np.random.default_rng(0))
+            found = permutation_importances(self.ensemble_, self._validated_rows, np.random.default_rng(0))
             found = np.maximum(found, 0.0)
             self._importances = found / found.sum() if found.any() else found
         return self._importances.copy()
@@ -175,7 +175,7 @@ class MLPPoolRegressor(RegressorMixin, _PoolEstimator):
         """Search on these rows. Returns self.
 
         y: (n_samples,) or (n_samples, n_outputs). sample_weight: (n_samples,). groups: (n_samples,) labels of rows that
-        stay in one fold. X_val, y_val: rows to judge members by, instead of folds.
+        stay in one fold. X_val, y_val: rows to evaluate members on, instead of folds.
         """
         X = self._checked(X, reset=True)
         if y is None:

@@ -1,4 +1,4 @@
-"""Folds: the rows that members train on and those that they are judged by."""
+"""Folds: the rows that members train on and those that they are evaluated on."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class ValidatedRows:
     """Some rows that folds validate: their columns, the fold of each, and what members are trained on."""
 
     table: Sequence[RawColumn]
@@ -29,7 +29,7 @@ class JudgedRows:
     prepared: np.ndarray
 
     @classmethod
-    def of(cls, problem: Problem, table: Sequence[RawColumn], draw: np.random.Generator) -> JudgedRows:
+    def of(cls, problem: Problem, table: Sequence[RawColumn], draw: np.random.Generator) -> ValidatedRows:
         """Return at most MOST_ROWS rows of a problem, chosen at random. table: its columns."""
         rows = problem.folds.validated
         if len(rows) > MOST_ROWS:
@@ -40,7 +40,7 @@ class JudgedRows:
         return cls(part(table, rows), fold[rows], problem.prepared[rows])
 
 
-def permutation_importances(model: TableModel, rows: JudgedRows, draw: np.random.Generator) -> np.ndarray:
+def permutation_importances(model: TableModel, rows: ValidatedRows, draw: np.random.Generator) -> np.ndarray:
     """Return by how much the out-of-fold loss grows when each column's cells change places, (columns of X,).
 
     The loss is the mean squared error of standardized values, or the log loss. Columns that are left out have 0.
@@ -55,7 +55,7 @@ def permutation_importances(model: TableModel, rows: JudgedRows, draw: np.random
     return result
 
 
-def _loss(model: TableModel, rows: JudgedRows, table: Sequence[RawColumn]) -> float:
+def _loss(model: TableModel, rows: ValidatedRows, table: Sequence[RawColumn]) -> float:
     wide = model.views.wide(table, model.blocks)
     mean = np.zeros((len(wide), model.members[0][0].n_outputs))
     for weight, (pool, ids) in zip(model.weights, model.members, strict=True):

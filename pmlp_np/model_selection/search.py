@@ -19,7 +19,7 @@ from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult, log_loss_of
 from pmlp_np.model_selection.table_model import TableModel, tempered
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
-from pmlp_np.model_selection.trials import Trial, judged, multiply_adds, train
+from pmlp_np.model_selection.trials import Trial, evaluated, multiply_adds, train
 from pmlp_np.pool.pool import Pool
 
 # Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
@@ -91,13 +91,12 @@ class Search:
         self.queue = list(portfolio(classes, len(self.problem.wide)) if given is None else given)
         self.draw = np.random.default_rng([self.settings.seed, 1])
         self.weights = np.zeros(0)
-        self.objective: Objective | None = None
 
     # Training.
 
     def run(self) -> SearchResult:
         """Search until time is over, all is tried, or Ctrl-C; return what was found."""
-        self._limit_bad_views()
+        self._drop_duplicates()
         planned = self._planned_epochs()
         while self.queue and self.ended != "interrupted":
             batch, epochs = self._next_batch(planned)
@@ -116,7 +115,7 @@ class Search:
         most = self.settings.max_members
         return _MOST_TRIALS if most is None else max(1, int(most) // self._n_folds)
 
-    def _limit_bad_views(self) -> None:
+    def _drop_duplicates(self) -> None:
         """Leave out configurations that would read the same inputs as an earlier one of the same kind."""
         seen: set[tuple[Any, ...]] = set()
         kept = []
@@ -200,7 +199,7 @@ class Search:
         done = self._share_done(pool, epochs)
         total = sum(multiply_adds(self.problem, c, e) for c, e in zip(batch, epochs, strict=True))
         self.clock.measured(done * total, seconds)
-        self.trials += judged(self.problem, pool, batch, epochs, seconds)
+        self.trials += evaluated(self.problem, pool, batch, epochs, seconds)
         if pool.ended_ == "interrupted":
             self.ended = "interrupted"
         self._select()
@@ -214,7 +213,7 @@ class Search:
             return
         chosen = self.draw.choice(len(self.trials), _ROUND, p=self.weights)
         self.queue = [self.trials[i].configuration.near(self.draw) for i in chosen]
-        self._limit_bad_views()
+        self._drop_duplicates()
 
     # Selection.
 
@@ -226,10 +225,10 @@ class Search:
         weights = None if problem.weights is None else problem.weights[validated]
         found, targets = self._out_of_fold(), problem.prepared[validated]
         if problem.targets.task == REGRESSION:
-            self.objective = SquaredErrors(found, targets, weights)
+            objective: Objective = SquaredErrors(found, targets, weights)
         else:
-            self.objective = LogLosses(likelihoods(found, targets, problem.targets.task), _by_label(weights, found))
-        self.weights = chooser(self.settings.select)(self.objective)
+            objective = LogLosses(likelihoods(found, targets, problem.targets.task), _by_label(weights, found))
+        self.weights = chooser(self.settings.select)(objective)
 
     # The result.
 
@@ -303,7 +302,7 @@ def search(
     """Search for the best ensemble of multi-layer perceptrons on a table.
 
     A portfolio of configurations is trained first, as much of it as time allows, then neighbors of those that the
-    ensemble picked. A configuration is a member for each fold; it is judged by the predictions of rows that the member
+    ensemble picked. A configuration is a member for each fold; it is evaluated by predictions of rows that the member
     has not seen, and predicts the mean of its members. No row is set aside, and nothing is trained again at the end.
 
     X: an array or data frame (n_samples, n_features). Columns are numbers, dates or categories by their dtype; cells

@@ -73,7 +73,7 @@ def train(
     return pool, time.perf_counter() - began
 
 
-def judged(problem: Problem, pool: Pool, configurations: Sequence[Configuration], epochs: Sequence[int],
+def evaluated(problem: Problem, pool: Pool, configurations: Sequence[Configuration], epochs: Sequence[int],
            seconds: float) -> list[Trial]:  # fmt: skip
     """Return the trials of a trained pool, with predictions of every row by the members that have not seen it."""
     n_folds, validated = len(problem.folds), problem.folds.validated
