@@ -41,7 +41,7 @@ from pmlp_np.base.console import say
 
 _PACKAGE = Path(__file__).parents[2]
 # Folders with sources that no compiled code depends on.
-_NEVER_COMPILED = ("app", "export", "plots")
+_NEVER_COMPILED = ("app", "estimators", "export", "model_selection", "plots", "preprocessing", "report")
 _MAGIC = b"pmlp_np compiled code 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HINT = "Set PMLP_CACHE_DIR to a folder that only you can write to."

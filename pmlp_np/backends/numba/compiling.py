@@ -19,6 +19,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from pmlp_np.backends.numba.code_cache import CodeCache, cache_folder, can_write
+from pmlp_np.backends.numba.function_pipeline import EntryPipeline, InnerPipeline
 from pmlp_np.backends.numba.passes import AVX2_TILES, AVX512_TILES, PASSES, argument_names
 from pmlp_np.backends.numba.simd import I64, KINDS, Emitter
 from pmlp_np.base import interrupts
@@ -26,25 +27,36 @@ from pmlp_np.base.arrays import Address
 from pmlp_np.base.console import say
 
 
-def kernel(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a driver function: without the GIL, cached, and with IEEE division instead of ZeroDivisionError.
+def kernel(entry: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a driver function: without the GIL, and with IEEE division instead of ZeroDivisionError.
 
-    entry: whether Python calls the function. Other functions are compiled without a Python wrapper, which takes a good
-    part of the compile time.
+    entry: whether Python calls the function; then its code is stored. The code of other functions is part of entries',
+    which takes a good part less of time: see `function_pipeline`.
     """
+    options: dict[str, Any] = {"pipeline_class": EntryPipeline if entry else InnerPipeline}
     if not entry:
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
-        dispatcher._cache = CodeCache(function)
-        compile_now = dispatcher.compile
+        # Nothing is allocated: there is nothing to count references of.
+        dispatcher = njit(nogil=True, error_model="numpy", _nrt=False, **options)(function)
+        if entry:
+            dispatcher._cache = CodeCache(function)
+        compile_now, template_of = dispatcher.compile, dispatcher.get_call_template
 
         def compile_held(signature: Any) -> Any:
             with interrupts.held():
-                return compile_now(signature)
+                address = compile_now(signature)
+            interrupts.raise_if_pressed()
+            return address
 
-        dispatcher.compile = compile_held
+        def one_template(args: Any, kws: Any) -> Any:
+            """Return how the function is called with integers, where Numba would compile it for each constant."""
+            return template_of(
+                tuple(map(types.unliteral, args)), {name: types.unliteral(each) for name, each in kws.items()}
+            )
+
+        dispatcher.compile, dispatcher.get_call_template = compile_held, one_template
         return dispatcher
 
     return decorate
@@ -90,7 +102,8 @@ def pass_address(kind: str, name: str) -> Address:
     def run(block):
         _emit(key, block)
 
-    function: Any = CFunc(run, ((types.int64,), types.void), locals={}, options={})
+    signature = ((types.int64,), types.void)
+    function: Any = CFunc(run, signature, locals={}, options={"_nrt": False}, pipeline_class=EntryPipeline)
     function._cache = CodeCache(run)
     with interrupts.held():
         function.compile()

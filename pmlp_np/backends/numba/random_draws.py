@@ -10,7 +10,7 @@ from pmlp_np.backends.numba.intrinsics import bits_of, call, float_item, item, s
 from pmlp_np.backends.numba.program.step_arguments import Distribution, Fill, Scale
 from pmlp_np.formulas import random as random_formulas
 
-_philox = kernel(entry=True, inline="always")(random_formulas.philox)
+philox = kernel()(random_formulas.philox)
 _PURPOSE_WEIGHTS = np.uint64(random_formulas.PURPOSE_WEIGHTS)
 _PURPOSE_SHUFFLE = random_formulas.PURPOSE_SHUFFLE
 _LOW, _BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -26,7 +26,7 @@ def shuffle(key, epoch, order, n):
     w0 = w1 = w2 = w3 = np.uint64(0)
     for s in range(n - 1):
         if s & 3 == 0:
-            w0, w1, w2, w3 = _philox(np.uint64(s >> 2), epoch, low, purpose, key)
+            w0, w1, w2, w3 = philox(np.uint64(s >> 2), epoch, low, purpose, key)
         else:
             w0, w1, w2 = w1, w2, w3
         last = n - 1 - s
@@ -51,7 +51,7 @@ def _draw_row(job, m, tensor, first, count, out, stride, scale, draws):
         n = min(count - done, DRAWS - skipped)
         for block in range((skipped + n + 3) // 4):
             counter = np.uint64(begin + block)
-            words = _philox(counter & _LOW, counter >> _BITS, np.uint64(tensor), _PURPOSE_WEIGHTS, key)
+            words = philox(counter & _LOW, counter >> _BITS, np.uint64(tensor), _PURPOSE_WEIGHTS, key)
             for i in range(4):
                 set_float_item(draws, 4 * block + i, (np.float64(words[i]) + 0.5) * 2.0**-32)
         call(distribution, Distribution(values=draws, n=skipped + n))
