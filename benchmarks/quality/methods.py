@@ -130,6 +130,43 @@ def _searched(
     return _predict(make(kept).fit(X, y), task)
 
 
+def autogluon(X: Any, y: np.ndarray, task: str, budget: float, seed: int) -> Predict:
+    import tempfile
+
+    from autogluon.tabular import TabularPredictor
+
+    metric, target = "r2" if task == "regression" else "log_loss", "the target"
+    kind = "regression" if task == "regression" else "binary" if len(np.unique(y)) == 2 else "multiclass"
+    folder = tempfile.mkdtemp()
+    predictor = TabularPredictor(target, problem_type=kind, eval_metric=metric, path=folder, verbosity=0)
+    predictor.fit(X.assign(**{target: y}), time_limit=budget, presets="medium_quality", num_cpus=2)
+    if task == "regression":
+        return lambda frame: predictor.predict(frame).to_numpy()
+    classes = np.unique(y).tolist()
+    return lambda frame: predictor.predict_proba(frame)[classes].to_numpy()
+
+
+def _pytabkit(name: str) -> Method:
+    def method(X: Any, y: np.ndarray, task: str, budget: float, seed: int) -> Predict:
+        import pytabkit
+
+        kind = getattr(pytabkit, f"{name}_{'Regressor' if task == 'regression' else 'Classifier'}")
+        texts = [column for column in X if X[column].dtype.kind not in "biuf"]
+        numbers = [column for column in X if column not in texts]
+        middle = X[numbers].median()
+
+        def whole(frame: Any) -> Any:
+            """Return the frame without missing numbers, which these methods refuse; missing texts are a category."""
+            filled = {c: frame[c].astype("object").where(frame[c].notna(), "missing").astype(str) for c in texts}
+            return frame.assign(**frame[numbers].astype("float64").fillna(middle), **filled)
+
+        model = kind(device="cpu", random_state=seed, n_threads=2, verbosity=0)
+        predict = _predict(model.fit(whole(X), y, cat_col_names=texts), task)
+        return lambda frame: np.asarray(predict(whole(frame)))
+
+    return method
+
+
 METHODS: dict[str, Method] = {
     "pmlp_np": pmlp,
     "HistGradientBoosting": hist_gradient_boosting,
@@ -137,6 +174,10 @@ METHODS: dict[str, Method] = {
     "LightGBM, searched": lightgbm_searched,
     "CatBoost": catboost,
     "scikit-learn's MLP, searched": scikit_learn_mlp_searched,
+    "AutoGluon": autogluon,
+    "RealMLP-TD": _pytabkit("RealMLP_TD"),
+    "RealMLP-TD-S": _pytabkit("RealMLP_TD_S"),
+    "TabM": _pytabkit("TabM_D"),
 }
 # Those that take the time they are given; the others take their own.
-BUDGETED = {"pmlp_np", "LightGBM, searched", "scikit-learn's MLP, searched"}
+BUDGETED = {"pmlp_np", "LightGBM, searched", "scikit-learn's MLP, searched", "AutoGluon"}
