@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from pmlp_np.model_selection.calibration import Spread
 from pmlp_np.model_selection.targets import REGRESSION, Targets
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.pool.pool import Pool
+
+if TYPE_CHECKING:
+    import onnx
 
 # Rows that are predicted at a time.
 _ROWS = 1 << 14
@@ -85,6 +88,69 @@ class TableModel:
         networks = [pool.extract(int(id), weights=weights_of(pool)) for pool, ids in self.members for id in ids]
         counts = [len(ids) for _, ids in self.members]
         return Ensemble(networks, np.repeat(self.weights / counts, counts))
+
+    def to_python(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the model as the text of one Python file that needs NumPy alone, preprocessing included.
+
+        The file defines `predict(table)`, and `predict_proba(table)` of classes. A table is a dict of columns or a data
+        frame, read by name; or rows in the order of training. Cells are as in training, texts of ISO dates too. As a
+        script, `python model.py rows.csv` prints a prediction for each row of a CSV file, whose first line names the
+        columns; missing cells are empty, or words such as NA. Labels that were booleans are 0 and 1.
+
+        path: a file to write the text to, atomically. Default None: no file.
+
+        Encodings are computed in float64 and cast once, as here; predictions equal those of `predict` but for the
+        rounding of the members' dtype (float32: some 1e-6 standard deviations of y, or of probability).
+
+        Raises DataError for whole numbers as labels that 64 bits don't hold.
+        """
+        from pmlp_np.model_selection.export.table_parts import parts_of
+        from pmlp_np.model_selection.export.table_to_python import table_to_python
+
+        return table_to_python(parts_of(self), path)
+
+    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
+        """Return the model as ONNX (opset 13), preprocessing included. Needs the package onnx.
+
+        Inputs: one (n_samples, 1) for each column that is read, with its name. Numbers are float64, NaN where missing;
+        dates float64 days since 1970-01-01 (UTC), NaN where missing; categories strings, "" where missing (if "" is a
+        category: the text under "missing" in the metadata "columns", JSON that lists name, kind and missing).
+        Outputs: `prediction` float64, shaped as `predict`'s; or `label` (strings or int64; booleans are 0 and 1) and
+        `probabilities` (n_samples, n_classes) float64. An output with a column's name gets "_" appended. For infinite
+        numbers, which `predict` refuses, values are NaN and labels those of no class (-1 or "").
+
+        path: a file to write the model to, atomically. Default None: no file.
+
+        Encodings are float64 and cast once to the members' dtype, as here: predictions differ by rounding (float32:
+        some 1e-6 standard deviations of y, or of probability). Raises DataError for whole numbers as labels that 64
+        bits don't hold, ImportError if onnx is missing.
+        """
+        from pmlp_np.model_selection.export.table_parts import parts_of
+        from pmlp_np.model_selection.export.table_to_onnx import table_to_onnx
+
+        return table_to_onnx(parts_of(self), path)
+
+    def to_c(self, path: str | os.PathLike[str] | None = None, *, prefix: str | None = None) -> str:
+        """Return the model as the text of one C99 header (C++11 too) that allocates nothing, preprocessing included.
+
+        A row of the table is a struct `model_row` with a field for each column that is read: numbers double, NAN where
+        missing; dates double, days since 1970-01-01 as `model_days(year, month, day)` gives them; categories strings,
+        a null pointer where missing. Names that C does not allow are changed; comments have the original ones.
+        Functions: `model_predict_values(row, out)`, and `double model_predict(row)` of one output; of classes
+        `int model_predict(row)`, a number of the array `model_class_names`, and `model_predict_proba(row, out)`; of
+        labels `model_predict_labels(row, labels)`. For infinite numbers values are NAN and labels -1.
+
+        path: a file to write the text to, atomically. Default None: no file.
+        prefix: prefix of all names, instead of "model". Default: the file's name if it is an identifier, else "model".
+
+        Encodings are computed in double and cast once to the members' dtype, as here: predictions differ by rounding
+        (float32: some 1e-6 standard deviations of y, or of probability). Raises DataError for a prefix that is no
+        identifier, for categories with a NUL, and for whole numbers as labels that 64 bits don't hold.
+        """
+        from pmlp_np.model_selection.export.table_parts import parts_of
+        from pmlp_np.model_selection.export.table_to_c import table_to_c
+
+        return table_to_c(parts_of(self), path, prefix)
 
     def n_parameters(self) -> int:
         """Return the number of weights and biases of all members."""

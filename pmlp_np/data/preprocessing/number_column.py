@@ -16,7 +16,7 @@ from pmlp_np.formulas.initializers import DISTRIBUTIONS
 # Quantiles of the map to a normal distribution, and the probability at which it ends.
 _QUANTILES, _TAIL = 513, 1e-3
 # Where the robust scale bends: a value of so many interquartile ranges.
-_BEND = 3.0
+BEND = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class NumberColumn:
         """Return values over the interquartile range around the median, bent so that outliers stay near, (n,)."""
         with np.errstate(over="ignore"):
             z = (values - self.median) * self.factor
-            return _known(z / np.sqrt(1.0 + np.square(z / _BEND)), z)
+            return _known(z / np.sqrt(1.0 + np.square(z / BEND)), z)
 
     def quantile_normal(self, values: np.ndarray) -> np.ndarray:
         """Return values as quantiles of the standard normal distribution, (n,)."""

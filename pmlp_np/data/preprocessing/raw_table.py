@@ -56,7 +56,7 @@ def raw_columns(X: Any, kinds: Sequence[str] | None = None) -> list[RawColumn]:
         name = f"column {i}" if names is None else f"column {names[i]!r}"
         kind = None if kinds is None else kinds[i]
         found, values = _typed(f"{name} of X", cells, kind)
-        result.append(RawColumn(name.removeprefix("column ").strip("'"), found, values))
+        result.append(RawColumn(str(i if names is None else names[i]), found, values))
     return result
 
 

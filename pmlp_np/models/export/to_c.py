@@ -41,7 +41,7 @@ def to_c(
     reading = reading_of(model.loss)
     names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
-    writer = _Writer(model, reading, _prefix(prefix, path))
+    writer = _Writer(model, reading, prefix_of(prefix, path))
     formulas = [name for _, network in members_of(model) for name in network.activation]
     if reading.link == "sigmoid":
         formulas.append("sigmoid")
@@ -61,7 +61,7 @@ def to_c(
     return text
 
 
-def _prefix(prefix: Any, path: str | os.PathLike[str] | None) -> str:
+def prefix_of(prefix: Any, path: str | os.PathLike[str] | None) -> str:
     """Return the prefix of all names: the argument, else the file's name if it is a C identifier, else "model"."""
     if prefix is None:
         stem = "" if path is None else Path(path).stem
@@ -78,7 +78,18 @@ def string(text: str) -> str:
     return '"' + "".join(chr(byte) if byte in safe else f"\\{byte:03o}" for byte in text.encode()) + '"'
 
 
-def _array(kind: str, name: str, values: list[str]) -> str:
+def class_names_text(prefix: str, classes: list[str] | list[int]) -> str:
+    """Return the array `<prefix>_class_names`, of strings or of whole numbers."""
+    name = f"{prefix}_class_names"
+    if isinstance(classes[0], str):
+        return array_text("char *const", name, [string(str(each)) for each in classes])
+    # C has no literal of the smallest number: -9223372036854775808 is a minus and a number that overflows.
+    values = [f"{each}LL" if each != -(2**63) else f"({int(each) + 1}LL - 1)" for each in classes]
+    return array_text("long long", name, values)
+
+
+def array_text(kind: str, name: str, values: list[str]) -> str:
+    """Return the definition of a constant array of these expressions."""
     # Lines are broken between values only, not at spaces: a value may be a string with spaces.
     lines = ["   "]
     for i, value in enumerate(values):
@@ -158,22 +169,20 @@ class _Writer:
         texts = []
         if names is not None:
             values = [string(name) for name in names]
-            texts.append(_array("char *const", f"{self.prefix}_feature_names", values))
+            texts.append(array_text("char *const", f"{self.prefix}_feature_names", values))
         if classes is not None:
-            strings = isinstance(classes[0], str)
-            # C has no literal of the smallest number: -9223372036854775808 is a minus and a number that overflows.
-            values = [string(str(name)) if strings else f"{name}LL" if name != -(2**63) else f"({name + 1}LL - 1)"
-                      for name in classes]  # fmt: skip
-            texts.append(_array("char *const" if strings else "long long", f"{self.prefix}_class_names", values))
+            texts.append(class_names_text(self.prefix, classes))
         for i, (_, network) in enumerate(self.members):
             scope = self.scope(i)
             if network.features is not None:
-                texts.append(_array("int", f"{scope}_columns", [str(column) for column in network.features.tolist()]))
+                texts.append(
+                    array_text("int", f"{scope}_columns", [str(column) for column in network.features.tolist()])
+                )
             for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
                 # Transposed, a row for each unit: `dense` reads memory in order.
-                texts.append(_array(self.kind, f"{scope}_w{k}", [self.number(value) for value in w.T.ravel()]))
+                texts.append(array_text(self.kind, f"{scope}_w{k}", [self.number(value) for value in w.T.ravel()]))
                 if network.bias:
-                    texts.append(_array(self.kind, f"{scope}_b{k}", [self.number(value) for value in b]))
+                    texts.append(array_text(self.kind, f"{scope}_b{k}", [self.number(value) for value in b]))
         return texts
 
     def scope(self, i: int) -> str:

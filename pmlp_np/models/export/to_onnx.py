@@ -24,7 +24,7 @@ from pmlp_np.models.export.common import checked_class_names, input_names_of, me
 from pmlp_np.models.network import Network, Networks
 
 _OPSET, _IR_VERSION = 13, 7
-_ROWS = "n_samples"
+ROWS = "n_samples"
 
 # Operators of activations, with attributes for this library's constants. The first table has kernels for float64, too.
 _OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
@@ -74,17 +74,17 @@ def to_onnx(
     reading = reading_of(model.loss)
     names = input_names_of(model, input_names)
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
-    graph = _Graph(onnx, model.dtype)
+    graph = Graph(onnx, model.dtype)
     members = []
     for i, (weight, network) in enumerate(members_of(model)):
         scope = f"member_{i}/" if model.is_mean else ""
-        members.append((weight, _raw_outputs(graph, network, scope)))
+        members.append((weight, raw_outputs(graph, network, scope)))
     if reading.has_probabilities:
         outputs = _classes(graph, reading, members, model.n_raw_outputs, classes)
     else:
         outputs = _values(graph, reading, members, model.n_raw_outputs)
     proto = graph.model(model.n_features, outputs)
-    _describe(onnx, proto, model, names, classes)
+    describe(onnx, proto, model, names, classes)
     onnx.checker.check_model(proto, full_check=True)
     if path is not None:
         with whole_file(path) as file:
@@ -92,8 +92,8 @@ def to_onnx(
     return proto
 
 
-def _describe(onnx: Any, proto: Any, model: Networks, names: Any, classes: Any) -> None:
-    """Set the producer, the description and the metadata."""
+def describe(onnx: Any, proto: Any, model: Networks, names: Any, classes: Any, **more: Any) -> None:
+    """Set the producer, the description and the metadata. more: further metadata, as JSON."""
     proto.producer_name, proto.producer_version = "pmlp_np", __version__
     proto.doc_string = model.description
     metadata = {"model": model.description, "loss": str(model.loss), "pmlp_np_version": __version__}
@@ -101,28 +101,32 @@ def _describe(onnx: Any, proto: Any, model: Networks, names: Any, classes: Any) 
         metadata["feature_names"] = json.dumps(names)
     if classes is not None:
         metadata["class_names"] = json.dumps(classes)
+    metadata |= {name: json.dumps(value) for name, value in more.items()}
     onnx.helper.set_model_props(proto, metadata)
 
 
-class _Graph:
-    """A graph under construction: its nodes and constants. A value is the name of a node's output."""
+class Graph:
+    """A graph under construction: its nodes and constants. A value is the name of a node's output.
 
-    def __init__(self, onnx: Any, dtype: np.dtype) -> None:
-        self.onnx, self.dtype = onnx, dtype
+    dtype: of the numbers in formulas. prefix: of all names.
+    """
+
+    def __init__(self, onnx: Any, dtype: np.dtype, prefix: str = "") -> None:
+        self.onnx, self.dtype, self.prefix = onnx, dtype, prefix
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
         self._known: dict[tuple[str, bytes], str] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add a node. Returns its output."""
-        output = f"{operator}_{len(self.nodes)}"
+        output = f"{self.prefix}{operator}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
     def array(self, name: str, values: np.ndarray) -> str:
-        """Add a constant of this name. Returns the name."""
-        self.constants[name] = values
-        return name
+        """Add a constant of this name. Returns the name, with the prefix."""
+        self.constants[self.prefix + name] = values
+        return self.prefix + name
 
     def number(self, value: float) -> str:
         """Add a scalar constant of the model's dtype, unless there is an equal one. Returns its name."""
@@ -172,19 +176,28 @@ class _Graph:
         return self.add("Sum", *(self.add("Mul", self.number(w), a) for w, a in parts))
 
     def model(self, n_features: int, outputs: dict[str, tuple[str, Any, list[Any]]]) -> Any:
-        """Return the model with these outputs, {name: (value, element type, shape)}."""
-        helper, element = self.onnx.helper, self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        """Return the model of X with these outputs, {name: (value, element type, shape)}."""
+        element = self.onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        return self.with_inputs({"X": (element, [ROWS, n_features])}, outputs)
+
+    def with_inputs(
+        self, inputs: dict[str, tuple[Any, list[Any]]], outputs: dict[str, tuple[str, Any, list[Any]]]
+    ) -> Any:
+        """Return the model with these inputs, {name: (element type, shape)}, and outputs, as of `model`."""
+        helper = self.onnx.helper
         for name, (value, _, _) in outputs.items():
-            self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
+            self.nodes.append(helper.make_node("Identity", [value], [name], name=self.prefix + name))
         infos = [helper.make_tensor_value_info(name, kind, shape) for name, (_, kind, shape) in outputs.items()]
-        inputs = [helper.make_tensor_value_info("X", element, [_ROWS, n_features])]
+        taken = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
         constants = [self.onnx.numpy_helper.from_array(values, name) for name, values in self.constants.items()]
-        graph = helper.make_graph(self.nodes, "pmlp_np", inputs, infos, constants)
-        opset = helper.make_opsetid("", _OPSET)
-        return helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+        graph = helper.make_graph(self.nodes, "pmlp_np", taken, infos, constants)
+        # Operators on texts are in a domain of their own.
+        domains = {"": _OPSET} | ({"ai.onnx.ml": 2} if any(node.domain for node in self.nodes) else {})
+        opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
-def _expm1(graph: _Graph, x: str) -> str:
+def _expm1(graph: Graph, x: str) -> str:
     """Return e^x - 1; near zero as 2 t / (1 - t), t = tanh(x / 2), without cancellation."""
     one, two = graph.number(1.0), graph.number(2.0)
     t = graph.add("Tanh", graph.add("Div", x, two))
@@ -193,7 +206,7 @@ def _expm1(graph: _Graph, x: str) -> str:
     return graph.add("Where", graph.add("Less", graph.add("Abs", x), one), near, far)
 
 
-def _ones_like(graph: _Graph, x: str) -> str:
+def _ones_like(graph: Graph, x: str) -> str:
     one = graph.number(1.0)
     return graph.add("Where", graph.add("Equal", x, x), one, one)
 
@@ -209,9 +222,9 @@ _WORDS: dict[str, Callable[..., str]] = {
 }
 
 
-def _raw_outputs(graph: _Graph, network: Network, scope: str) -> str:
-    """Add a network. Returns its raw outputs. scope: prefix of the names of its constants."""
-    a = "X" if network.features is None else graph.columns("X", network.features)
+def raw_outputs(graph: Graph, network: Network, scope: str, x: str = "X") -> str:
+    """Add a network of the value x. Returns its raw outputs. scope: prefix of the names of its constants."""
+    a = x if network.features is None else graph.columns(x, network.features)
     for k, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         weights = graph.array(f"{scope}weights_{k}", w)
         if network.bias:
@@ -224,12 +237,12 @@ def _raw_outputs(graph: _Graph, network: Network, scope: str) -> str:
 
 
 def _values(
-    graph: _Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int
+    graph: Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int
 ) -> dict[str, tuple[str, Any, list[Any]]]:
     """Return the outputs of a model that predicts values: `prediction`, and `std` or `quantiles`."""
     element = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
     n = n_raw // reading.heads
-    shape = [_ROWS] if n == 1 else [_ROWS, n]
+    shape = [ROWS] if n == 1 else [ROWS, n]
 
     def head(raw: str, h: int) -> str:
         if n == 1:
@@ -263,7 +276,7 @@ def _values(
     return outputs
 
 
-def _defined(graph: _Graph, reading: Reading, raws: list[str], n_raw: int) -> str:
+def _defined(graph: Graph, reading: Reading, raws: list[str], n_raw: int) -> str:
     """Return whether each label is defined, which is if its raw outputs are numbers.
 
     Raw outputs are tested, not scores computed from them: operators may drop NaN.
@@ -285,7 +298,7 @@ def _defined(graph: _Graph, reading: Reading, raws: list[str], n_raw: int) -> st
     return defined[0]
 
 
-def _no_class(classes: Any) -> Any:
+def no_class(classes: Any) -> Any:
     """Return the label for outputs that are not numbers, different from all classes."""
     if isinstance(classes[0], str):
         return next(name for name in ("", "NaN", "not a number", "no label " + "".join(classes)) if name not in classes)
@@ -293,7 +306,7 @@ def _no_class(classes: Any) -> Any:
 
 
 def _classes(
-    graph: _Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int, classes: Any
+    graph: Graph, reading: Reading, members: list[tuple[float, str]], n_raw: int, classes: Any
 ) -> dict[str, tuple[str, Any, list[Any]]]:
     """Return the outputs of a model that predicts classes or 0/1 labels: `label` and `probabilities`."""
     element, types = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype), graph.onnx.TensorProto
@@ -302,7 +315,7 @@ def _classes(
     probabilities = graph.mean([(w, graph.run(average.part, raw)) for w, raw in linked])
     threshold = label_threshold(len(members) > 1)
     scores = members[0][1] if len(members) == 1 else probabilities
-    shape: list[Any] = [_ROWS]
+    shape: list[Any] = [ROWS]
     if reading.link == "softmax":
         label = graph.add("ArgMax", scores, axis=1, keepdims=0)
     else:
@@ -315,7 +328,7 @@ def _classes(
     undefined = -1 if classes is None else len(classes)
     label = graph.add("Where", defined, label, graph.whole(undefined))
     if classes is not None:
-        names = np.array([*classes, _no_class(classes)], object if isinstance(classes[0], str) else np.int64)
+        names = np.array([*classes, no_class(classes)], object if isinstance(classes[0], str) else np.int64)
         label = graph.add("Gather", graph.array("class_names", names), label, axis=0)
         kind = types.STRING if isinstance(classes[0], str) else kind
-    return {"label": (label, kind, shape), "probabilities": (probabilities, element, [_ROWS, n_raw])}
+    return {"label": (label, kind, shape), "probabilities": (probabilities, element, [ROWS, n_raw])}

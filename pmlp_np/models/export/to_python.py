@@ -41,6 +41,18 @@ class InputTexts:
     read: list[str]
 
 
+@dataclass(frozen=True)
+class OutputTexts:
+    """How predictions of a mean of networks follow from the mean, which is float64 then.
+
+    sections: constants and functions. values: the expression of predictions, "{mean}" in it the mean: of values or of
+    probabilities.
+    """
+
+    sections: list[str]
+    values: str
+
+
 def is_module_name(stem: str) -> bool:
     """Return whether a file of this name can be imported (class.py can't)."""
     return stem.isidentifier() and not keyword.iskeyword(stem)
@@ -52,8 +64,12 @@ def to_python(
     input_names: Any = None,
     class_names: Any = None,
     inputs: InputTexts | None = None,
+    outputs: OutputTexts | None = None,
 ) -> str:
-    """Return the file's text. Arguments and errors as of `MLP.to_python`. inputs: default None, X itself."""
+    """Return the file's text. Arguments and errors as of `MLP.to_python`.
+
+    inputs: default None, X itself. outputs: of a mean of networks; default None, the mean itself.
+    """
     reading = reading_of(model.loss)
     names = input_names_of(model, input_names) if inputs is None else None
     if inputs is None:
@@ -61,7 +77,7 @@ def to_python(
         inputs = InputTexts(said, (), [_checked(model, has_columns)], _read(model.n_features, has_columns))
     classes = checked_class_names(class_names, reading, model.n_raw_outputs)
     single = None if model.is_mean else members_of(model)[0][1]
-    writer = _Writer(model, reading, classes is not None)
+    writer = _Writer(model, reading, classes is not None, outputs)
     # It stands in the docstring as a module's name, which not every file's name can be.
     name = "model" if path is None or not is_module_name(Path(path).stem) else Path(path).stem
     formulas = [name for _, network in members_of(model) for name in network.activation]
@@ -80,6 +96,7 @@ def to_python(
         "\n\n".join([_head(model, writer, name, inputs), *(["\n".join(constants)] if constants else [])]),
         *function_texts(formulas, model.dtype),
         *inputs.checked,
+        *([] if outputs is None else outputs.sections),
         *(writer.network(single) if single is not None else writer.members()),
         *writer.predictions(),
         _array_text(model.dtype),
@@ -115,8 +132,8 @@ import numpy as np'''
 class _Writer:
     """Writes the text of the functions that predict."""
 
-    def __init__(self, model: Networks, reading: Reading, has_names: bool) -> None:
-        self.model, self.reading, self.has_names = model, reading, has_names
+    def __init__(self, model: Networks, reading: Reading, has_names: bool, outputs: OutputTexts | None) -> None:
+        self.model, self.reading, self.has_names, self.outputs = model, reading, has_names, outputs
         self.single = not model.is_mean
         self.n_raw, self.n_columns = model.n_raw_outputs, model.n_features
         self.n = self.n_raw // reading.heads
@@ -156,12 +173,12 @@ class _Writer:
         cast = f".astype(np.{self.model.dtype})" if self.model.dtype == np.float32 else ""
         total = "sum(w * part for w, part in zip(MEMBER_WEIGHTS, parts))"
         if cast:
-            total = total.replace("w * part ", "w * part.astype(np.float64) ") + cast
+            total = total.replace("w * part ", "w * part.astype(np.float64) ") + (cast if self.outputs is None else "")
         texts = [
             _function("members_forward", f"Raw outputs (n_samples, {self.n_raw}) of each member, a list.", lines),
             _function("mean", "The mean of arrays, one for each member.", [f"return {total}"], quiet=False),
         ]
-        if self.reading.link == "identity" and not self.reading.has_std:
+        if self.reading.link == "identity" and not self.reading.has_std and self.outputs is None:
             texts.append(_function("forward", "Mean raw outputs.", ["return mean(members_forward(X))"]))
         return texts
 
@@ -181,6 +198,10 @@ class _Writer:
         value = f"mean([{self.part(average, 'raw')} for raw in members_forward(X)])"
         return value if average.finish is None else expression(average.finish, {"mean": value}, longest=0)[1]
 
+    def finished(self, mean: str) -> str:
+        """Return the expression of predictions from that of a mean."""
+        return mean if self.outputs is None else self.outputs.values.replace("{mean}", mean)
+
     def predictions(self) -> list[str]:
         """Return the functions predict, and predict_proba, predict_std and predict_quantiles if the model has them."""
         return self.of_classes() if self.reading.has_probabilities else self.of_values()
@@ -188,7 +209,7 @@ class _Writer:
     def of_values(self) -> list[str]:
         reading, raw = self.reading, "forward(X)" if self.single else "raw"
         averaged = self.averages["prediction"]
-        value = self.part(averaged, raw) if self.single else self.mean(averaged)
+        value = self.part(averaged, raw) if self.single else self.finished(self.mean(averaged))
         texts = [_function("predict", f"{self.what.capitalize()} {self.shape}.", [f"return {value}"])]
         if reading.has_std:
             docstring = f"Standard deviations {self.shape}."
@@ -225,7 +246,7 @@ class _Writer:
                     "return e / e.sum(axis=1, keepdims=True)",
                 ]
                 texts.append("\n".join(["def softmax(raw):", *(f"    {step}" for step in steps)]))
-            lines = [f"return {self.mean(self.averages['probabilities'])}"]
+            lines = [f"return {self.finished(self.mean(self.averages['probabilities']))}"]
         scores, threshold = "forward(X)" if self.single else "predict_proba(X)", label_threshold(not self.single)
         undefined = "~np.isfinite(scores.max(axis=1))" if softmax else "np.isnan(scores).any(axis=1)"
         if softmax:
