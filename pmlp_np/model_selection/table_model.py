@@ -83,6 +83,13 @@ class TableModel:
         """Read a model from a file that `save` wrote. Raises FileFormatError for any other file."""
         return cls(**model_file.read(path))
 
+    def means(self, wide: np.ndarray) -> np.ndarray:
+        """Return means over configurations of rows of the wide matrix, (n_samples, outputs).
+
+        These are values in training's units, or probabilities.
+        """
+        return np.concatenate([self._of_rows(wide[k : k + _ROWS])[0] for k in range(0, len(wide), _ROWS)])
+
     def networks(self) -> Ensemble:
         """Return the members as a model of the wide matrix that needs NumPy alone."""
         networks = [pool.extract(int(id), weights=weights_of(pool)) for pool, ids in self.members for id in ids]

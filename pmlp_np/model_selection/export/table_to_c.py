@@ -69,8 +69,8 @@ class _Writer:
         days = f"; dates are days since 1970-01-01, as {p}_days(year, month, day) gives them, NAN where missing"
         said = (
             f"A row is a {p}_row. Numbers are double, NAN where missing; categories are strings (UTF-8), 0 where "
-            f"missing{days if has_dates else ''}. Needs <math.h> and <string.h> (link with -lm), and allocates nothing. "
-            f"Buffers are static: one call at a time. Define {macro}_BUFFER as nothing to have them on the stack instead."
+            f"missing{days if has_dates else ''}. Needs <math.h> and <string.h> (link with -lm); allocates nothing. "
+            f"Buffers are static: one call at a time. Define {macro}_BUFFER as nothing to have them on the stack."
         )
         text = textwrap.fill(said, _WIDTH, initial_indent=" * ", subsequent_indent=" * ")
         n_outputs = parts.networks.n_raw_outputs

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base.errors import DataError, compose
 from pmlp_np.base.persistence import whole_file
 from pmlp_np.data.preprocessing.feature_views import PLAIN
 from pmlp_np.data.preprocessing.number_column import BEND
@@ -30,6 +31,8 @@ def table_to_onnx(parts: TableParts, path: str | os.PathLike[str] | None) -> Any
     """Return an onnx.ModelProto, and write it to `path`."""
     onnx = needed("onnx")
     names = [column.name for column in parts.columns]
+    if "" in names:
+        raise DataError(compose("columns of X", "a name for each, for an export to ONNX", "''"))
     graph = _TableGraph(onnx, parts.networks.dtype, _apart(names))
     types = onnx.TensorProto
     x = graph.encoded(parts)

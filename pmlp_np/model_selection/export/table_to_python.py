@@ -28,7 +28,7 @@ def table_to_python(parts: TableParts, path: str | os.PathLike[str] | None) -> s
     """Return the file's text, and write it to `path`."""
     kinds = {column.kind for column in parts.columns}
     said = "a dict of columns, a data frame, or rows"
-    imports = ("numbers",) * (CATEGORY in kinds) + ("datetime",) * bool(kinds & {NUMBER, DATE})
+    imports = ("io",) + ("numbers",) * (CATEGORY in kinds) + ("datetime",) * bool(kinds & {NUMBER, DATE})
     blocks = {each.block for each in parts.inputs if each.column.kind != CATEGORY}
     encodings = [text for text, users in _ENCODINGS.items() if users & blocks]
     encodings += [_CYCLE] * any(column.cycles for column in parts.columns)
@@ -124,6 +124,8 @@ def _read(parts: TableParts) -> str:
     not_missing = {column.name: [word for word in _MISSING if word in column.known] for column in parts.columns}
     wanted = [(column.name, column.position) for column in parts.columns]
     find = _BY_NAME if by_name else _BY_POSITION
+    expected = "expected columns " + ", ".join(map(repr, [name for name, _ in wanted]))
+    expected = expected if by_name else f"expected {parts.n_columns} columns, as in training"
     columns = pprint.pformat(wanted, width=_WIDTH, compact=True)
     words = pprint.pformat(list(_MISSING), width=_WIDTH, compact=True)
     kept = pprint.pformat({name: words for name, words in not_missing.items() if words}, width=_WIDTH, compact=True)
@@ -135,7 +137,7 @@ MISSING = {words}
 NOT_MISSING = {kept}
 
 
-{_READ.replace("{find}", find)}"""
+{_READ.replace("{find}", find).replace("{expected}", repr(expected))}"""
 
 
 _READERS = {NUMBER: "number", DATE: "days", CATEGORY: "text"}
@@ -232,26 +234,25 @@ _TEMPERED_LABELS = '''def tempered(p):
     """Probabilities whose logits are divided by a temperature, each by itself."""
     log_p, log_q = (np.log(np.maximum(each, np.finfo(np.float64).tiny)) / TEMPERATURE for each in (p, 1.0 - p))
     return 1.0 / (1.0 + np.exp(np.clip(log_q - log_p, -700.0, 700.0)))'''
-_BY_NAME = """    missing = [name for name, _ in COLUMNS if name not in header]
-    if missing:
-        raise ValueError(f"expected columns {', '.join(name for name, _ in COLUMNS)}; missing: {', '.join(missing)}")
-    place = {name: header.index(name) for name, _ in COLUMNS}"""
-_BY_POSITION = """    if len(header) != N_COLUMNS:
-        raise ValueError(f"expected {N_COLUMNS} columns, got {len(header)}")
-    place = dict(COLUMNS)"""
+_BY_NAME = "{name: header.index(name) for name, _ in COLUMNS} if all(name in header for name, _ in COLUMNS) else {}"
+_BY_POSITION = "dict(COLUMNS) if len(header) == N_COLUMNS else {}"
 _READ = '''def read(path):
-    """Columns of a CSV file by name, the first line of which has the names."""
+    """Columns of a CSV file by name. Its first line has the names; cells are parted by a comma, ; or | or a tab."""
     with open(path, newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
-        file.seek(0)
-        lines = [cells for cells in csv.reader(file, delimiter=max(",;\\t|", key=first.count)) if cells]
-    header = [name.strip() for name in lines[0]] if lines else []
-{find}
-    for number_of_row, cells in enumerate(lines[1:], 1):
+        text_of_file = file.read()
+    for delimiter in ",;\\t|":
+        lines = [cells for cells in csv.reader(io.StringIO(text_of_file), delimiter=delimiter) if cells]
+        header = [name.strip() for name in lines[0]] if lines else []
+        places = {find}
+        if places:
+            break
+    else:
+        raise ValueError({expected})
+    for row, cells in enumerate(lines[1:], 1):
         if len(cells) != len(header):
-            raise ValueError(f"row {number_of_row}: expected {len(header)} cells, got {len(cells)}")
+            raise ValueError(f"row {row}: expected {len(header)} cells, got {len(cells)}")
 
     def cell_of(name, cell):
         return None if cell.strip() in MISSING and cell not in NOT_MISSING.get(name, ()) else cell
 
-    return {name: [cell_of(name, cells[at]) for cells in lines[1:]] for name, at in place.items()}'''
+    return {name: [cell_of(name, cells[at]) for cells in lines[1:]] for name, at in places.items()}'''
