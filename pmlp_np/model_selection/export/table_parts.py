@@ -109,9 +109,8 @@ def parts_of(model: Any) -> TableParts:
     names = [column.name for column in columns.values()]
     for name in names:
         if names.count(name) > 1:
-            raise DataError(
-                compose("columns of X", "a different name for each", f"{names.count(name)} called {name!r}")
-            )
+            got = f"{names.count(name)} called {name!r}"
+            raise DataError(compose("columns of X", "names that differ as texts, for an export", got))
     n_parameters = sum(network.n_parameters() for network in networks.networks)
     description = (
         f"TableModel({len(networks.networks)} networks, {len(columns)} columns, {int(kept.sum())} inputs, "
@@ -186,8 +185,6 @@ def _labels(targets: Targets) -> list[str] | list[int] | None:
     whole = [int(label) for label in labels]
     for label in whole:
         if not _INT64.min <= label <= _INT64.max:
-            hint = "Train on texts: y.astype(str)."
-            raise DataError(
-                compose("labels of y", "texts, or numbers within 64 bits, for an export", show(label), hint)
-            )
+            expected = "texts, or numbers within 64 bits, for an export"
+            raise DataError(compose("labels of y", expected, show(label), "Train on texts: y.astype(str)."))
     return whole
