@@ -4,11 +4,13 @@ import csv
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pmlp_np as pm
+from c_header import WARNINGS
 from conftest import requires
 from exported_tables import (
     FEW,
@@ -26,6 +28,7 @@ from exported_tables import (
     targets,
     trained,
 )  # fmt: skip
+from page_blocks import FENCE, printed_by, python_blocks
 from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.export.c_encodings import field_names
 from pmlp_np.model_selection.export.table_parts import ExportedColumn, parts_of
@@ -265,6 +268,18 @@ def test_odd_names_and_categories_compile(draw):
     frame = pandas.DataFrame(rows, columns=["*/", "/* // \\", 'x"y', "??/", "%d\n", "while", "a"])
     model = trained(frame, draw.normal(size=80), FEW[:1])
     assert_alike(model, by_c(model, rows), {"predict": model.predict(frame)})
+
+
+def test_the_program_of_the_page_prints_what_the_model_predicts(tmp_path, monkeypatch):
+    """That of docs/small_model.md."""
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "small_model.md").read_text(encoding="utf-8")
+    (block,) = python_blocks(page, "small_model.md")
+    (source,) = (fence[2] for fence in FENCE.finditer(page) if fence[1] == "c")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(root / "examples")
+    printed = printed_by(block, {"__name__": "__main__"}).splitlines()[-1]
+    assert build(tmp_path, source, "-std=c99", *WARNINGS).decode().split() == printed.split()
 
 
 def test_categories_that_c_can_t_hold_are_refused(draw):

@@ -113,7 +113,8 @@ def parts_of(model: Any) -> TableParts:
             raise DataError(compose("columns of X", "names that differ as texts, for an export", got))
     n_parameters = sum(network.n_parameters() for network in networks.networks)
     description = (
-        f"TableModel({len(networks.networks)} networks, {len(columns)} columns, {int(kept.sum())} inputs, "
+        f"TableModel({len(networks.networks)} network{'s' * (len(networks.networks) > 1)}, {len(columns)} columns, "
+        f"{int(kept.sum())} inputs, "
         f"{networks.loss}, {n_parameters:,} parameters, {networks.dtype})"
     )
     return TableParts(

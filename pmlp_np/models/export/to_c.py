@@ -132,7 +132,7 @@ class _Writer:
         itemsize = model.dtype.itemsize
         n_constants = sum(network.n_parameters() for _, network in self.members)
         buffers = itemsize * (2 * self.buffer + (0 if self.single else 2 * self.n_raw))
-        kind = "The mean of several neural networks" if model.is_mean else "A neural network"
+        kind = "The mean of several neural networks" if not self.single else "A neural network"
         title = f"{kind} as C99 (and C++11), written by pmlp_np {__version__}."
         description = model.description.replace("*/", "* /")
         description = textwrap.fill(description, _WIDTH, initial_indent=" * ", subsequent_indent=" * ")

@@ -112,7 +112,7 @@ def to_python(
 
 
 def _head(model: Networks, writer: _Writer, name: str, inputs: InputTexts) -> str:
-    kind = "The mean of several neural networks" if model.is_mean else "A neural network"
+    kind = "The mean of several neural networks" if len(members_of(model)) > 1 else "A neural network"
     imports = "\n".join(f"import {module}" for module in sorted({"base64", "csv", "sys", *inputs.imports}))
     return f'''"""{kind}, for use with NumPy alone. Written by pmlp_np {__version__}.
 
