@@ -156,6 +156,40 @@ def _loss(result, predicted, rows):
     return np.mean([-np.log(max(p[c], 1e-7)) for p, c in zip(predicted, y, strict=True)])
 
 
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_a_fold_learns_from_its_own_members_and_the_nearest_network_is_returned(task, monkeypatch):
+    result, _, _ = searched(task, 90)
+    problem, teachers, pools, new_rows = result.problem, [], [], []
+    lesson, trained, made = (getattr(distillation._Training, name) for name in ("_lesson", "_trained", "_new_rows"))
+    monkeypatch.setattr(distillation, "_LEARNING_RATES", (1e-5, 3e-2, 1e-2))
+    monkeypatch.setattr(
+        distillation._Training, "_lesson", lambda self, t, *more: [teachers.append(t), lesson(self, t, *more)][1]
+    )
+    monkeypatch.setattr(
+        distillation._Training, "_trained", lambda self, *all: [pools.append(trained(self, *all)), pools[-1]][1]
+    )
+    monkeypatch.setattr(
+        distillation._Training, "_new_rows", lambda self, *all: [new_rows.append(made(self, *all)), new_rows[-1]][1]
+    )
+    found = pm.distill(result, (6,), **QUICK)
+    assert teachers[-1] is result.ensemble and len(teachers) == 4
+    for teacher, rows in zip(teachers[:3], problem.folds.validation, strict=True):
+        np.testing.assert_allclose(teacher.means(problem.wide[rows]), result.out_of_fold[rows], rtol=0, atol=1e-6)
+    # Four of the best configuration.
+    spec, best = pools[-1].specs[0], found.candidates[0]
+    assert len(pools[-1]) == 4 and all(each == spec for each in pools[-1].specs)
+    assert (
+        spec.optimizer.learning_rate == best["learning_rate"] > 1e-5 and spec.activation == best["activation"] == "tanh"
+    )
+    wide = new_rows[-1][0]
+    assert len(wide) == 2000
+    method = pools[-1].predict if task == "regression" else pools[-1].predict_proba
+    networks = method(wide, weights="average").reshape(4, 2000, -1)
+    apart = np.sqrt(((networks - result.ensemble.means(wide)) ** 2).mean(axis=(1, 2)))
+    assert found.difference == pytest.approx(apart.min(), rel=1e-4) and apart.max() > apart.min()
+    np.testing.assert_array_equal(found.model.means(wide).astype(np.float32), networks[apart.argmin()])
+
+
 def test_it_is_repeatable_with_a_seed():
     result, X, _ = searched("classification", 90)
     first, second = (pm.distill(result, (5,), n_threads=n, **QUICK) for n in (1, 2))
