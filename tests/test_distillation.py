@@ -187,7 +187,7 @@ def test_a_fold_learns_from_its_own_members_and_the_nearest_network_is_returned(
     networks = method(wide, weights="average").reshape(4, 2000, -1)
     apart = np.sqrt(((networks - result.ensemble.means(wide)) ** 2).mean(axis=(1, 2)))
     assert found.difference == pytest.approx(apart.min(), rel=1e-4) and apart.max() > apart.min()
-    np.testing.assert_array_equal(found.model.means(wide).astype(np.float32), networks[apart.argmin()])
+    np.testing.assert_allclose(found.model.means(wide), networks[apart.argmin()], rtol=0, atol=1e-6)
 
 
 def test_it_is_repeatable_with_a_seed():
@@ -231,6 +231,8 @@ def test_weights_of_rows_are_those_of_the_rows_they_are_near(monkeypatch):
     pm.distill(result, (5,), n_new_rows=50, **QUICK)
     lesson, (_, labels, shares) = lessons[-1]
     np.testing.assert_allclose(lesson.weights[:90], weights / weights.mean())
+    own = np.eye(3)[result.problem.prepared]
+    np.testing.assert_allclose(lesson.targets[:90], 0.7 * result.out_of_fold + 0.3 * own)
     assert len(lesson.weights) == 140 and set(lesson.weights[90:]) <= set(lesson.weights[:90])
     assert shares.sum() == pytest.approx(lesson.weights.sum(), rel=1e-2)
     for c in range(3):

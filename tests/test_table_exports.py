@@ -201,19 +201,23 @@ def test_names_of_columns_are_those_of_inputs_whatever_they_are(draw):
         model.to_python()
 
 
-def test_infinite_numbers_are_no_predictions(model):
+@pytest.mark.parametrize("task", ["regression", "classification", "multilabel"])
+def test_infinite_numbers_are_no_predictions(task, draw):
+    """Although quantiles and bins would be at their ends."""
     requires("onnx")
-    rows = other_rows(np.random.default_rng(), 10)
+    rows = draw_rows(draw, 80)
+    model = trained(rows, targets(draw, rows, task), FEW[1:2])
+    fresh = other_rows(draw, 10)
     proto = model.to_onnx()
-    inputs = onnx_inputs(proto, rows)
-    inputs["0"][4], rows[4][0] = np.inf, float("inf")
-    for found in (run_onnx(proto, inputs), by_c(model, rows)):
+    inputs = onnx_inputs(proto, fresh)
+    inputs["0"][4], fresh[4][0] = np.inf, float("inf")
+    for found in (run_onnx(proto, inputs), by_c(model, fresh)):
         values = found["predict" if model.spread else "predict_proba"].reshape(10, -1)
         assert np.isnan(values[4]).all() and np.isfinite(np.delete(values, 4, axis=0)).all()
         if not model.spread:
             assert set(np.ravel(found["predict"][4]).tolist()) <= {-1, "", "none"}
     with pytest.raises(ValueError, match="finite number"):
-        by_python(model, rows)
+        by_python(model, fresh)
 
 
 def test_the_onnx_file_is_the_returned_model(model, tmp_path):
