@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pmlp_np.data.preprocessing.raw_table import RawColumn, part
+from pmlp_np.model_selection.calibration import log_loss_of
 from pmlp_np.model_selection.search_problem import Problem
-from pmlp_np.model_selection.search_result import log_loss_of
 from pmlp_np.model_selection.table_model import TableModel, weights_of
 from pmlp_np.model_selection.targets import REGRESSION
 
@@ -55,7 +55,12 @@ def permutation_importances(model: TableModel, rows: ValidatedRows, draw: np.ran
     return result
 
 
-def _loss(model: TableModel, rows: ValidatedRows, table: Sequence[RawColumn]) -> float:
+def by_unseen_members(model: TableModel, rows: ValidatedRows, table: Sequence[RawColumn]) -> np.ndarray:
+    """Return the ensemble's predictions of rows by the members that have not seen them, (n, outputs) float64.
+
+    table: the rows' columns, some of which may have other cells. Values are standardized; probabilities are those of
+    temperature 1.
+    """
     wide = model.views.wide(table, model.blocks)
     mean = np.zeros((len(wide), model.members[0][0].n_outputs))
     for weight, (pool, ids) in zip(model.weights, model.members, strict=True):
@@ -64,6 +69,11 @@ def _loss(model: TableModel, rows: ValidatedRows, table: Sequence[RawColumn]) ->
             of_fold = rows.fold == k
             found = method(np.ascontiguousarray(wide[of_fold]), members=[int(ids[k])], weights=weights_of(pool))[0]
             mean[of_fold] += weight * found.reshape(int(of_fold.sum()), -1)
+    return mean
+
+
+def _loss(model: TableModel, rows: ValidatedRows, table: Sequence[RawColumn]) -> float:
+    mean = by_unseen_members(model, rows, table)
     if model.targets.task == REGRESSION:
         return float(np.mean(np.square(mean - rows.prepared)))
     return log_loss_of(mean, rows.prepared, model.targets.task)

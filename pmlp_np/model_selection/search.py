@@ -11,12 +11,12 @@ import numpy as np
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.data.preprocessing.raw_table import raw_columns
-from pmlp_np.model_selection.calibration import Spread, best_temperature
+from pmlp_np.model_selection.calibration import Spread, best_temperature, log_loss_of
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.configurations import Configuration, portfolio
 from pmlp_np.model_selection.ensemble_selection import LogLosses, Objective, SquaredErrors, chooser
 from pmlp_np.model_selection.search_problem import Problem
-from pmlp_np.model_selection.search_result import SearchResult, log_loss_of
+from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.table_model import TableModel, tempered
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
 from pmlp_np.model_selection.trials import Trial, evaluated, multiply_adds, train

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.table import Table
-from pmlp_np.model_selection.ensemble_selection import LEAST_PROBABILITY
+from pmlp_np.model_selection.calibration import log_loss_of
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.table_model import TableModel
-from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
+from pmlp_np.model_selection.targets import REGRESSION
 from pmlp_np.model_selection.trials import Trial
 
 
@@ -87,12 +87,3 @@ class SearchResult:
             f"SearchResult({len(self.trials)} configurations, {used} of them in the ensemble, "
             f"loss {self.loss:.4g}, {self.seconds:.1f} s)"
         )
-
-
-def log_loss_of(p: np.ndarray, prepared: np.ndarray, task: str) -> float:
-    """Return the log loss of probabilities (rows, outputs), of labels the mean over them."""
-    if task == CLASSIFICATION:
-        found = p[np.arange(len(prepared)), prepared]
-    else:
-        found = np.where(prepared == 1.0, p, 1.0 - p)
-    return float(-np.log(np.maximum(found, LEAST_PROBABILITY)).mean())
