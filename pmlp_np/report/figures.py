@@ -1,0 +1,46 @@
+"""Numbers as a reader sees them."""
+
+from __future__ import annotations
+
+import math
+
+_DIGITS = 3
+
+
+def short(value: float | None, digits: int = _DIGITS) -> str:
+    """Return a number with a few significant digits: 0.0123, 12.3, 12,345, 1.2e-07; "–" for None."""
+    if value is None:
+        return "–"
+    if value == 0.0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -4 <= size < 9:
+        return f"{value:.{digits - 1}e}"
+    text = f"{value:,.{max(digits - 1 - size, 0)}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text.replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent with one decimal, as 94.1 %; "–" for None."""
+    return "–" if share is None else f"{100.0 * share:.1f} %".replace(".0 %", " %")
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 row, 1,234 rows."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def joined(texts: list[str]) -> str:
+    """Return texts as a list in words: a, b and c."""
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 8.3 s, 2 min 5 s, or 1 h 2 min."""
+    if seconds < 60.0:
+        return f"{short(seconds, 2)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
