@@ -63,12 +63,18 @@ def by_unseen_members(model: TableModel, rows: ValidatedRows, table: Sequence[Ra
     """
     wide = model.views.wide(table, model.blocks)
     mean = np.zeros((len(wide), model.members[0][0].n_outputs))
-    for weight, (pool, ids) in zip(model.weights, model.members, strict=True):
+    by_pool: dict[int, list[int]] = {}
+    for i, (pool, _) in enumerate(model.members):
+        by_pool.setdefault(id(pool), []).append(i)
+    for numbers in by_pool.values():
+        pool, weights = model.members[numbers[0]][0], model.weights[numbers]
         method = pool.predict if model.targets.task == REGRESSION else pool.predict_proba
         for k in np.unique(rows.fold):
             of_fold = rows.fold == k
-            found = method(np.ascontiguousarray(wide[of_fold]), members=[int(ids[k])], weights=weights_of(pool))[0]
-            mean[of_fold] += weight * found.reshape(int(of_fold.sum()), -1)
+            ids = [int(model.members[i][1][k]) for i in numbers]
+            found = method(np.ascontiguousarray(wide[of_fold]), members=ids, weights=weights_of(pool))
+            each = np.asarray(found, np.float64).reshape(len(ids), int(of_fold.sum()), -1)
+            mean[of_fold] += np.tensordot(weights, each, 1)
     return mean
 
 

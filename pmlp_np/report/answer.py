@@ -67,8 +67,8 @@ def _of_classes(contents: dict[str, Any]) -> list[str]:
 def _of_labels(contents: dict[str, Any]) -> list[str]:
     accuracy, loss = _score(contents, "accuracy"), _score(contents, "log loss")
     text = (
-        f"Predicts all {len(contents['targets'])} labels of a row correctly in {percent(accuracy['value'])} of the rows; "
-        f"the most frequent value of each label would be correct in {percent(accuracy['constant'])}."
+        f"Predicts all {len(contents['targets'])} labels of a row correctly in {percent(accuracy['value'])} of the "
+        f"rows; the most frequent value of each label would be correct in {percent(accuracy['constant'])}."
     )
     return [text, _probabilities(contents, loss)]
 

@@ -16,10 +16,10 @@ from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
 from pmlp_np.report.evidence import Evidence, Found, shortened
 
 # Predicted rows of all importances, the fewest of one, and how often a column's cells change places.
-_ROWS_IN_ALL, _LEAST_ROWS, _REPEATS = 60_000, 200, 3
+_ROWS_IN_ALL, _LEAST_ROWS, _REPEATS = 40_000, 200, 3
 _MOST_LISTED = 30
 # Partial dependence: columns, rows, points of a curve or categories, and outputs.
-_MOST_COLUMNS, _MOST_ROWS, _MOST_POINTS, _MOST_CATEGORIES, _MOST_OUTPUTS = 6, 200, 16, 10, 5
+_MOST_COLUMNS, _MOST_ROWS, _MOST_POINTS, _MOST_CATEGORIES, _MOST_OUTPUTS = 7, 200, 16, 10, 5
 # Curves begin and end where few rows lie beyond.
 _TAIL = 0.02
 MISSING = "(missing)"
@@ -29,7 +29,8 @@ def effects(result: Found, evidence: Evidence, draw: np.random.Generator) -> dic
     """Return importances and partial dependence, both by members that have not seen the rows.
 
     importances: records of at most 30 columns, most important first: column, kind, importance (growth of the loss when
-    the column's cells change places, mean of three times), spread (standard deviation of the three). dependence: as `_dependence` of the most important columns.
+    the column's cells change places, mean of three times), spread (standard deviation of the three). dependence: as
+    `_dependence`, of the most important columns.
     """
     model, table = result.ensemble, result.problem.table
     rows = ValidatedRows.of(result.problem, table, draw)

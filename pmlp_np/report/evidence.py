@@ -49,8 +49,8 @@ class Evidence:
     targets: a name for each column of y. classes: names of the classes of a classification, else ().
     fold: (n,) the fold that validates a row. true: (n, outputs) values or labels, or (n,) numbers of classes.
     predicted: (n, outputs) values or probabilities. between: (n, outputs) variance between configurations, in
-    standardized units. constant: as predicted, what the rows that a fold trains on say without any column of X: the
-    mean, or the shares of classes. raw: as predicted, before the temperature.
+    standardized units. raw: as predicted, before the temperature. constant: (outputs,) what is predicted without any
+    column of X: the mean of y, or the shares of classes.
     """
 
     task: str
@@ -77,8 +77,7 @@ class Evidence:
         for k, validation in enumerate(problem.folds.validation):
             fold[validation] = k
         fold = fold[rows]
-        constant = np.stack([_constant(problem, training) for training in problem.folds.training])[fold]
-        true, predicted = problem.prepared[rows], result.out_of_fold
+        true, predicted, constant = problem.prepared[rows], result.out_of_fold, _constant(problem)
         if targets.task == REGRESSION:
             true, predicted, raw, constant = (
                 each * targets.scale + targets.mean for each in (true, predicted, raw, constant)
@@ -109,12 +108,11 @@ def _has_classes(problem: Problem) -> bool:
     return problem.targets.task == CLASSIFICATION
 
 
-def _constant(problem: Problem, training: np.ndarray) -> np.ndarray:
-    """Return the mean of targets over these rows, or the share of each class, (outputs,)."""
-    prepared = problem.prepared[training]
+def _constant(problem: Problem) -> np.ndarray:
+    """Return the mean of targets over all rows, or the share of each class, (outputs,)."""
     if _has_classes(problem):
-        return np.bincount(prepared, minlength=problem.n_outputs) / len(prepared)
-    return np.asarray(prepared.mean(axis=0))
+        return np.bincount(problem.prepared, minlength=problem.n_outputs) / len(problem.prepared)
+    return np.asarray(problem.prepared.mean(axis=0))
 
 
 def class_name(value: Any) -> str:

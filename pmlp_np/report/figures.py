@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 _DIGITS = 3
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def short(value: float | None, digits: int = _DIGITS) -> str:
@@ -21,9 +22,23 @@ def short(value: float | None, digits: int = _DIGITS) -> str:
     return "0" if text == "-0" else text.replace("-", "−")
 
 
+def fixed(value: float | None, decimals: int) -> str:
+    """Return a number with so many decimals; "–" for None."""
+    if value is None:
+        return "–"
+    text = f"{value:,.{decimals}f}"
+    return (text if float(value) >= 0.0 or text.strip("-0.,") else text.lstrip("-")).replace("-", "−")
+
+
+def decimals_of(largest: float, digits: int = _DIGITS) -> int:
+    """Return the decimals with which a number has so many significant digits, at most 9."""
+    size = math.floor(math.log10(abs(largest))) if largest else 0
+    return min(max(digits - 1 - size, 0), 9)
+
+
 def percent(share: float | None) -> str:
     """Return a share in percent with one decimal, as 94.1 %; "–" for None."""
-    return "–" if share is None else f"{100.0 * share:.1f} %".replace(".0 %", " %")
+    return "–" if share is None else f"{100.0 * share:.1f}".removesuffix(".0") + f"{_NO_BREAK}%"
 
 
 def count(n: int, one: str, many: str = "") -> str:
@@ -39,7 +54,7 @@ def joined(texts: list[str]) -> str:
 def duration(seconds: float) -> str:
     """Return seconds as 8.3 s, 2 min 5 s, or 1 h 2 min."""
     if seconds < 60.0:
-        return f"{short(seconds, 2)} s"
+        return f"{short(seconds, 2)}{_NO_BREAK}s"
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"

@@ -31,7 +31,7 @@ def scores(evidence: Evidence) -> list[dict[str, Any]]:
     names = [name for name in _FOR_CLASSES if not METRICS[name].needs_every_class or _has_every_class(evidence)]
     found, constant = (
         metric_values(names, loss, _raw(p, evidence.task)[None], targets)
-        for p in (evidence.predicted, evidence.constant)
+        for p in (evidence.predicted, np.broadcast_to(evidence.constant, evidence.predicted.shape))
     )
     rows = {"accuracy": _hits(evidence), "log_loss": _surprise(evidence)}
     records = []
@@ -67,7 +67,7 @@ def _interval(of_rows: np.ndarray, score: Callable[[float], float]) -> tuple[flo
 
 def _of_values(evidence: Evidence, i: int, target: str) -> list[dict[str, Any]]:
     true = evidence.true[:, i]
-    error, constant = np.abs(evidence.predicted[:, i] - true), np.abs(evidence.constant[:, i] - true)
+    error, constant = np.abs(evidence.predicted[:, i] - true), np.abs(evidence.constant[i] - true)
     variance = float(np.mean(np.square(true - true.mean())))
 
     def r2(mean_square: float) -> float:
