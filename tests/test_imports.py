@@ -13,7 +13,7 @@ PACKAGE = Path(pmlp_np.__file__).parent
 # folder, and all in all, no circle of imports is allowed.
 FLOORS = (
     "base", "formulas", "specs", "data", "models", "state", "backends", "training", "pool", "model_selection",
-    "estimators", "plots", "", "app", "__main__",
+    "estimators", "plots", "report", "", "app", "__main__",
 )  # fmt: skip
 CONCRETE = ("backends.numba", "backends.cupy", "backends.reference")
 OPTIONAL = (

@@ -57,7 +57,7 @@ def _of_classes(contents: dict[str, Any]) -> list[str]:
     name, accuracy, loss = contents["targets"][0], _score(contents, "accuracy"), _score(contents, "log loss")
     text = (
         f"Predicts {name} correctly in {percent(accuracy['value'])} of the rows; always predicting the most frequent "
-        f"class, {contents['most_frequent']}, would be correct in {percent(accuracy['constant'])}."
+        f"class, “{contents['most_frequent']}”, would be correct in {percent(accuracy['constant'])}."
     )
     if accuracy["low"] is not None and accuracy["low"] <= accuracy["constant"]:
         text += " That is no clear improvement in classes."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import numpy as np
 _MOST_DIGITS = 4
 # The room beside the outermost values, as a share of their range.
 _MARGIN = 0.04
+# Smaller ranges than this share of the values are rounding.
+_LEAST_RANGE = 1e-12
 # Positive values get a logarithmic axis from this ratio on.
 _RATIO_FOR_LOG = 30.0
 _DAYS_OF_YEAR = 365.2425
@@ -36,7 +39,9 @@ class Axis:
         low, high = min(found), max(found)
         if kind == "log":
             low, high = math.log(low), math.log(high)
-        room = _MARGIN * (high - low) or 0.5 * abs(high) or 0.5
+        room = _MARGIN * (high - low)
+        if room <= _LEAST_RANGE * max(abs(low), abs(high)) or room < sys.float_info.min:
+            room = 0.5 * abs(high) or 0.5
         low, high = low - room, high + room
         if kind == "log":
             low, high = math.exp(low), math.exp(high)
@@ -77,7 +82,7 @@ def round_step(least: float) -> float:
 def compact(value: float, step: float | None = None) -> str:
     """Return a tick's value: 0.25, 1,500, 20k, 3M, 1e-06. step: between ticks, which says how many decimals matter."""
     size = abs(value)
-    if size < 1e-12 or (step is not None and size < step * 1e-6):
+    if value == 0.0 or (step is not None and size < step * 1e-6):
         return "0"
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= (1e4 if unit == "k" else factor) and size < 1e12:
@@ -106,7 +111,7 @@ def _powers(low: float, high: float, most: int) -> list[float]:
 def _dates(low: float, high: float, most: int) -> list[tuple[float, str]]:
     """Return ticks at the first days of years where there are enough of them, else at equal distances."""
     years = range(*(int(day / _DAYS_OF_YEAR) + 1970 for day in (low, high + _DAYS_OF_YEAR)))
-    starts = [(float(np.datetime64(f"{year:04d}-01-01", "D").astype(int)), str(year)) for year in years]
+    starts = [(float(np.datetime64(year - 1970, "Y").astype("datetime64[D]").astype(int)), str(year)) for year in years]
     inside = [each for each in starts if low <= each[0] <= high]
     if len(inside) >= 2:
         return inside[:: -(-len(inside) // most)]

@@ -6,6 +6,7 @@ keep their size.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,10 +121,10 @@ def polyline(x: Axis, y: Axis, points: Sequence[Sequence[float]]) -> str:
 def sizes(words: Words, records: Sequence[tuple[float, float, float, str]]) -> Html:
     """Return losses against sizes. records: (parameters, loss, weight, label); circles of weight 0 are hollow."""
     x, y = plane([r[0] for r in records], [r[1] for r in records], x_log=True, y_log=True)
-    heaviest = max(r[2] for r in records) or 1.0
+    heaviest = max(sys.float_info.min, *(r[2] for r in records))
     circles = [
         element(
-            "circle", element("title", label), cx=x(a), cy=y(b), r=4.0 + 6.0 * (weight / heaviest) ** 0.5,
+            "circle", element("title", label), cx=x(a), cy=y(b), r=4.0 + 6.0 * (max(weight, 0.0) / heaviest) ** 0.5,
             class_="used" if weight > 0.0 else "unused",
         )
         for a, b, weight, label in sorted(records, key=lambda r: -r[2])
@@ -135,11 +136,11 @@ def reliability(words: Words, bins: Sequence[dict[str, Any]]) -> Html:
     """Return shares against probabilities, with intervals, beside the diagonal."""
     height = 320.0
     x, y = Axis(0.0, 1.0, LEFT + 4.0, RIGHT), Axis(0.0, 1.0, height - _BELOW, TOP)
-    rows = max(each["rows"] for each in bins)
+    rows = max(1, *(each["rows"] for each in bins))
     marks = []
     for b in bins:
         interval = f"M{number(x(b['mean']))} {number(y(b['low']))}V{number(y(b['high']))}"
-        radius = 3.0 + 5.0 * (b["rows"] / rows) ** 0.5
+        radius = 3.0 + 5.0 * (max(b["rows"], 0) / rows) ** 0.5
         marks.append(element("path", d=interval, class_="interval"))
         marks.append(element("circle", cx=x(b["mean"]), cy=y(b["share"]), r=radius, class_="used"))
     diagonal = f"M{number(x(0.0))} {number(y(0.0))}L{number(x(1.0))} {number(y(1.0))}"

@@ -52,10 +52,12 @@ def joined(texts: list[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as 8.3 s, 2 min 5 s, or 1 h 2 min."""
-    if seconds < 60.0:
-        return f"{short(seconds, 2)}{_NO_BREAK}s"
+    """Return seconds as < 0.1 s, 8.3 s, 48 s, 2 min 5 s, or 1 h 2 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}{_NO_BREAK}s" if seconds >= 0.05 else f"<{_NO_BREAK}0.1{_NO_BREAK}s"
     whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{_NO_BREAK}s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"

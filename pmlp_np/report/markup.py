@@ -8,6 +8,10 @@ from typing import Any
 _VOID = frozenset({"meta", "br", "wbr"})
 
 
+# Control characters, which HTML has not.
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), " ")
+
+
 class Html(str):
     """Text that is markup already."""
 
@@ -40,7 +44,7 @@ def _child(child: Any) -> str:
         return ""
     if isinstance(child, (list, tuple)):
         return together(*child)
-    return child if isinstance(child, Html) else html.escape(str(child))
+    return child if isinstance(child, Html) else _escaped(str(child))
 
 
 def _attribute(key: str, value: Any) -> str:
@@ -50,4 +54,8 @@ def _attribute(key: str, value: Any) -> str:
     if value is True:
         return f" {name}"
     text = number(value) if isinstance(value, float) else str(value)
-    return f' {name}="{html.escape(text)}"'
+    return f' {name}="{_escaped(text)}"'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text.translate(_CONTROLS))
