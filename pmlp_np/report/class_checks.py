@@ -66,7 +66,8 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     z = NORMAL_95 * NORMAL_95 / n
     center = (share + z / 2.0) / (1.0 + z)
     half = (share * (1.0 - share) * z + z * z / 4.0) ** 0.5 / (1.0 + z)
-    return max(center - half, 0.0), min(center + half, 1.0)
+    # Of a share of 0 or 1 an end is the share itself, but for rounding.
+    return max(min(center - half, share), 0.0), min(max(center + half, share), 1.0)
 
 
 def calibration_error(bins: list[dict[str, float]]) -> float:

@@ -16,7 +16,7 @@ def short(value: float | None, digits: int = _DIGITS) -> str:
         return "0"
     size = math.floor(math.log10(abs(value)))
     if not -4 <= size < 9:
-        return f"{value:.{digits - 1}e}"
+        return f"{value:.{digits - 1}e}".replace("-", "−", 1) if value < 0.0 else f"{value:.{digits - 1}e}"
     text = f"{value:,.{max(digits - 1 - size, 0)}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text.replace("-", "−")
