@@ -16,7 +16,7 @@ from pmlp_np.report.class_checks import OTHERS, class_checks, wilson
 from pmlp_np.report.contents_check import require_contents
 from pmlp_np.report.effects import MISSING
 from pmlp_np.report.evidence import Evidence
-from pmlp_np.report.figures import count, decimals_of, duration, fixed, joined, percent, short
+from pmlp_np.report.figures import count, decimals_of, duration, fixed, joined, percent, percents, short
 from pmlp_np.report.value_checks import value_checks
 from reported import HOSTILE, SPACE, TASKS, contents_of, found, search
 
@@ -367,5 +367,6 @@ def test_numbers_are_short():
     assert [decimals_of(v) for v in (0.0, 0.0123, 12.0, 12345.0, 1e-300)] == [2, 4, 1, 0, 9]
     times = [duration(s).replace("\xa0", " ") for s in (0.001, 8.31, 9.97, 59.7, 125.0, 3720.0)]
     assert times == ["< 0.1 s", "8.3 s", "10 s", "1 min 0 s", "2 min 5 s", "1 h 2 min"]
+    assert percents(0.5, 0.951).replace("\xa0", " ") == "50 to 95.1 %"
     assert count(1, "row") == "1 row" and count(1234, "row") == "1,234 rows"
     assert joined(["a"]) == "a" and joined(["a", "b", "c"]) == "a, b and c"

@@ -41,6 +41,11 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100.0 * share:.1f}".removesuffix(".0") + f"{_NO_BREAK}%"
 
 
+def percents(low: float, high: float) -> str:
+    """Return a range of shares, as 93.2 to 95.1 %."""
+    return f"{percent(low)[:-2]} to {percent(high)}"
+
+
 def count(n: int, one: str, many: str = "") -> str:
     """Return a number with its noun: 1 row, 1,234 rows."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -8,7 +8,7 @@ from pmlp_np.model_selection.targets import REGRESSION
 from pmlp_np.report import charts
 from pmlp_np.report.blocks import card, figure, grid, numbers, section, table
 from pmlp_np.report.charts import Words
-from pmlp_np.report.figures import count, fixed, percent, short
+from pmlp_np.report.figures import count, fixed, percent, percents, short
 from pmlp_np.report.markup import Html, element, together
 
 Contents = dict[str, Any]
@@ -18,7 +18,7 @@ _MOST_TILES, _DECIMALS = 4, 3
 def heading(contents: Contents) -> Html:
     """Return the page's title, what it is about, the answer, and the main scores."""
     kinds = {"number": "numeric", "date": "date", "category": "categorical"}
-    columns = [f"{n:,} {kinds.get(kind, kind)}" for kind, n in contents["columns"].items()]
+    columns = [f"{contents['columns'][kind]:,} {text}" for kind, text in kinds.items() if kind in contents["columns"]]
     about = (
         f"{count(contents['rows'], 'row')}, {' + '.join(columns)} "
         f"{'column' if sum(contents['columns'].values()) == 1 else 'columns'}. "
@@ -38,6 +38,13 @@ def _shown(score: dict[str, Any], value: float | None) -> str:
     if score["unit"] == "%":
         return percent(value)
     return short(value) if score["unit"] else fixed(value, _DECIMALS)
+
+
+def _between(score: dict[str, Any]) -> str:
+    low, high = score["low"], score["high"]
+    if low is None or high is None:
+        return "–"
+    return percents(low, high) if score["unit"] == "%" else f"{_shown(score, low)} to {_shown(score, high)}"
 
 
 def _tile(score: dict[str, Any]) -> Html:
@@ -66,7 +73,7 @@ def score_section(contents: Contents) -> Html:
     rows = [
         [
             score["name"] + (f" of {score['target']}" if score["target"] else ""), _shown(score, score["value"]),
-            "–" if score["low"] is None else f"{_shown(score, score['low'])} to {_shown(score, score['high'])}",
+            _between(score),
             _shown(score, score["constant"]), "larger" if score["larger_is_better"] else "smaller",
         ]
         for score in contents["scores"]
@@ -119,10 +126,7 @@ def class_section(contents: Contents) -> Html | None:
         f"{len(bins)} bins; expected calibration error {percent(checks['calibration_error'])}.",
         f"probability {checks['about']}", "share of rows",
     )  # fmt: skip
-    listed = [
-        [percent(b["mean"]), percent(b["share"]), f"{percent(b['low'])} to {percent(b['high'])}", f"{b['rows']:,}"]
-        for b in bins
-    ]
+    listed = [[percent(b["mean"]), percent(b["share"]), percents(b["low"], b["high"]), f"{b['rows']:,}"] for b in bins]
     columns = ["Mean probability", "Share of rows", "95 % interval", "Rows"]
     says = "On the line, events happen as often as their probability says. Larger circles stand for more rows."
     shown = figure("Are probabilities right?", says, charts.reliability(words, bins), _calibration(checks),
