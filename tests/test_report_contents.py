@@ -92,6 +92,9 @@ def test_scores_of_labels_are_means_over_labels():
     p, scores = result.out_of_fold, scores_of("labels")
     of_labels = range(y.shape[1])
     assert scores["accuracy", ""]["value"] == np.mean(((p > 0.5) == y).all(axis=1))
+    half = 1.96 * ((p > 0.5) == y).all(axis=1).std(ddof=1) / math.sqrt(len(y))
+    ends = scores["accuracy", ""]["value"] - half, scores["accuracy", ""]["value"] + half
+    assert (scores["accuracy", ""]["low"], scores["accuracy", ""]["high"]) == pytest.approx(ends, rel=1e-3)
     log_loss = np.mean([metrics.log_loss(y[:, i], p[:, i], labels=[0, 1]) for i in of_labels])
     assert scores["log loss", ""]["value"] == pytest.approx(log_loss)
     assert scores["log loss", ""]["low"] < log_loss < scores["log loss", ""]["high"]
@@ -161,27 +164,35 @@ def test_intervals_of_a_single_fold_are_not_checked_on_what_they_are_made_of():
 def test_reliability_is_counted_by_bins(task):
     result, y = found(task)
     checks, p = contents_of(task)["classes"], result.out_of_fold
+    used = np.flatnonzero(result.weights)
+    before = np.tensordot(result.weights[used], [result.trials[i].out_of_fold for i in used], 1)
+    about = {"two classes": "of yes", "classes": "of the predicted class", "labels": "of each label"}[task]
+    assert checks["about"] == about and checks["temperature"] == result.ensemble.temperature
+    assert checks["calibration_error"] == pytest.approx(calibration_error_of(task, p, y, checks["reliability"]))
+    assert checks["calibration_error_before"] == pytest.approx(calibration_error_of(task, before, y))
+
+
+def calibration_error_of(task, p, y, bins=None):
+    """The error by a loop over bins, which are compared with those of a report."""
     classes = np.unique(y)
     if task == "two classes":
-        probability, is_so, about = p[:, 1], y == classes[1], "of yes"
+        probability, is_so = p[:, 1], y == classes[1]
     elif task == "classes":
-        probability, is_so, about = p.max(axis=1), classes[p.argmax(axis=1)] == y, "of the predicted class"
+        probability, is_so = p.max(axis=1), classes[p.argmax(axis=1)] == y
     else:
-        probability, is_so, about = p.ravel(), y.ravel() == 1, "of each label"
-    assert checks["about"] == about and checks["temperature"] == result.ensemble.temperature
+        probability, is_so = p.ravel(), y.ravel() == 1
     error = 0.0
     for k in range(10):
         inside = [i for i, q in enumerate(probability) if k / 10 <= q < (k + 1) / 10 or (k == 9 and q == 1.0)]
         if not inside:
             continue
         mean, share = np.mean(probability[inside]), np.mean(is_so[inside])
-        (entry,) = [b for b in checks["reliability"] if b["mean"] == pytest.approx(mean)]
-        assert entry["share"] == pytest.approx(share) and entry["rows"] == len(inside)
-        assert entry["low"] <= share <= entry["high"]
+        if bins is not None:
+            (entry,) = [b for b in bins if b["mean"] == pytest.approx(mean)]
+            assert entry["share"] == pytest.approx(share) and entry["rows"] == len(inside)
+            assert entry["low"] <= share <= entry["high"]
         error += len(inside) / len(probability) * abs(share - mean)
-    assert checks["calibration_error"] == pytest.approx(error)
-    if result.ensemble.temperature == 1.0:
-        assert checks["calibration_error_before"] == pytest.approx(error, abs=1e-6)
+    return error
 
 
 def test_wilsons_interval_is_scipys():

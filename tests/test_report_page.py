@@ -283,7 +283,7 @@ def test_ticks_of_ratios_and_of_dates():
     assert [compact(v, s) for v, s in ((0.25, 0.05), (1500.0, 500.0), (20_000.0, 5e3), (2.5e6, 5e5), (1e-20, 1.0))] == [
         "0.25", "1,500", "20k", "2.5M", "0",
     ]  # fmt: skip
-    assert [compact(v) for v in (0.0, 2e-6, -3.0, 5e13)] == ["0", "2e−06", "−3", "5e+13"]
+    assert [compact(v) for v in (0.0, 2e-6, -3.0, 5e13)] == ["0", "2e−6", "−3", "5e13"]
     assert [round_step(v) for v in (0.11, 1.0, 2.1, 70.0)] == [0.2, 1.0, 2.5, 100.0]
 
 

@@ -80,7 +80,7 @@ def round_step(least: float) -> float:
 
 
 def compact(value: float, step: float | None = None) -> str:
-    """Return a tick's value: 0.25, 1,500, 20k, 3M, 1e-06. step: between ticks, which says how many decimals matter."""
+    """Return a tick's value: 0.25, 1,500, 20k, 3M, 1e−6. step: between ticks, which says how many decimals matter."""
     size = abs(value)
     if value == 0.0 or (step is not None and size < step * 1e-6):
         return "0"
@@ -88,7 +88,7 @@ def compact(value: float, step: float | None = None) -> str:
         if size >= (1e4 if unit == "k" else factor) and size < 1e12:
             return _trimmed(value / factor, None if step is None else step / factor) + unit
     if not 1e-4 <= size < 1e12:
-        return f"{value:.1e}".replace(".0e", "e").replace("-", "−")
+        return _scientific(value, step)
     return _trimmed(value, step)
 
 
@@ -96,6 +96,13 @@ def _trimmed(value: float, step: float | None) -> str:
     digits = _MOST_DIGITS if step is None else max(0, -math.floor(math.log10(step) + 1e-9) + 1)
     text = f"{value:,.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def _scientific(value: float, step: float | None) -> str:
+    digits = 1 if step is None else math.floor(math.log10(abs(value))) - math.floor(math.log10(step)) + 1
+    mantissa, exponent = f"{value:.{min(max(digits, 0), 15)}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:
