@@ -8,10 +8,12 @@ import pytest
 import pmlp_np as pm
 from conftest import requires
 from pmlp_np.data.preprocessing.raw_table import raw_columns
-from pmlp_np.model_selection import search as searching
+from pmlp_np.model_selection import search_loop as searching
 from pmlp_np.model_selection.configurations import Configuration, portfolio
-from pmlp_np.model_selection.search import Search, Settings
+from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
+from pmlp_np.model_selection.search_settings import Settings
+from pmlp_np.model_selection.table_model import tempered
 from pmlp_np.model_selection.targets import MULTILABEL
 
 SMALL = {"hidden": (8,), "learning_rate": 0.01, "decoupled_weight_decay": 0.1, "dropout": 0.0, "average": 0.9}
@@ -81,8 +83,8 @@ def test_the_ensemble_is_the_weighted_mean_of_its_members(task):
         with pytest.raises(pm.DataError, match="task: expected one with probabilities, got regression"):
             model.predict_proba(X)
         return
-    searching_tempered = searching.tempered(by_networks, model.temperature, task)
-    np.testing.assert_allclose(model.predict_proba(X), searching_tempered, rtol=1e-3, atol=1e-5)
+    expected_p = tempered(by_networks, model.temperature, task)
+    np.testing.assert_allclose(model.predict_proba(X), expected_p, rtol=1e-3, atol=1e-5)
     p = model.predict_proba(X)
     if task == "classification":
         assert p.sum(axis=1) == pytest.approx(np.ones(len(X))) and list(model.targets.classes) == [

@@ -19,9 +19,10 @@ from pmlp_np.data.labels import columns_of, require_same_rows
 from pmlp_np.data.preprocessing.raw_table import raw_columns, stacked
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.importance import ValidatedRows, permutation_importances
-from pmlp_np.model_selection.search import Search, Settings
+from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
+from pmlp_np.model_selection.search_settings import Settings
 from pmlp_np.model_selection.table_model import TableModel
 from pmlp_np.model_selection.targets import CLASSIFICATION, MULTILABEL, REGRESSION
 

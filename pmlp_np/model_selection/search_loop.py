@@ -1,0 +1,174 @@
+"""The search: a portfolio first, then neighbors of what the ensemble picked, until time is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.model_selection.clock import Clock
+from pmlp_np.model_selection.configurations import Configuration, portfolio
+from pmlp_np.model_selection.search_outcome import ensemble, selected
+from pmlp_np.model_selection.search_problem import Problem
+from pmlp_np.model_selection.search_result import SearchResult
+from pmlp_np.model_selection.search_settings import Settings
+from pmlp_np.model_selection.targets import REGRESSION
+from pmlp_np.model_selection.trials import Trial, evaluated, multiply_adds, train
+from pmlp_np.pool.pool import Pool
+
+# Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
+_EPOCHS = {True: (30, 250, 15.0), False: (24, 120, 8.0)}
+# Configurations of a later round, and how many the pilot measures.
+_ROUND, _PILOT = 16, 4
+# The share of the time for the first round, if the whole portfolio does not fit.
+_FIRST_ROUND = 0.6
+# The share of the time after which a pilot must have been compiling.
+_SLOW_START = 0.35
+# More configurations would be picked for what they happen to be good at.
+_MOST_TRIALS = 96
+
+
+@dataclass
+class Search:
+    """A search under way: what was tried, and what is to be tried next."""
+
+    problem: Problem
+    settings: Settings
+    clock: Clock
+    trials: list[Trial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ended: str = "done"
+
+    def __post_init__(self) -> None:
+        classes = self.problem.targets.task != REGRESSION
+        given = self.settings.configurations
+        self.queue = list(portfolio(classes, len(self.problem.wide)) if given is None else given)
+        self.draw = np.random.default_rng([self.settings.seed, 1])
+        self.weights = np.zeros(0)
+
+    def run(self) -> SearchResult:
+        """Search until time is over, all is tried, or Ctrl-C; return what was found."""
+        self._drop_duplicates()
+        planned = self._planned_epochs()
+        while self.queue and self.ended != "interrupted":
+            batch, epochs = self._next_batch(planned)
+            if not batch:
+                break
+            self._train(batch, epochs)
+            if not self.queue:
+                self._queue_neighbors()
+        return self._result()
+
+    @property
+    def _n_folds(self) -> int:
+        return len(self.problem.folds)
+
+    def _most_trials(self) -> int:
+        most = self.settings.max_members
+        return _MOST_TRIALS if most is None else max(1, int(most) // self._n_folds)
+
+    def _drop_duplicates(self) -> None:
+        """Leave out configurations that would read the same inputs as an earlier one of the same kind."""
+        seen: set[tuple[Any, ...]] = set()
+        kept = []
+        for configuration in self.queue:
+            inputs = tuple(self.problem.inputs_of(configuration.view, 0).tolist())
+            key = (inputs, configuration.epochs, tuple(sorted((k, str(v)) for k, v in configuration.member.items())))
+            if inputs and key not in seen:
+                seen.add(key)
+                kept.append(configuration)
+        self.queue = kept
+
+    def _planned_epochs(self) -> int:
+        """Return the epochs of a configuration whose share is 1."""
+        least, most, ratio = _EPOCHS[self.problem.targets.task == REGRESSION]
+        given = self.settings.max_epochs
+        if self.clock.budget is None:
+            return int(given or most)
+        self._pilot()
+        head = self.queue[: 2 * _PILOT]
+        each = float(np.mean([multiply_adds(self.problem, c, 1) for c in head]))
+        capacity = max(self.clock.left(), 0.0) / self.clock.seconds(each)
+        planned = int(np.clip(np.sqrt(capacity * ratio), min(least, max(capacity, 1.0)), most))
+        return max(1, min(planned, int(given)) if given else planned)
+
+    def _pilot(self) -> None:
+        """Train the first configurations for an epoch: once to compile what is missing, once to measure."""
+        head = self.queue[:_PILOT]
+        for share in (0.25, 0.15):
+            left = self.clock.left()
+            how = self.settings.how | {"time_budget": max(0.02, share * left), "progress": False}
+            pool, seconds = train(self.problem, head, [1] * len(head), self.settings.seed, how)
+            if seconds > _SLOW_START * left:
+                self.notes.append(
+                    f"the first {seconds:.0f} of {self.clock.budget:g} seconds went by compiling, which a machine does "
+                    "once: another search has them for training"
+                )
+            done = sum(record["epochs"] for record in pool.leaderboard()) / len(pool)
+            self.clock.measured(done * sum(multiply_adds(self.problem, c, 1) for c in head), seconds)
+            if done < 1.0:
+                # It was cut off: there is no time for a second look.
+                return
+
+    def _epochs_of(self, configuration: Configuration, planned: int) -> int:
+        return max(1, round(planned * configuration.epochs))
+
+    def _next_batch(self, planned: int) -> tuple[list[Configuration], list[int]]:
+        """Take from the queue what time allows next, and the epochs of each."""
+        tried, room = len(self.trials), self._most_trials() - len(self.trials)
+        if room <= 0:
+            return [], []
+        epochs = [self._epochs_of(c, planned) for c in self.queue]
+        need = [self.clock.seconds(multiply_adds(self.problem, c, e)) for c, e in zip(self.queue, epochs, strict=True)]
+        left = self.clock.left()
+        allowed = left
+        if not tried and sum(need) > left:
+            allowed = max(_FIRST_ROUND * left, min(left, 1.05 * need[0]))
+        if not tried and need[0] > left:
+            # Not the cheap ones instead: the first one, with fewer epochs.
+            allowed = 0.0
+        chosen: list[int] = []
+        for i, seconds in enumerate(need):
+            if seconds <= allowed and len(chosen) < min(room, _ROUND if tried else len(need)):
+                chosen.append(i)
+                allowed -= seconds
+        if not chosen:
+            i = int(np.argmin(need)) if tried else 0
+            shorter = int(epochs[i] * left / need[i])
+            if shorter < max(1, epochs[i] // 2 if tried else 1):
+                if tried:
+                    return [], []
+                self.notes.append("the time budget is too short for one epoch: one configuration was trained in part")
+                shorter = 1
+            chosen, epochs[i] = [i], min(shorter, epochs[i])
+        batch, lengths = [self.queue[i] for i in chosen], [epochs[i] for i in chosen]
+        self.queue = [c for i, c in enumerate(self.queue) if i not in set(chosen)]
+        return batch, lengths
+
+    def _train(self, batch: list[Configuration], epochs: list[int]) -> None:
+        how = self.settings.how | {"time_budget": self.clock.until_end()}
+        pool, seconds = train(self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), how)
+        done = self._share_done(pool, epochs)
+        total = sum(multiply_adds(self.problem, c, e) for c, e in zip(batch, epochs, strict=True))
+        self.clock.measured(done * total, seconds)
+        self.trials += evaluated(self.problem, pool, batch, epochs, seconds)
+        if pool.ended_ == "interrupted":
+            self.ended = "interrupted"
+        self.weights = selected(self.problem, self.trials, self.settings.select)
+
+    def _share_done(self, pool: Pool, epochs: list[int]) -> float:
+        by_id = {record["id"]: record["epochs"] for record in pool.leaderboard()}
+        return sum(by_id.values()) / (sum(epochs) * self._n_folds)
+
+    def _queue_neighbors(self) -> None:
+        if self.settings.configurations is not None:
+            return
+        chosen = self.draw.choice(len(self.trials), _ROUND, p=self.weights)
+        self.queue = [self.trials[i].configuration.near(self.draw) for i in chosen]
+        self._drop_duplicates()
+
+    def _result(self) -> SearchResult:
+        model, out_of_fold = ensemble(self.problem, self.trials, self.weights)
+        return SearchResult(self.problem, tuple(self.trials), self.weights, model, out_of_fold, tuple(self.notes),
+                            self.ended, self.clock.spent())  # fmt: skip
