@@ -26,6 +26,7 @@ from pmlp_np.formulas.losses import (
 )
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
+from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.search import search
 from pmlp_np.model_selection.table_model import TableModel
 from pmlp_np.models.ensemble import Ensemble
@@ -64,6 +65,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BinaryCrossEntropy",
+    "Configuration",
     "CrossEntropy",
     "DataError",
     "DeviceError",

@@ -23,6 +23,7 @@ from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import Settings
+from pmlp_np.model_selection.space import Space
 from pmlp_np.model_selection.table_model import TableModel
 from pmlp_np.model_selection.targets import CLASSIFICATION, MULTILABEL, REGRESSION
 
@@ -66,7 +67,7 @@ class _PoolEstimator(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = Settings(
             self.time_budget, self.max_members, self.max_epochs, self.ensemble_size, self.batch_size, self.n_threads,
-            seed, self.progress, None if self.space is None else tuple(self.space),
+            seed, self.progress, None if self.space is None else Space.of(self.space),
         )  # fmt: skip
         table, cv = raw_columns(X), self.cv
         n = len(table[0].cells)
@@ -156,7 +157,7 @@ class MLPPoolRegressor(RegressorMixin, _PoolEstimator):
     X may be an array or a data frame, with categories, dates and missing cells. Nothing has to be scaled.
 
     time_budget: seconds for `fit`. Default 60. None: no clock, and the same result anywhere; needs `max_members`.
-    space: configurations to try instead of the built-in ones. Default None.
+    space: what to try instead of the built-in configurations, as for `pm.search`. Default None.
     cv: number of folds, an object with `split`, or pairs of row numbers. Default None: 10 for few rows, down to 4.
     ensemble_size: "greedy" (default), "all", "best", or a number of the best configurations.
     max_members, max_epochs: the most members to train, and the most epochs of each. Default None.

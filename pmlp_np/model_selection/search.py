@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pmlp_np.data.preprocessing.raw_table import raw_columns
 from pmlp_np.model_selection.clock import Clock
-from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import BATCH_SIZE, Settings
+from pmlp_np.model_selection.space import Space
 
 
 def search(
     X: Any,
     y: Any,
-    space: Sequence[Configuration] | None = None,
+    space: Any = None,
     task: str | None = None,
     time_budget: float | None = 60.0,
     cv: Any = None,
@@ -40,7 +39,7 @@ def search(
     X: an array or data frame (n_samples, n_features). Columns are numbers, dates or categories by their dtype; cells
         may be missing.
     y: values or classes (n_samples,), or values or labels 0 and 1 (n_samples, n_outputs).
-    space: configurations to try instead of the portfolio and neighbors, in this order. Default None.
+    space: what to try instead of the portfolio and its neighbors, see below. Default None.
     task: "regression", "classification" or "multilabel". Default None: as y suggests.
     time_budget: seconds for all of it. Default 60. None: no clock; then the result is the same anywhere.
     cv: number of folds, an object with `split` as scikit-learn's, or pairs of row numbers (training, validation).
@@ -52,11 +51,21 @@ def search(
     batch_size: rows per minibatch. Default 64. n_threads, progress: as for `Pool.fit`.
     seed: of folds, initial weights, and neighbors. Default 0.
 
+    A space is a list of pm.Configuration, tried in this order; or a mapping of names to choices, as of pm.grid and
+    pm.sample: arguments of pm.Member, "view" and "epochs" of pm.Configuration. If all choices are lists, all
+    combinations are tried, in random order where time or max_members does not allow all; with distributions
+    (pm.uniform, pm.log_uniform, pm.integers) combinations are drawn. A list of mappings is tried one after the other,
+    so that a choice may exist only beside another one. Names that are left out have the values of the portfolio's first
+    configuration, but for hyperparameters of the optimizer if that is named.
+
+        pm.search(X, y, {"hidden": [(64,), (128, 128)], "learning_rate": pm.log_uniform(1e-3, 1e-1)})
+        pm.search(X, y, [{"optimizer": ["adam"]}, {"optimizer": ["sgd"], "momentum": [0.5, 0.9]}])
+
     Ctrl-C ends the search with what it has. Raises DataError before any training.
     """
     settings = Settings(
         time_budget, max_members, max_epochs, select, batch_size, n_threads, seed, progress,
-        None if space is None else tuple(space),
+        None if space is None else Space.of(space),
     )  # fmt: skip
     clock = Clock(time_budget)
     problem = Problem.of(raw_columns(X), y, task, cv, groups, sample_weight, seed)

@@ -41,9 +41,11 @@ class Search:
     ended: str = "done"
 
     def __post_init__(self) -> None:
-        classes = self.problem.targets.task != REGRESSION
-        given = self.settings.configurations
-        self.queue = list(portfolio(classes, len(self.problem.wide)) if given is None else given)
+        known = portfolio(self.problem.targets.task != REGRESSION, len(self.problem.wide))
+        space = self.settings.space
+        self.queue = list(known)
+        if space is not None:
+            self.queue = space.candidates(known[0], self.settings.seed, self._most_trials())
         self.draw = np.random.default_rng([self.settings.seed, 1])
         self.weights = np.zeros(0)
 
@@ -51,6 +53,7 @@ class Search:
         """Search until time is over, all is tried, or Ctrl-C; return what was found."""
         self._drop_duplicates()
         planned = self._planned_epochs()
+        self._mix_a_grid(planned)
         while self.queue and self.ended != "interrupted":
             batch, epochs = self._next_batch(planned)
             if not batch:
@@ -65,8 +68,24 @@ class Search:
         return len(self.problem.folds)
 
     def _most_trials(self) -> int:
-        most = self.settings.max_members
-        return _MOST_TRIALS if most is None else max(1, int(most) // self._n_folds)
+        most, space = self.settings.max_members, self.settings.space
+        if most is not None:
+            return max(1, int(most) // self._n_folds)
+        listed = space is not None and space.is_finite and hasattr(self, "queue")
+        return len(self.queue) + len(self.trials) if listed else _MOST_TRIALS
+
+    def _mix_a_grid(self, planned: int) -> None:
+        """Try a grid in random order if not all of it can be tried, so that no choice is left out for its place."""
+        space = self.settings.space
+        if space is None or not space.parts or not space.is_finite:
+            return
+        need = sum(self._seconds(c, planned) for c in self.queue)
+        if len(self.queue) > self._most_trials() or need > self.clock.left():
+            self.queue = [self.queue[i] for i in self.draw.permutation(len(self.queue))]
+
+    def _seconds(self, configuration: Configuration, planned: int) -> float:
+        """Return the seconds that a configuration takes, at the measured speed."""
+        return self.clock.seconds(multiply_adds(self.problem, configuration, self._epochs_of(configuration, planned)))
 
     def _drop_duplicates(self) -> None:
         """Leave out configurations that would read the same inputs as an earlier one of the same kind."""
@@ -120,7 +139,7 @@ class Search:
         if room <= 0:
             return [], []
         epochs = [self._epochs_of(c, planned) for c in self.queue]
-        need = [self.clock.seconds(multiply_adds(self.problem, c, e)) for c, e in zip(self.queue, epochs, strict=True)]
+        need = [self._seconds(c, planned) for c in self.queue]
         left = self.clock.left()
         allowed = left
         if not tried and sum(need) > left:
@@ -162,7 +181,7 @@ class Search:
         return sum(by_id.values()) / (sum(epochs) * self._n_folds)
 
     def _queue_neighbors(self) -> None:
-        if self.settings.configurations is not None:
+        if self.settings.space is not None:
             return
         chosen = self.draw.choice(len(self.trials), _ROUND, p=self.weights)
         self.queue = [self.trials[i].configuration.near(self.draw) for i in chosen]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.ensemble_selection import chooser
+from pmlp_np.model_selection.space import Space
 
 BATCH_SIZE = 64
 
@@ -26,7 +25,7 @@ class Settings:
     n_threads: int | None = None
     seed: int = 0
     progress: bool | str = "auto"
-    configurations: Sequence[Configuration] | None = None
+    space: Space | None = None
 
     def __post_init__(self) -> None:
         budget = self.time_budget

@@ -59,8 +59,11 @@ def train(
     """
     folds, wide = problem.folds, problem.wide
     n_folds = len(folds)
-    steps = -(-min(map(len, folds.training)) // how["batch_size"])
-    specs = [c.spec(e, e * steps) for c, e in zip(configurations, epochs, strict=True) for _ in range(n_folds)]
+    rows = min(map(len, folds.training))
+    specs = [
+        c.spec(e, e * -(-rows // (c.member.get("batch_size") or how["batch_size"])))
+        for c, e in zip(configurations, epochs, strict=True) for _ in range(n_folds)
+    ]  # fmt: skip
     pool = Pool(specs, wide.shape[1], problem.n_outputs, problem.targets.loss, seed=seed)
     began = time.perf_counter()
     with warnings.catch_warnings():
