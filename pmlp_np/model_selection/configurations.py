@@ -70,13 +70,20 @@ class Configuration:
             {**self.member, **member}, view or self.view, self.epochs if epochs is None else epochs
         )  # fmt: skip
 
-    def spec(self, max_epochs: int, steps: int) -> Member:
+    def spec(self, max_epochs: int, steps: int, upto: int | None = None) -> Member:
         """Return the member's spec, for so many epochs and optimizer steps in all.
 
         Averaged weights look back over a tenth of the steps at most: over more, they would be near the initial weights.
+
+        upto: the epochs of the first part of a training in parts. Default None: all in one.
         """
         average = min(self.member.get("average", 0.0), max(0.0, 1.0 - _AVERAGED / steps))
-        return Member(**{**self.member, "average": average}, max_epochs=max_epochs)
+        length: dict[str, Any] = {"max_epochs": max_epochs}
+        if upto is not None:
+            # Of all of the training. A schedule that would begin after its end has no length.
+            scheduled = max_epochs - self.member.get("warmup_epochs", 0.0)
+            length = {"max_epochs": upto, "schedule_epochs": max(scheduled, 0.0)}
+        return Member(**{**self.member, "average": average, **length})
 
     def multiply_adds(self, n_inputs: int, n_outputs: int) -> float:
         """Return the multiply-adds of a row in training: forward, backward, gradient."""

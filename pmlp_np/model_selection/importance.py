@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pmlp_np.data.preprocessing.raw_table import RawColumn, part
+from pmlp_np.model_selection.scoring import log_loss_of
 from pmlp_np.model_selection.search_problem import Problem
-from pmlp_np.model_selection.search_result import log_loss_of
 from pmlp_np.model_selection.table_model import TableModel, weights_of
 from pmlp_np.model_selection.targets import REGRESSION
 

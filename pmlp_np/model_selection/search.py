@@ -6,6 +6,7 @@ from typing import Any
 
 from pmlp_np.data.preprocessing.raw_table import raw_columns
 from pmlp_np.model_selection.clock import Clock
+from pmlp_np.model_selection.scoring import CustomMetric
 from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
@@ -25,6 +26,8 @@ def search(
     max_members: int | None = None,
     max_epochs: int | None = None,
     select: str | int = "greedy",
+    metric: str | CustomMetric | None = None,
+    halving: int | None = None,
     batch_size: int = BATCH_SIZE,
     n_threads: int | None = None,
     seed: int = 0,
@@ -48,6 +51,12 @@ def search(
     sample_weight: (n_samples,) weight of each row, in training and selection. Default None: equal weights.
     max_members: the most members to train; needed without a time budget. max_epochs: the most epochs of a member.
     select: "greedy" forward selection with replacement (default), "all", "best", or a number of the best.
+    metric: what the ensemble is selected by and records are ordered by. Default None: the squared error or log loss. A
+        name as for `Pool.fit`: "r2", "rmse", "mae"; "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss"; or
+        scikit-learn's names of these; or a pm.CustomMetric. (Members are trained by the same losses with any metric.)
+    halving: a number of at least 2: in each round more configurations begin, and only the best one in so many goes on
+        after a part of its epochs (at two cuts at most), from where it stands. Those that end there are in the records
+        as "stopped", with their epochs, and never in the ensemble. Default None: all are trained to their last epoch.
     batch_size: rows per minibatch. Default 64. n_threads, progress: as for `Pool.fit`.
     seed: of folds, initial weights, and neighbors. Default 0.
 
@@ -65,7 +74,7 @@ def search(
     """
     settings = Settings(
         time_budget, max_members, max_epochs, select, batch_size, n_threads, seed, progress,
-        None if space is None else Space.of(space),
+        None if space is None else Space.of(space), metric, halving,
     )  # fmt: skip
     clock = Clock(time_budget)
     problem = Problem.of(raw_columns(X), y, task, cv, groups, sample_weight, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.configurations import Configuration, portfolio
-from pmlp_np.model_selection.search_outcome import ensemble, selected
+from pmlp_np.model_selection.halving import cost, train_by_halving
+from pmlp_np.model_selection.scoring import Scoring
+from pmlp_np.model_selection.search_outcome import ensemble, out_of_fold, selected
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import Settings
 from pmlp_np.model_selection.targets import REGRESSION
-from pmlp_np.model_selection.trials import Trial, evaluated, multiply_adds, train
-from pmlp_np.pool.pool import Pool
+from pmlp_np.model_selection.trials import Trial, epochs_done, evaluated, multiply_adds, train
 
 # Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
 _EPOCHS = {True: (30, 250, 15.0), False: (24, 120, 8.0)}
@@ -45,7 +47,10 @@ class Search:
         space = self.settings.space
         self.queue = list(known)
         if space is not None:
-            self.queue = space.candidates(known[0], self.settings.seed, self._most_trials())
+            self.queue = space.candidates(
+                known[0], self.settings.seed, self._most_trials() * (self.settings.halving or 1)
+            )
+        self.scoring = Scoring.of(self.settings.metric, self.problem.targets, *self.problem.validated)
         self.draw = np.random.default_rng([self.settings.seed, 1])
         self.weights = np.zeros(0)
 
@@ -58,7 +63,8 @@ class Search:
             batch, epochs = self._next_batch(planned)
             if not batch:
                 break
-            self._train(batch, epochs)
+            halve = self.settings.halving is not None and len(batch) >= self.settings.halving
+            self._halve(batch, epochs) if halve else self._train(batch, epochs)
             if not self.queue:
                 self._queue_neighbors()
         return self._result()
@@ -73,6 +79,11 @@ class Search:
             return max(1, int(most) // self._n_folds)
         listed = space is not None and space.is_finite and hasattr(self, "queue")
         return len(self.queue) + len(self.trials) if listed else _MOST_TRIALS
+
+    def _room(self) -> int:
+        """Return how many more configurations may be tried."""
+        whole = sum(not trial.stopped for trial in self.trials)
+        return self._most_trials() - (whole if self.settings.max_members is None else len(self.trials))
 
     def _mix_a_grid(self, planned: int) -> None:
         """Try a grid in random order if not all of it can be tried, so that no choice is left out for its place."""
@@ -135,7 +146,7 @@ class Search:
 
     def _next_batch(self, planned: int) -> tuple[list[Configuration], list[int]]:
         """Take from the queue what time allows next, and the epochs of each."""
-        tried, room = len(self.trials), self._most_trials() - len(self.trials)
+        tried, room = len(self.trials), self._room()
         if room <= 0:
             return [], []
         epochs = [self._epochs_of(c, planned) for c in self.queue]
@@ -147,11 +158,7 @@ class Search:
         if not tried and need[0] > left:
             # Not the cheap ones instead: the first one, with fewer epochs.
             allowed = 0.0
-        chosen: list[int] = []
-        for i, seconds in enumerate(need):
-            if seconds <= allowed and len(chosen) < min(room, _ROUND if tried else len(need)):
-                chosen.append(i)
-                allowed -= seconds
+        chosen = self._fitting(need, allowed, min(room, self._round() if tried else len(need)))
         if not chosen:
             i = int(np.argmin(need)) if tried else 0
             shorter = int(epochs[i] * left / need[i])
@@ -165,29 +172,67 @@ class Search:
         self.queue = [c for i, c in enumerate(self.queue) if i not in set(chosen)]
         return batch, lengths
 
+    def _fitting(self, need: list[float], allowed: float, most: int) -> list[int]:
+        """Return the numbers of configurations, in order, whose seconds fit in what is allowed, by halving or not."""
+        share = self._cost(min(most, len(need)))
+        while True:
+            chosen: list[int] = []
+            left = allowed
+            for i, seconds in enumerate(need):
+                if share * seconds <= left and len(chosen) < most:
+                    chosen.append(i)
+                    left -= share * seconds
+            # Fewer of them are cut less often, and cost more.
+            if self._cost(len(chosen)) <= share:
+                return chosen
+            share = self._cost(len(chosen))
+
+    def _cost(self, n: int) -> float:
+        """Return what training of n configurations costs, as a share of training them all to their last epoch."""
+        halving = self.settings.halving
+        return 1.0 if halving is None or n < halving else cost(n, halving)
+
+    def _round(self) -> int:
+        """Return the most configurations of a later round."""
+        return _ROUND * (self.settings.halving or 1)
+
     def _train(self, batch: list[Configuration], epochs: list[int]) -> None:
         how = self.settings.how | {"time_budget": self.clock.until_end()}
         pool, seconds = train(self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), how)
-        done = self._share_done(pool, epochs)
+        done = epochs_done(pool).sum() / (sum(epochs) * self._n_folds)
         total = sum(multiply_adds(self.problem, c, e) for c, e in zip(batch, epochs, strict=True))
         self.clock.measured(done * total, seconds)
         self.trials += evaluated(self.problem, pool, batch, epochs, seconds)
-        if pool.ended_ == "interrupted":
-            self.ended = "interrupted"
-        self.weights = selected(self.problem, self.trials, self.settings.select)
+        self._note_end(pool.ended_)
 
-    def _share_done(self, pool: Pool, epochs: list[int]) -> float:
-        by_id = {record["id"]: record["epochs"] for record in pool.leaderboard()}
-        return sum(by_id.values()) / (sum(epochs) * self._n_folds)
+    def _halve(self, batch: list[Configuration], epochs: list[int]) -> None:
+        def losses(trials: Sequence[Trial]) -> np.ndarray:
+            found = self.scoring.losses(out_of_fold(trials), *self.problem.validated)
+            return np.where([trial.finite for trial in trials], found, np.inf)
+
+        assert self.settings.halving is not None
+        trials, seconds, ended = train_by_halving(
+            self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), self.settings.how,
+            self.settings.halving, losses, self.clock.until_end,
+        )  # fmt: skip
+        self.clock.measured(sum(multiply_adds(self.problem, t.configuration, t.epochs) for t in trials), seconds)
+        self.trials += trials
+        self._note_end(ended)
+
+    def _note_end(self, ended: str) -> None:
+        """Note how the training of a round ended, and select."""
+        if ended == "interrupted":
+            self.ended = "interrupted"
+        self.weights = selected(self.problem, self.scoring, self.trials, self.settings.select)
 
     def _queue_neighbors(self) -> None:
         if self.settings.space is not None:
             return
-        chosen = self.draw.choice(len(self.trials), _ROUND, p=self.weights)
+        chosen = self.draw.choice(len(self.trials), self._round(), p=self.weights)
         self.queue = [self.trials[i].configuration.near(self.draw) for i in chosen]
         self._drop_duplicates()
 
     def _result(self) -> SearchResult:
-        model, out_of_fold = ensemble(self.problem, self.trials, self.weights)
-        return SearchResult(self.problem, tuple(self.trials), self.weights, model, out_of_fold, tuple(self.notes),
-                            self.ended, self.clock.spent())  # fmt: skip
+        model, mean = ensemble(self.problem, self.trials, self.weights)
+        return SearchResult(self.problem, tuple(self.trials), self.weights, model, mean, tuple(self.notes),
+                            self.ended, self.clock.spent(), self.scoring, self.settings.select)  # fmt: skip

@@ -94,6 +94,12 @@ class Problem:
     def n_outputs(self) -> int:
         return self.targets.n_outputs(self.prepared)
 
+    @property
+    def validated(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """What members are to predict of the validated rows, and the weights of these rows or None."""
+        rows = self.folds.validated
+        return self.prepared[rows], None if self.weights is None else self.weights[rows]
+
     def inputs_of(self, view: str, fold: int) -> np.ndarray:
         """Return the columns of `wide` that a member of a fold reads."""
         return self.views.read_by(view, fold, self.blocks)

@@ -26,6 +26,8 @@ class Settings:
     seed: int = 0
     progress: bool | str = "auto"
     space: Space | None = None
+    metric: Any = None
+    halving: int | None = None
 
     def __post_init__(self) -> None:
         budget = self.time_budget
@@ -38,6 +40,9 @@ class Settings:
         if budget is None and self.max_members is None:
             hint = "Say max_members= where there is no time_budget."
             raise DataError(compose("max_members", "a number of members", "None", hint))
+        if self.halving is not None and not (checks.is_whole(self.halving) and int(self.halving) >= 2):
+            hint = "One configuration in so many goes on at each cut."
+            raise DataError(compose("halving", "a whole number, at least 2, or None", show(self.halving), hint))
         checks.whole("seed", self.seed, 0, 2**63)
         chooser(self.select)
 
