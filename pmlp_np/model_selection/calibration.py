@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pmlp_np.model_selection.ensemble_selection import LEAST_PROBABILITY
+from pmlp_np.model_selection.targets import CLASSIFICATION
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -51,3 +54,12 @@ def best_temperature(losses_at: dict[float, float]) -> float:
     """Return the temperature with the least loss; 1 unless another one is better by more than 0.1 %."""
     best = min(losses_at, key=lambda t: losses_at[t])
     return best if losses_at[best] < 0.999 * losses_at[1.0] else 1.0
+
+
+def log_loss_of(p: np.ndarray, prepared: np.ndarray, task: str) -> float:
+    """Return the log loss of probabilities (rows, outputs), of labels the mean over them."""
+    if task == CLASSIFICATION:
+        found = p[np.arange(len(prepared)), prepared]
+    else:
+        found = np.where(prepared == 1.0, p, 1.0 - p)
+    return float(-np.log(np.maximum(found, LEAST_PROBABILITY)).mean())

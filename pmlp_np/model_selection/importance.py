@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pmlp_np.data.preprocessing.raw_table import RawColumn, part
-from pmlp_np.model_selection.scoring import log_loss_of
+from pmlp_np.model_selection.calibration import log_loss_of
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.table_model import TableModel, weights_of
 from pmlp_np.model_selection.targets import REGRESSION

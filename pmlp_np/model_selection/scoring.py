@@ -177,11 +177,6 @@ def likelihoods(p: np.ndarray, targets: np.ndarray, task: str) -> np.ndarray:
     return np.where(targets == 1.0, p, 1.0 - p).reshape(len(p), -1)
 
 
-def log_loss_of(p: np.ndarray, prepared: np.ndarray, task: str) -> float:
-    """Return the log loss of probabilities (rows, outputs), of labels the mean over them."""
-    return float(-np.log(np.maximum(likelihoods(p[np.newaxis], prepared, task), LEAST_PROBABILITY)).mean())
-
-
 def _of_no_skill(targets: Targets, prepared: np.ndarray) -> np.ndarray:
     """Return predictions that are the same in every row, (rows, outputs)."""
     shape = len(prepared), targets.n_outputs(prepared)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pmlp_np.model_selection.calibration import Spread, best_temperature
+from pmlp_np.model_selection.calibration import Spread, best_temperature, log_loss_of
 from pmlp_np.model_selection.ensemble_selection import chooser
-from pmlp_np.model_selection.scoring import Scoring, log_loss_of
+from pmlp_np.model_selection.scoring import Scoring
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.table_model import TableModel, tempered
 from pmlp_np.model_selection.targets import REGRESSION
