@@ -10,13 +10,14 @@ import numpy as np
 
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.configurations import Configuration, portfolio
+from pmlp_np.model_selection.folds import missing_classes
 from pmlp_np.model_selection.halving import cost, train_by_halving
 from pmlp_np.model_selection.scoring import Scoring
 from pmlp_np.model_selection.search_outcome import ensemble, out_of_fold, selected
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import Settings
-from pmlp_np.model_selection.targets import REGRESSION
+from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
 from pmlp_np.model_selection.trials import Trial, epochs_done, evaluated, multiply_adds, train
 
 # Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
@@ -51,6 +52,9 @@ class Search:
                 known[0], self.settings.seed, self._most_trials() * (self.settings.halving or 1)
             )
         self.scoring = Scoring.of(self.settings.metric, self.problem.targets, *self.problem.validated)
+        if self.problem.targets.task == CLASSIFICATION:
+            classes = self.problem.targets.classes.tolist()
+            self.notes += missing_classes(self.problem.folds, self.problem.prepared, classes)
         self.draw = np.random.default_rng([self.settings.seed, 1])
         self.weights = np.zeros(0)
 
