@@ -46,18 +46,22 @@ def candidates(n):
 def test_survivors_have_the_bits_of_a_training_without_a_break(n, factor, stages):
     of, configurations = problem(), candidates(n)
     epochs = [max(1, round(12 * each.epochs)) for each in configurations]
-    seen = []
+    # One that is at its end at the first cut is no worse for being left behind.
+    epochs[2] = 1
+    seen, values = [], []
 
     def losses(trials):
         seen.append([(trial.configuration, trial.epochs) for trial in trials])
-        # Any order will do.
-        return np.random.default_rng(len(trials)).normal(size=len(trials))
+        # Any order will do; the one at its end comes last.
+        found = np.random.default_rng(len(trials)).normal(size=len(trials))
+        values.append(np.where([trial.configuration == configurations[2] for trial in trials], 9.0, found))
+        return values[-1]
 
     trials, seconds, ended = train_by_halving(of, configurations, epochs, 5, HOW, factor, losses, lambda: None)
     assert ended == "done" and [t.configuration for t in trials] == configurations
     assert [len(each) for each in seen] == stages[: len(seen)]
     last = [trial for trial in trials if not trial.stopped]
-    assert len(last) == math.ceil(len(seen[-1]) / factor)
+    assert len(last) == math.ceil(len(seen[-1]) / factor) + 1 and configurations[2] in [t.configuration for t in last]
     assert sum(trial.seconds for trial in trials) == pytest.approx(seconds)
     whole, _ = train(of, configurations, epochs, 5, HOW)
     expected = evaluated(of, whole, configurations, epochs, 1.0)
@@ -76,9 +80,13 @@ def test_survivors_have_the_bits_of_a_training_without_a_break(n, factor, stages
             assert trial.epochs == most and all(same) and trial.status == "done"
             assert np.array_equal(trial.out_of_fold, plain.out_of_fold)
     # At each cut, those with the least losses go on, after the cut's share of their epochs.
-    for stage, share in zip(seen, shares(n, factor), strict=True):
+    survivors = [trial.configuration for trial in last if trial.configuration != configurations[2]]
+    following = [*([each for each, _ in stage] for stage in seen[1:]), survivors]
+    for stage, share, losses, then in zip(seen, shares(n, factor), values, following, strict=True):
         for configuration, done in stage:
             assert done == max(1, math.ceil(share * epochs[configurations.index(configuration)]))
+        least = np.argsort(losses)[: len(then)]
+        assert [stage[i][0] for i in sorted(least.tolist())] == then
 
 
 @given(n=st.integers(1, 60), factor=st.integers(2, 5))
@@ -94,15 +102,25 @@ def test_the_cost_of_halving(n, factor):
     assert cost(n, factor) == pytest.approx(epochs / (n * factor**2))
 
 
-def test_a_search_by_halving():
+def test_a_search_by_halving(monkeypatch):
+    seen = []
+
+    def watched(*arguments):
+        *others, losses, until_end = arguments
+        return train_by_halving(*others, lambda trials: seen.append((trials, losses(trials))) or seen[-1][1], until_end)
+
+    monkeypatch.setattr(search_loop, "train_by_halving", watched)
     draw = np.random.default_rng()
     X = draw.normal(size=(60, 2))
     y = X[:, 0] + 0.1 * draw.normal(size=60)
     space = {"hidden": [(2,), (4,)], "learning_rate": [1e-4, 1e-3, 0.01, 0.03, 0.1]}
     how = {"time_budget": None, "max_members": 20, "max_epochs": 10, "cv": 2, "progress": False}
     result = pm.search(X, y, space, halving=3, **how)
+    for trials, losses in seen:
+        squares = [np.square(t.out_of_fold[:, 0] - result.problem.prepared[:, 0].astype(float)).mean() for t in trials]
+        assert losses == pytest.approx(squares)
     records = result.records()
-    assert [record["status"] for record in records] == ["done"] * 2 + ["stopped"] * 8
+    assert len(seen) == 2 and [record["status"] for record in records] == ["done"] * 2 + ["stopped"] * 8
     assert {record["epochs"] for record in records[:2]} == {10}
     assert {record["epochs"] for record in records[2:]} == {2, 4}
     stopped = np.array([trial.stopped for trial in result.trials])
