@@ -76,6 +76,37 @@ def test_scores_are_scikit_learns(seed, weighted, of):
     assert np.array_equal(losses, -scores if name not in ("mean_absolute_error", "rmse", "log_loss") else scores)
 
 
+@given(seed=st.integers(0, 2**32))
+def test_scores_of_labels(seed):
+    """By hand: scikit-learn has no mean over labels of most of them."""
+    targets, prepared, _, found, _ = drawn("multilabel", seed)
+    right = np.where(prepared == 1.0, found, 1.0 - found)
+    hits = (found > 0.5) & (prepared == 1.0)
+    f1 = 2.0 * hits.sum(axis=1) / ((found > 0.5).sum(axis=1) + prepared.sum(axis=0))
+    expected = {
+        "accuracy": (right > 0.5).all(axis=2).mean(axis=1), "log_loss": -np.log(right).mean(axis=(1, 2)),
+        "f1": f1.mean(axis=1),
+    }  # fmt: skip
+    for name, values in expected.items():
+        scores = Scoring.of(name, targets, prepared, None).scores(found, prepared, None)
+        np.testing.assert_allclose(scores, values, rtol=1e-5)
+
+
+def test_ties_of_probabilities_are_ties():
+    """Whatever the other classes have: by counting pairs of rows."""
+    draw = np.random.default_rng()
+    prepared = np.arange(60) % 3
+    targets, _ = Targets.learn(np.array(["a", "b", "c"])[prepared], "classification")
+    tenths = draw.multinomial(10, [0.3, 0.3, 0.4], size=(5, 60)) / 10.0
+    found = Scoring.of("roc_auc", targets, prepared, None).scores(tenths, prepared, None)
+    for score, p in zip(found, tenths, strict=True):
+        areas = []
+        for k in range(3):
+            higher = np.sign(p[prepared == k, k][:, None] - p[prepared != k, k])
+            areas.append((higher.mean() + 1.0) / 2.0)
+        assert score == pytest.approx(np.mean(areas), abs=1e-12)
+
+
 @given(
     seed=st.integers(0, 2**32), weighted=st.booleans(), steps=st.integers(1, 9), n=st.integers(1, 5),
     of=st.sampled_from([("regression", "mae"), ("regression", "r2"), ("binary", "roc_auc"), ("multilabel", "roc_auc"),
