@@ -20,7 +20,7 @@ from pmlp_np.specs.search_space import choices_of, drawn, is_random, n_choices
 # Names of choices: arguments of members but for those that a search sets, and what else a configuration holds.
 NAMES = ("view", "epochs", *(each for each in (*FIELDS, *HYPERPARAMETERS, *OPTIONS) if each not in SET_BY_SEARCHES))
 # A larger grid is not listed in whole: of its combinations so many are drawn.
-MOST_LISTED = 1024
+MOST_LISTED = 256
 
 
 @dataclass(frozen=True)
