@@ -138,3 +138,15 @@ def test_configurations_without_arguments_are_members_by_default():
     assert (
         pm.Configuration({"hidden": 7}).hidden == (7,) and pm.Configuration({"hidden": ()}).text() == "linear raw+ple"
     )
+
+
+def test_averages_look_back_by_the_members_own_minibatches():
+    X, y = table()
+    configurations = [
+        pm.Configuration({"hidden": (2,), "average": 0.99, "batch_size": size}, "raw") for size in (2, 30)
+    ]
+    result = pm.search(X, y, configurations, **SHORT | {"max_epochs": 20}, max_members=4)
+    # 15 minibatches and one of 30 rows, in 20 epochs.
+    for trial, steps in zip(result.trials, (300, 20), strict=True):
+        positions = [trial.pool.ids_.tolist().index(id) for id in trial.ids.tolist()]
+        assert trial.pool.specs.option("average")[positions] == pytest.approx([1.0 - 10.0 / steps] * 2)
