@@ -26,7 +26,10 @@ from pmlp_np.formulas.losses import (
 )
 from pmlp_np.formulas.optimizers import SGD, Adam, AdamW, NAdam, RMSprop
 from pmlp_np.formulas.registration import register_activation, register_loss
+from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.distillation import distill
+from pmlp_np.model_selection.proposals import Proposals
+from pmlp_np.model_selection.scoring import CustomMetric
 from pmlp_np.model_selection.search import search
 from pmlp_np.model_selection.table_model import TableModel
 from pmlp_np.models.ensemble import Ensemble
@@ -65,7 +68,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "BinaryCrossEntropy",
+    "Configuration",
     "CrossEntropy",
+    "CustomMetric",
     "DataError",
     "DeviceError",
     "DivergedWarning",
@@ -80,6 +85,7 @@ __all__ = [
     "PmlpError",
     "Poisson",
     "Pool",
+    "Proposals",
     "Quantile",
     "RMSprop",
     "SpecError",

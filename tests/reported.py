@@ -7,8 +7,10 @@ import numpy as np
 from pmlp_np.data.preprocessing.raw_table import CATEGORY, DATE, NUMBER, RawColumn
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.configurations import Configuration
-from pmlp_np.model_selection.search import Search, Settings
+from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
+from pmlp_np.model_selection.search_settings import Settings
+from pmlp_np.model_selection.space import Space
 from pmlp_np.report import report_contents
 
 _PLAIN = {"learning_rate": 0.02, "decoupled_weight_decay": 0.1, "dropout": 0.0, "average": 0.9}
@@ -54,7 +56,7 @@ def search(task, n=120, cv=3, weights=None, configurations=SPACE, epochs=15):
     columns, signal = table(n)
     y, kind = targets(task, signal)
     problem = Problem.of(columns, y, kind, cv, None, weights, 0)
-    settings = Settings(None, 100, epochs, progress=False, configurations=tuple(configurations))
+    settings = Settings(None, 100, epochs, progress=False, space=Space.of(list(configurations)))
     return Search(problem, settings, Clock(None)).run(), y
 
 

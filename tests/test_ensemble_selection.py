@@ -10,7 +10,7 @@ from conftest import requires
 from pmlp_np.model_selection.calibration import Spread
 from pmlp_np.model_selection.ensemble_selection import LogLosses, SquaredErrors, chooser, greedy, top
 from pmlp_np.model_selection.folds import make_folds
-from pmlp_np.model_selection.search import likelihoods
+from pmlp_np.model_selection.scoring import likelihoods
 from pmlp_np.model_selection.table_model import tempered
 from pmlp_np.model_selection.targets import Targets
 

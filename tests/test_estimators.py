@@ -1,12 +1,14 @@
 """The estimators: scikit-learn's own checks, pipelines, data frames, and what they add to a search."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import pmlp_np as pm
 from conftest import requires
+from pmlp_np.data.preprocessing.raw_table import raw_columns
 
 # Without a clock, so that they are repeatable, and short.
 SHORT = {"time_budget": None, "max_members": 6, "max_epochs": 25, "cv": 2, "random_state": 0, "progress": False}
@@ -183,3 +185,116 @@ def test_importances_are_of_columns_that_matter():
     assert np.array_equal(found, pickle.loads(pickle.dumps(model)).feature_importances_)
     classes = pm.MLPPoolClassifier(**SHORT).fit(X, np.where(y > 0, "a", "b"))
     assert classes.feature_importances_.argmax() == 1
+
+
+# Going on with new rows.
+
+
+def test_partial_fit_goes_on_from_the_ensemble():
+    X, y = data(n=200)
+    model = pm.MLPPoolRegressor(**SHORT).fit(X[:60], y[:60])
+    before, ensemble = model.predict(X), model.ensemble_
+    once = pickle.loads(pickle.dumps(model)).partial_fit(X[60:], y[60:])
+    # By hand: each member of each pool, an epoch at a tenth of its rate, on rows that are encoded as before.
+    wide = ensemble.views.wide(raw_columns(X[60:]), ensemble.blocks)
+    prepared = (y[60:] - y[:60].mean()) / y[:60].std()
+    for (pool, ids), (ours, _) in zip(ensemble.members, once.ensemble_.members, strict=True):
+        for id in ids.tolist():
+            member = pool.specs[pool._positions([id])[0]]
+            alone = pm.Pool(
+                pm.Member(
+                    **{name: getattr(member, name) for name in ("hidden", "activation", "initializer", "bias")},
+                    optimizer=replace(member.optimizer, learning_rate=0.1 * member.optimizer.learning_rate),
+                    **{name: value for name, value in member.options if name not in ("max_epochs", "schedule")},
+                ),
+                wide.shape[1], seed=0, ids=[id],
+            )  # fmt: skip
+            alone.fit(wide, prepared, features=[pool.features_of(id)], batch_size=64, progress=False)
+            # Weights, averages, and the optimizer's state, of which a fresh pool has none.
+            for name in ("parameters", "slots", "average"):
+                stream = pool.subset([id])._ready().store.stream(name)
+                values = np.concatenate([part.copy() for part in stream])
+                rest = [values]
+
+                def take(n, rest=rest):
+                    head, rest[0] = rest[0][:n], rest[0][n:]
+                    return head
+
+                alone._ready().store.restore(name, take)
+            alone._progress.step[:] = pool._progress.step[pool._positions([id])]
+            alone._progress.epoch[:] = pool._progress.epoch[pool._positions([id])]
+            alone._plan.stream_key[:] = pool._plan.stream_key[pool._positions([id])]
+            alone._plan.order_key[:] = pool._plan.order_key[pool._positions([id])]
+            alone.partial_fit(wide, prepared, batch_size=64, progress=False)
+            assert np.array_equal(alone.forward(wide)[0], ours.forward(wide, members=[id], weights="last")[0])
+    assert np.array_equal(model.predict(X), before) and not np.array_equal(once.predict(X), before)
+    # What is known of the first rows stays.
+    assert once.leaderboard_ == model.leaderboard_ and np.array_equal(once.out_of_fold_, model.out_of_fold_)
+    for _ in range(30):
+        once.partial_fit(X[60:140], y[60:140])
+    assert once.score(X[140:], y[140:]) > model.score(X[140:], y[140:])
+    with pytest.raises(ValueError, match="features"):
+        once.partial_fit(X[:, :2], y)
+    with pytest.raises(pm.DataError, match="output"):
+        once.partial_fit(X, np.stack([y, y], axis=1))
+
+
+def test_partial_fit_begins_with_fit_and_knows_its_classes():
+    X, y = data("classes")
+    y = np.where(X[:, 2] > 1.2, "perhaps", y)
+    first = y != "perhaps"
+    how = SHORT | {"max_epochs": 10}
+    model = pm.MLPPoolClassifier(**how).partial_fit(X[first], y[first], classes=["yes", "no", "perhaps"])
+    assert model.classes_.tolist() == ["no", "perhaps", "yes"] and model.predict_proba(X).shape == (150, 3)
+    before = model.predict_proba(X)[~first, 1].mean()
+    for _ in range(40):
+        model.partial_fit(X, y)
+    assert model.predict_proba(X)[~first, 1].mean() > before + 0.1
+    again = pm.MLPPoolClassifier(**how).fit(X, y)
+    assert np.array_equal(pm.MLPPoolClassifier(**how).partial_fit(X, y).predict_proba(X), again.predict_proba(X))
+    with pytest.raises(
+        pm.DataError, match=r"y, row 1: expected one of the classes 'no', 'perhaps', 'yes', got 'never'"
+    ):
+        model.partial_fit(X[:2], ["no", "never"])
+    with pytest.raises(pm.DataError, match="classes: expected .*'yes'.*, as before, got"):
+        model.partial_fit(X, y, classes=["no", "yes"])
+    with pytest.raises(pm.DataError, match="class_weight: expected a dict or None, for partial_fit, got 'balanced'"):
+        pm.MLPPoolClassifier(**how, class_weight="balanced").partial_fit(X, y)
+    labels = data("labels")
+    both = pm.MLPPoolClassifier(**how, class_weight={0: 1.0, 1: 2.0}).partial_fit(X, y == "no")
+    assert both.partial_fit(X, y == "no", sample_weight=np.arange(150)).predict(X).dtype == bool
+    assert pm.MLPPoolClassifier(**how).fit(*labels).partial_fit(*labels).predict(labels[0]).shape == (150, 2)
+
+
+def test_a_metric_and_halving():
+    X, y = data()
+    model = pm.MLPPoolRegressor(**SHORT | {"max_members": 12}, metric="mae", halving=3, ensemble_size="best").fit(X, y)
+    results = model.cv_results_
+    mae = np.abs(model.out_of_fold_[:, 0] * y.std() + y.mean() - y).mean()
+    assert results["mean_test_score"][model.best_member_["trial"]] == pytest.approx(-mae)
+    assert model.best_member_["score"] == pytest.approx(mae) and results["rank_test_score"].min() == 1
+    assert {record["status"] for record in model.leaderboard_} == {"done", "stopped"}
+    assert results["split0_test_score"][model.best_member_["trial"]] == -model.best_member_["fold_scores"][0]
+    with pytest.raises(pm.DataError, match="metric: expected a metric that fits loss 'squared_error'"):
+        pm.MLPPoolRegressor(**SHORT, metric="accuracy").fit(X, y)
+    space = {"hidden": [(2,), (3,)]}
+    tried = pm.MLPPoolRegressor(**SHORT, space=space).fit(X, y)
+    assert [each["hidden"] for each in sorted(tried.leaderboard_, key=lambda r: r["trial"])] == [(2,), (3,)]
+
+
+def test_notebooks_show_what_the_ensemble_is_made_of():
+    X, y = data()
+    model = pm.MLPPoolRegressor(**SHORT, ensemble_size="all")
+    assert "TableModel" not in model._repr_html_()
+    model.fit(X, y)
+    for shown in (model._repr_html_(), model._repr_mimebundle_()["text/html"]):
+        assert "sk-top-container" in shown and "TableModel of regression: 3 columns are read." in shown
+    records = model.ensemble_.composition()
+    assert [record["weight"] for record in records] == pytest.approx([1 / 3] * 3) and len(records) == 3
+    by_view = {record["view"]: record for record in records}
+    for record in model.leaderboard_:
+        blocks = record["view"].split("+")
+        widths = sum(model.ensemble_.views.width(name) for name in blocks)
+        made_of = by_view["+".join(name for name in ("raw", "quant", "ple", "ple8", "per") if name in blocks)]
+        assert made_of["inputs"] == widths and made_of["members"] == 2
+    assert "raw+ple" in model.ensemble_._repr_html_()

@@ -8,11 +8,12 @@ import pytest
 import pmlp_np as pm
 from conftest import requires
 from pmlp_np.data.preprocessing.raw_table import raw_columns
-from pmlp_np.model_selection import search as searching
+from pmlp_np.model_selection import search_loop as searching
 from pmlp_np.model_selection.configurations import Configuration, portfolio
-from pmlp_np.model_selection.search import Search, Settings
+from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
-from pmlp_np.model_selection.targets import MULTILABEL
+from pmlp_np.model_selection.search_settings import Settings
+from pmlp_np.model_selection.table_model import tempered
 
 SMALL = {"hidden": (8,), "learning_rate": 0.01, "decoupled_weight_decay": 0.1, "dropout": 0.0, "average": 0.9}
 FEW = [
@@ -81,8 +82,8 @@ def test_the_ensemble_is_the_weighted_mean_of_its_members(task):
         with pytest.raises(pm.DataError, match="task: expected one with probabilities, got regression"):
             model.predict_proba(X)
         return
-    searching_tempered = searching.tempered(by_networks, model.temperature, task)
-    np.testing.assert_allclose(model.predict_proba(X), searching_tempered, rtol=1e-3, atol=1e-5)
+    expected_p = tempered(by_networks, model.temperature, task)
+    np.testing.assert_allclose(model.predict_proba(X), expected_p, rtol=1e-3, atol=1e-5)
     p = model.predict_proba(X)
     if task == "classification":
         assert p.sum(axis=1) == pytest.approx(np.ones(len(X))) and list(model.targets.classes) == [
@@ -307,4 +308,49 @@ def test_rows_that_don_t_match_are_refused():
     X, y = table()
     with pytest.raises(pm.DataError, match="inconsistent numbers of samples"):
         pm.search(X, y[:-1], progress=False)
-    assert MULTILABEL == "multilabel"
+
+
+@pytest.mark.parametrize("n_rare", [1, 2])
+def test_classes_that_folds_lack_are_noted(n_rare):
+    """More folds than rows of a class, and a fold that trains without one."""
+    draw = np.random.default_rng()
+    X, y = draw.normal(size=(60, 2)), np.array(["a"] * 30 + ["b"] * (30 - n_rare) + ["c"] * n_rare)
+    how = {"space": FEW[:1], "time_budget": None, "max_members": 5, "max_epochs": 2, "progress": False}
+    result = pm.search(X, y, cv=5, **how)
+    few, *without = result.notes
+    assert few == (
+        f"classes with fewer rows than the 5 folds, 'c' ({n_rare}): folds without a row of a class are evaluated "
+        "without it"
+    )
+    folds = [k for k, rows in enumerate(result.problem.folds.training) if "c" not in y[rows]]
+    assert len(folds) == len(without) == (n_rare == 1)
+    for k, note in zip(folds, without, strict=True):
+        assert note.startswith(f"members of fold {k} are trained without rows of the class 'c'")
+    assert np.isfinite(result.ensemble.predict_proba(X)).all() and result.ensemble.predict_proba(X).shape == (60, 3)
+    # Groups that part the classes: nobody sees both.
+    parted = pm.search(X, y, groups=(y == "a").astype(int), cv=2, **how)
+    assert sum("are trained without rows of the class" in note for note in parted.notes) == 2
+    assert not pm.search(X, np.where(y == "a", "a", "b"), cv=5, **how).notes
+
+
+def test_bad_input_of_every_kind():
+    """What a search refuses, or does instead, by a note in its result; see also the tests of folds and of metrics."""
+    X, y = table()
+    how = {"space": FEW[:1], "time_budget": None, "max_members": 6, "max_epochs": 2, "progress": False}
+    for arguments, said in (
+        ({"y": np.full(120, 2.5)}, "y: expected at least two different values"),
+        ({"y": np.array(["a"] * 120)}, "y: expected at least two classes"),
+        ({"cv": [(np.arange(60), np.arange(0))]}, r"validation rows of cv\[0\]: expected row numbers"),
+        ({"groups": np.zeros(120), "cv": 2}, "One group can't be parted"),
+        ({"groups": np.arange(120) % 3, "cv": 4}, "A group stays together: choose fewer folds"),
+        ({"metric": "accuracy"}, "metric: expected a metric that fits loss 'squared_error'"),
+        ({"X": np.zeros((120, 2))}, "X: expected"),
+    ):
+        with pytest.raises(pm.DataError, match=said):
+            pm.search(**{"X": X, "y": y} | how | arguments)
+    short = pm.search(X, y, **how | {"time_budget": 1e-3})
+    assert any("the time budget is too short for one epoch" in note for note in short.notes)
+    model = pm.search(X, y, **how).ensemble
+    for columns in (X[:, :2], np.concatenate([X, X], axis=1)):
+        with pytest.raises(pm.DataError, match="X: expected "):
+            model.predict(columns)

@@ -24,7 +24,7 @@ PARTS = {
     "models": Part("Models", "An extracted member, and the mean of several. For other systems see "
                    "[Export](../models_out.md).", ("MLP", "Ensemble")),
     "search": Part("Search", "From a table to an ensemble, with examples on [Search](../search.md).",
-                   ("search", "TableModel", "distill")),
+                   ("search", "Configuration", "CustomMetric", "Proposals", "TableModel", "distill")),
     "members": Part("Members", "Specs of members: single ones, all combinations, or random ones.",
                     ("Member", "grid", "sample", "integers", "uniform", "log_uniform", "Specs", "PAPER_ACTIVATIONS")),
     "losses": Part("Losses", "For the defaults a name is enough: `loss=\"huber\"`. All losses are means over rows.",

@@ -7,25 +7,62 @@ is known, and the next ones differ from it, so that their mean is better than ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pmlp_np.base import checks
+from pmlp_np.base.errors import DataError, SpecError, compose, listed, show, unknown_name
+from pmlp_np.data.preprocessing.feature_views import BLOCKS
 from pmlp_np.specs.members import Member
 
 # From so many rows on members are regularized less.
 LARGE_TABLE = 5000
+# Arguments of members that a search sets: the length of training, and a seed would be that of every fold.
+SET_BY_SEARCHES = ("max_epochs", "schedule_epochs", "seed")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A member's arguments, its view ("raw+ple"), and its share of the planned epochs."""
+    """What a search trains: a member's arguments, the encodings of the table that it reads, and its share of epochs.
+
+    member: arguments of pm.Member by name, apart from max_epochs and schedule_epochs, which a search sets. Default: the
+        defaults of pm.Member.
+    view: names of encodings, joined by +: raw, quant, ple, ple8, per. Default "raw+ple".
+    epochs: share of the epochs that the search plans, above 0. Default 1.0.
+
+        pm.Configuration({"hidden": (64, 64), "learning_rate": 3e-3}, view="quant+ple", epochs=0.5)
+    """
 
     member: Mapping[str, Any] = field(default_factory=dict)
     view: str = "raw+ple"
     epochs: float = 1.0
+
+    def check(self, name: str) -> None:
+        """Raise DataError or SpecError, which names the configuration so, unless it can be trained."""
+        require_view(f"view of {name}", self.view)
+        if not checks.is_number(self.epochs) or not 0.0 < self.epochs < float("inf"):
+            expected = "a share of the planned epochs, above 0"
+            raise DataError(compose(f"epochs of {name}", expected, show(self.epochs), "All of them are 1.0."))
+        if not isinstance(self.member, Mapping):
+            raise DataError(compose(f"member of {name}", "arguments of pm.Member by name", show(self.member)))
+        taken = [each for each in SET_BY_SEARCHES if each in self.member]
+        if taken:
+            raise DataError(
+                compose(f"member of {name}", "no argument that a search sets", listed(taken), "Leave it out.")
+            )
+        try:
+            Member(**self.member)
+        except SpecError as error:
+            raise SpecError(f"{name}: {error}") from error
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        widths = self.member.get("hidden", (100,))
+        return tuple(widths) if isinstance(widths, Iterable) else (int(widths),)
 
     def changed(self, view: str | None = None, epochs: float | None = None, **member: Any) -> Configuration:
         """Return the configuration with other values."""
@@ -33,22 +70,29 @@ class Configuration:
             {**self.member, **member}, view or self.view, self.epochs if epochs is None else epochs
         )  # fmt: skip
 
-    def spec(self, max_epochs: int, steps: int) -> Member:
+    def spec(self, max_epochs: int, steps: int, upto: int | None = None) -> Member:
         """Return the member's spec, for so many epochs and optimizer steps in all.
 
         Averaged weights look back over a tenth of the steps at most: over more, they would be near the initial weights.
+
+        upto: the epochs of the first part of a training in parts. Default None: all in one.
         """
         average = min(self.member.get("average", 0.0), max(0.0, 1.0 - _AVERAGED / steps))
-        return Member(**{**self.member, "average": average}, max_epochs=max_epochs)
+        length: dict[str, Any] = {"max_epochs": max_epochs}
+        if upto is not None:
+            # Of all of the training. A schedule that would begin after its end has no length.
+            scheduled = max_epochs - self.member.get("warmup_epochs", 0.0)
+            length = {"max_epochs": upto, "schedule_epochs": max(scheduled, 0.0)}
+        return Member(**{**self.member, "average": average, **length})
 
     def multiply_adds(self, n_inputs: int, n_outputs: int) -> float:
         """Return the multiply-adds of a row in training: forward, backward, gradient."""
-        widths = [n_inputs, *self.member.get("hidden", ()), n_outputs]
+        widths = [n_inputs, *self.hidden, n_outputs]
         return 3.0 * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
 
     def text(self) -> str:
         """Return the configuration in a line."""
-        hidden = "-".join(map(str, self.member.get("hidden", ()))) or "linear"
+        hidden = "-".join(map(str, self.hidden)) or "linear"
         shown = [hidden, self.member.get("activation", "") if hidden != "linear" else "", self.view]
         return " ".join(filter(None, shown))
 
@@ -67,6 +111,15 @@ class Configuration:
         if draw.random() < 0.25:
             view = _VIEWS[draw.integers(len(_VIEWS))]
         return Configuration(member, view, epochs)
+
+
+def require_view(argument: str, view: Any) -> None:
+    """Raise DataError unless a view is names of encodings, joined by +."""
+    if not isinstance(view, str):
+        raise DataError(compose(argument, "names of encodings, joined by +", show(view), "For example 'raw+ple'."))
+    for name in view.split("+"):
+        if name not in BLOCKS:
+            raise DataError(unknown_name(argument, name, BLOCKS))
 
 
 # Averaged weights look back over this share of the steps: 1 / (1 - decay) is steps / _AVERAGED.

@@ -25,10 +25,10 @@ from pmlp_np.base.table import Table
 from pmlp_np.data.preprocessing.feature_views import BLOCKS, PLAIN
 from pmlp_np.data.preprocessing.raw_table import part
 from pmlp_np.model_selection.augmented_rows import augmented_rows
-from pmlp_np.model_selection.calibration import Spread
+from pmlp_np.model_selection.calibration import Spread, log_loss_of
 from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.search_problem import Problem
-from pmlp_np.model_selection.search_result import SearchResult, log_loss_of
+from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.soft_labels import as_weighted_labels
 from pmlp_np.model_selection.table_model import TableModel, weights_of
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION

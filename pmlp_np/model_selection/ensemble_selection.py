@@ -18,12 +18,18 @@ from pmlp_np.base.errors import DataError, compose, show
 # Probabilities below this count as this in the logarithm of a loss.
 LEAST_PROBABILITY = 1e-7
 STEPS = 100
+# A metric looks at every row of every mean: with many rows there are fewer steps, so that all of them see about so many
+# numbers, some seconds of work.
+_FEWEST_STEPS, _MOST_NUMBERS = 10, 10**8
+# Bytes of the means that a metric sees at a time.
+_PIECE_BYTES = 4 << 20
 
 
 class Objective(Protocol):
-    """A loss of means of candidates. n: candidates."""
+    """A loss of means of candidates. n: candidates. steps: the most that greedy selection takes."""
 
     n: int
+    steps: int
 
     def single(self) -> np.ndarray:
         """Return the loss of each candidate, (n,)."""
@@ -39,6 +45,8 @@ class SquaredErrors:
 
     All means follow from the products of the candidates' residuals, (n, n), so that a step takes no look at rows.
     """
+
+    steps = STEPS
 
     def __init__(self, predictions: np.ndarray, targets: np.ndarray, row_weights: np.ndarray | None = None) -> None:
         self.n = len(predictions)
@@ -62,6 +70,8 @@ class LogLosses:
     likelihoods: (candidates, rows), the probability that each gives to a row's target.
     """
 
+    steps = STEPS
+
     def __init__(self, likelihoods: np.ndarray, row_weights: np.ndarray | None = None) -> None:
         self.n = len(likelihoods)
         self._p = np.ascontiguousarray(likelihoods, np.float64)
@@ -78,11 +88,37 @@ class LogLosses:
         return self._loss((self._p + counts @ self._p) / (counts.sum() + 1.0))
 
 
-def greedy(objective: Objective, steps: int = STEPS) -> np.ndarray:
-    """Return weights (n,) of sum 1: of the best mean among those after each step. Ties: the first candidate."""
+class MetricLosses:
+    """Any function of predictions, computed from each mean.
+
+    predictions: (candidates, rows, outputs). losses: from means (k, rows, outputs) to numbers (k,), less being better.
+    """
+
+    def __init__(self, predictions: np.ndarray, losses: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.n, self._predictions, self._losses = len(predictions), predictions, losses
+        self.steps = int(np.clip(_MOST_NUMBERS // max(1, predictions.size), _FEWEST_STEPS, STEPS))
+
+    def single(self) -> np.ndarray:
+        return self._of_means(0.0, 1.0)
+
+    def with_each(self, counts: np.ndarray) -> np.ndarray:
+        return self._of_means(np.tensordot(counts, self._predictions, 1), counts.sum() + 1.0)
+
+    def _of_means(self, added: np.ndarray | float, count: float) -> np.ndarray:
+        of_one = max(1, self._predictions[0].size * 8)
+        step = max(1, _PIECE_BYTES // of_one)
+        pieces = (self._predictions[i : i + step].astype(np.float64) for i in range(0, self.n, step))
+        return np.concatenate([self._losses((each + added) / count) for each in pieces])
+
+
+def greedy(objective: Objective, steps: int | None = None) -> np.ndarray:
+    """Return weights (n,) of sum 1: of the best mean among those after each step. Ties: the first candidate.
+
+    steps: default None: the objective's.
+    """
     counts, best, kept = np.zeros(objective.n), np.inf, None
     loss = objective.single()
-    for _ in range(max(1, steps)):
+    for _ in range(max(1, steps or objective.steps)):
         loss = np.where(np.isnan(loss), np.inf, loss)
         chosen = int(loss.argmin())
         counts[chosen] += 1.0

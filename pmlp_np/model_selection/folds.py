@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pmlp_np.base import checks
-from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.base.errors import DataError, compose, listed, show
 
 # Folds by the least number of rows: with few rows each one counts, with many a few folds are enough.
 _DEFAULT = ((6000, 4), (3000, 5), (1000, 8), (0, 10))
@@ -74,6 +74,24 @@ def make_folds(
         fold = _by_group(group, n_groups, count, draw)
     rows = np.arange(n)
     return Folds(tuple(rows[fold != k] for k in range(count)), tuple(rows[fold == k] for k in range(count)))
+
+
+def missing_classes(folds: Folds, numbers: np.ndarray, classes: Sequence[Any]) -> list[str]:
+    """Return notes on classes that are missing in folds, as sentences. numbers: (n,) of the classes of rows."""
+    notes = []
+    counts = np.bincount(numbers, minlength=len(classes))
+    few = [f"{show(classes[k])} ({counts[k]})" for k in np.flatnonzero(counts < len(folds)).tolist()]
+    if few:
+        notes.append(
+            f"classes with fewer rows than the {len(folds)} folds, {listed(few)}: folds without a row of a class are "
+            "evaluated without it"
+        )
+    for k, rows in enumerate(folds.training):
+        unseen = np.flatnonzero((np.bincount(numbers[rows], minlength=len(classes)) == 0) & (counts > 0))
+        if len(unseen):
+            names = listed(show(classes[i]) for i in unseen.tolist())
+            notes.append(f"members of fold {k} are trained without rows of the class {names}")
+    return notes
 
 
 def _by_row(n: int, count: int, draw: np.random.Generator, strata: np.ndarray | None) -> np.ndarray:

@@ -48,10 +48,11 @@ class Problem:
         groups: Any,
         sample_weight: Any,
         seed: int,
+        classes: Any = None,
     ) -> Problem:
         """Return the problem of a table; other arguments as for `search`. Raises DataError.
 
-        Rows of weight 0 are left out.
+        Rows of weight 0 are left out. classes: of a classification, where y may lack some. Default None: those in y.
         """
         draw = np.random.default_rng(seed)
         n = len(table[0].cells)
@@ -61,7 +62,7 @@ class Problem:
         if len(y) != n:
             got = f"{len(y)} (Found input variables with inconsistent numbers of samples)"
             raise DataError(compose("y", f"{n} rows, as X", got))
-        weights = None if sample_weight is None else _row_weights(sample_weight, n)
+        weights = None if sample_weight is None else row_weights(sample_weight, n)
         if weights is not None and not weights.all():
             counted = weights > 0.0
             if cv is not None and not checks.is_whole(cv):
@@ -70,7 +71,7 @@ class Problem:
             table, y, weights, n = part(table, counted), y[counted], weights[counted], int(counted.sum())
             weights = weights / weights.mean()
             groups = None if groups is None else np.asarray(groups)[counted]
-        targets, prepared = Targets.learn(y, task)
+        targets, prepared = Targets.learn(y, task, classes)
         strata = prepared if targets.task == CLASSIFICATION else None
         folds = make_folds(cv, n, draw, strata, groups, y)
         columns = targets.columns(prepared)
@@ -94,12 +95,19 @@ class Problem:
     def n_outputs(self) -> int:
         return self.targets.n_outputs(self.prepared)
 
+    @property
+    def validated(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """What members are to predict of the validated rows, and the weights of these rows or None."""
+        rows = self.folds.validated
+        return self.prepared[rows], None if self.weights is None else self.weights[rows]
+
     def inputs_of(self, view: str, fold: int) -> np.ndarray:
         """Return the columns of `wide` that a member of a fold reads."""
         return self.views.read_by(view, fold, self.blocks)
 
 
-def _row_weights(sample_weight: Any, n: int) -> np.ndarray:
+def row_weights(sample_weight: Any, n: int) -> np.ndarray:
+    """Return weights of rows, (n,) float64 of mean 1. Raises DataError."""
     weights = as_weights(sample_weight, n, 1)
     assert weights is not None
     line = weights.lines[0]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, show
+from pmlp_np.base.table import Table
 from pmlp_np.data.preprocessing.feature_views import FeatureViews
 from pmlp_np.data.preprocessing.raw_table import part, raw_columns
 from pmlp_np.model_selection import model_file
 from pmlp_np.model_selection.calibration import Spread
+from pmlp_np.model_selection.composition import composition
 from pmlp_np.model_selection.targets import REGRESSION, Targets
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.pool.pool import Pool
@@ -158,6 +160,20 @@ class TableModel:
         from pmlp_np.model_selection.export.table_to_c import table_to_c
 
         return table_to_c(parts_of(self), path, prefix)
+
+    def composition(self) -> Table:
+        """Return what the model is made of: a record of each configuration, by falling weight; it prints as a table.
+
+        Keys: weight, architecture, view (the encodings that are read), members (one for each fold), and of its first
+        member inputs, parameters, epochs, optimizer and learning_rate.
+        """
+        return composition(self.members, self.weights, self.views, self.blocks)
+
+    def _repr_html_(self) -> str:
+        read = f"{len(self.views.columns)} columns are read"
+        if self.views.left_out:
+            read += f", {len(self.views.left_out)} are left out"
+        return f"<p>TableModel of {self.targets.task}: {read}.</p>{self.composition()._repr_html_()}"
 
     def n_parameters(self) -> int:
         """Return the number of weights and biases of all members."""

@@ -31,11 +31,12 @@ class Targets:
     flat: bool
 
     @classmethod
-    def learn(cls, y: Any, task: str | None = None) -> tuple[Targets, np.ndarray]:
+    def learn(cls, y: Any, task: str | None = None, classes: Any = None) -> tuple[Targets, np.ndarray]:
         """Return the targets of training rows, and what members are trained on.
 
         That are standardized values (n, outputs) float64; numbers of classes (n,) int64; or labels (n, outputs) 0 or 1.
-        Raises DataError for a y that suits no task, or not this one.
+        classes: all classes of a classification, if y may lack some. Raises DataError for a y that suits no task, or
+        not this one.
         """
         if task is not None and task not in TASKS:
             raise DataError(compose("task", "one of " + ", ".join(map(repr, TASKS)), show(task)))
@@ -43,14 +44,13 @@ class Targets:
         task = task or _task_of(values)
         none = np.zeros(0)
         if task == CLASSIFICATION:
-            return _classes(values)
-        numbers = as_numbers(values, "y").astype(np.float64)
-        if not np.isfinite(numbers).all():
-            raise DataError(compose("y", "finite numbers", "NaN or infinity (Input contains NaN or infinity)"))
-        columns = numbers.reshape(len(numbers), -1)
+            if classes is None:
+                return _classes(values)
+            targets, _ = _classes(as_targets(classes))
+            return targets, targets.prepared(values)
+        numbers, columns = _number_columns(values)
         if task == MULTILABEL:
-            if numbers.ndim != 2 or not np.isin(columns, (0.0, 1.0)).all():
-                raise DataError(compose("y", "labels 0 and 1, (n_samples, n_labels)", f"shape {numbers.shape}"))
+            _require_labels(numbers)
             return cls(task, none, none, none, False), columns
         scale = columns.std(axis=0)
         varies = scale > 1e-14 * np.abs(columns).max(axis=0)
@@ -60,6 +60,30 @@ class Targets:
         scale = np.where(varies, scale, 1.0)
         targets = cls(task, none, columns.mean(axis=0), scale, numbers.ndim == 1)
         return targets, (columns - targets.mean) / scale
+
+    def prepared(self, y: Any) -> np.ndarray:
+        """Return what members are trained on, of other rows than those that targets were learned from.
+
+        Raises DataError for a class that is not known, another number of outputs, and what `learn` refuses.
+        """
+        values = as_targets(y)
+        if self.task == CLASSIFICATION:
+            _require_classes(values)
+            number = {each: i for i, each in enumerate(self.classes.tolist())}
+            found = [number.get(each, -1) for each in values.tolist()]
+            if -1 in found:
+                row = found.index(-1)
+                expected = "one of the classes " + listed(map(repr, self.classes.tolist()))
+                hint = "All classes must be known at the first call."
+                raise DataError(compose(f"y, row {row}", expected, show(values.tolist()[row]), hint))
+            return np.array(found, np.int64)
+        numbers, columns = _number_columns(values)
+        if self.task == MULTILABEL:
+            _require_labels(numbers)
+            return columns
+        if columns.shape[1] != len(self.mean):
+            raise DataError(compose("y", f"{len(self.mean)} output(s), as before", f"{columns.shape[1]}"))
+        return np.asarray((columns - self.mean) / self.scale)
 
     @property
     def loss(self) -> str:
@@ -125,7 +149,21 @@ def _task_of(y: np.ndarray) -> str:
     return CLASSIFICATION if few else REGRESSION
 
 
-def _classes(values: np.ndarray) -> tuple[Targets, np.ndarray]:
+def _number_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return finite numbers as they are, and as columns, float64."""
+    numbers = as_numbers(values, "y").astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise DataError(compose("y", "finite numbers", "NaN or infinity (Input contains NaN or infinity)"))
+    return numbers, numbers.reshape(len(numbers), -1)
+
+
+def _require_labels(numbers: np.ndarray) -> None:
+    if numbers.ndim != 2 or not np.isin(numbers, (0.0, 1.0)).all():
+        raise DataError(compose("y", "labels 0 and 1, (n_samples, n_labels)", f"shape {numbers.shape}"))
+
+
+def _require_classes(values: np.ndarray) -> None:
+    """Raise DataError unless every row has a class."""
     if values.ndim != 1:
         raise DataError(compose("y", "a class per row, (n_samples,)", f"shape {values.shape}"))
     if values.dtype.kind == "f":
@@ -136,6 +174,10 @@ def _classes(values: np.ndarray) -> tuple[Targets, np.ndarray]:
     if values.dtype.kind == "O" and any(each is None or each != each for each in values):
         row = next(i for i, each in enumerate(values) if each is None or each != each)
         raise DataError(compose(f"y, row {row}", "a class", "a missing one (Input contains NaN)"))
+
+
+def _classes(values: np.ndarray) -> tuple[Targets, np.ndarray]:
+    _require_classes(values)
     try:
         classes, prepared = np.unique(values, return_inverse=True)
     except TypeError:

@@ -25,9 +25,9 @@ _LOST = {True: 1e6, False: 0.0}
 class Trial:
     """A configuration that was trained.
 
-    ids: its members in `pool`, one for each fold. epochs: what they were to train for. out_of_fold: (rows, outputs)
-    float32, of the validated rows: values or probabilities. finite: whether all members predict numbers. seconds: its
-    share of the time of training.
+    ids: its members in `pool`, one for each fold. epochs: what all of them were trained for. out_of_fold: (rows,
+    outputs) float32, of the validated rows: values or probabilities. finite: whether all members predict numbers.
+    seconds: its share of the time of training. stopped: whether halving ended it before its last epoch.
     """
 
     configuration: Configuration
@@ -37,6 +37,12 @@ class Trial:
     out_of_fold: np.ndarray
     finite: bool
     seconds: float
+    stopped: bool = False
+
+    @property
+    def status(self) -> str:
+        """Whether it is "done", "stopped" by halving, or "diverged"."""
+        return "diverged" if not self.finite else "stopped" if self.stopped else "done"
 
 
 def multiply_adds(problem: Problem, configuration: Configuration, epochs: int) -> float:
@@ -52,21 +58,27 @@ def train(
     epochs: Sequence[int],
     seed: int,
     how: dict[str, Any],
+    upto: Sequence[int] | None = None,
 ) -> tuple[Pool, float]:
     """Train configurations for so many epochs each, in one pool. Returns (the pool, seconds that it took).
 
-    how: further arguments of `fit`. Member c * folds + k has configuration c and fold k.
+    how: further arguments of `fit`. upto: the epochs of each so far, where others follow. Default None: all epochs.
+    Member c * folds + k has configuration c and fold k.
     """
     folds, wide = problem.folds, problem.wide
     n_folds = len(folds)
-    steps = -(-min(map(len, folds.training)) // how["batch_size"])
-    specs = [c.spec(e, e * steps) for c, e in zip(configurations, epochs, strict=True) for _ in range(n_folds)]
+    rows = min(map(len, folds.training))
+    specs = [
+        c.spec(e, e * -(-rows // (c.member.get("batch_size") or how["batch_size"])), None if upto is None else upto[i])
+        for i, (c, e) in enumerate(zip(configurations, epochs, strict=True)) for _ in range(n_folds)
+    ]  # fmt: skip
     pool = Pool(specs, wide.shape[1], problem.n_outputs, problem.targets.loss, seed=seed)
+    most = max(epochs if upto is None else upto)
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergedWarning)
         pool.fit(
-            wide, problem.prepared, epochs=max(epochs), rows=list(folds.training) * len(configurations),
+            wide, problem.prepared, epochs=most, rows=list(folds.training) * len(configurations),
             features=[problem.inputs_of(c.view, k) for c in configurations for k in range(n_folds)],
             sample_weight=problem.weights, **how,
         )  # fmt: skip
@@ -75,7 +87,10 @@ def train(
 
 def evaluated(problem: Problem, pool: Pool, configurations: Sequence[Configuration], epochs: Sequence[int],
            seconds: float) -> list[Trial]:  # fmt: skip
-    """Return the trials of a trained pool, with predictions of every row by the members that have not seen it."""
+    """Return the trials of a trained pool, with predictions of every row by the members that have not seen it.
+
+    epochs: what each configuration was to train for. seconds: what all of it took.
+    """
     n_folds, validated = len(problem.folds), problem.folds.validated
     place = np.full(len(problem.wide), -1)
     place[validated] = np.arange(len(validated))
@@ -90,7 +105,16 @@ def evaluated(problem: Problem, pool: Pool, configurations: Sequence[Configurati
     found[lost] = _LOST[is_values]
     costs = np.array([multiply_adds(problem, c, e) for c, e in zip(configurations, epochs, strict=True)])
     shares = seconds * costs / costs.sum()
+    # The clock may have ended some of them earlier.
+    done = epochs_done(pool).reshape(-1, n_folds).min(axis=1).tolist()
+    ids = pool.ids_.reshape(-1, n_folds)
     return [
-        Trial(c, pool, pool.ids_[i * n_folds : (i + 1) * n_folds], int(e), found[i], not lost[i].any(), float(share))
-        for i, (c, e, share) in enumerate(zip(configurations, epochs, shares, strict=True))
+        Trial(c, pool, ids[i], done[i], found[i], not lost[i].any(), float(share))
+        for i, (c, share) in enumerate(zip(configurations, shares, strict=True))
     ]
+
+
+def epochs_done(pool: Pool) -> np.ndarray:
+    """Return the epochs that each member of a pool has finished, (n_members,) int64."""
+    by_id = {record["id"]: record["epochs"] for record in pool.leaderboard()}
+    return np.array([by_id[id] for id in pool.ids_.tolist()], np.int64)

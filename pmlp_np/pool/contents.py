@@ -56,9 +56,9 @@ class Contents:
             fresh.backend = self.backend
         return fresh
 
-    def take(self, positions: np.ndarray) -> Contents:
-        """Return copies of the contents of the members at these positions."""
-        plan = self.plan.take(positions)
+    def take(self, positions: np.ndarray, plan: Plan | None = None) -> Contents:
+        """Return copies of the contents of the members at these positions. plan: theirs. Default None: as it was."""
+        plan = self.plan.take(positions) if plan is None else plan
         assigned = {i: self.assigned[p] for i, p in enumerate(positions.tolist()) if p in self.assigned}
         return replace(
             self, plan=plan, ids=self.ids[positions], progress=self.progress.take(positions),

@@ -176,6 +176,12 @@ class HeldMembers(Independent):
         return MLP(matrices, biases if member.bias else None, member.activation, self._plan.loss, features_read,
                    None if features_read is None else self.n_features, self._plan.names)  # fmt: skip
 
+    def features_of(self, id: int) -> np.ndarray:
+        """Return the columns of X that the member with this id reads, int64."""
+        (position,) = self._positions([id])
+        features = self._plan.features
+        return np.arange(self.n_features) if features is None else features.arrays[features.of[position]].copy()
+
     def _ready(self) -> Backend:
         """Return the backend; the first call creates and initializes it."""
         if self._backend is not None:

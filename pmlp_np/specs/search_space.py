@@ -100,13 +100,13 @@ def grid(
     }
     if not _is_whole(repeats) or repeats < 1:
         raise SpecError(compose("repeats", "a whole number, at least 1", show(repeats), "For example repeats=10."))
-    sizes = {name: _n_choices(name, value) for name, value in arguments.items()}
+    sizes = {name: n_choices(name, value) for name, value in arguments.items()}
     n = math.prod(sizes.values()) * int(repeats)
     require_memory("grid", n * _BYTES_PER_MEMBER, f"It has {n:,} members: give fewer choices.")
     choices, picks, stride = {}, {}, n
     for name, value in arguments.items():
         stride //= sizes[name]
-        choices[name] = _choices(name, value, stride)
+        choices[name] = choices_of(name, value, stride)
         if sizes[name] > 1:
             block = np.repeat(np.arange(sizes[name]), stride)
             picks[name] = np.tile(block, n // len(block))
@@ -167,18 +167,35 @@ def sample(
     }
     choices, picks = {"seed": Choices([None], "seed")}, {}
     for name, value in arguments.items():
-        if hasattr(value, "rvs"):
-            choices[name] = Choices(_draw(name, value, n, _stream(seed, name)), name, 1)
-            picks[name] = np.arange(n)
-            continue
-        k = _n_choices(name, value)
-        choices[name] = _choices(name, value, 0)
-        if k > 1:
-            picks[name] = _floor(_stream(seed, name).random(n), 0, k - 1)
-        if name == "hidden" and any(_is_random_tuple(choice) for choice in choices[name].values):
-            choices[name] = _drawn_layers(list(choices[name].values), picks.get(name, np.zeros(n, int)), seed)
-            picks[name] = np.arange(n)
+        choices[name], pick = drawn(name, value, n, seed)
+        if pick is not None:
+            picks[name] = pick
     return Specs(**spec_fields.assemble(n, choices, picks, ("n", *FIELDS)))
+
+
+def drawn(name: str, value: Any, n: int, seed: int) -> tuple[Choices, np.ndarray | None]:
+    """Return the choices of an argument of `sample`, and which of them each of n draws takes, (n,); None: the first.
+
+    A larger n does not change the earlier draws.
+    """
+    if hasattr(value, "rvs"):
+        return Choices(_draw(name, value, n, _stream(seed, name)), name, 1), np.arange(n)
+    k = n_choices(name, value)
+    choices = choices_of(name, value, 0)
+    pick = _floor(_stream(seed, name).random(n), 0, k - 1) if k > 1 else None
+    if name == "hidden" and any(_is_random_tuple(choice) for choice in choices.values):
+        choices = _drawn_layers(list(choices.values), np.zeros(n, int) if pick is None else pick, seed)
+        pick = np.arange(n)
+    return choices, pick
+
+
+def is_random(value: Any) -> bool:
+    """Return whether an argument of `sample` holds a distribution, so that it is no list of choices."""
+    return (
+        hasattr(value, "rvs")
+        or _is_random_tuple(value)
+        or (isinstance(value, list) and any(map(_is_random_tuple, value)))
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -283,7 +300,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _n_choices(name: str, value: Any) -> int:
+def n_choices(name: str, value: Any) -> int:
     """Return the number of choices of an argument; one value is one choice."""
     if isinstance(value, (Set, Mapping, Iterator)):
         hint = "Make a list of them: their order is the order of the members."
@@ -300,7 +317,7 @@ def _is_choices(value: Any) -> bool:
     return is_array or isinstance(value, (list, range))
 
 
-def _choices(name: str, value: Any, stride: int) -> Choices:
+def choices_of(name: str, value: Any, stride: int) -> Choices:
     """Return an argument's choices; stride as in Choices."""
     if not _is_choices(value):
         return Choices([value.item() if isinstance(value, np.ndarray) else value], name)

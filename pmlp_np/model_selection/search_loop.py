@@ -1,0 +1,242 @@
+"""The search: a portfolio first, then neighbors of what the ensemble picked, until time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pmlp_np.model_selection.clock import Clock
+from pmlp_np.model_selection.configurations import Configuration, portfolio
+from pmlp_np.model_selection.folds import missing_classes
+from pmlp_np.model_selection.halving import cost, train_by_halving
+from pmlp_np.model_selection.scoring import Scoring
+from pmlp_np.model_selection.search_outcome import ensemble, out_of_fold, selected
+from pmlp_np.model_selection.search_problem import Problem
+from pmlp_np.model_selection.search_result import SearchResult
+from pmlp_np.model_selection.search_settings import Settings
+from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
+from pmlp_np.model_selection.trials import Trial, epochs_done, evaluated, multiply_adds, train
+
+# Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
+_EPOCHS = {True: (30, 250, 15.0), False: (24, 120, 8.0)}
+# Configurations of a later round, and how many the pilot measures.
+_ROUND, _PILOT = 16, 4
+# The share of the time for the first round, if the whole portfolio does not fit.
+_FIRST_ROUND = 0.6
+# The share of the time after which a pilot must have been compiling.
+_SLOW_START = 0.35
+# More configurations would be picked for what they happen to be good at.
+_MOST_TRIALS = 96
+
+
+@dataclass
+class Search:
+    """A search under way: what was tried, and what is to be tried next."""
+
+    problem: Problem
+    settings: Settings
+    clock: Clock
+    trials: list[Trial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ended: str = "done"
+
+    def __post_init__(self) -> None:
+        known = portfolio(self.problem.targets.task != REGRESSION, len(self.problem.wide))
+        space = self.settings.space
+        self.queue = list(known)
+        if space is not None:
+            self.queue = space.candidates(
+                known[0], self.settings.seed, self._most_trials() * (self.settings.halving or 1)
+            )
+        self.scoring = Scoring.of(self.settings.metric, self.problem.targets, *self.problem.validated)
+        if self.problem.targets.task == CLASSIFICATION:
+            classes = self.problem.targets.classes.tolist()
+            self.notes += missing_classes(self.problem.folds, self.problem.prepared, classes)
+        self.draw = np.random.default_rng([self.settings.seed, 1])
+        self.weights = np.zeros(0)
+
+    def run(self) -> SearchResult:
+        """Search until time is over, all is tried, or Ctrl-C; return what was found."""
+        self._drop_duplicates()
+        planned = self._planned_epochs()
+        self._mix_a_grid(planned)
+        while self.queue and self.ended != "interrupted":
+            batch, epochs = self._next_batch(planned)
+            if not batch:
+                break
+            halve = self.settings.halving is not None and len(batch) >= self.settings.halving
+            self._halve(batch, epochs) if halve else self._train(batch, epochs)
+            if not self.queue:
+                self._queue_neighbors()
+        return self._result()
+
+    @property
+    def _n_folds(self) -> int:
+        return len(self.problem.folds)
+
+    def _most_trials(self) -> int:
+        most, space = self.settings.max_members, self.settings.space
+        if most is not None:
+            return max(1, int(most) // self._n_folds)
+        listed = space is not None and space.is_finite and hasattr(self, "queue")
+        return len(self.queue) + len(self.trials) if listed else _MOST_TRIALS
+
+    def _room(self) -> int:
+        """Return how many more configurations may be tried."""
+        whole = sum(not trial.stopped for trial in self.trials)
+        return self._most_trials() - (whole if self.settings.max_members is None else len(self.trials))
+
+    def _mix_a_grid(self, planned: int) -> None:
+        """Try a grid in random order if not all of it can be tried, so that no choice is left out for its place."""
+        space = self.settings.space
+        if space is None or not space.parts or not space.is_finite:
+            return
+        need = sum(self._seconds(c, planned) for c in self.queue)
+        if len(self.queue) > self._most_trials() or need > self.clock.left():
+            self.queue = [self.queue[i] for i in self.draw.permutation(len(self.queue))]
+
+    def _seconds(self, configuration: Configuration, planned: int) -> float:
+        """Return the seconds that a configuration takes, at the measured speed."""
+        return self.clock.seconds(multiply_adds(self.problem, configuration, self._epochs_of(configuration, planned)))
+
+    def _drop_duplicates(self) -> None:
+        """Leave out configurations that would read the same inputs as an earlier one of the same kind."""
+        seen: set[tuple[Any, ...]] = set()
+        kept = []
+        for configuration in self.queue:
+            inputs = tuple(self.problem.inputs_of(configuration.view, 0).tolist())
+            key = (inputs, configuration.epochs, tuple(sorted((k, str(v)) for k, v in configuration.member.items())))
+            if inputs and key not in seen:
+                seen.add(key)
+                kept.append(configuration)
+        self.queue = kept
+
+    def _planned_epochs(self) -> int:
+        """Return the epochs of a configuration whose share is 1."""
+        least, most, ratio = _EPOCHS[self.problem.targets.task == REGRESSION]
+        given = self.settings.max_epochs
+        if self.clock.budget is None:
+            return int(given or most)
+        self._pilot()
+        head = self.queue[: 2 * _PILOT]
+        each = float(np.mean([multiply_adds(self.problem, c, 1) for c in head]))
+        capacity = max(self.clock.left(), 0.0) / self.clock.seconds(each)
+        planned = int(np.clip(np.sqrt(capacity * ratio), min(least, max(capacity, 1.0)), most))
+        return max(1, min(planned, int(given)) if given else planned)
+
+    def _pilot(self) -> None:
+        """Train the first configurations for an epoch: once to compile what is missing, once to measure."""
+        head = self.queue[:_PILOT]
+        for share in (0.25, 0.15):
+            left = self.clock.left()
+            how = self.settings.how | {"time_budget": max(0.02, share * left), "progress": False}
+            pool, seconds = train(self.problem, head, [1] * len(head), self.settings.seed, how)
+            if seconds > _SLOW_START * left:
+                self.notes.append(
+                    f"the first {seconds:.0f} of {self.clock.budget:g} seconds went by compiling, which a machine does "
+                    "once: another search has them for training"
+                )
+            done = sum(record["epochs"] for record in pool.leaderboard()) / len(pool)
+            self.clock.measured(done * sum(multiply_adds(self.problem, c, 1) for c in head), seconds)
+            if done < 1.0:
+                # It was cut off: there is no time for a second look.
+                return
+
+    def _epochs_of(self, configuration: Configuration, planned: int) -> int:
+        return max(1, round(planned * configuration.epochs))
+
+    def _next_batch(self, planned: int) -> tuple[list[Configuration], list[int]]:
+        """Take from the queue what time allows next, and the epochs of each."""
+        tried, room = len(self.trials), self._room()
+        if room <= 0:
+            return [], []
+        epochs = [self._epochs_of(c, planned) for c in self.queue]
+        need = [self._seconds(c, planned) for c in self.queue]
+        left = self.clock.left()
+        allowed = left
+        if not tried and sum(need) > left:
+            allowed = max(_FIRST_ROUND * left, min(left, 1.05 * need[0]))
+        if not tried and need[0] > left:
+            # Not the cheap ones instead: the first one, with fewer epochs.
+            allowed = 0.0
+        chosen = self._fitting(need, allowed, min(room, self._round() if tried else len(need)))
+        if not chosen:
+            i = int(np.argmin(need)) if tried else 0
+            shorter = int(epochs[i] * left / need[i])
+            if shorter < max(1, epochs[i] // 2 if tried else 1):
+                if tried:
+                    return [], []
+                self.notes.append("the time budget is too short for one epoch: one configuration was trained in part")
+                shorter = 1
+            chosen, epochs[i] = [i], min(shorter, epochs[i])
+        batch, lengths = [self.queue[i] for i in chosen], [epochs[i] for i in chosen]
+        self.queue = [c for i, c in enumerate(self.queue) if i not in set(chosen)]
+        return batch, lengths
+
+    def _fitting(self, need: list[float], allowed: float, most: int) -> list[int]:
+        """Return the numbers of configurations, in order, whose seconds fit in what is allowed, by halving or not."""
+        share = self._cost(min(most, len(need)))
+        while True:
+            chosen: list[int] = []
+            left = allowed
+            for i, seconds in enumerate(need):
+                if share * seconds <= left and len(chosen) < most:
+                    chosen.append(i)
+                    left -= share * seconds
+            # Fewer of them are cut less often, and cost more.
+            if self._cost(len(chosen)) <= share:
+                return chosen
+            share = self._cost(len(chosen))
+
+    def _cost(self, n: int) -> float:
+        """Return what training of n configurations costs, as a share of training them all to their last epoch."""
+        halving = self.settings.halving
+        return 1.0 if halving is None or n < halving else cost(n, halving)
+
+    def _round(self) -> int:
+        """Return the most configurations of a later round."""
+        return _ROUND * (self.settings.halving or 1)
+
+    def _train(self, batch: list[Configuration], epochs: list[int]) -> None:
+        how = self.settings.how | {"time_budget": self.clock.until_end()}
+        pool, seconds = train(self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), how)
+        done = epochs_done(pool).sum() / (sum(epochs) * self._n_folds)
+        total = sum(multiply_adds(self.problem, c, e) for c, e in zip(batch, epochs, strict=True))
+        self.clock.measured(done * total, seconds)
+        self.trials += evaluated(self.problem, pool, batch, epochs, seconds)
+        self._note_end(pool.ended_)
+
+    def _halve(self, batch: list[Configuration], epochs: list[int]) -> None:
+        def losses(trials: Sequence[Trial]) -> np.ndarray:
+            found = self.scoring.losses(out_of_fold(trials), *self.problem.validated)
+            return np.where([trial.finite for trial in trials], found, np.inf)
+
+        assert self.settings.halving is not None
+        trials, seconds, ended = train_by_halving(
+            self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), self.settings.how,
+            self.settings.halving, losses, self.clock.until_end,
+        )  # fmt: skip
+        self.clock.measured(sum(multiply_adds(self.problem, t.configuration, t.epochs) for t in trials), seconds)
+        self.trials += trials
+        self._note_end(ended)
+
+    def _note_end(self, ended: str) -> None:
+        """Note how the training of a round ended, and select."""
+        if ended == "interrupted":
+            self.ended = "interrupted"
+        self.weights = selected(self.problem, self.scoring, self.trials, self.settings.select)
+
+    def _queue_neighbors(self) -> None:
+        if self.settings.space is not None:
+            return
+        chosen = self.draw.choice(len(self.trials), self._round(), p=self.weights)
+        self.queue = [self.trials[i].configuration.near(self.draw) for i in chosen]
+        self._drop_duplicates()
+
+    def _result(self) -> SearchResult:
+        model, mean = ensemble(self.problem, self.trials, self.weights)
+        return SearchResult(self.problem, tuple(self.trials), self.weights, model, mean, tuple(self.notes),
+                            self.ended, self.clock.spent(), self.scoring, self.settings.select)  # fmt: skip
