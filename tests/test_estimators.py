@@ -230,8 +230,10 @@ def test_partial_fit_goes_on_from_the_ensemble():
     assert np.array_equal(model.predict(X), before) and not np.array_equal(once.predict(X), before)
     # What is known of the first rows stays.
     assert once.leaderboard_ == model.leaderboard_ and np.array_equal(once.out_of_fold_, model.out_of_fold_)
+    kept, as_it_was = once.ensemble_, once.predict(X)
     for _ in range(30):
         once.partial_fit(X[60:140], y[60:140])
+    assert np.array_equal(kept.predict(X), as_it_was)
     assert once.score(X[140:], y[140:]) > model.score(X[140:], y[140:])
     with pytest.raises(ValueError, match="features"):
         once.partial_fit(X[:, :2], y)
