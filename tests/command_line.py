@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONCRETE = ROOT / "examples" / "data" / "concrete.csv"
 PENGUINS = ROOT / "examples" / "data" / "penguins.csv"
 # What makes a fit as short as it can be.
-SHORT = ("--width", "4", "--depth", "1", "--activation", "tanh", "--learning-rate", "0.01,0.03", "--epochs", "3")
+SHORT = ("--max-members", "10", "--max-epochs", "2")
 
 
 class Said(NamedTuple):
@@ -69,3 +69,10 @@ def mixed_table(rng: np.random.Generator, n: int = 300) -> Any:
     frame["value"] = np.round(value, 3)
     frame["grade"] = np.where(value > np.quantile(value, 0.6), "high", np.where(value > value.mean(), "middle", "low"))
     return frame
+
+
+def in_numbers(frame: Any) -> np.ndarray:
+    """Columns of numbers and dates as numbers, dates as days since 1970, (n, columns) float64."""
+    epoch, day = np.datetime64(0, "us"), np.timedelta64(1, "D")
+    cells = [frame[name].to_numpy() for name in frame.columns]
+    return np.column_stack([(each - epoch) / day if each.dtype.kind == "M" else each for each in cells]).astype(float)

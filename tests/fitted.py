@@ -13,18 +13,7 @@ def fitted_folder(tmp_path_factory):
     """A folder with t.csv, and the results of a regression (value) and a classification (grade) on it."""
     folder = tmp_path_factory.mktemp("fits")
     mixed_table(np.random.default_rng()).to_csv(folder / "t.csv", index=False)
-    choices = (
-        "--width",
-        "4,16",
-        "--depth",
-        "0-2",
-        "--activation",
-        "relu,tanh",
-        "--learning-rate",
-        "0.01",
-        "--epochs",
-        "30",
-    )
+    choices = ("--cv", "3", "--max-members", "12", "--max-epochs", "15")
     for target, other in (("value", "grade"), ("grade", "value")):
         arguments = ["fit", folder / "t.csv", "--target", target, "--drop", other, "--out", folder / target, *choices]
         assert main([str(each) for each in arguments]) == 0

@@ -5,7 +5,7 @@ import re
 import shlex
 
 # What takes no value.
-FLAGS = {"--overwrite", "--skip-missing-target", "--raw-table", "--quick", "--json", "--debug", "--csv", "--day-first"}
+FLAGS = {"--overwrite", "--skip-missing-target", "--quick", "--json", "--debug", "--csv", "--day-first"}
 # What may be given more than once: a hint adds to it.
 REPEATABLE = {"--missing", "--not-missing", "--categorical", "--numeric", "--drop", "--keep"}
 _OPTION = re.compile(r"""(--[a-z][a-z-]*)(?:[ =]((?:'[^']*'|"[^"]*"|[^\s'",;)])+))?""")

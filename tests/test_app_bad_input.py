@@ -14,12 +14,21 @@ import pytest
 import pmlp_np.base.errors
 from command_line import CONCRETE, ROOT, SHORT, environment, mixed_table, refused, run, run_apart
 from conftest import requires
+from pmlp_np.app import fitting
 
 
 @pytest.fixture(autouse=True, scope="module")
 def installed():
     for name in ("typer", "rich", "pandas", "matplotlib"):
         requires(name)
+
+
+ILLUSTRATE = fitting.illustrate
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(fitting, "illustrate", lambda *arguments: [])
 
 
 @pytest.fixture
@@ -100,11 +109,11 @@ def test_ten_thousand_categories(fit):
     said = fit(rows("a,city,y", 12_000, line))
     assert said.code == 0, said.err
     assert "column 'city' is left out: 10,000 different texts in 12,000 rows" in said.err
-    assert json.loads((fit.out / "run.json").read_text())["inputs"] == ["a"]
-    # Most rows have one of a few: those are learned, and the others count as other.
+    assert json.loads((fit.out / "run.json").read_text())["columns"] == ["a"]
+    # Most rows have one of a few: that is a category.
     common = rows("a,city,y", 3000, lambda i: f"{i % 13},city {i if i % 4 == 0 else i % 3},{i * 0.37 % 5:.3f}")
     said = fit(common, "--overwrite")
-    assert said.code == 0 and "column 'city': 3 categories" in said.err.replace("4 categories", "3 categories")
+    assert said.code == 0 and json.loads((fit.out / "run.json").read_text())["columns"] == ["a", "city"]
 
 
 def test_mixed_types_in_a_column(fit):
@@ -113,14 +122,14 @@ def test_mixed_types_in_a_column(fit):
             "--categorical a")  # fmt: skip
     said = fit(mixed, "--missing", "none yet")
     assert said.code == 0
-    assert json.loads((fit.out / "run.json").read_text())["inputs"][0] == "a"
+    assert json.loads((fit.out / "run.json").read_text())["columns"][0] == "a"
     refused(fit(GOOD.replace("\n7,", "\ninf,", 1), "--overwrite"), "column 'a', line 3", "finite", "infinity")
 
 
 def test_a_bom_and_semicolons(fit, capsys, tmp_path):
     said = fit(b"\xef\xbb\xbf" + GOOD.replace(",", ";").replace(".", ",").encode("utf-8"))
     assert said.code == 0 and "separated by semicolons" in said.err and "decimal commas in y" in said.err
-    assert json.loads((fit.out / "run.json").read_text())["inputs"] == ["a", "b = x", "b = y", "b = z"]
+    assert json.loads((fit.out / "run.json").read_text())["columns"] == ["a", "b"]
     # The other way of writing it is predicted all the same.
     (tmp_path / "plain.csv").write_text(GOOD)
     said = run(capsys, "predict", fit.out, tmp_path / "plain.csv", "--out", tmp_path / "p.csv")
@@ -189,6 +198,7 @@ def test_a_disk_that_fills_up_leaves_nothing(fit, tmp_path, monkeypatch, what):
 
     from pmlp_np.app import folder
 
+    monkeypatch.setattr(fitting, "illustrate", ILLUSTRATE)
     assert fit(GOOD).code == 0
     shutil.move(fit.out, tmp_path / "kept")
     monkeypatch.setattr(*{"write_text": (folder, "write_text"), "savefig": (Figure, "savefig")}[what], full)
@@ -223,10 +233,11 @@ def test_dev_full(fit, capsys):
 def test_a_folder_that_lost_or_changed_a_file(fit, capsys, tmp_path):
     assert fit(GOOD).code == 0
     predict = ("predict", fit.out, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    leaderboard = ("leaderboard", fit.out)
     table = json.loads((fit.out / "table.json").read_text())
     for change, words in (
         (lambda: (fit.out / "table.json").write_text("{"), ["table.json", "JSON"]),
-        (lambda: (fit.out / "table.json").write_text(json.dumps(table | {"version": 2})), ["version 1, got 2"]),
+        (lambda: (fit.out / "table.json").write_text(json.dumps(table | {"version": 3})), ["version 2, got 3"]),
         (lambda: (fit.out / "table.json").write_text(json.dumps(table | {"columns": [{}]})), ["all parts"]),
         (lambda: (fit.out / "table.json").unlink(), ["table.json", "none"]),
         (lambda: (fit.out / "leaderboard.csv").unlink(), ["leaderboard.csv", "none"]),
@@ -234,30 +245,34 @@ def test_a_folder_that_lost_or_changed_a_file(fit, capsys, tmp_path):
     ):
         kept = {path: path.read_bytes() for path in fit.out.iterdir() if path.is_file()}
         change()
-        refused(run(capsys, *predict), *words)
+        refused(run(capsys, *(leaderboard if "leaderboard.csv" in words else predict)), *words)
         for path, content in kept.items():
             path.write_bytes(content)
     assert fit(GOOD, "--overwrite").code == 0
-    (fit.out / "pool.pmlp").write_bytes(b"no pool")
-    refused(run(capsys, *predict), "pool.pmlp", "damaged")
+    model = (fit.out / "model.pmlp").read_bytes()
+    (fit.out / "model.pmlp").write_bytes(b"no model")
+    refused(run(capsys, *predict), "model.pmlp", "damaged")
+    (fit.out / "model.pmlp").unlink()
+    refused(run(capsys, *predict), "a file model.pmlp, got none")
+    # A whole model, of another fit.
+    assert fit(GOOD, "--overwrite", "--seed", "5").code == 0
+    (fit.out / "model.pmlp").write_bytes(model)
+    refused(run(capsys, *predict), "model.pmlp", "the file of the fit in run.json, got another one")
 
 
 def test_choices_that_are_none(fit, capsys):
-    refused(fit(GOOD, "--width", "eight"), "--width", "whole numbers from 1", "'eight'")
-    refused(fit(GOOD, "--width", "0"), "--width")
-    refused(fit(GOOD, "--activation", "rleu"), "--activation", "Did you mean 'relu'?")
-    refused(fit(GOOD, "--learning-rate", "-1"), "--learning-rate")
-    refused(fit(GOOD, "--metric", "accuracy"), "--metric, for regression", "r2, rmse, mae")
+    refused(fit(GOOD, "--time-budget", "0"), "--time-budget", "above 0")
+    refused(fit(GOOD, "--time-budget", "-3"), "--time-budget", "above 0, got -3")
+    refused(fit(GOOD, "--cv", "1"), "--cv", "2 to 48 folds", "got 1")
+    refused(fit(GOOD, "--cv", "60"), "--cv", "for 48 training rows, got 60. Say --cv 48")
     refused(fit(GOOD, "--validation-share", "0"), "--validation-share")
-    refused(fit(GOOD, "--epochs", "0"), "--epochs", code=2)
-    said = run(capsys, "fit", fit.out.with_name("t.csv"), "--target", "y", "--out", fit.out, "--width", "64",
-               "--depth", "9", "--activation", "relu", "--learning-rate", "1e6", "--epochs", "50")  # fmt: skip
-    assert said.code == 1 and "all diverged" in said.err and "smaller --learning-rate" in said.err
+    refused(fit(GOOD, "--max-epochs", "0"), "--max-epochs", code=2)
+    refused(fit(GOOD, "--max-members", "0"), "--max-members", code=2)
+    refused(fit(GOOD, "--width", "8"), "--width", code=2)
     assert fit(GOOD).code == 0
-    refused(run(capsys, "export", fit.out, "--out", "m.bin"), "m.bin", "--format")
-    refused(run(capsys, "export", fit.out, "--out", "m.onnx", "--member", "99"), "--member", "pmlp leaderboard")
-    refused(run(capsys, "export", fit.out, "--out", "m.onnx", "--ensemble", "99"), "--ensemble", "from 1 to")
-    refused(run(capsys, "export", fit.out, "--out", "m.onnx", "--format", "pytroch"), "--format", "pytorch")
+    refused(run(capsys, "export", fit.out, "--out", "m.bin"), "--out", ".onnx, .py, .h", "'m.bin'")
+    for gone in ("m.pt2", "m.skops"):
+        refused(run(capsys, "export", fit.out, "--out", gone), gone, "networks()")
 
 
 def test_a_mistake_shows_its_place_with_debug_alone(fit):

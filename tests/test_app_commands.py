@@ -27,7 +27,7 @@ def installed():
 def test_help_of_every_command_has_examples(capsys):
     said = run(capsys, "--help")
     assert said.code == 0
-    commands = ["fit", "leaderboard", "predict", "export", "plot", "demo", "bench", "doctor"]
+    commands = ["fit", "leaderboard", "predict", "export", "plot", "report", "demo", "bench", "doctor"]
     for command in commands:
         assert re.search(rf"│ {command} ", said.out)
         text = run(capsys, command, "--help").out
@@ -45,7 +45,7 @@ def test_the_demo(tmp_path, capsys, monkeypatch):
     requires("sklearn")
     monkeypatch.chdir(tmp_path)
     said = run(capsys, "demo")
-    assert said.code == 0 and "█" in said.out and "pmlp_demo/plots/width.png" in said.out
+    assert said.code == 0 and "█" in said.out and "pmlp_demo/plots/scores.png" in said.out
     assert run(capsys, "predict", "pmlp_demo", "pmlp_demo.csv", "--out", "p.csv").code == 0
     refused(run(capsys, "demo"), "pmlp_demo", "--overwrite")
     assert json.loads(run(capsys, "demo", "--overwrite", "--json").out)["target"] == "progression"
@@ -92,7 +92,7 @@ def test_the_page_prints_what_its_commands_print(tmp_path):
     def told(text):
         # What takes how long, and the last roundings of a runtime, are the machine's.
         text = re.sub(r"^pmlp_np: compiling .*$", "", text, flags=re.MULTILINE)
-        return re.sub(r"in [\d.]+ s:|within \S+ of|\([\d,]+ bytes\)", "...", text)
+        return re.sub(r"in [\d.]+ s\.|within \S+ of|\([\d,]+ bytes\)", "...", text)
 
     fences, checked = list(FENCE.finditer(page)), 0
     for fence, follower in itertools.pairwise(fences):

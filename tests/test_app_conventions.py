@@ -9,12 +9,11 @@ import shlex
 import numpy as np
 import pytest
 
-from command_line import SHORT, refused, run
+from command_line import SHORT, in_numbers, refused, run
 from conftest import requires
 from pmlp_np import DataError, FileFormatError
 from pmlp_np.app.column_kinds import kinds_of, task_of
-from pmlp_np.app.preparation import Preparation
-from pmlp_np.app.reading.conventions import Conventions
+from pmlp_np.app.columns import Columns
 from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import read_table
 
@@ -39,14 +38,14 @@ def table(tmp_path):
 
 @pytest.fixture
 def learned(table):
-    """learned(text, ...) gives the preparation of all columns of a table whose target is y."""
+    """learned(text, ...) gives the columns of a table whose target is y."""
 
     def learn(text, **how):
         found = table(text, **how)
         kinds = kinds_of(found, "y", (), ())
-        learned = Preparation.learn(found, np.arange(len(found)), kinds, "y", task_of(found, "y", "regression"))
+        learned = Columns.learn(found, np.arange(len(found)), kinds, "y", task_of(found, "y", "regression"))
         # As it comes back from table.json.
-        return Preparation.from_plain(json.loads(json.dumps(learned.to_plain())), "table.json")
+        return Columns.from_plain(json.loads(json.dumps(learned.to_plain())), "table.json")
 
     return learn
 
@@ -90,14 +89,14 @@ def test_numbers_of_any_country_and_their_file_at_predict(table, learned, way):
     frame = table(text).frame
     for name, column, digits in zip("szy", values.T, (2, 3, 0), strict=True):
         np.testing.assert_allclose(frame[name], np.round(column, digits), rtol=1e-12)
-    preparation = learned(text)
+    columns = learned(text)
     # Whole numbers alone, whose marks say nothing by themselves.
     delimiter, point, mark = WAYS[way]
     cell = f'"1{mark}275"' if mark == delimiter else f"1{mark}275"
-    later = table(f"s{delimiter}z\n{cell}{delimiter}1\n950{delimiter}2\n", learned=preparation.conventions)
-    np.testing.assert_array_equal(preparation.inputs(later, []), [[1275, 1], [950, 2]])
+    later = table(f"s{delimiter}z\n{cell}{delimiter}1\n950{delimiter}2\n", learned=columns.conventions)
+    np.testing.assert_array_equal(in_numbers(columns.frame(later, [])), [[1275, 1], [950, 2]])
     if mark and mark != delimiter:
-        later = table(f"s\n1{mark}275\n\n950\n", learned=preparation.conventions)
+        later = table(f"s\n1{mark}275\n\n950\n", learned=columns.conventions)
         np.testing.assert_array_equal(later.frame["s"], [1275, np.nan, 950])
 
 
@@ -112,17 +111,17 @@ def test_currencies_percent_and_units(table, learned, way, around):
     np.testing.assert_allclose(found.frame["s"], np.round(values[:, 0], 2), rtol=1e-12)
     sign = (around[0] + around[1]).strip()
     assert any(f"s ({sign})" in note and "--categorical" in note for note in found.notes)
-    preparation = learned(text)
+    columns = learned(text)
     delimiter = WAYS[way][0]
-    same = table(f"s{delimiter}z\n{around[0]}5{around[1]}{delimiter}1\n", learned=preparation.conventions)
-    assert preparation.inputs(same, [])[0, 0] == 5
-    bare = table(f"s{delimiter}z\n5{delimiter}1\n", learned=preparation.conventions)
-    other = table(f"s{delimiter}z\n5 lb{delimiter}1\n", learned=preparation.conventions)
+    same = table(f"s{delimiter}z\n{around[0]}5{around[1]}{delimiter}1\n", learned=columns.conventions)
+    assert in_numbers(columns.frame(same, []))[0, 0] == 5
+    bare = table(f"s{delimiter}z\n5{delimiter}1\n", learned=columns.conventions)
+    other = table(f"s{delimiter}z\n5 lb{delimiter}1\n", learned=columns.conventions)
     for each in (bare, other) if sign == "%" else (other,):
         with pytest.raises(DataError, match="column 's' .* line 2: expected numbers, as in training .*got '5"):
-            preparation.inputs(each, [])
+            in_numbers(columns.frame(each, []))
     if sign != "%":
-        assert preparation.inputs(bare, [])[0, 0] == 5
+        assert in_numbers(columns.frame(bare, []))[0, 0] == 5
 
 
 def test_negative_numbers_of_accounts(table):
@@ -183,9 +182,9 @@ def test_columns_of_one_file_that_are_written_in_two_ways(table, learned):
     found = table(text)
     assert found.frame["s"].iloc[3] == 3.5 and found.frame["z"].iloc[3] == 3.25
     assert any("commas in s" in note for note in found.notes) and any("points in z" in note for note in found.notes)
-    preparation = learned(text)
-    later = table("s;z\n3,5;3.25\n", learned=preparation.conventions)
-    assert preparation.inputs(later, []).tolist() == [[3.5, 3.25]]
+    columns = learned(text)
+    later = table("s;z\n3,5;3.25\n", learned=columns.conventions)
+    assert in_numbers(columns.frame(later, [])).tolist() == [[3.5, 3.25]]
     with pytest.raises(DataError, match="'w'.* beside decimal points in 'z' and decimal commas in 's'"):
         table(text.replace("\n", ";1.275\n").replace("y;1.275", "y;w"))
 
@@ -198,11 +197,11 @@ def refusal_of(function, *arguments):
 
 def test_a_table_that_is_predicted_is_read_as_the_fit_was(table, learned):
     values = values_of()
-    preparation = learned(ways_table("german", values))
+    columns = learned(ways_table("german", values))
 
     def later(text):
         notes = []
-        return preparation.inputs(table(text, learned=preparation.conventions), notes).tolist()
+        return in_numbers(columns.frame(table(text, learned=columns.conventions), notes)).tolist()
 
     assert later("s;z\n1.275;0,5\n") == [[1275, 0.5]]
     # One of another program is read as it is written, where that is sure.
@@ -216,19 +215,19 @@ def test_a_table_that_is_predicted_is_read_as_the_fit_was(table, learned):
     # The hints help.
     assert "--missing 's=not known'" in refusal_of(later, "s;z\nnot known;0,5\n")
     assert "say --decimal ." in refusal_of(later, "s;z\n1.5;0,5\n")
-    found = table("s;z\nnot known;0,5\n", missing=["s=not known"], learned=preparation.conventions)
-    assert np.isfinite(preparation.inputs(found, [])).all()
-    found = table("s;z\n1.5;0,5\n", reading={"decimal": "."}, learned=preparation.conventions)
-    assert preparation.inputs(found, []).tolist() == [[1.5, 0.5]]
+    found = table("s;z\nnot known;0,5\n", missing=["s=not known"], learned=columns.conventions)
+    np.testing.assert_array_equal(in_numbers(columns.frame(found, [])), [[np.nan, 0.5]])
+    found = table("s;z\n1.5;0,5\n", reading={"decimal": "."}, learned=columns.conventions)
+    assert in_numbers(columns.frame(found, [])).tolist() == [[1.5, 0.5]]
     # A mark that the fit did not have may be the other program's decimal mark.
-    preparation = learned(ways_table("plain", values))
+    columns = learned(ways_table("plain", values))
     with pytest.raises(DataError, match="line 2: .*'1,275'"):
         later("s\n1,275\n950\n".replace("s\n", "s;z\n").replace("\n9", ";1\n9").replace("950", "950;1"))
 
 
 def test_cells_that_cannot_be_read_are_known_by_row(table, learned):
-    preparation = learned(ways_table("german", values_of()))
-    found = table("s;z\n1.275;1\noops;2\n;3\n", learned=preparation.conventions)
+    columns = learned(ways_table("german", values_of()))
+    found = table("s;z\n1.275;1\noops;2\n;3\n", learned=columns.conventions)
     numbers, odd = found.numbers("s")
     assert odd.tolist() == [False, True, False] and numbers[0] == 1275 and np.isnan(numbers[1:]).all()
 
@@ -241,16 +240,15 @@ def test_conventions_are_checked_when_they_are_loaded(learned):
         {"delimiter": 5}, {"missing": {}}, {"columns": {"s": {}}}, {"columns": []}, {"more": 1},
     ):  # fmt: skip
         with pytest.raises(FileFormatError, match="table.json"):
-            Preparation.from_plain(plain | {"conventions": plain["conventions"] | change}, "table.json")
-    # Folders of earlier versions have none.
-    older = {name: part for name, part in plain.items() if name != "conventions"}
-    assert Preparation.from_plain(older, "table.json").conventions == Conventions()
+            Columns.from_plain(plain | {"conventions": plain["conventions"] | change}, "table.json")
+        with pytest.raises(FileFormatError, match="none named 'conventions'"):
+            Columns.from_plain({name: part for name, part in plain.items() if name != "conventions"}, "table.json")
 
 
 def test_words_for_missing_cells_are_kept_for_later_tables(table, learned):
     text = "a,c,y\n" + "".join(f"{'?' if i % 5 == 0 else i},{'None' if i % 3 else 'x'},{i}.5\n" for i in range(60))
-    preparation = learned(text, missing=["a=?"], reading={"not_missing": ("c=None",)})
-    later = table("a,c\n?,None\n1,?\n", learned=preparation.conventions)
+    columns = learned(text, missing=["a=?"], reading={"not_missing": ("c=None",)})
+    later = table("a,c\n?,None\n1,?\n", learned=columns.conventions)
     assert np.isnan(later.frame["a"].iloc[0]) and later.frame["c"].tolist() == ["None", "?"]
 
 
@@ -303,8 +301,8 @@ def dated(form, days=DAYS):
     return "when,a,y\n" + "".join(f'"{day.strftime(form)}",{i % 5},{i % 7}.5\n' for i, day in enumerate(days))
 
 
-def days_of(preparation, found):
-    return preparation.inputs(found, [])[:, 0]
+def days_of(columns, found):
+    return in_numbers(columns.frame(found, []))[:, 0]
 
 
 EXPECTED = np.array([(day - datetime.date(1970, 1, 1)).days for day in DAYS], float)
@@ -321,14 +319,14 @@ def test_dates_of_which_no_day_tells_are_refused_unless_something_does(table, le
     with pytest.raises(DataError, match="'when' .*no day above 12.*--day-first for 3 March 1990|--day-first for"):
         learned(dated(form))
     for order, months in ((True, form), (False, swapped(form))):
-        preparation = learned(dated(months), reading={"day_first": order})
-        assert preparation.conventions.day_first is order
+        columns = learned(dated(months), reading={"day_first": order})
+        assert columns.conventions.day_first is order
         text = dated(months)
-        np.testing.assert_allclose(days_of(preparation, table(text)), EXPECTED)
+        np.testing.assert_allclose(days_of(columns, table(text)), EXPECTED)
         # Kept for later tables, in which a day that this order cannot have is named.
         bad = datetime.date(1999, 12, 31).strftime(swapped(form) if order else form)
         with pytest.raises(DataError, match="line 2: expected dates such as"):
-            preparation.inputs(table(f'when,a\n"{bad}",1\n'), [])
+            in_numbers(columns.frame(table(f'when,a\n"{bad}",1\n'), []))
 
 
 @pytest.mark.parametrize(
@@ -339,8 +337,8 @@ def test_dates_of_which_no_day_tells_are_refused_unless_something_does(table, le
 def test_dates_that_tell_their_order(table, learned, form):
     days = [datetime.date(1990, 1, 1) + datetime.timedelta(11 * i) for i in range(72)]
     found = table(dated(form, days))
-    preparation = learned(dated(form, days))
-    np.testing.assert_array_equal(days_of(preparation, found), [(day - datetime.date(1970, 1, 1)).days for day in days])
+    columns = learned(dated(form, days))
+    np.testing.assert_array_equal(days_of(columns, found), [(day - datetime.date(1970, 1, 1)).days for day in days])
 
 
 def test_dates_that_are_said(table):
@@ -482,10 +480,10 @@ def test_a_column_with_another_decimal_mark_than_its_file_keeps_it(learned, tabl
     found = learned("a;z;y\n1.275,50;0.25;1\n2.300,25;0.5;2\n12,5;0.75;4\n")
     for cell, right in (("1,275", 1.275), ("1.275", 1275.0), ("1.275,5", 1275.5)):
         new = table(f"a;z\n{cell};0.5\n", learned=found.conventions)
-        assert found.inputs(new, [])[0, :2].tolist() == [right, 0.5], cell
+        assert in_numbers(found.frame(new, []))[0, :2].tolist() == [right, 0.5], cell
     # Of a table with points in all its columns this one has none that read as at the fit.
     new = table("a;z\n1,275.50;0.5\n", learned=found.conventions)
-    assert found.inputs(new, [])[0, 0] == 1275.5
+    assert in_numbers(found.frame(new, []))[0, 0] == 1275.5
 
 
 def test_thousands_that_the_fit_had_not_are_said(learned, table):
@@ -506,7 +504,7 @@ def test_no_hint_at_predict_calls_a_number_or_a_date_missing_or_a_date_decimal(l
             continue
         new = table(f"a;d\n{cells['a']};{cells['d']}\n", learned=found.conventions)
         with pytest.raises(DataError) as error:
-            found.inputs(new, [])
+            found.frame(new, [])
         assert "--missing" not in str(error.value) and "--decimal" not in str(error.value), error.value
         assert "Write it as the " in str(error.value)
 

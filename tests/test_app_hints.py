@@ -11,7 +11,6 @@ from command_line import SHORT, run
 from conftest import requires
 from following_hints import corrected, followed, hints, without
 from pmlp_np.app import fitting
-from pmlp_np.app import run as fits
 
 N = 60
 RNG = np.random.default_rng()
@@ -23,7 +22,7 @@ Y = (A + np.arange(N) % 7).round(3)
 def pandas(monkeypatch):
     for name in ("typer", "rich"):
         requires(name)
-    monkeypatch.setattr(fitting, "draw_all", lambda *arguments: [])
+    monkeypatch.setattr(fitting, "illustrate", lambda *arguments: [])
     return requires("pandas")
 
 
@@ -64,7 +63,6 @@ def runs(capsys):
     return go
 
 
-CLASSES = ["u"] * 30 + ["v"] * 28 + ["w"] * 2
 OPTIONS = {
     "group and order": ({"a": A, "g": np.arange(N) // 3, "y": Y}, ["--group", "g", "--order-by", "a"], None),
     "all three": ({"a": A, "g": np.arange(N) // 3, "y": Y}, ["--group", "g", "--order-by", "a", "--part", "g"], None),
@@ -84,8 +82,11 @@ OPTIONS = {
     "no validation rows": ({"a": A, "y": Y}, ["--validation-share", "0.001"], "--validation-share"),
     "one validation row": ({"a": A, "y": Y}, ["--validation-share", "0.02"], "--validation-share"),
     "no test rows of this share": ({"a": A, "y": Y}, ["--test-share", "0.001"], "--test-share"),
-    "a class is not validated": ({"a": A, "y": CLASSES}, ["--metric", "roc_auc"], "--validation-share"),
-    "rank by another metric": ({"a": A, "y": CLASSES}, ["--metric", "roc_auc"], "--metric"),
+    "too many folds": ({"a": A, "y": Y}, ["--cv", "60"], "--cv"),
+    "too many folds of groups": ({"a": A, "g": np.arange(N) // 6, "y": Y}, ["--group", "g", "--cv", "30"], "--cv"),
+    "one fold": ({"a": A, "y": Y}, ["--cv", "1"], "--cv"),
+    "folds and a share": ({"a": A, "y": Y}, ["--cv", "3", "--validation-share", "0.2"], "--cv"),
+    "folds in an order": ({"a": A, "y": Y}, ["--cv", "3", "--order-by", "a"], "--cv"),
     "a row without a target": ({"a": A, "y": [None, *Y[1:]]}, [], "--skip-missing-target"),
     "constant by order": ({"a": A, "t": np.arange(N), "y": [5.0] * 50 + Y[50:].tolist()}, ["--order-by", "t"], None),
 }  # fmt: skip
@@ -104,27 +105,6 @@ def test_options_that_a_refusal_names(command, refusal, runs, case):
     if case == "all three":
         arguments = without(arguments, hints(message)[1][0])
     runs(arguments)
-
-
-def test_a_metric_that_lacks_a_class_names_it(command, refusal, runs, pandas, tmp_path):
-    """In rows that are drawn, in a column's, in a file's; and no share is offered that would not do."""
-    once = ["u"] * 30 + ["v"] * 29 + ["once"]
-    arguments = command({"a": A, "y": once}, "--metric", "roc_auc")
-    message = refusal(arguments)
-    assert "--metric roc_auc" in message and "none of once" in message and "--validation-share" not in message
-    runs(followed(arguments, message, "--metric"))
-    part = ["val" if label == "u" else "train" for label in once[:-1]] + ["train"]
-    part[40] = "test"
-    arguments = [*command({"a": A, "y": once, "p": part}, "--metric", "roc_auc", "--part", "p"), "--overwrite"]
-    message = refusal(arguments)
-    assert "none of once, v" in message
-    runs(followed(arguments, message, "--metric"))
-    pandas.DataFrame({"a": A[:9], "y": ["u"] * 9}).to_csv(tmp_path / "v.csv", index=False)
-    arguments = [*command({"a": A, "y": CLASSES}, "--metric", "roc_auc", "--validation", tmp_path / "v.csv"),
-                 "--overwrite"]  # fmt: skip
-    message = refusal(arguments)
-    assert "none of v, w" in message
-    runs(followed(arguments, message, "--metric"))
 
 
 def test_another_seed_draws_other_rows(command, refusal, runs):
@@ -177,7 +157,7 @@ def test_numbers_that_can_not_be_computed_with(command, refusal, runs):
 def test_misspelled_names(command, refusal, runs, tmp_path):
     columns = {"alpha": A, "g": np.arange(N), "y": Y}
     for more in (["--drop", "alhpa"], ["--numeric", "alhpa"], ["--categorical", "alhpa"], ["--order-by", "alhpa"],
-                 ["--metric", "rmes"], ["--activation", "rleu"], ["--weight", "gg"]):  # fmt: skip
+                 ["--weight", "gg"]):  # fmt: skip
         arguments = command(columns, *more, "--overwrite")
         message = refusal(arguments)
         if "Did you mean" in message:
@@ -209,15 +189,9 @@ def test_places_to_write_to(command, refusal, runs, tmp_path, monkeypatch):
     here = [*arguments[:5], ".", *arguments[6:]]
     message = refusal(here)
     runs([*here[:5], re.search(r"such as (\w+)", message)[1], *here[6:]])
-    export = ["export", tmp_path / "r", "--out", tmp_path / "m.bin"]
-    assert re.search(r"--format .*\bpython\b", refusal(export))
-    runs([*export, "--format", "python"])
-    again = [*export, "--format", "python"]
-    runs(followed(again, refusal(again), "--overwrite"))
-    for missing in (["--member", "99"], ["--ensemble", "99"]):
-        message = refusal([*again, "--overwrite", *missing])
-        last = re.search(r"to (\d+)", message)[1]
-        runs([*again, "--overwrite", missing[0], last])
+    plot = ["plot", tmp_path / "r", "--kind", "scores", "--out", tmp_path / "m.svg"]
+    runs(plot)
+    runs(followed(plot, refusal(plot), "--overwrite"))
 
 
 def test_notes_that_offer_an_option(command, runs, tmp_path):
@@ -234,7 +208,7 @@ def test_notes_that_offer_an_option(command, runs, tmp_path):
         arguments += [option, name] if name else []
     said = runs(arguments)
     assert "note" not in said.err and "alone predicts" not in said.out
-    assert json.loads((tmp_path / "r" / "run.json").read_text())["inputs"] == ["a", "row id"]
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["columns"] == ["a", "row id"]
 
 
 def test_doubts_that_offer_an_option(command, runs, tmp_path):
@@ -249,26 +223,19 @@ def test_doubts_that_offer_an_option(command, runs, tmp_path):
         assert doubt not in again.out, doubt
 
 
-def test_training_that_teaches_nothing(command, capsys, monkeypatch):
-    arguments = command({"a": A, "y": Y})
-    arguments = [*without(without(without(arguments, "--depth"), "--width"), "--activation"), "--depth", "9",
-                 "--width", "32", "--activation", "relu"]  # fmt: skip
-    wild = [*without(arguments, "--learning-rate"), "--learning-rate", "1e6", "--epochs", "20"]
-    said = run(capsys, *wild)
-    assert said.code == 1 and "smaller --learning-rate" in said.err
-    said = run(capsys, *without(wild, "--learning-rate"), "--learning-rate", "0.001")
-    assert said.code == 0
-
-
-def test_members_that_a_budget_leaves_out(command, runs, monkeypatch):
-    """A longer --time-budget tries more of them, and --ids the same again."""
-    monkeypatch.setattr(fits, "measured_rate", lambda *arguments: 1e6)
-    monkeypatch.setattr(fits, "RATE_OF_WORK", 1.0)
-    arguments = [*command({"a": A, "y": Y}, "--repeats", "9", "--overwrite", "--json"), "--time-budget", "0.1"]
-    found = json.loads(runs(arguments).out)
-    (note,) = [note for note in found["notes"] if "--time-budget" in note]
-    assert found["members"] == 8 and {name for name, _ in hints(note)} == {"--time-budget", "--ids"}
-    more = json.loads(runs([*arguments, "--time-budget", "600"]).out)
-    assert more["members"] == 18
-    again = json.loads(runs([*arguments, "--ids", found["settings"]["ids"]]).out)
-    assert again["scores"] == found["scores"]
+def test_spaces_and_coverages_as_their_hints_say(command, refusal, runs, tmp_path):
+    space = tmp_path / "s.json"
+    arguments = command({"a": A, "y": Y}, "--space", space)
+    space.write_text("[]")
+    written = re.search(r"Write, for instance, (\{.*\})\.", refusal(arguments))[1]
+    space.write_text(written)
+    runs(arguments)
+    space.write_text('{"learning_rate": {}}')
+    example = re.search(r"For example (\{.*\})\.", refusal([*arguments, "--overwrite"]))[1]
+    space.write_text(f'{{"learning_rate": {example}}}')
+    runs([*arguments, "--overwrite"])
+    arguments = [*arguments, "--overwrite", "--metric", "rmes"]
+    runs(corrected(arguments, refusal(arguments)))
+    predict = ["predict", tmp_path / "r", tmp_path / "t.csv", "--out", tmp_path / "p.csv", "--coverage", "90"]
+    message = refusal(predict)
+    runs([*predict[:-1], re.search(r"such as ([\d.]+),", message)[1]])

@@ -1,5 +1,4 @@
-"""Parts: by group, by order, by a column, by files; weights; what speaks against the test score; members that keep
-their ids whatever a budget leaves out."""
+"""Parts: folds; by group, by order, by a column, by files; weights; what speaks against the test score."""
 
 import json
 
@@ -12,10 +11,10 @@ from conftest import requires
 from pmlp_np import DataError
 from pmlp_np.app import fitting
 from pmlp_np.app import run as fits
-from pmlp_np.app.choices import Choices, as_list, numbers
-from pmlp_np.app.choices import fitting as members_that_fit
+from pmlp_np.app.choices import Choices
 from pmlp_np.app.parts import part_by_group, part_by_order
 from pmlp_np.app.problem import Source, understand
+from pmlp_np.model_selection.folds import make_folds
 
 N = 200
 NAMES = ("training", "validation", "test")
@@ -26,7 +25,7 @@ def pandas(monkeypatch):
     for name in ("typer", "rich", "pyarrow"):
         requires(name)
     # Pictures take most of the time of a short fit, and have tests of their own.
-    monkeypatch.setattr(fitting, "draw_all", lambda *arguments: [])
+    monkeypatch.setattr(fitting, "illustrate", lambda *arguments: [])
     return requires("pandas")
 
 
@@ -53,6 +52,33 @@ def columns(rng, n=N):
 
 def disjoint(parts, n):
     assert sorted(np.concatenate([parts[name] for name in NAMES]).tolist()) == list(range(n))
+
+
+# Folds.
+
+
+def test_folds_without_other_validation(written):
+    rng = np.random.default_rng()
+    table = columns(rng)
+    problem = understand(Source(written(table), "y"), 0)
+    assert [len(problem.parts[name]) for name in NAMES] == [160, 0, 40]
+    arguments = problem.for_search()
+    assert arguments["cv"] is None and len(arguments["y"]) == 160 == len(arguments["X"])
+    np.testing.assert_allclose(arguments["y"], table["y"][problem.parts["training"]])
+    assert understand(Source(written(table), "y"), 0, cv=7).for_search()["cv"] == 7
+    shared = understand(Source(written(table), "y", validation_share=0.3), 0)
+    assert [len(shared.parts[name]) for name in NAMES] == [100, 60, 40] and len(shared.for_search()["cv"]) == 1
+    for cv, more, words in (
+        (161, {}, "--cv: expected 2 to 160 folds, for 160 training rows, got 161. Say --cv 160"),
+        (1, {}, "--cv: .* got 1. Say --cv 2"), (5, {"validation_share": 0.3}, "--cv: .*60 in one. Leave out --cv"),
+        (45, {"group": "patient"}, "2 to 40 folds, for 40 groups of 'patient' in the training rows"),
+        (5, {"order_by": "a"}, "Leave out --cv"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            understand(Source(written(table), "y", **more), 0, cv=cv)
+    two = table | {"patient": [f"P{i % 2}" for i in range(N)]}
+    with pytest.raises(DataError, match="--group: expected at least 3 groups, two of them for folds, got 2"):
+        understand(Source(written(two), "y", group="patient"), 0)
 
 
 # Groups.
@@ -94,10 +120,19 @@ def test_groups_of_a_table(written):
     table = columns(rng)
     problem = understand(Source(written(table), "y", group="patient", drop=["day"]), 0)
     found = [{table["patient"][i] for i in problem.parts[name]} for name in NAMES]
-    assert not found[0] & found[1] and not found[0] & found[2] and not found[1] & found[2]
-    assert problem.preparation.left_out["patient"] == "it groups the rows"
+    assert problem.by_folds and not found[1] and not found[0] & found[2]
+    shared = understand(Source(written(table), "y", group="patient", drop=["day"], validation_share=0.3), 0)
+    found = [{table["patient"][i] for i in shared.parts[name]} for name in NAMES]
+    assert found[1] and not found[0] & found[1] and not found[0] & found[2] and not found[1] & found[2]
+    assert problem.columns.left_out["patient"] == "it groups the rows"
+    # Folds are of whole groups, too.
+    arguments = problem.for_search()
+    assert arguments["groups"].tolist() == [table["patient"][i] for i in problem.parts["training"]]
+    folds = make_folds(None, len(arguments["y"]), rng, None, arguments["groups"])
+    for training, validation in zip(folds.training, folds.validation, strict=True):
+        assert not set(arguments["groups"][training]) & set(arguments["groups"][validation])
     asked = understand(Source(written(table), "y", group="patient", drop=["day"], categorical=["patient"]), 0)
-    assert any(name.startswith("patient = ") for name in asked.preparation.input_names())
+    assert "patient" in asked.columns.names
     holes = table | {"patient": ["", *table["patient"][1:]]}
     with pytest.raises(DataError, match="--group patient, line 2: expected a value in every row, got a missing cell"):
         understand(Source(written(holes), "y", group="patient"), 0)
@@ -137,7 +172,12 @@ def test_the_order_of_a_column(written, pandas, of):
         problem = understand(Source(written(table, f"t.{kind}"), "y", order_by=of), 0)
         time = days.to_numpy() if of != "number" else table["number"]
         first, last = time[problem.parts["training"]], time[problem.parts["test"]]
-        assert first.max() < last.min() and len(last) == 40
+        assert first.max() < last.min() and len(last) == 40 == len(problem.parts["validation"])
+        arguments = problem.for_search()
+        ((training, validation),) = arguments["cv"]
+        rows = np.concatenate([problem.parts["training"], problem.parts["validation"]])
+        assert rows[training].tolist() == problem.parts["training"].tolist() and arguments["groups"] is None
+        assert rows[validation].tolist() == problem.parts["validation"].tolist()
         assert not any("not by date" in doubt for doubt in problem.doubts)
     assert any("--order-by day" in doubt for doubt in understand(Source(written(table), "y"), 0).doubts)
     table["day"] = ["", *table["day"][1:]]
@@ -160,13 +200,14 @@ def test_a_column_names_the_parts(written):
     problem = understand(Source(written(table), "y", part="part"), 0)
     for name in NAMES:
         assert problem.parts[name].tolist() == np.flatnonzero(which == name).tolist()
-    assert "part" in problem.preparation.left_out
-    # Without validation rows some of the training rows are drawn, none of the test rows.
+    assert "part" in problem.columns.left_out
+    # Without validation rows there are folds of the training rows, or a share of them is drawn.
     table["part"] = np.where(which == "test", "test", "train")
-    problem = understand(Source(written(table), "y", part="part"), 0)
-    disjoint(problem.parts, N)
-    assert problem.parts["test"].tolist() == np.flatnonzero(which == "test").tolist()
-    assert any("names no validation rows" in note for note in problem.notes)
+    for share in (None, 0.3):
+        problem = understand(Source(written(table), "y", part="part", validation_share=share), 0)
+        disjoint(problem.parts, N)
+        assert problem.parts["test"].tolist() == np.flatnonzero(which == "test").tolist()
+        assert problem.by_folds == (share is None)
     others = list(table["part"][1:])
     for odd, words in ((["trian", *others], "line 2.*'trian'"), (["", *others], "line 2.*missing"),
                        (["test"] * N, "training rows, got none"), (["train"] * N, "test rows, got none")):  # fmt: skip
@@ -183,13 +224,16 @@ def test_files_are_parts(written, pandas):
     problem = understand(Source(files["t.csv"], "y", validation=files["v.csv"], test=files["s.parquet"]), 0)
     assert [problem.parts[name].tolist() for name in NAMES] == [list(range(*s.indices(N))) for s in rows.values()]
     np.testing.assert_allclose(problem.own_y, frame["y"])
-    learned = problem.preparation.columns[0]
-    np.testing.assert_allclose(learned.mean, frame["a"][:100].mean())
-    np.testing.assert_allclose(problem.X[:, 0], (frame["a"] - learned.mean) / learned.scale, rtol=1e-5, atol=1e-6)
-    for name, other in (("validation", "test"), ("test", "validation")):
+    np.testing.assert_allclose(problem.frame["a"], frame["a"])
+    np.testing.assert_array_equal(problem.frame["day"], pandas.to_datetime(frame["day"]))
+    arguments = problem.for_search()
+    np.testing.assert_allclose(arguments["X"]["a"], frame["a"][:150])
+    assert [each.tolist() for each in arguments["cv"][0]] == [list(range(100)), list(range(100, 150))]
+    for name, left in (("validation", 20), ("test", 0)):
         problem = understand(Source(files["t.csv"], "y", **{name: files["v.csv"]}), 0)
-        assert problem.parts[name].tolist() == list(range(100, 150)) and len(problem.parts[other]) == 20
-        assert len(problem.parts["training"]) == 80
+        assert problem.parts[name].tolist() == list(range(100, 150)) and problem.by_folds == (name == "test")
+        assert len(problem.parts["test"]) == left or name == "test"
+        assert len(problem.parts["training"]) == 100 - left
 
 
 def test_mistakes_in_other_files_are_named_with_file_and_line(written, pandas):
@@ -218,31 +262,36 @@ def test_mistakes_in_other_files_are_named_with_file_and_line(written, pandas):
 # Weights.
 
 
-def test_weights_reach_training_and_scores(written, capsys, tmp_path):
-    """Held to a pool that is given the weights directly, and to means by hand."""
+def test_weights_reach_the_search_and_scores(written, capsys, tmp_path):
+    """Held to a search that is given the weights directly, and to means by hand."""
     rng = np.random.default_rng()
     table = columns(rng)
     table["y"] = np.sin(table["a"]) + rng.normal(size=N) * 0.1
     source = Source(written(table), "y", weight="w", drop=["day", "patient"])
-    problem = understand(source, 0)
-    assert problem.preparation.input_names() == ["a"] and problem.preparation.left_out["w"] == "it weighs the rows"
+    problem = understand(source, 0, cv=3)
+    assert problem.columns.names == ["a"] and problem.columns.left_out["w"] == "it weighs the rows"
     weight = {name: table["w"][problem.parts[name]] for name in NAMES}
-    choices = Choices([4], [1], ["tanh"], [0.03], epochs=5, seed=0)
-    pool, _ = fits.pool_of(problem, choices)
-    trained = fits.train(problem, choices, pool, lambda end: None)
-    other = pm.Pool(pool.specs, 1, seed=0)
-    validation = (*problem.of("validation"), weight["validation"])
-    other.fit(*problem.of("training"), epochs=5, sample_weight=weight["training"], validation_data=validation,
-              early_stopping=True, patience=30, progress=False)  # fmt: skip
-    np.testing.assert_array_equal(pool.predict(problem.X), other.predict(problem.X))
-    scale = problem.preparation.target.scale
-    error = (pool.predict(problem.X)[0] - problem.y)[problem.parts["test"]] * scale
-    expected = np.sqrt(np.average(error.astype(float) ** 2, weights=weight["test"]))
-    assert trained.scores["best"]["test"]["rmse"] == pytest.approx(expected, rel=1e-4)
-    own = problem.own_y
-    guess = np.average(own[problem.parts["training"]], weights=weight["training"])
-    expected = np.average(np.abs(own[problem.parts["test"]] - guess), weights=weight["test"])
-    assert trained.scores["guess"]["test"]["mae"] == pytest.approx(expected, rel=1e-6)
+    found = fits.search(problem, Choices(cv=3, max_members=6, max_epochs=5), progress=False)
+    rows, own = problem.parts["training"], problem.own_y
+    other = pm.search(table["a"][rows, None], table["y"][rows], task="regression", cv=3, time_budget=None,
+                      max_members=6, max_epochs=5, sample_weight=weight["training"], progress=False)  # fmt: skip
+    predicted = found.model.predict(problem.frame)
+    np.testing.assert_allclose(predicted, other.ensemble.predict(table["a"][:, None]), rtol=1e-5, atol=1e-6)
+    error, there = (predicted - own)[problem.parts["test"]], weight["test"]
+    expected = np.sqrt(np.average(error**2, weights=there))
+    assert found.scores["ensemble"]["test"]["rmse"] == pytest.approx(expected, rel=1e-4)
+    # Rows of weight 0 are in no fold.
+    best = other.trials[found.records[0]["id"]]
+    counted = weight["training"] > 0
+    residual = best.out_of_fold[:, 0] * other.ensemble.targets.scale + other.ensemble.targets.mean - own[rows][counted]
+    expected = np.average(np.abs(residual), weights=weight["training"][counted])
+    assert found.records[0]["validation_mae"] == pytest.approx(expected, rel=1e-4)
+    guess = np.average(own[rows], weights=weight["training"])
+    expected = np.average(np.abs(own[problem.parts["test"]] - guess), weights=there)
+    assert found.scores["guess"]["test"]["mae"] == pytest.approx(expected, rel=1e-6)
+    low, high = found.model.predict_interval(problem.frame.iloc[problem.parts["test"]], 0.9).T
+    inside = (low <= own[problem.parts["test"]]) & (own[problem.parts["test"]] <= high)
+    assert found.covered == pytest.approx(np.average(inside, weights=there))
     # A common factor changes nothing.
     for factor in (1e-300, 1e300):
         scaled = understand(Source(written(table | {"w": table["w"] * factor}), "y", weight="w",
@@ -329,68 +378,11 @@ def test_rows_that_come_twice_are_counted():
     assert rows_in_both(X, np.arange(60), some, others) == 0
 
 
-# Members and their ids.
-
-
-def test_an_id_is_the_place_among_all_combinations(written, capsys, tmp_path):
-    """Whatever part of the combinations trains: the same id is the same member with the same bits."""
-    path = written({"a": np.arange(100) % 7, "b": np.arange(100) % 5, "y": np.sin(np.arange(100))})
-    fit = ("fit", path, "--target", "y", "--width", "2,3,5", "--depth", "1", "--activation", "tanh,relu",
-           "--learning-rate", "0.01,0.02", "--epochs", "3", "--json", "--out")  # fmt: skip
-    found = {}
-    for name, more in (("all", ()), ("some", ("--ids", "3,7-9")), ("one", ("--ids", "9"))):
-        said = run(capsys, *fit, tmp_path / name, *more)
-        assert said.code == 0, said.err
-        found[name] = json.loads(said.out), pm.load(tmp_path / name / "pool.pmlp")
-    everyone = found["all"][1]
-    assert sorted(everyone.ids_.tolist()) == list(range(12)) and found["all"][0]["not_trained"] == ""
-    assert found["some"][0]["not_trained"] == "0-2,4-6,10-11" and found["some"][0]["combinations"] == 12
-    for name, ids in (("some", [3, 7, 8, 9]), ("one", [9])):
-        report, pool = found[name]
-        assert pool.ids_.tolist() == ids and numbers("--ids", [report["settings"]["ids"]], int, 0, 99) == ids
-        X = np.random.default_rng().normal(size=(20, 2)).astype(np.float32)
-        np.testing.assert_array_equal(pool.predict(X, members=ids), everyone.predict(X, members=ids))
-    refused(run(capsys, *fit, tmp_path / "no", "--ids", "12"), "--ids", "from 0 to 11", "12")
-
-
-def test_a_slower_machine_trains_some_of_the_members_of_a_faster_one():
-    choices = Choices(widths=[8], depths=[1, 2], activations=["relu", "tanh"], learning_rates=[0.01], repeats=25,
-                      time_budget=10.0)  # fmt: skip
-    specs, _ = choices.specs()
-    kept = [members_that_fit(specs, 1000, 5, 1, choices, rate) for rate in (1e6, 2e7, 5e7, 1e12)]
-    sets = [set(ids.tolist()) for ids, _ in kept]
-    assert 8 <= len(sets[0]) < len(sets[1]) < len(sets[2]) < len(sets[3]) == len(specs) == 100
-    assert sets[0] < sets[1] < sets[2] and "--ids" in kept[0][1] and kept[3][1] == ""
-    assert all((np.diff(ids) > 0).all() for ids, _ in kept)
-
-
-def test_lists_of_numbers_are_read_as_they_are_written():
-    rng = np.random.default_rng()
-    for n in (0, 1, 2, 50):
-        ids = sorted(rng.choice(80, n, replace=False).tolist())
-        assert numbers("--ids", [as_list(ids)], int, 0, 99) == ids
-
-
-def test_a_budget_that_leaves_members_out_names_those_it_trained(written, capsys, tmp_path, monkeypatch):
-    path = written({"a": np.arange(100) % 7, "b": np.arange(100) % 5, "y": np.sin(np.arange(100))})
-    monkeypatch.setattr(fits, "measured_rate", lambda *arguments: 1.0)
-    monkeypatch.setattr(fits, "RATE_OF_WORK", 1.0)
-    fit = ("fit", path, "--target", "y", "--width", "2,3,5", "--depth", "1", "--activation", "tanh", "--epochs", "2",
-           "--learning-rate", "0.01,0.02", "--repeats", "3", "--json", "--out")  # fmt: skip
-    found = json.loads(run(capsys, *fit, tmp_path / "some").out)
-    assert found["members"] == 8 and found["combinations"] == 18
-    trained, left = (numbers("--ids", [text], int, 0, 99) for text in (found["settings"]["ids"], found["not_trained"]))
-    assert sorted(trained + left) == list(range(18))
-    # As the note says: by --ids the same members come again, whatever the machine is able to.
-    again = json.loads(run(capsys, *fit, tmp_path / "again", "--ids", found["settings"]["ids"]).out)
-    assert again["scores"] == found["scores"] and again["settings"]["ids"] == found["settings"]["ids"]
-
-
 def test_test_rows_that_chose_the_member_are_said(written):
     rng = np.random.default_rng()
     table, other, third = (written(columns(rng), name) for name in ("t.csv", "v.csv", "w.csv"))
     problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=other, test=other), 0)
-    assert problem.doubts == [f"{N} of {N} test rows are also among the validation rows, which chose the member"]
+    assert problem.doubts == [f"{N} of {N} test rows are also among the validation rows, which chose the ensemble"]
     problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=other, test=third), 0)
     assert problem.doubts == []
 

@@ -1,5 +1,4 @@
-"""`pmlp predict` scores what can be scored and predicts the rest; failures leave nothing in the way of another try;
-members that diverged are in no mean."""
+"""`pmlp predict` scores what can be scored and predicts the rest; failures leave nothing in the way of another try."""
 
 import json
 
@@ -23,7 +22,7 @@ def installed():
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(fitting, "draw_all", lambda *arguments: [])
+    monkeypatch.setattr(fitting, "illustrate", lambda *arguments: [])
 
 
 def table(n=N):
@@ -176,58 +175,3 @@ def test_the_demo_goes_on_after_a_failure(tmp_path, capsys, monkeypatch):
     (tmp_path / "pmlp_demo.csv").write_text("mine")
     said = run(capsys, "demo")
     assert said.code == 1 and "pmlp_demo.csv" in said.err and (tmp_path / "pmlp_demo.csv").read_text() == "mine"
-
-
-# Members that diverged.
-
-
-def table_of(place):
-    from pmlp_np.app.tables import read_table
-
-    return read_table(str(place / "t.csv"))
-
-
-@pytest.fixture(scope="module")
-def wild(tmp_path_factory):
-    """A result of which some members diverged, and the line that said so."""
-    from pmlp_np.app.main import main
-
-    where = tmp_path_factory.mktemp("wild")
-    table(100).to_csv(where / "t.csv", index=False)
-    fit = ("fit", where / "t.csv", "--target", "grade", "--drop", "value", "--drop", "number", "--width", "8,16",
-           "--depth", "8", "--activation", "relu", "--learning-rate", "0.01,1000000", "--repeats", "3", "--epochs", "9",
-           "--out", where / "r")  # fmt: skip
-    assert main([str(each) for each in fit]) == 0
-    return where
-
-
-def test_diverged_members_are_in_no_mean(wild, capsys, tmp_path):
-    found = json.loads((wild / "r" / "run.json").read_text())
-    records = folder.Result(wild / "r").records
-    diverged = [record["id"] for record in records if record["status"] == "diverged"]
-    sound = [record["id"] for record in records if record["status"] != "diverged"]
-    assert 1 <= len(diverged) < 12 and found["n_ensemble"] == min(10, len(sound))
-    assert any(f"{len(diverged)} of 12 members diverged" in note for note in found["notes"])
-    assert np.isfinite(found["scores"]["ensemble"]["test"]["log_loss"])
-    pool = pm.load(wild / "r" / "pool.pmlp")
-    for k in (len(sound), 12):
-        command = ("predict", wild / "r", wild / "t.csv", "--out", tmp_path / f"{k}.csv", "--ensemble", k, "--json")
-        said = json.loads(run(capsys, *command).out)
-        assert said["members"] == sound[:k]
-        assert any("the mean is of" in note for note in said["notes"]) == (k > len(sound))
-        frame, preparation = table_of(wild), folder.Result(wild / "r").preparation
-        X = preparation.features(preparation.inputs(frame, []))
-        p = pool.predict_proba(X, members=sound[:k]).mean(axis=0)
-        expected = np.take_along_axis(p, preparation.target.read(frame)[:, None], axis=1)
-        assert said["scores"]["log_loss"] == pytest.approx(-np.log(expected).mean(), rel=1e-4)
-
-
-def test_a_diverged_member_that_left_nothing_is_refused(wild, capsys, tmp_path):
-    records = folder.Result(wild / "r").records
-    lost = next(each for each in records[::-1] if each["status"] == "diverged")
-    if folder._has_best(lost):
-        pytest.fail("this one has weights to predict with: a larger rate is needed")
-    command = ["predict", wild / "r", wild / "t.csv", "--out", tmp_path / "p.csv", "--member", lost["id"]]
-    said = run(capsys, *command)
-    refused(said, "--member", "diverged")
-    assert run(capsys, *followed(command, said.err)).code == 0

@@ -16,7 +16,7 @@ from command_line import SHORT, refused, run
 from conftest import requires
 from pmlp_np import DataError
 from pmlp_np.app.column_kinds import alike, task_of
-from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.columns import Columns
 from pmlp_np.app.problem import Source, understand
 from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import read_table
@@ -269,8 +269,8 @@ def test_labels_keep_their_spelling(table, labels):
     found = table(text, spelled=["y"])
     task = task_of(found, "y", "classification")
     assert set(task.classes) == set(labels)
-    target = Preparation.learn(found, np.arange(60), {}, "y", task).target
-    assert target.in_own_units(target.read(found)).tolist() == [labels[i % 2] for i in range(60)]
+    target = Columns.learn(found, np.arange(60), {}, "y", task).target
+    assert target.labels[target.read(found)].tolist() == [labels[i % 2] for i in range(60)]
     # As they are read for a table that is predicted.
     later = table(text, as_text=["y"])
     np.testing.assert_array_equal(target.read(later), target.read(found))

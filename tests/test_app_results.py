@@ -1,11 +1,6 @@
-"""What comes of a fit on the command line: predictions, leaderboards, pictures, and exported models that predict the
-same."""
+"""What comes of a fit on the command line: predictions, leaderboards and pictures."""
 
-import csv
 import json
-import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +9,6 @@ import pmlp_np as pm
 from command_line import SHORT, refused, run
 from conftest import requires
 from fitted import fitted_folder, read
-from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.tables import read_table
 
 
@@ -30,28 +24,31 @@ def place(tmp_path_factory):
 
 
 def test_predictions_of_the_raw_table(place, capsys, tmp_path):
+    """Those of the model alone, on columns that pandas read."""
+    import pandas
+
     out = tmp_path / "p.csv"
-    said = run(capsys, "predict", place / "value", place / "t.csv", "--out", out, "--keep", "color")
+    said = run(capsys, "predict", place / "value", place / "t.csv", "--out", out, "--keep", "color",
+               "--coverage", "0.8")  # fmt: skip
     assert said.code == 0 and "RMSE" in said.out and "trained on" in said.err
-    rows, table = read(out.read_text()), read_table(str(place / "t.csv"))
-    assert [row["color"] for row in rows] == table.frame["color"].fillna("").tolist()
-    preparation = Preparation.from_plain(json.loads((place / "value" / "table.json").read_text()), "file")
-    X = preparation.features(preparation.inputs(table, []))
-    expected = (
-        pm.MLP.load(place / "value" / "best.pmlp").predict(X) * preparation.target.scale + preparation.target.mean
-    )
-    np.testing.assert_allclose([float(row["prediction"]) for row in rows], expected, rtol=1e-4)
+    rows, frame = read(out.read_text()), pandas.read_csv(place / "t.csv", parse_dates=["day"])
+    assert [row["color"] for row in rows] == frame["color"].fillna("").tolist()
+    model, X = pm.TableModel.load(place / "value" / "model.pmlp"), frame[["size", "color", "day", "count"]]
+    np.testing.assert_allclose([float(row["prediction"]) for row in rows], model.predict(X), rtol=1e-6)
+    found = [[float(row["low"]), float(row["high"])] for row in rows]
+    np.testing.assert_allclose(found, model.predict_interval(X, 0.8), rtol=1e-6)
     # The table's own rows in another order, with other columns beside, give the same.
-    frame = table.frame.iloc[::-1][["count", "grade", "color", "size", "day"]].assign(more=1)
+    frame = read_table(str(place / "t.csv")).frame.iloc[::-1][["count", "grade", "color", "size", "day"]].assign(more=1)
     frame.to_csv(tmp_path / "other.csv", index=False, sep=";")
     said = run(capsys, "predict", place / "value", tmp_path / "other.csv", "--out", "-")
     assert [row["prediction"] for row in read(said.out)] == [row["prediction"] for row in rows][::-1]
+    assert list(read(said.out)[0]) == ["prediction"]
     assert "ignored columns that the fit did not have: more" in said.err
 
 
 def test_predictions_of_classes(place, capsys, tmp_path):
     out = tmp_path / "p.csv"
-    said = run(capsys, "predict", place / "grade", place / "t.csv", "--out", out, "--ensemble", "3", "--json")
+    said = run(capsys, "predict", place / "grade", place / "t.csv", "--out", out, "--json")
     found, rows = json.loads(said.out), read(out.read_text())
     names = ["probability of high", "probability of low", "probability of middle"]
     assert found["columns"] == ["prediction", *names] and found["scores"]["rows"] == 300 == found["rows"]
@@ -59,10 +56,21 @@ def test_predictions_of_classes(place, capsys, tmp_path):
     np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-5)
     classes = np.array(["high", "low", "middle"])
     assert [row["prediction"] for row in rows] == classes[p.argmax(axis=1)].tolist()
-    truth = read_table(str(place / "t.csv")).frame["grade"].to_numpy()
-    assert found["scores"]["accuracy"] == pytest.approx(np.mean(classes[p.argmax(axis=1)] == truth))
-    pool = pm.load(place / "grade" / "pool.pmlp")
-    assert found["members"] == [record["id"] for record in pool.leaderboard()[:3]]
+    frame = read_table(str(place / "t.csv")).frame
+    assert found["scores"]["accuracy"] == pytest.approx(np.mean(classes[p.argmax(axis=1)] == frame["grade"]))
+    frame["day"] = frame["day"].astype("datetime64[us]")
+    model = pm.TableModel.load(place / "grade" / "model.pmlp")
+    np.testing.assert_allclose(p, model.predict_proba(frame[["size", "color", "day", "count"]]), rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("target, coverage, words", [
+    ("grade", "0.9", ["--coverage", "a result of regression"]), ("value", "90", ["--coverage", "got 90"]),
+    ("value", "0", ["--coverage", "such as 0.9"]),
+])  # fmt: skip
+def test_coverages_that_are_none(place, capsys, tmp_path, target, coverage, words):
+    predict = ("predict", place / target, place / "t.csv", "--out", tmp_path / "p.csv", "--coverage", coverage)
+    refused(run(capsys, *predict), *words)
+    assert not (tmp_path / "p.csv").exists()
 
 
 def test_tables_that_do_not_match_are_refused_by_name(place, capsys, tmp_path):
@@ -84,172 +92,91 @@ def test_tables_that_do_not_match_are_refused_by_name(place, capsys, tmp_path):
 
 
 def test_leaderboards(place, capsys):
-    said = run(capsys, "leaderboard", place / "value", "--top", "4")
+    said = run(capsys, "leaderboard", place / "value", "--top", "3")
     lines = said.out.splitlines()
-    names = "rank id architecture rate parameters epochs best epoch training loss RMSE MAE R²"
+    names = "rank id configuration rate parameters epochs members weight RMSE MAE R²"
     assert lines[0].split() == names.split()
-    assert lines[1].startswith("   1") and lines[-1] == "... 5 more: --top 9"
+    assert lines[1].startswith("   1") and lines[-1] == "... 1 more: --top 4"
     found = json.loads(run(capsys, "leaderboard", place / "value", "--json").out)
     text = run(capsys, "leaderboard", place / "value", "--csv").out
-    assert text == (place / "value" / "leaderboard.csv").read_text() and len(found) == 9
+    assert text == (place / "value" / "leaderboard.csv").read_text() and len(found) == 4
     assert [r["validation_rmse"] for r in found] == sorted(r["validation_rmse"] for r in found)
-    for column, sign in (("parameters", 1), ("r2", -1), ("validation_mae", 1)):
+    for column, sign in (("parameters", 1), ("r2", -1), ("validation_mae", 1), ("weight", -1)):
         found = json.loads(run(capsys, "leaderboard", place / "value", "--json", "--sort", column).out)
         values = [sign * r[column if column in r else f"validation_{column}"] for r in found]
         assert values == sorted(values)
     refused(run(capsys, "leaderboard", place / "value", "--sort", "parameter"), "Did you mean 'parameters'?")
 
 
-EXPORTS = {"onnx": ("onnx", "onnxruntime"), "torch": ("torch",), "sklearn": ("sklearn", "skops"), "python": ()}
-ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "sklearn": ".skops", "python": ".py"}
-
-
-@pytest.mark.one_in(2)
-@pytest.mark.parametrize("format", EXPORTS)
-@pytest.mark.parametrize("target", ["value", "grade"])
-def test_exported_models_predict_the_same(place, capsys, tmp_path, format, target):
-    """From the table's own columns in their own units: here taken from the CSV file without the preparation."""
-    for package in EXPORTS[format]:
-        requires(package)
-    out, predictions = tmp_path / f"m{ENDINGS[format]}", tmp_path / "p.csv"
-    who = ("--ensemble", "2") if format != "sklearn" else ()
-    said = run(capsys, "export", place / target, "--out", out, "--json", *who)
-    assert said.code == 0, said.err
-    found = json.loads(said.out)
-    assert found["difference"] < 1e-4 and found["format"] == format
-    run(capsys, "predict", place / target, place / "t.csv", "--out", predictions, *who)
-
-    frame = read_table(str(place / "t.csv")).frame
-    learned = {c["name"]: c for c in json.loads((place / target / "table.json").read_text())["columns"]}
-    days = (frame["day"].to_numpy().astype("datetime64[D]") - np.datetime64(0, "D")).astype(float)
-    columns = []
-    for name in found["inputs"]:
-        if " = " in name:
-            column, _, category = name.partition(" = ")
-            columns.append(frame[column].to_numpy() == category)
-        elif name.endswith(" is missing"):
-            columns.append(frame[name.removesuffix(" is missing")].isna().to_numpy())
-        elif name == "day (days since 1970)":
-            columns.append(days)
-        elif name.startswith("day"):
-            cycle = {"week": 7.0, "year": 365.2425}[name.removesuffix(")").rpartition(" ")[2]]
-            columns.append((np.sin if "(sine" in name else np.cos)(2 * np.pi * days / cycle))
-        else:
-            columns.append(frame[name].fillna(learned[name]["median"]).to_numpy())
-    inputs = np.column_stack(columns).astype(np.float32)
-    rows = read(predictions.read_text())
-    if target == "value":
-        expected = np.array([float(row["prediction"]) for row in rows])
-    else:
-        expected = np.array([[float(v) for k, v in row.items() if k.startswith("probability")] for row in rows])
-    got = ask(format, out, inputs, target)
-    np.testing.assert_allclose(got, expected, atol=2e-3 if target == "value" else 1e-4, rtol=1e-4)
-
-
-_APART = "import sys, os, numpy as np; sys.modules['pmlp_np'] = None; path, given, got = sys.argv[1:]; "
-
-
-def ask(format, path, inputs, target):
-    if format == "onnx":
-        import onnx
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(path))
-        names = {each.key: each.value for each in onnx.load(path).metadata_props}["feature_names"]
-        assert len(json.loads(names)) == inputs.shape[1]
-        found = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"X": inputs}), strict=True))
-        if target == "grade":
-            classes = np.array(["high", "low", "middle"])
-            assert found["label"].tolist() == classes[found["probabilities"].argmax(axis=1)].tolist()
-        return found["prediction" if target == "value" else "probabilities"]
-    if format == "torch":
-        code = _APART + "import torch; run = torch.export.load(path).module(); x = torch.from_numpy(np.load(given))"
-        code += "; y = run(x).detach().numpy()"
-        raw = apart(code, path, inputs)
-        e = np.exp(raw - raw.max(axis=1, keepdims=True))
-        return raw[:, 0] if target == "value" else e / e.sum(axis=1, keepdims=True)
-    if format == "sklearn":
-        import skops.io
-
-        model = skops.io.load(path)
-        return model.predict(inputs) if target == "value" else model.predict_proba(inputs)
-    method = "predict" if target == "value" else "predict_proba"
-    code = f"{_APART}sys.path.insert(0, os.path.dirname(path)); import m; y = m.{method}(np.load(given))"
-    return apart(code, path, inputs)
-
-
-def apart(code, path, inputs):
-    """What a process without pmlp_np makes of the inputs."""
-    given, got = path.with_name("given.npy"), path.with_name("got.npy")
-    np.save(given, inputs)
-    command = [sys.executable, "-W", "ignore", "-c", f"{code}; np.save(got, y)", str(path), str(given), str(got)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return np.load(got)
-
-
-@pytest.mark.parametrize("target", ["value", "grade"])
-def test_onnx_takes_the_raw_table(place, capsys, tmp_path, target):
-    """Texts, missing cells and days as the CSV file has them, without our preparation."""
-    requires("onnx")
-    onnxruntime = requires("onnxruntime")
-    said = run(capsys, "export", place / target, "--raw-table", "--out", tmp_path / "m.onnx", "--json")
-    assert json.loads(said.out)["inputs"] == ["size", "color", "day", "count"]
-    run(capsys, "predict", place / target, place / "t.csv", "--out", tmp_path / "p.csv")
-    with (place / "t.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-
-    def column(of):
-        return np.array([[of(row)] for row in table])
-
-    feeds = {
-        "size": column(lambda row: np.float32(row["size"] or "nan")),
-        "color": column(lambda row: row["color"]).astype(object),
-        "day": column(lambda row: np.float32(np.datetime64(row["day"]).astype("datetime64[D]").astype(int))),
-        "count": column(lambda row: np.float32(row["count"])),
-    }
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
-    found = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
-    rows = read((tmp_path / "p.csv").read_text())
-    if target == "value":
-        expected = [float(row["prediction"]) for row in rows]
-        np.testing.assert_allclose(found["prediction"], expected, rtol=1e-4, atol=2e-3)
-    else:
-        names = [name for name in rows[0] if name.startswith("probability")]
-        expected = [[float(row[name]) for name in names] for row in rows]
-        np.testing.assert_allclose(found["probabilities"], expected, atol=1e-4)
-        assert np.mean(found["label"] == [row["prediction"] for row in rows]) > 0.99
-    refused(run(capsys, "export", place / target, "--raw-table", "--out", tmp_path / "m.pt2"), "--raw-table", "onnx")
-
-
-def test_an_export_that_predicts_otherwise_is_noticed(place, capsys, tmp_path, monkeypatch):
-    """Numbers that float32 can't tell apart: the check says so."""
-    requires("onnxruntime")
-    import pandas
-
-    frame = pandas.read_csv(place / "t.csv").assign(size=lambda f: f["size"] + 1e9)
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    assert run(capsys, "fit", tmp_path / "t.csv", "--target", "value", "--out", tmp_path / "r", *SHORT).code == 0
-    said = run(capsys, "export", tmp_path / "r", "--out", tmp_path / "m.onnx")
-    assert said.code == 0 and re.search(r"note: it predicts up to [\d.]+ standard deviations apart", said.err)
-
-
-def test_scikit_learn_takes_what_it_knows(place, capsys, tmp_path):
-    requires("skops")
-    fit = ("fit", place / "t.csv", "--target", "value", "--out", tmp_path / "r", "--activation", "silu,tanh")
-    assert run(capsys, *fit, "--width", "4", "--depth", "1", "--learning-rate", "0.01", "--epochs", "2").code == 0
-    records = read((tmp_path / "r" / "leaderboard.csv").read_text())
-    silu = next(r["id"] for r in records if r["activation"] == "silu")
-    tanh = next(r["id"] for r in records if r["activation"] == "tanh")
-    said = run(capsys, "export", tmp_path / "r", "--out", tmp_path / "m.skops", "--member", silu)
-    refused(said, f"member {silu}", "silu", f"--member {tanh} is the best of these")
-
-
 def test_pictures(place, capsys, tmp_path):
-    for kind in ("loss", "width", "parameters", "activation", "heat-map"):
-        assert run(capsys, "plot", place / "grade", "--kind", kind, "--out", tmp_path / f"{kind}.svg").code == 0
-        assert "<svg" in (tmp_path / f"{kind}.svg").read_text()
-    refused(run(capsys, "plot", place / "grade", "--kind", "los", "--out", tmp_path / "a.png"), "Did you mean 'loss'?")
-    refused(run(capsys, "plot", place / "grade", "--kind", "loss", "--out", tmp_path / "a.gif"), "a.gif", ".png")
-    said = run(capsys, "plot", place / "grade", "--kind", "heat-map", "--x", "sice", "--out", tmp_path / "a.png")
-    refused(said, "pmlp: --x: expected", "width", "'sice'")
+    for kind, more in (("scores", ()), ("scores", ("--x", "learning_rate", "--y", "log_loss")), ("ensemble", ())):
+        out = tmp_path / f"{kind}{len(more)}.svg"
+        assert run(capsys, "plot", place / "grade", "--kind", kind, "--out", out, *more).code == 0
+        assert "<svg" in out.read_text()
+    refused(run(capsys, "plot", place / "grade", "--kind", "score", "--out", tmp_path / "a.png"), "mean 'scores'?")
+    refused(run(capsys, "plot", place / "grade", "--kind", "scores", "--out", tmp_path / "a.gif"), "a.gif", ".png")
+    for option, name in (("--x", "epoch"), ("--y", "log_los")):
+        said = run(capsys, "plot", place / "grade", "--kind", "scores", option, name, "--out", tmp_path / "a.png")
+        refused(said, f"pmlp: {option}: expected", f"'{name}'", f"Did you mean '{name}s'?")
+
+
+def test_a_picture_shows_what_the_leaderboard_says(place):
+    from pmlp_np.app import folder, plotting
+
+    records = folder.Result(place / "value").records
+    axes = plotting._drawn("scores", records, "epochs", "mae").axes[0]
+    drawn = sorted(tuple(each.get_offsets()[0].tolist()) for each in axes.collections)
+    assert drawn == sorted((float(r["epochs"]), r["validation_mae"]) for r in records)
+    axes = plotting._drawn("ensemble", records).axes[0]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == sorted((r["weight"] for r in records if r["weight"]), reverse=True)
+
+
+def test_a_folder_of_an_earlier_version_is_to_be_fitted_again(place, capsys, tmp_path):
+    from pmlp_np.app.folder import _sealed
+
+    (tmp_path / "old").mkdir()
+    old = {"format": "pmlp_np run", "version": 1, "table": "t.csv", "source": {"missing": []}, "checksums": {}}
+    (tmp_path / "old" / "run.json").write_text(_sealed(json.dumps(old, indent=1)))
+    for command in (("leaderboard",), ("plot", "--kind", "scores", "--out", tmp_path / "a.png")):
+        said = run(capsys, command[0], tmp_path / "old", *command[1:])
+        refused(said, "a run, version 2, got 1", "An earlier version of pmlp_np wrote it: fit the table again")
+
+
+# Reports.
+
+
+def test_the_report_is_that_of_the_fit(place, capsys, tmp_path):
+    found = json.loads((place / "grade" / "run.json").read_text())
+    contents = json.loads((place / "grade" / "report.json").read_text())
+    assert contents["targets"] == ["grade"] and contents["rows"] == 240 and contents["folds"] == 3
+    assert [trial["trial"] for trial in contents["trials"]] == [r["id"] for r in records_of(place / "grade")]
+    scores = {score["name"]: score["value"] for score in contents["scores"]}
+    validation = found["scores"]["ensemble"]["validation"]
+    assert scores["accuracy"] == pytest.approx(validation["accuracy"])
+    assert ["value", "as chosen"] in contents["left_out"]
+    said = run(capsys, "report", place / "grade", "--out", tmp_path / "r.html", "--json")
+    assert json.loads(said.out)["answer"] == contents["answer"]
+    assert (tmp_path / "r.html").read_bytes() == (place / "grade" / "report.html").read_bytes()
+    refused(run(capsys, "report", place / "grade", "--out", tmp_path / "r.html"), "--overwrite")
+    refused(run(capsys, "report", place / "grade", "--out", tmp_path / "r.pdf"), ".html", "r.pdf")
+
+
+def records_of(folder):
+    return [{**row, "id": int(row["id"])} for row in read((folder / "leaderboard.csv").read_text())]
+
+
+def test_a_report_that_fails_costs_no_fit(place, capsys, tmp_path, monkeypatch):
+    from pmlp_np.app import fitting, reporting
+
+    def fails(*arguments, **options):
+        raise ZeroDivisionError("no rows")
+
+    monkeypatch.setattr(fitting, "draw_all", lambda *arguments: [])
+    for name in ("report_contents", "write_report"):
+        with monkeypatch.context() as patch:
+            patch.setattr(reporting, name, fails)
+            said = run(capsys, "fit", place / "t.csv", "--target", "value", "--out", tmp_path / name, *SHORT)
+        assert said.code == 0 and "note: the report could not be written: ZeroDivisionError: no rows" in said.err
+        refused(run(capsys, "report", tmp_path / name, "--out", tmp_path / "r.html"), "a file report.json, got none")
+        assert run(capsys, "leaderboard", tmp_path / name).code == 0

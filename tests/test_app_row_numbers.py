@@ -10,8 +10,6 @@ import pytest
 
 from command_line import refused, run
 from conftest import requires
-from pmlp_np.app import fitting
-from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.problem import Source, understand
 from pmlp_np.app.row_numbers import predicts_alone, verdict
 
@@ -71,8 +69,8 @@ def test_row_numbers_are_left_out_or_warned_of(posed, name, how):
     rng = np.random.default_rng()
     columns = {"a": rng.normal(size=N), name: NUMBERS[how](rng), "y": SORTED}
     problem = posed(shuffled(columns, rng), "parquet" if name.startswith("__") else "csv")
-    if name in problem.preparation.left_out:
-        reason = problem.preparation.left_out[name]
+    if name in problem.columns.left_out:
+        reason = problem.columns.left_out[name]
         assert f"column {name!r} is left out: {reason}" in problem.notes
         assert ("different texts" in reason) == (how == "texts") and ("numbers the rows" in reason) == (how != "texts")
     else:
@@ -87,9 +85,9 @@ def test_what_is_called_like_a_row_number_can_be_kept(posed):
     rng = np.random.default_rng()
     columns = {"id": np.arange(N), "y": rng.normal(size=N) + np.arange(N), "a": rng.normal(size=N)}
     problem = posed(columns)
-    assert "--numeric id keeps it" in problem.preparation.left_out["id"]
+    assert "--numeric id keeps it" in problem.columns.left_out["id"]
     kept = posed(columns, numeric=["id"])
-    assert kept.preparation.input_names() == ["id", "a"]
+    assert kept.columns.names == ["id", "a"]
 
 
 def test_whole_numbers_that_tell_something_stay(posed):
@@ -101,7 +99,7 @@ def test_whole_numbers_that_tell_something_stay(posed):
         "store_id": rng.integers(0, 4, N), "y": rng.normal(size=N),
     }  # fmt: skip
     problem = posed(columns)
-    assert problem.preparation.input_names() == [name for name in columns if name != "y"]
+    assert problem.columns.names == [name for name in columns if name != "y"]
     assert not problem.notes and not [doubt for doubt in problem.doubts if "alone" in doubt]
 
 
@@ -142,9 +140,9 @@ def test_ids_of_texts_are_left_out_with_their_reason(posed):
         "twice": [f"P{i // 2}" for i in range(N)], "a": rng.normal(size=N), "y": rng.normal(size=N),
     }  # fmt: skip
     problem = posed(columns)
-    assert problem.preparation.input_names()[-1] == "a"
+    assert problem.columns.names[-1] == "a"
     for name in ("uuid", "hash"):
-        reason = problem.preparation.left_out[name]
+        reason = problem.columns.left_out[name]
         assert f"{N} different texts in {N} rows" in reason and columns[name][0] in reason
 
 
@@ -161,10 +159,10 @@ def test_texts_that_are_numbers_are_numbers(posed, kind, written):
     for placeholder in (False, True):
         cells = ["?" if placeholder and i % 9 == 0 else text for i, text in enumerate(texts)]
         problem = posed({"a": cells, "y": rng.normal(size=N)}, kind, missing=["?"])
-        found = problem.preparation.inputs(problem.table, [])[:, 0]
+        found = problem.frame["a"].to_numpy()
         there = np.array([cell != "?" for cell in cells])
         np.testing.assert_allclose(found[there], expected[there], rtol=1e-12)
-        assert problem.preparation.columns[0].marks_missing == placeholder
+        assert np.isnan(found).any() == placeholder
     # The same as target; rows without one are out before it is decided what it is.
     source = {"missing": ["?"], "skip_missing_target": True}
     for task in (None, "regression"):
@@ -212,61 +210,10 @@ def test_what_is_constant_in_the_training_rows_is_out(posed):
         odd = list(cells)
         odd[held_out] = other
         problem = posed({**columns, "c": odd})
-        assert problem.preparation.input_names() == ["a"], cells[0]
-        words = "all cells of the training rows are empty" if cells[0] == "" else "constant in the training rows"
-        assert words in problem.preparation.left_out["c"]
+        assert problem.columns.names == ["a"], cells[0]
+        words = f"in the training rows: {'no' if cells[0] == '' else 'one'} value"
+        assert words in problem.columns.left_out["c"]
         assert any("'c' is left out" in note for note in problem.notes)
-
-
-def test_inputs_that_are_constant_in_the_training_rows_are_zero(posed, pandas, tmp_path):
-    """5 or missing: the mark varies, the number does not. Noon and midnight: the cosine varies, the sine does not."""
-    rng = np.random.default_rng()
-    hours = rng.choice([0, 12], N)
-    noons = pandas.Timestamp("2020-01-01") + pandas.to_timedelta(rng.integers(0, 700, N) * 24 + hours, unit="h")
-    columns = {"c": np.where(rng.random(N) < 0.3, np.nan, 5.0), "at": noons.astype(str), "y": rng.normal(size=N)}
-    preparation = posed(columns).preparation
-    names = preparation.input_names()
-    zero = [names[place] for place in preparation.constant]
-    assert zero == ["c", "at (sine of the day)"]
-    again = Preparation.from_plain(preparation.to_plain(), "file")
-    assert again == preparation
-    inputs = rng.normal(size=(50, len(names))) * 1e30
-    X = again.features(inputs)
-    assert not X[:, list(preparation.constant)].any() and np.isfinite(X[:, names.index("c is missing")]).all()
-    others = [i for i in range(len(names)) if i not in preparation.constant]
-    shift, scale = preparation.affine()
-    np.testing.assert_allclose(X[:, others], ((inputs - shift) / scale)[:, others], rtol=1e-6)
-
-
-@pytest.mark.parametrize("ending", [".py", ".onnx"])
-def test_constant_inputs_are_nothing_to_predictions_and_exports(pandas, capsys, tmp_path, monkeypatch, ending):
-    if ending == ".onnx":
-        requires("onnxruntime")
-    rng = np.random.default_rng()
-    monkeypatch.setattr(fitting, "draw_all", lambda *arguments: [])
-    c = np.where(rng.random(N) < 0.5, np.nan, 5.0)
-    frame = pandas.DataFrame({"a": rng.normal(size=N), "c": c, "y": np.isnan(c) + rng.normal(size=N) / 9})
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    fit = ("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "r", *QUICK)
-    assert run(capsys, *fit).code == 0
-    found = []
-    for value in (5, 7, -1e6):
-        pandas.DataFrame({"a": [0.1, -2.0], "c": [value] * 2}).to_csv(tmp_path / "n.csv", index=False)
-        found.append(run(capsys, "predict", tmp_path / "r", tmp_path / "n.csv", "--out", "-").out)
-    assert found[0] == found[1] == found[2] and found[0].count("\n") == 3
-    path = tmp_path / f"m{ending}"
-    assert run(capsys, "export", tmp_path / "r", "--out", path).code == 0
-    inputs = np.array([[0.1, value, 0.0] for value in (5, 7, -1e6)], np.float32)
-    if ending == ".py":
-        names = {"__name__": "m"}
-        exec(path.read_text(), names)
-        predicted = names["predict"](inputs)
-    else:
-        import onnxruntime
-
-        predicted = onnxruntime.InferenceSession(str(path)).run(None, {"X": inputs})[0]
-    expected = float(found[0].splitlines()[1])
-    np.testing.assert_allclose(np.ravel(predicted), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_numeric_refuses_the_first_cell_that_is_none(pandas, capsys, tmp_path):
@@ -283,5 +230,5 @@ def test_whole_numbers_that_float64_cannot_tell_apart_are_not_called_constant_al
     path = tmp_path / f"t{suffix}"
     frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
     problem = understand(Source(str(path), "y"), 0)
-    reason = problem.preparation.left_out["a"]
-    assert "constant" in reason and "digits that float64 can't tell" in reason, reason
+    reason = problem.columns.left_out["a"]
+    assert ("constant" in reason or "one value" in reason) and "digits that float64 can't tell" in reason, reason

@@ -1,5 +1,4 @@
-"""Tables: what is found out of how CSV files are written, of columns' kinds and of the task; Parquet; prepared columns
-held to scikit-learn's transformers."""
+"""Tables: what is found out of how CSV files are written, of columns' kinds and of the task; Parquet."""
 
 import gzip
 import json
@@ -8,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from command_line import CONCRETE, PENGUINS, mixed_table
+from command_line import in_numbers, mixed_table
 from conftest import requires
-from pmlp_np import DataError
+from pmlp_np import DataError, FileFormatError
 from pmlp_np.app.column_kinds import kinds_of, task_of
+from pmlp_np.app.columns import Columns
 from pmlp_np.app.parts import part
-from pmlp_np.app.preparation import Preparation
 from pmlp_np.app.tables import read_table
 
 
@@ -96,10 +95,11 @@ def test_parquet_says_what_csv_says(tmp_path, pandas):
         "flag": "category",
     }  # fmt: skip
     task, rows = task_of(csv, "value"), np.arange(len(frame))
-    learned = [Preparation.learn(t, rows, kinds_of(t, "value", (), ()), "value", task) for t in (csv, parquet)]
-    np.testing.assert_array_equal(learned[0].inputs(csv, []), learned[1].inputs(parquet, []))
+    learned = [Columns.learn(t, rows, kinds_of(t, "value", (), ()), "value", task) for t in (csv, parquet)]
+    found = [columns.frame(t, []) for columns in learned for t in (csv, parquet)]
     # What was learned of one kind of file serves the other.
-    np.testing.assert_array_equal(learned[0].inputs(parquet, []), learned[1].inputs(csv, []))
+    for other in found[1:]:
+        pandas.testing.assert_frame_equal(found[0], other)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_dates_are_found_and_become_days(tmp_path, written, pandas):
     kind = kinds_of(table, "y", (), ())["d"]
     assert kind.kind == "date"
     task = task_of(table_of(tmp_path, "y\n1\n2.5\n3\n"), "y")
-    preparation = Preparation.learn(table, np.arange(3), {"d": kind}, "y", task)
-    days = preparation.inputs(table, [])[:, 0]
+    columns = Columns.learn(table, np.arange(3), {"d": kind}, "y", task)
+    days = in_numbers(columns.frame(table, []))[:, 0]
     expected = [pandas.to_datetime(d, dayfirst=d[2] in "./" and d[:2] in ("01", "02", "17")) for d in (written, other)]
     expected = [(d.tz_localize(None) - pandas.Timestamp(0)) / pandas.Timedelta(1, "D") for d in expected]
-    np.testing.assert_allclose(days, [expected[0], np.median(expected), expected[1]], rtol=1e-12)
+    np.testing.assert_allclose(days, [expected[0], np.nan, expected[1]], rtol=1e-12)
 
 
 def test_kinds_of_columns(tmp_path):
@@ -153,68 +153,48 @@ def test_the_task_is_found_from_the_target(tmp_path, cells, asked, name, classes
     assert task.reason == "as chosen" or str(len(set(cells))) in task.reason
 
 
-# Preparation, held to scikit-learn's.
+# What is learned of columns.
 
 
-def test_prepared_columns_are_scikit_learns(tmp_path, pandas):
-    """SimpleImputer (median, with indicator), StandardScaler and OneHotEncoder, fitted on the training rows."""
-    requires("sklearn")
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    rng = np.random.default_rng()
-    frame = mixed_table(rng).drop(columns=["day", "grade"])
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    table = read_table(str(tmp_path / "t.csv"))
-    training = np.sort(rng.permutation(len(frame))[:200])
-    kinds = kinds_of(table, "value", (), ())
-    preparation = Preparation.learn(table, training, kinds, "value", task_of(table, "value"))
-    ours = preparation.features(preparation.inputs(table, []))
-
-    from sklearn.impute import MissingIndicator
-
-    texts = frame.assign(color=frame["color"].astype(object).where(frame["color"].notna(), "~missing"))
-    theirs = ColumnTransformer([
-        ("size", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["size"]),
-        ("size missing", MissingIndicator(), ["size"]),
-        ("color", OneHotEncoder(sparse_output=False), ["color"]),
-        ("count", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["count"]),
-    ]).fit(texts.iloc[training])  # fmt: skip
-    np.testing.assert_allclose(ours, theirs.transform(texts).astype(np.float64), rtol=1e-6, atol=1e-6)
-    assert preparation.input_names() == [
-        "size", "size is missing", "color = dark blue", "color = green", "color = red", "color is missing", "count",
-    ]  # fmt: skip
-
-
-def test_the_files_numbers_are_all_that_is_needed(tmp_path):
-    """Written as JSON and read again, it prepares the same to the last bit; NaN and rare categories included."""
+def test_columns_come_back_from_a_file_and_read_the_same(tmp_path, pandas):
     frame = mixed_table(np.random.default_rng())
-    frame.loc[3, "color"] = "violet"
     frame.to_csv(tmp_path / "t.csv", index=False)
     table = read_table(str(tmp_path / "t.csv"))
     for target in ("value", "grade"):
         task = task_of(table, target)
-        learned = Preparation.learn(table, np.arange(200), kinds_of(table, target, (), ()), target, task)
-        again = Preparation.from_plain(json.loads(json.dumps(learned.to_plain())), "file")
+        learned = Columns.learn(table, np.arange(200), kinds_of(table, target, (), ()), target, task)
+        again = Columns.from_plain(json.loads(json.dumps(learned.to_plain())), "file")
         assert again == learned
-        notes: list[str] = []
-        np.testing.assert_array_equal(again.inputs(table, notes), learned.inputs(table, []))
-        assert any("'violet'" in note for note in notes)
-        assert not learned.inputs(table, [])[3, [n.startswith("color") for n in learned.input_names()]].any()
+        found = again.frame(table, [])
+        assert [column.kind for column in again.columns][:4] == ["number", "category", "date", "number"]
+        np.testing.assert_array_equal(found["size"], frame["size"])
+        assert found["color"].fillna("").tolist() == frame["color"].fillna("").tolist()
+        np.testing.assert_array_equal(found["day"], pandas.to_datetime(frame["day"]))
 
 
-def test_a_target_comes_back_in_its_own_units(tmp_path):
-    table = read_table(str(CONCRETE))
-    target = Preparation.learn(table, np.arange(500), {}, "compressive_strength",
-                               task_of(table, "compressive_strength")).target  # fmt: skip
-    own = target.read(table)
-    assert abs(target.prepared(own[:500]).mean()) < 1e-12 and abs(target.prepared(own[:500]).std() - 1) < 1e-12
-    np.testing.assert_allclose(target.in_own_units(target.prepared(own)), own)
-    species = read_table(str(PENGUINS))
-    target = Preparation.learn(species, np.arange(300), {}, "species", task_of(species, "species")).target
-    assert target.in_own_units(target.read(species)).tolist() == species.frame["species"].tolist()
+@pytest.mark.parametrize("change", [
+    {"version": 1}, {"target": {"name": 1, "classes": []}}, {"target": {"name": "y", "classes": ["one"]}},
+    {"target": {"name": "y", "classes": ["a", "a"]}}, {"columns": []}, {"left_out": {"b": 1}}, {"columns": [{}]},
+    {"columns": [{"name": "a", "kind": "text", "date_format": "", "truths": False}]},
+    {"columns": [{"name": "a", "kind": "number", "date_format": "", "truths": 0}]},
+    {"columns": [{"name": "y", "kind": "number", "date_format": "", "truths": False}]},
+])  # fmt: skip
+def test_columns_of_a_damaged_file_are_refused(tmp_path, change):
+    table = table_of(tmp_path, "a,y\n1,1\n2,2\n3,3.5\n")
+    plain = Columns.learn(table, np.arange(3), kinds_of(table, "y", (), ()), "y", task_of(table, "y")).to_plain()
+    Columns.from_plain(plain, "file")
+    with pytest.raises(FileFormatError, match="file: expected"):
+        Columns.from_plain(plain | change, "file")
+
+
+def test_truths_are_the_same_in_any_case(tmp_path):
+    """Programs write them differently; among other words they are texts."""
+    table = table_of(tmp_path, "a,b,y\n" + "".join(f"{['true', 'false', ''][i % 3]},{['true', 'no'][i % 2]},{i}.5\n"
+                                                  for i in range(30)))  # fmt: skip
+    columns = Columns.learn(table, np.arange(30), kinds_of(table, "y", (), ()), "y", task_of(table, "y"))
+    later = columns.frame(table_of(tmp_path, "a,b\nTRUE,TRUE\nFalse,no\ntrue,true\n"), [])
+    assert later["a"].tolist() == ["True", "False", "True"] and later["b"].tolist() == ["TRUE", "no", "true"]
+    assert set(columns.frame(table, [])["a"].dropna()) == {"True", "False"}
 
 
 @pytest.mark.parametrize("n", [10, 11, 57, 1000])

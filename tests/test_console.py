@@ -127,8 +127,7 @@ def test_the_command_line_needs_no_stderr(monkeypatch, capsys, tmp_path, stream)
 
     table = tmp_path / "t.csv"
     np.savetxt(table, np.c_[X, Y], fmt="%.4f", delimiter=",", header="a,b,y", comments="")
-    fit = ["fit", table, "--target", "y", "--out", tmp_path / "r", "--width", 2, "--depth", 1, "--epochs", 2,
-           "--activation", "tanh", "--learning-rate", 0.01]  # fmt: skip
+    fit = ["fit", table, "--target", "y", "--out", tmp_path / "r", "--max-members", 10, "--max-epochs", 2]
     monkeypatch.setattr(sys, "stderr", STREAMS[stream]())
     assert main([str(each) for each in fit]) == 0
     assert "Written to" in capsys.readouterr().out

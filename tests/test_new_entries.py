@@ -158,9 +158,11 @@ assert "log cosh" in pm.plots.loss_curves(pool).get_ylabel()
 
 table = folder / "table.csv"
 table.write_text("\\n".join(["a,b,c,d,y", *(",".join(map(str, (*row, v))) for row, v in zip(X, y))]))
-fit = ["fit", str(table), "--target", "y", "--out", str(folder / "result"), "--quick", "--metric", "max_error"]
-assert main([*fit, "--activation", "softshrink,tanh", "--json"]) == 0
+(folder / "space.json").write_text('{"hidden": 6, "activation": ["softshrink", "tanh"]}')
+fit = ["fit", str(table), "--target", "y", "--out", str(folder / "result"), "--space", str(folder / "space.json")]
+assert main([*fit, "--cv", "2", "--max-members", "4", "--max-epochs", "3", "--metric", "max_error", "--json"]) == 0
 assert main(["leaderboard", str(folder / "result"), "--top", "3"]) == 0
-assert "validation_max_error" in (folder / "result" / "leaderboard.csv").read_text()
+leaderboard = (folder / "result" / "leaderboard.csv").read_text()
+assert "6 softshrink" in leaderboard and "validation_max_error" in leaderboard
 print("all found")
 """

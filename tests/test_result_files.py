@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import SHORT, refused, run
+from command_line import refused, run
 from conftest import requires
 from crafted import flip
 
 pytestmark = pytest.mark.usefixtures("installed")
-FILES = ("pool.pmlp", "best.pmlp", "leaderboard.csv", "table.json", "run.json")
+FILES = ("model.pmlp", "leaderboard.csv", "table.json", "report.json", "run.json")
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,9 @@ def fitted(place: Path, seed: int = 0) -> Path:
     rng = np.random.default_rng()
     cells = zip(rng.normal(size=90), rng.choice(["x", "y"], 90), strict=True)
     lines = [f"{a:.3f},{b},{a + (b == 'x'):.3f}\n" for a, b in cells]
-    (place / "t.csv").write_text("a,b,y\n" + "".join(lines))
-    choices = ("--target", "y", "--task", "regression", "--seed", str(seed), *SHORT)
+    (place / "t.csv").write_text(f"a,{'bc'[seed]},y\n" + "".join(lines))
+    choices = ("--target", "y", "--task", "regression", "--seed", str(seed), "--cv", "2", "--max-members", "4",
+               "--max-epochs", "2")  # fmt: skip
     assert main(["fit", str(place / "t.csv"), "--out", str(place / f"r{seed}"), *choices]) == 0
     return place / f"r{seed}"
 
@@ -59,34 +60,39 @@ def predict(capsys: Any, folder: Path, *more: Any) -> Any:
     return run(capsys, "predict", folder, folder.with_name("t.csv"), "--out", out, "--overwrite", *more)
 
 
+def reading(capsys: Any, folder: Path, name: str) -> Any:
+    """What a command says that reads this file."""
+    out = folder.with_name("r.html")
+    commands = {"leaderboard.csv": ("leaderboard", folder), "report.json": ("report", folder, "--out", out)}
+    return run(capsys, *commands[name]) if name in commands else predict(capsys, folder)
+
+
 def test_no_flipped_bit_predicts(folder: Path, capsys: Any) -> None:
-    assert predict(capsys, folder, "--ensemble", 2).code == 0
+    assert predict(capsys, folder).code == 0
     rng = np.random.default_rng()
-    for name in ("table.json", "run.json", "leaderboard.csv", "pool.pmlp"):
+    for name in FILES:
         content = (folder / name).read_bytes()
-        for bit in rng.choice(8 * len(content), 40, replace=False).tolist():
+        for bit in rng.choice(8 * len(content), 12, replace=False).tolist():
             (folder / name).write_bytes(flip(content, bit))
-            refused(predict(capsys, folder, "--ensemble", 2), str(folder))
+            refused(reading(capsys, folder, name), str(folder))
         (folder / name).write_bytes(content)
-    assert predict(capsys, folder, "--ensemble", 2).code == 0
+    assert predict(capsys, folder).code == 0
 
 
-@pytest.mark.parametrize("name", ["table.json", "leaderboard.csv", "pool.pmlp", "run.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_files_of_another_fit(folder: Path, capsys: Any, name: str) -> None:
     """Whole, and others than those that belong to the rest."""
     other = fitted(folder.parent, 1)
+    assert (other / name).read_bytes() != folder.joinpath(name).read_bytes()
     shutil.copy(other / name, folder / name)
-    if (other / name).read_bytes() != folder.joinpath(name).read_bytes():
-        refused(predict(capsys, folder), str(folder), "fit")
-    said = predict(capsys, folder, "--ensemble", 2)
+    said = reading(capsys, folder, name)
     refused(said, str(folder / ("table.json" if name == "run.json" else name)), "fit again")
 
 
 def test_lines_that_moved(folder: Path, capsys: Any) -> None:
     first, *records = (folder / "leaderboard.csv").read_text().splitlines(keepends=True)
     (folder / "leaderboard.csv").write_text("".join([first, *reversed(records)]))
-    for more in ((), ("--ensemble", 1), ("--member", 0)):
-        refused(predict(capsys, folder, *more), str(folder / "leaderboard.csv"))
+    refused(run(capsys, "leaderboard", folder), str(folder / "leaderboard.csv"))
 
 
 def digest(content: bytes) -> str:
@@ -130,24 +136,18 @@ def first(**values: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a scale of 0": first(scale=0.0),
-    "a scale below 0": first(scale=-1.0),
-    "a scale that is true": first(scale=True),
-    "a mean that is a text": first(mean="1.0"),
-    "a mean that is a list": first(mean=[1.0]),
-    "a mean beyond all numbers": first(mean=10**400),
-    "a median that is nothing": first(median=None),
-    "a mark that is a number": first(marks_missing=7),
-    "a mark that is a text": first(marks_missing="no"),
+    "a format that is a number": first(date_format=7),
+    "a mark that is a number": first(truths=7),
+    "a mark that is a text": first(truths="no"),
     "a name that is a number": first(name=5),
     "a name too many": first(other=5),
     "a column twice": lambda table: table["columns"].append(table["columns"][0]),
     "the target as a column": first(name="y"),
     "a kind that is none": first(kind="other"),
-    "categories that are numbers": lambda table: table["columns"][1].update(categories=[1, 2]),
-    "categories in one text": lambda table: table["columns"][1].update(categories="xy"),
-    "a category twice": lambda table: table["columns"][1].update(categories=["x", "x"]),
-    "a target without a scale": lambda table: table["target"].update(scale=0.0),
+    "another kind": first(kind="date"),
+    "a column too few": lambda table: table["columns"].pop(),
+    "columns in another order": lambda table: table["columns"].reverse(),
+    "another task": lambda table: table["target"].update(classes=[1, 2]),
     "a target that is a list": lambda table: table.update(target=[]),
     "a target of a number": lambda table: table["target"].update(name=3),
     "classes in one text": lambda table: table["target"].update(classes="ab"),
@@ -201,7 +201,7 @@ def test_results_onto_the_folder_they_are_made_of(folder: Path, capsys: Any, nam
     table = folder.with_name("t.csv")
     for out in (folder / name, link):
         refused(run(capsys, "predict", folder, table, "--out", out, "--overwrite"), name)
-        refused(run(capsys, "export", folder, "--format", "python", "--out", out, "--overwrite"), name)
+        refused(run(capsys, "plot", folder, "--kind", "scores", "--out", out, "--overwrite"), "--out")
     assert (folder / name).read_bytes() == before
     assert run(capsys, "predict", folder, table, "--out", folder / "predictions.csv").code == 0
 
@@ -252,7 +252,7 @@ def test_an_old_result_that_stepped_aside_is_kept_until_there_is_a_new_one(folde
     aside.mkdir()
     folder.rename(aside / "r")
     write_folder(folder, False, lambda draft: (draft / "run.json").write_text("{}") and None)
-    assert (aside / "r" / "pool.pmlp").exists() and folder.is_dir()
+    assert (aside / "r" / "model.pmlp").exists() and folder.is_dir()
 
 
 def test_a_folder_may_be_a_link(folder: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 import pmlp_np as pm
-from pmlp_np.app import choices as choosing
 from pmlp_np.app import folder, target_scores
 from pmlp_np.app.exit_codes import INTERRUPTED
 from pmlp_np.app.screen import Screen
@@ -23,13 +22,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Train hundreds of small neural networks on a table at once, and use the best ones.",
+    help="Train hundreds of small neural networks on a table at once, and use the best ensemble of them.",
     epilog="Start with [bold]pmlp demo[/], or [bold]pmlp fit table.csv --target COLUMN --out result[/].",
 )
 
-_TABLE, _MODEL, _TRAINING, _OUTPUT = "The table", "Which networks", "Training", "Output"
+_TABLE, _ROWS, _SEARCH, _OUTPUT = "The table", "Parts of its rows", "The search", "Output"
 
-_METRICS = "; ".join(", ".join(target_scores.choices(task)) for task in target_scores.LOSS_OF)
+_METRICS = "; ".join(", ".join(target_scores.choices(task)) for task in target_scores.USUAL)
 
 # A flag takes no value, though Typer writes <bool> beside it.
 _flag = partial(typer.Option, metavar="")
@@ -38,10 +37,6 @@ Json = Annotated[bool, _flag("--json", help="Print one JSON document, and nothin
 Debug = Annotated[bool, _flag("--debug", help="Show where an error came from.", rich_help_panel=_OUTPUT)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The result folder of a [bold]pmlp fit[/].",
                                         show_default=False)]  # fmt: skip
-Member = Annotated[int | None, typer.Option("--member", metavar="ID", help="This member instead of the best one.",
-                                            show_default=False)]  # fmt: skip
-Ensemble = Annotated[int | None, typer.Option("--ensemble", metavar="K", help="The mean of the K best members.",
-                                              show_default=False)]  # fmt: skip
 # Options on how a table is written, which fit and predict share.
 Encoding = Annotated[
     str | None,
@@ -138,8 +133,8 @@ def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., No
 @_command(
     "pmlp fit concrete.csv --target compressive_strength --out concrete",
     "pmlp fit iris.parquet --target species --out iris --time-budget 20",
-    "pmlp fit t.csv --target y --out r --width 8,16,32 --depth 1-3 --activation paper",
-    "pmlp fit t.csv --target y --out r --members 1000 --learning-rate 0.0001,0.1",
+    "pmlp fit t.csv --target y --out r --cv 5 --max-members 80 --max-epochs 100",
+    "pmlp fit t.csv --target y --out r --space space.json --metric balanced_accuracy",
     "pmlp fit visits.csv --target outcome --out r --group patient",
 )
 def fit(
@@ -162,91 +157,74 @@ def fit(
         help="A column to leave out. Repeatable.")] = None,
     skip_missing_target: Annotated[bool, _flag("--skip-missing-target", rich_help_panel=_TABLE,
         help="Skip rows that have no target.")] = False,
-    validation_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_TABLE, show_default=False,
-        help="Share of rows for validation, by which members are stopped and ranked. Default 0.2.")] = None,
-    test_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_TABLE, show_default=False,
-        help="Share of rows for the test of the best member. Default 0.2.")] = None,
-    group: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="Keep rows with the same value (a patient, a customer) in one part.")] = None,
-    order_by: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="Split by this column's numbers or dates: the last rows test, those before validate.")] = None,
-    part: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="A column that holds train, validation or test for each row.")] = None,
-    validation: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_TABLE, show_default=False,
-        help="A separate table for validation.")] = None,
-    test: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_TABLE, show_default=False,
-        help="A separate table for the test.")] = None,
-    weight: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_TABLE, show_default=False,
-        help="A column of sample weights, for training and scores.")] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     thousands: Thousands = None,
     day_first: DayFirst = None,
     skip_lines: SkipLines = 0,
-    width: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Units per hidden layer: 8,16,32 or 1-100. Default 16,32,64,128.")] = None,
-    depth: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Number of hidden layers; 0 is a linear model. Default 1-3.")] = None,
-    activation: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Names, paper (those of the paper) or all. Default relu,silu,gelu,tanh,elu.")] = None,
-    learning_rate: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Learning rates of Adam. Default 0.001,0.003,0.01,0.03.")] = None,
-    repeats: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
-        help="Members per combination, with different initial weights. Default 1.")] = None,
-    members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_MODEL, show_default=False,
-        help="Draw N members at random from the choices; learning rates between the smallest and the largest.")] = None,
-    ids: Annotated[list[str] | None, typer.Option(metavar="LIST", rich_help_panel=_MODEL, show_default=False,
-        help="Train only these combinations, by id: 3,17 or 0-99. They are the same members as in a full fit.")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Maximum number of epochs. Default 300.")] = None,
-    patience: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Stop a member after N epochs without improvement. Default 30.")] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
-        help="Rows per minibatch. Default 32, more for large tables.")] = None,
-    time_budget: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.0, rich_help_panel=_TRAINING,
-        show_default=False, help="Maximum seconds of training; 0: no limit. Default 60.")] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_TRAINING, show_default=False,
-        help=f"The metric to rank by: {_METRICS}.")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=_TRAINING,
-        help="Seed of initial weights, shuffling and the split.")] = 0,
-    threads: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING, show_default=False,
+    test_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_ROWS, show_default=False,
+        help="Share of rows for the test of the ensemble. Default 0.2.")] = None,
+    validation_share: Annotated[float | None, typer.Option(metavar="SHARE", rich_help_panel=_ROWS, show_default=False,
+        help="Share of rows to evaluate configurations on, instead of folds.")] = None,
+    cv: Annotated[int | None, typer.Option("--cv", metavar="N", rich_help_panel=_ROWS, show_default=False,
+        help="Number of folds of the training rows. Default: 10 for few rows, down to 4 for many.")] = None,
+    group: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_ROWS, show_default=False,
+        help="Keep rows with the same value (a patient, a customer) in one part and fold.")] = None,
+    order_by: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_ROWS, show_default=False,
+        help="Split by this column's numbers or dates: the last rows test, those before validate.")] = None,
+    part: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_ROWS, show_default=False,
+        help="A column that holds train, validation or test for each row.")] = None,
+    validation: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_ROWS, show_default=False,
+        help="A separate table to evaluate configurations on, instead of folds.")] = None,
+    test: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_ROWS, show_default=False,
+        help="A separate table for the test.")] = None,
+    weight: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_ROWS, show_default=False,
+        help="A column of sample weights, for training and scores.")] = None,
+    time_budget: Annotated[float | None, typer.Option(metavar="SECONDS", rich_help_panel=_SEARCH, show_default=False,
+        help="Seconds for the search. Default 60; no limit with --max-members.")] = None,
+    max_members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_SEARCH, show_default=False,
+        help="The most members to train; a configuration has one for each fold. Without a time budget the result is "
+        "the same on any machine.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_SEARCH, show_default=False,
+        help="The most epochs of a member. Default: by the time budget.")] = None,
+    space: Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=_SEARCH, show_default=False,
+        help="A JSON file of choices to try instead of those that are known to be good.")] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_SEARCH, show_default=False,
+        help=f"The metric to select the ensemble by: {_METRICS}. Default: squared error or log loss.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=_SEARCH,
+        help="Seed of the split, of folds and of initial weights.")] = 0,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_SEARCH, show_default=False,
         help="Number of threads. Default: all cores.")] = None,
-    quick: Annotated[bool, _flag("--quick", rich_help_panel=_TRAINING,
-        help="A first result in seconds: 16 members, 60 epochs.")] = False,
+    quick: Annotated[bool, _flag("--quick", rich_help_panel=_SEARCH,
+        help="A first result in 8 seconds, with 5 folds.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Train many networks on a table, rank them, test the best one, and save the result in a folder.
+    """Search for the best ensemble of networks on a table, test it, and save it in a folder.
 
-    Rows are split at random into training (60 %), validation (early stopping and ranking) and test (the score of the
-    best member). --group, --order-by, --part, --validation and --test split them otherwise. Ctrl-C ends training and
-    saves what has been trained.
+    Some rows are set aside for the test. The others are split into folds: each configuration is trained once for each
+    fold, on the rows of the others, and evaluated on the fold's. The ensemble is picked by these predictions. --group,
+    --order-by, --part, --validation and --test split rows otherwise. Ctrl-C ends the search and saves what it has.
     """
+    from pmlp_np.app.choices import Choices
     from pmlp_np.app.fitting import fit_table
     from pmlp_np.app.problem import Source
     from pmlp_np.app.reading.reading_options import Reading
 
-    activations = choosing.names("--activation", activation or [])
-    chosen = choosing.Choices(
-        choosing.numbers("--width", width or [], int, 1, 1 << 16), choosing.numbers("--depth", depth or [], int, 0, 20),
-        activations, choosing.numbers("--learning-rate", learning_rate or [], float, 1e-12, 1e6), repeats, members,
-        epochs, patience, batch_size, time_budget, seed, threads, metric, quick,
-        choosing.numbers("--ids", ids or [], int, 0, 1_000_000),
-    )  # fmt: skip
+    choices = Choices(time_budget, cv, max_members, max_epochs, space, metric, seed, threads, quick)
     reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
                     validation_share, test_share, numeric or [], group, order_by, part, validation, test,
                     weight, reading)  # fmt: skip
-    screen = Screen(json)
-    if fit_table(source, chosen, out, overwrite, screen) == "interrupted":
+    if fit_table(source, choices, out, overwrite, Screen(json)) == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
 
 @_command(
     "pmlp leaderboard concrete",
-    "pmlp leaderboard concrete --top 5 --sort parameters",
+    "pmlp leaderboard concrete --top 5 --sort weight",
     "pmlp leaderboard concrete --csv | head",
 )
 def leaderboard(
@@ -259,7 +237,7 @@ def leaderboard(
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Show the members of a result, best first."""
+    """Show the configurations of a result, best first."""
     from pmlp_np.app.fitting import show_leaderboard
 
     show_leaderboard(folder.Result(result), top, sort, csv, Screen(json))
@@ -267,7 +245,7 @@ def leaderboard(
 
 @_command(
     "pmlp predict concrete new.csv --out predictions.csv",
-    "pmlp predict concrete new.csv --ensemble 10 --keep id --out predictions.csv",
+    "pmlp predict concrete new.csv --coverage 0.9 --keep id --out predictions.csv",
     "cat new.csv | pmlp predict concrete - --out - | head",
 )
 def predict(
@@ -275,8 +253,8 @@ def predict(
     table: Annotated[str, typer.Argument(metavar="TABLE", show_default=False,
                                          help="A table with the columns of the fit; - for CSV from stdin.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A CSV file to write; - for stdout.", show_default=False)],
-    member: Member = None,
-    ensemble: Ensemble = None,
+    coverage: Annotated[float | None, typer.Option(metavar="SHARE", show_default=False,
+        help="Add columns low and high: an interval that holds the value with this probability.")] = None,
     keep: Annotated[list[str] | None, typer.Option(metavar="COLUMN", show_default=False,
         help="A column of the table to put before the predictions. Repeatable.")] = None,
     missing: Annotated[list[str] | None, typer.Option(metavar="TEXT", show_default=False,
@@ -300,59 +278,64 @@ def predict(
     from pmlp_np.app.reading.reading_options import Reading
 
     reading = Reading.of(encoding, delimiter, decimal, thousands, None, skip_lines, tuple(not_missing or ()))
-    predict_table(folder.Result(result), table, out, member, ensemble, keep or [], missing or [], overwrite,
+    predict_table(folder.Result(result), table, out, coverage, keep or [], missing or [], overwrite,
                   Screen(json or str(out) == "-"), json, reading)  # fmt: skip
 
 
-@_command(
-    "pmlp export concrete --out concrete.onnx",
-    "pmlp export penguins --raw-table --out penguins.onnx",
-    "pmlp export concrete --ensemble 10 --out concrete.onnx",
-    "pmlp export concrete --format python --out concrete_model.py",
-)
+@_command("pmlp export concrete --out concrete.onnx", "pmlp export concrete --out concrete_model.py")
 def export(
     result: Folder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.", show_default=False)],
-    format: Annotated[str | None, typer.Option(metavar="FORMAT", show_default=False,
-        help="onnx, torch, sklearn, python or c. Default: by the ending of FILE.")] = None,
-    member: Member = None,
-    ensemble: Ensemble = None,
-    raw_table: Annotated[bool, _flag("--raw-table", help="ONNX and Python: one input for each column of the table, "
-                                            "with its texts and missing cells.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write a member, or the mean of several, as a model for other systems.
+    """Write the ensemble as a model for other systems: .onnx for ONNX Runtime, .py for NumPy alone, .h for C.
 
-    .onnx for ONNX Runtime, .pt2 for torch.export.load, .skops for scikit-learn, .py for NumPy alone, .h for C. The
-    model takes the table's columns in their units (categories as 0 and 1) and predicts in the target's units:
-    standardization is part of it.
+    The model takes the table's columns as they are, and predicts in the target's units.
     """
     from pmlp_np.app.exporting import export_model
 
-    export_model(folder.Result(result), format, out, member, ensemble, overwrite, Screen(json), raw_table)
+    export_model(folder.Result(result), out, overwrite, Screen(json))
 
 
 @_command(
-    "pmlp plot concrete --kind loss --out loss.png",
-    "pmlp plot concrete --kind heat-map --x width --y learning_rate --out map.svg",
+    "pmlp plot concrete --kind scores --out scores.png",
+    "pmlp plot concrete --kind scores --x learning_rate --y r2 --out rates.svg",
+    "pmlp plot concrete --kind ensemble --out ensemble.png",
 )
 def plot(
     result: Folder,
-    kind: Annotated[str, typer.Option(metavar="KIND", show_default=False,
-        help="loss, width, parameters, activation or heat-map.")],
+    kind: Annotated[str, typer.Option(metavar="KIND", show_default=False, help="scores or ensemble.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .png, .svg or .pdf file to write.", show_default=False)],
-    x: Annotated[str, typer.Option(metavar="NAME", help="Heat map: the column of the x axis.")] = "width",
-    y: Annotated[str, typer.Option(metavar="NAME", help="Heat map: the column of the y axis.")] = "learning_rate",
+    x: Annotated[str, typer.Option(metavar="NAME", help="Scores: the column of the x axis.")] = "parameters",
+    y: Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
+        help="Scores: the metric of the y axis. Default: the first one of the leaderboard.")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Plot a result: loss curves, scores by size or activation, a heat map of two hyperparameters."""
+    """Plot a result: scores of the configurations, or their weights in the ensemble."""
     from pmlp_np.app.plotting import draw_one
 
     draw_one(folder.Result(result), kind, out, x, y, overwrite, Screen(json))
+
+
+@_command("pmlp report concrete --out report.html")
+def report(
+    result: Folder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .html file to write.", show_default=False)],
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write a result's report: one HTML file with the answer in words, scores, checks, importances, and the search.
+
+    A fit writes it into its folder, too. The file needs nothing else to be shown.
+    """
+    from pmlp_np.app.reporting import report_of
+
+    report_of(folder.Result(result), out, overwrite, Screen(json))
 
 
 @_command("pmlp demo", "pmlp demo --out wine")

@@ -17,16 +17,16 @@ from pmlp_np.app.row_numbers import verdict
 from pmlp_np.app.tables import Table, as_texts, is_text, not_missing, plain_text, quoted
 from pmlp_np.base.errors import DataError, compose, show
 
-# Texts in fewer rows than this get no category, and a column has at most so many categories.
+# Texts in fewer rows than this are rare, and so are all but so many of a column's.
 RAREST_CATEGORY, MOST_CATEGORIES = 2, 100
-# A column whose categories cover less than this share of its rows holds names, ids or sentences.
+# A column whose common texts cover less than this share of its rows holds names, ids or sentences.
 _LEAST_COVERED = 0.5
 # A target of whole numbers with up to this many distinct values, each in five rows on average, has classes.
 _MOST_NUMBERED_CLASSES, _ROWS_PER_CLASS = 20, 5
 _MOST_CLASSES = 1000
 # Squares of larger numbers, which standard deviations need, come near the limit of float64. Tables have such numbers
 # only as placeholders.
-_LARGEST_NUMBER = 1e100
+LARGEST_NUMBER = 1e100
 _TASKS = ("regression", "classification")
 # Cells in the sample that explains why a column of texts is left out; and the largest number of ways in which its
 # numbers may be written: with more ways it holds, for instance, addresses.
@@ -119,9 +119,7 @@ def _kind_of(table: Table, name: str, categorical: bool, numeric: bool, dates: M
     if name in dates:
         date_format, note = dates[name]
         return Kind("date", note, date_format)
-    counts = known.value_counts()
-    common = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
-    if common.sum() < _LEAST_COVERED * len(known):
+    if common_texts(known).sum() < _LEAST_COVERED * len(known):
         return Kind("left out", _why_no_categories(known, n_values))
     return Kind("category")
 
@@ -180,12 +178,12 @@ def first_row(table: Table, odd: np.ndarray) -> int:
 def refuse_infinite(table: Table, name: str, numbers: Any) -> None:
     """Raise DataError for a column's first number that is infinite or too large."""
     values = numbers.to_numpy(np.float64, na_value=np.nan)
-    beyond = np.abs(values) > _LARGEST_NUMBER
+    beyond = np.abs(values) > LARGEST_NUMBER
     if beyond.any():
         hint = "Correct or empty the cell."
         first = int(beyond.argmax())
         where = table.where(int(table.frame.index[first]))
-        expected, got = f"numbers up to {_LARGEST_NUMBER:g}", f"{values[first]:g}"
+        expected, got = f"numbers up to {LARGEST_NUMBER:g}", f"{values[first]:g}"
         if np.isinf(values[first]):
             expected, got = "finite numbers", "infinity"
         raise DataError(compose(f"column {name!r}, {where}", expected, got, hint))
@@ -216,11 +214,10 @@ def _refuse_mixed(table: Table, name: str, column: str, instead: str) -> None:
     raise DataError(compose(name, "numbers or texts", got, hint))
 
 
-def category_texts(cells: Any) -> tuple[list[str], int]:
-    """Return (the texts that get a category, sorted; the number of rarer texts)."""
-    counts = as_texts(cells).dropna().value_counts()
-    common = counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
-    return sorted(common.index.tolist()), len(counts) - len(common)
+def common_texts(known: Any) -> Any:
+    """Return how often the common texts of a column come, pandas.Series, the most frequent first."""
+    counts = as_texts(known).value_counts()
+    return counts[counts >= RAREST_CATEGORY].iloc[:MOST_CATEGORIES]
 
 
 def alike(texts: Collection[Any]) -> str:

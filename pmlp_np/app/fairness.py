@@ -77,7 +77,7 @@ def doubts(
     n_chosen = rows_in_both(X, y, parts["test"], parts["validation"])
     if n_chosen and n_chosen > n_trained:
         count = f"{n_chosen:,} of {n_test:,} test rows"
-        reasons.append(f"{count} are also among the validation rows, which chose the member")
+        reasons.append(f"{count} are also among the validation rows, which chose the ensemble")
     if spread:
         groups = "1 group of the test rows is" if spread == 1 else f"{spread:,} groups of the test rows are"
         reasons.append(f"{groups} also in training or validation: --group can't part rows of other files")

@@ -1,10 +1,10 @@
 """The result folder of a fit, written completely or not at all.
 
-    pool.pmlp         every member, as pm.load reads it
-    best.pmlp         the best member alone, as pm.MLP.load reads it
-    leaderboard.csv   every member's record, best first, in the target's units
+    model.pmlp        the ensemble, as pm.TableModel.load reads it
+    leaderboard.csv   every configuration's record, best first, in the target's units
     plots/*.png       plots
-    table.json        how a table becomes X and y
+    report.json       the report's contents; report.html, the page
+    table.json        how a table is read: columns, conventions, target
     run.json          settings, versions, scores; checksums of all files that predictions need, itself included
 
 Files are written into a hidden sibling, which gets the folder's name when all of them are complete: a fit that is
@@ -29,15 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import pmlp_np as pm
-from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.columns import Columns
 from pmlp_np.base.archive import seal_of
 from pmlp_np.base.errors import DataError, FileFormatError, compose, nearest, readable_bytes, show
 from pmlp_np.base.persistence import ASIDE, draft_folder, kind_of, remove_stale_drafts, whole_path
 
-POOL, BEST, LEADERBOARD, PLOTS, TABLE, RUN = (
-    "pool.pmlp", "best.pmlp", "leaderboard.csv", "plots", "table.json", "run.json",
-)  # fmt: skip
-RUN_FORMAT, RUN_VERSION = "pmlp_np run", 1
+MODEL, LEADERBOARD, PLOTS, TABLE, RUN = "model.pmlp", "leaderboard.csv", "plots", "table.json", "run.json"
+REPORT, PAGE = "report.json", "report.html"
+RUN_FORMAT, RUN_VERSION = "pmlp_np run", 2
 _DAMAGED = "The file is damaged."
 _CHANGED = "The file is damaged, or was changed since: fit again, or take it from a copy."
 
@@ -60,8 +59,11 @@ class Result:
         self.run = _json(path / RUN, name)
         _require_own_checksum(path / RUN)
         if self.run.get("format") != RUN_FORMAT or self.run.get("version") != RUN_VERSION:
+            version = self.run.get("version")
             hint = "Open it with the version of pmlp_np that wrote it."
-            raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(self.run.get("version")), hint))
+            if version == 1:
+                hint = "An earlier version of pmlp_np wrote it: fit the table again."
+            raise FileFormatError(compose(name, f"a run, version {RUN_VERSION}", show(version), hint))
         source, table, checksums = (self.run.get(each) for each in ("source", "table", "checksums"))
         words = source.get("missing") if isinstance(source, dict) else None
         if not isinstance(words, list) or not all(isinstance(each, str) for each in (*words, table)):
@@ -71,17 +73,31 @@ class Result:
             raise FileFormatError(compose(f"file {path / RUN}", "checksums of files", show(checksums), _DAMAGED))
 
     @cached_property
-    def preparation(self) -> Preparation:
+    def columns(self) -> Columns:
         path = self.path / TABLE
-        preparation = Preparation.from_plain(_json(path, f"folder {self.path}"), f"file {path}")
+        columns = Columns.from_plain(_json(path, f"folder {self.path}"), f"file {path}")
         self._require_checksum(TABLE, _checksum(path.read_bytes()))
-        return preparation
+        return columns
 
     @cached_property
-    def pool(self) -> pm.Pool:
-        pool = pm.load(self.path / POOL)
-        self._require_checksum(POOL, seal_of(self.path / POOL))
-        return pool
+    def model(self) -> pm.TableModel:
+        path = self.path / MODEL
+        if not path.exists():
+            raise _incomplete(f"folder {self.path}", MODEL)
+        model = pm.TableModel.load(path)
+        self._require_checksum(MODEL, seal_of(path))
+        kinds = tuple(column.kind for column in self.columns.columns)
+        if (model.views.kinds, model.targets.task) != (kinds, self.columns.target.task):
+            raise FileFormatError(compose(f"file {self.path / TABLE}", "the model's columns", "others", _CHANGED))
+        return model
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The report's contents."""
+        path = self.path / REPORT
+        contents = _json(path, f"folder {self.path}")
+        self._require_checksum(REPORT, _checksum(path.read_bytes()))
+        return contents
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -98,59 +114,19 @@ class Result:
         complete = [None not in r and isinstance(r.get("rank"), int) and isinstance(r.get("id"), int) for r in records]
         if not all(complete) or not records:
             hint = "The file is damaged."
-            expected = "a record of each member, with rank and id"
+            expected = "a record of each configuration, with rank and id"
             raise FileFormatError(compose(f"file {path}", expected, "others", hint))
         self._require_checksum(LEADERBOARD, _checksum(path.read_bytes()))
         return records
 
     def files(self) -> list[Path]:
         """Return the folder's files, which no output may overwrite."""
-        return [self.path / name for name in (POOL, BEST, LEADERBOARD, TABLE, RUN)]
+        return [self.path / name for name in (MODEL, LEADERBOARD, TABLE, RUN, REPORT, PAGE)]
 
     def _require_checksum(self, name: str, checksum: str | None) -> None:
         if checksum is None or self.run["checksums"].get(name) != checksum:
             expected = f"the file of the fit in {RUN}"
             raise FileFormatError(compose(f"file {self.path / name}", expected, "another one", _CHANGED))
-
-    def ids(self, member: int | None, ensemble: int | None, notes: list[str] | None = None) -> list[int]:
-        """Return the ids of the chosen members: one by id, the best `ensemble` ones, or the best one.
-
-        notes: a note is appended if a mean is over fewer members, because the others diverged.
-
-        Raises DataError for unknown ids, and for a member that diverged before its first best epoch.
-        """
-        if member is not None and ensemble is not None:
-            raise DataError(compose("--member and --ensemble", "one of them", "both"))
-        ids = [int(record["id"]) for record in self.records]
-        if member is not None and member not in ids:
-            hint = f"See pmlp leaderboard {self.path}."
-            raise DataError(
-                compose("--member", f"an id of {self.path}, from {min(ids)} to {max(ids)}", f"{member}", hint)
-            )
-        if ensemble is not None and not 1 <= ensemble <= len(ids):
-            raise DataError(compose("--ensemble", f"a number of members, from 1 to {len(ids)}", f"{ensemble}"))
-        if ensemble is not None and ensemble > 1:
-            best = healthy(self.records)[:ensemble] or ids[:1]
-            if len(best) < ensemble and notes is not None:
-                notes.append(f"the mean is of {len(best):,} members: the other ones diverged, or never trained")
-            return best
-        record = self.records[0 if member is None else ids.index(member)]
-        if record.get("status") == "diverged" and not _has_best(record):
-            expected, got = "a member that predicts numbers", f"{record['id']}, which diverged"
-            hint = f"Choose another, such as --member {ids[0]}." if ids[0] != record["id"] else ""
-            raise DataError(compose("--member", expected, got, hint))
-        return [int(record["id"])]
-
-
-def healthy(records: Sequence[dict[str, Any]]) -> list[int]:
-    """Return ids of the members that trained and did not diverge, best first. Only they take part in means."""
-    return [int(each["id"]) for each in records if each.get("status") not in ("diverged", "untrained")]
-
-
-def _has_best(record: dict[str, Any]) -> bool:
-    """Return whether a member has weights of a best epoch."""
-    best = record.get("best_epoch")
-    return isinstance(best, int) and best > 0
 
 
 def _json(path: Path, name: str) -> Any:
@@ -232,7 +208,7 @@ def check_target(path: Path, overwrite: bool, needed: int = 0) -> None:
         raise DataError(compose(name, f"a writable parent folder ({parent})", str(error.strerror))) from error
     free = shutil.disk_usage(parent).free
     if needed > free:
-        hint = "Free some, choose another --out, or train fewer members."
+        hint = "Free some, or choose another --out."
         expected = f"{readable_bytes(needed)} of room on the disk"
         raise DataError(compose(name, expected, f"{readable_bytes(free)}", hint))
 
@@ -263,8 +239,9 @@ def write_folder(path: Path, overwrite: bool, fill: Callable[[Path], None]) -> N
 
 def write_run(draft: Path, run: dict[str, Any]) -> None:
     """Write run.json, the last of a folder's files, with the checksums of the files that predictions need."""
-    checksums = {name: _checksum((draft / name).read_bytes()) for name in (LEADERBOARD, TABLE)}
-    checksums |= {name: seal_of(draft / name) or "" for name in (POOL, BEST)}
+    texts = [name for name in (LEADERBOARD, TABLE, REPORT) if (draft / name).exists()]
+    checksums = {name: _checksum((draft / name).read_bytes()) for name in texts}
+    checksums[MODEL] = seal_of(draft / MODEL) or ""
     write_text(draft / RUN, _sealed(as_json({**run, "checksums": checksums})))
 
 

@@ -1,7 +1,8 @@
-"""The split of a table's rows into training, validation (early stopping, ranking) and test (of the best member).
+"""The split of a table's rows into training, validation and test.
 
 Rows are split at random, stratified by class; or at random by group; or by the order of a column, with the last rows
-for the test; or by a column that names each row's part. Other files (--validation, --test) are whole parts.
+for the test; or by a column that names each row's part. Other files (--validation, --test) are whole parts. Without
+validation rows, configurations are evaluated by folds of the training rows.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from pmlp_np.app.column_kinds import as_numbers, first_row
+from pmlp_np.app.columns import days_of
 from pmlp_np.app.date_columns import date_formats
-from pmlp_np.app.preparation import Date, Number
 from pmlp_np.app.tables import Table, as_texts, quoted
 from pmlp_np.base.errors import DataError, compose, show
 
 NAMES = ("training", "validation", "test")
-# The default share of rows for validation, and for the test.
+# The default share of rows for the test, and, if rows have an order, for validation.
 SHARE = 0.2
 # Names of the parts in cells of --part, in lower case.
 _CALLED = {
@@ -33,6 +34,8 @@ def check_options(
     test_file: str | None, validation_share: float | None, test_share: float | None,
 ) -> tuple[float, float]:  # fmt: skip
     """Return the shares of the table's rows for validation and test, 0 if the part is a separate file.
+
+    The share for validation is 0, too, if it is not chosen: then there are folds. Rows in an order have none.
 
     Raises DataError for options that contradict each other.
     """
@@ -59,8 +62,10 @@ def check_options(
             raise DataError(compose(f"{option} and {option}-share", "one of them", "both", hint))
         if share is not None and not 0.0 < share < 0.8:
             raise DataError(compose(f"{option}-share", "a share of the rows, above 0 and below 0.8", f"{share:g}"))
+    default = {"--validation": SHARE if order_by is not None else 0.0, "--test": SHARE}
     validation, test = (
-        0.0 if files[option] is not None else SHARE if share is None else share for option, share in shares.items()
+        0.0 if files[option] is not None else default[option] if share is None else share
+        for option, share in shares.items()
     )
     if validation + test > 0.9:
         got, hint = f"{validation:g} and {test:g}", "Say, for instance, --validation-share 0.2 --test-share 0.2."
@@ -244,7 +249,7 @@ def column_values(table: Table, name: str, option: str, dates: bool = True) -> n
         return numbers.to_numpy(np.float64, na_value=np.nan)
     date_format, _ = date_formats(table, [name]).get(name, ("", "")) if dates else ("", "")
     if dates and (date_format or cells.dtype.kind == "M"):
-        return Date(name, date_format, Number(name, 0.0, 0.0, 1.0, False), ()).read(table)
+        return days_of(table, name, date_format)
     expected, hint = "numbers or dates" if dates else "numbers", f"Leave out {option}."
     if cells.dtype.kind == "M":
         raise DataError(compose(option, expected, "dates", hint))

@@ -1,4 +1,4 @@
-"""`pmlp predict`: predictions of a raw table by a result's preparation and members."""
+"""`pmlp predict`: predictions of a raw table by a result's ensemble."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+import pmlp_np as pm
 from pmlp_np.app import folder, target_scores
 from pmlp_np.app.column_kinds import first_row
-from pmlp_np.app.preparation import Preparation
+from pmlp_np.app.columns import Columns
 from pmlp_np.app.reading.reading_options import Reading
-from pmlp_np.app.run import raw_mean
+from pmlp_np.app.run import predicted
 from pmlp_np.app.screen import Screen
 from pmlp_np.app.tables import Table, plain_text, read_table
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.formulas.losses import LOSSES
+from pmlp_np.data.preprocessing.category_column import CategoryColumn
 from pmlp_np.training.metrics import METRICS
 
 
@@ -25,8 +26,7 @@ def predict_table(
     result: folder.Result,
     path: str,
     out: Path,
-    member: int | None,
-    ensemble: int | None,
+    coverage: float | None,
     keep: Sequence[str],
     missing: Sequence[str],
     overwrite: bool,
@@ -40,31 +40,26 @@ def predict_table(
         raise DataError(compose("--json", "a file as --out", "--out -, which is stdout"))
     if not to_stdout:
         folder.check_file(out, overwrite, [*result.files(), *([] if path == "-" else [Path(path)])])
-    notes: list[str] = []
-    preparation, ids = result.preparation, result.ids(member, ensemble, notes)
+    columns, model = result.columns, result.model
+    _check_coverage(coverage, columns)
     known = [*result.run["source"]["missing"], *missing]
     # Columns of --keep are read as texts.
-    table = read_table(path, known, preparation.text_columns(), reading, keep, preparation.conventions)
-    notes += table.notes
+    table = read_table(path, known, columns.text_columns(), reading, keep, columns.conventions)
+    notes = list(table.notes)
     for name in keep:
         table.column_called(name, "--keep")
-    inputs = preparation.inputs(table, notes)
+    X = columns.frame(table, notes)
+    notes += unseen(columns, model, X)
     # All errors are raised before the work is done.
-    target, truth = preparation.target, _truth(preparation, table, notes)
-    names = ["prediction", *(f"probability of {plain_text(each)}" for each in target.classes)]
+    truth = _truth(columns, table, notes)
+    names = _names(columns, coverage)
     for name in keep:
         if name in names:
             raise DataError(compose("--keep", "a column that is called otherwise than a prediction", repr(name)))
-    X = preparation.features(inputs)
-    if not np.isfinite(X).all():
-        row, k = np.argwhere(~np.isfinite(X))[0]
-        expected = "a number that float32 can hold, standardized as in training"
-        name = f"column {preparation.input_names()[k]!r} of {table.name}, {table.where(int(row))}"
-        raise DataError(compose(name, expected, f"{inputs[row, k]:g}"))
-    raw = raw_mean(result.pool, X, ids)
     kept_columns = {name: ["" if cell != cell else plain_text(cell) for cell in table.labels(name)] for name in keep}
-    scores = _score(preparation, truth, raw)
-    frame = _frame({**kept_columns, **predictions(preparation, raw)})
+    found = predicted(model, columns.target, X)
+    scores = _score(columns, truth, found)
+    frame = _frame({**kept_columns, **dict(zip(names, _predictions(result, X, found, coverage), strict=True))})
     text = frame.to_csv(index=False, lineterminator="\n")
     if to_stdout:
         sys.stdout.write(text)
@@ -73,23 +68,54 @@ def predict_table(
             folder.write_text(draft, text)
     if scores and _same_file(result.run["table"], path):
         notes.append("these are the rows of the fit, most of which it was trained on: the score is optimistic")
-    _say(result, ids, out, len(table), scores, notes, screen, to_stdout)
+    _say(result, out, len(table), scores, notes, screen, to_stdout)
     screen.json = json
     screen.document({
-        "folder": str(result.path), "table": path, "out": str(out), "rows": len(table), "members": ids,
+        "folder": str(result.path), "table": path, "out": str(out), "rows": len(table),
         "columns": list(frame.columns), "scores": scores, "notes": notes,
     })  # fmt: skip
 
 
-def predictions(preparation: Preparation, raw: np.ndarray) -> dict[str, Any]:
-    """Return the columns of predictions: "prediction", and "probability of CLASS" for each class."""
-    target = preparation.target
-    loss = LOSSES[target_scores.LOSS_OF[target.task]]
-    columns: dict[str, Any] = {"prediction": target.in_own_units(loss.predictions(raw))}
-    if target.classes:
-        probabilities = loss.probabilities(raw)
-        columns |= {f"probability of {plain_text(c)}": probabilities[:, i] for i, c in enumerate(target.classes)}
-    return columns
+def _check_coverage(coverage: float | None, columns: Columns) -> None:
+    if coverage is None:
+        return
+    if columns.target.classes:
+        hint = "Leave it out: classes come with probabilities."
+        raise DataError(compose("--coverage", "a result of regression", "one of classification", hint))
+    if not 0.0 < coverage < 1.0:
+        raise DataError(compose("--coverage", "a share above 0 and below 1, such as 0.9", f"{coverage:g}"))
+
+
+def unseen(columns: Columns, model: pm.TableModel, X: Any) -> list[str]:
+    """Return notes on cells that training rows did not have: new categories, and missing ones in full columns."""
+    notes = []
+    for i, used in model.views.columns.items():
+        column, learned = columns.columns[i], used.learned
+        cells = X[column.name]
+        known = cells.dropna()
+        if isinstance(learned, CategoryColumn):
+            new = known[~known.isin(learned.known)]
+            if len(new):
+                some = ", ".join(map(show, new.unique()[:3])) + (", ..." if new.nunique() > 3 else "")
+                notes.append(f"column {column.name!r}: {len(new):,} cells of categories that were not learned ({some})")
+        if len(known) < len(cells) and not learned.marks_missing:
+            n = len(cells) - len(known)
+            notes.append(f"column {column.name!r}: {n:,} missing cells, which training rows had not")
+    return notes
+
+
+def _names(columns: Columns, coverage: float | None) -> list[str]:
+    """Return the names of the columns of predictions."""
+    intervals = [] if coverage is None else ["low", "high"]
+    return ["prediction", *intervals, *(f"probability of {plain_text(each)}" for each in columns.target.classes)]
+
+
+def _predictions(result: folder.Result, X: Any, found: np.ndarray, coverage: float | None) -> list[np.ndarray]:
+    """Return the columns of predictions. found: as from `run.predicted`."""
+    classes = result.columns.target.classes
+    if classes:
+        return [np.array(classes, dtype=object)[found.argmax(axis=1)], *found.T]
+    return [found] if coverage is None else [found, *result.model.predict_interval(X, coverage).T]
 
 
 def _frame(columns: dict[str, Any]) -> Any:
@@ -103,13 +129,13 @@ def _frame(columns: dict[str, Any]) -> Any:
     return frame
 
 
-def _truth(preparation: Preparation, table: Table, notes: list[str]) -> np.ndarray | None:
+def _truth(columns: Columns, table: Table, notes: list[str]) -> np.ndarray | None:
     """Return the table's targets as from Target.read; None without such a column.
 
     Cells that can't be scored (missing cells, placeholders, unknown classes) are NaN, or -1 or -2 for classes, with a
     note: they are no reason not to predict.
     """
-    target = preparation.target
+    target = columns.target
     if target.name not in table.frame.columns:
         return None
     values, odd = target.read_known(table)
@@ -130,21 +156,22 @@ def _truth(preparation: Preparation, table: Table, notes: list[str]) -> np.ndarr
     return values
 
 
-def _score(preparation: Preparation, truth: np.ndarray | None, raw: np.ndarray) -> dict[str, float] | None:
+def _score(columns: Columns, truth: np.ndarray | None, found: np.ndarray) -> dict[str, float] | None:
     """Return the scores of the rows with a known target; None if there are none."""
     if truth is None:
         return None
-    target = preparation.target
+    target = columns.target
     known = truth >= 0 if target.classes else ~np.isnan(truth)
     if not known.any():
         return None
-    usual = target_scores.USUAL[target.task]
-    return {"rows": int(known.sum())} | target_scores.scored(target, raw[known], truth[known], usual)
+    return {"rows": int(known.sum())} | target_scores.scored(
+        target.task, target_scores.USUAL[target.task], found[known], truth[known]
+    )
 
 
 def _say(
-    result: folder.Result, ids: list[int], out: Path, n: int, scores: dict[str, float] | None, notes: list[str],
-    screen: Screen, to_stdout: bool,
+    result: folder.Result, out: Path, n: int, scores: dict[str, float] | None, notes: list[str], screen: Screen,
+    to_stdout: bool,
 ) -> None:  # fmt: skip
     if to_stdout:
         # Predictions go to stdout; notes go to stderr, even with --json.
@@ -152,8 +179,7 @@ def _say(
         screen.notes(notes)
         return
     screen.notes(notes)
-    subject = f"member {ids[0]}" if len(ids) == 1 else f"the mean of {len(ids)} members"
-    screen.say(f"Written to {out}: {n:,} predictions of {result.preparation.target.name} by {subject}.")
+    screen.say(f"Written to {out}: {n:,} predictions of {result.columns.target.name}.")
     if scores:
         shown = target_scores.shown
         listed = ", ".join(f"{METRICS[name].label} {shown(name, scores[name])}" for name in scores if name != "rows")

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from pmlp_np.app import fairness, target_scores
+from pmlp_np.app import fairness
 from pmlp_np.app import parts as parts_of_rows
 from pmlp_np.app.column_kinds import Kind, Task, alike, first_row, joined_spellings, kinds_of, task_of
+from pmlp_np.app.columns import Columns, Target, note_kinds
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import part
-from pmlp_np.app.preparation import Preparation, Target, note_kinds
 from pmlp_np.app.reading.reading_options import Reading
 from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
 from pmlp_np.base.errors import DataError, compose, show
-from pmlp_np.training.metrics import METRICS
 
 # Smaller weights, as a share of their mean, are 0 in float32.
 _LEAST_WEIGHT = 1e-37
-# Fewer rows than this are too few for three parts.
+# Fewer rows than this are too few for parts and folds.
 _FEWEST_ROWS = 10
 
 
@@ -96,10 +96,12 @@ def _agree(one: str, other: str) -> bool:
 class Problem:
     """A table as a learning problem.
 
-    parts: row numbers of each part, by name.
-    X, y: of all rows, as for `fit`; rows of other files follow those of the table.
+    parts: row numbers of each part, by name. Without validation rows there are folds of the training rows.
+    frame: the cells of all rows, a pandas.DataFrame; rows of other files follow those of the table.
     own_y: the target as from Target.read.
+    groups: (n,) texts of the column of --group, or None.
     weight: of each row, or None.
+    cv: the number of folds, or None.
     doubts: reasons to doubt the test score.
     spread: number of groups of --group with rows both in a separate file for the test and elsewhere, or in a separate
         file for validation and elsewhere.
@@ -108,38 +110,52 @@ class Problem:
     source: Source
     table: Table
     task: Task
-    preparation: Preparation
+    columns: Columns
     parts: dict[str, np.ndarray]
-    X: np.ndarray
-    y: np.ndarray
+    frame: Any
     own_y: np.ndarray
     notes: list[str] = field(default_factory=list)
+    groups: np.ndarray | None = None
     weight: np.ndarray | None = None
+    cv: int | None = None
     doubts: list[str] = field(default_factory=list)
     seed: int = 0
     spread: int = 0
+
+    @property
+    def by_folds(self) -> bool:
+        """Whether configurations are evaluated by folds of the training rows, not on validation rows."""
+        return not len(self.parts["validation"])
+
+    @property
+    def y(self) -> np.ndarray:
+        """The target in its own terms: numbers, or classes."""
+        return self.columns.target.labels[self.own_y] if self.task.classes else self.own_y
 
     def counted(self, part: str) -> np.ndarray:
         """Return the row numbers of a part's rows of weight above 0."""
         rows = self.parts[part]
         return rows if self.weight is None else rows[self.weight[rows] > 0.0]
 
-    def of(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return (X, y) of a part."""
-        return self.X[self.parts[part]], self.y[self.parts[part]]
-
-    def weighted(self, part: str) -> tuple[np.ndarray, ...]:
-        """Return (X, y) or, with weights, (X, y, weights) of a part, as for `validation_data`."""
-        weight = self.weight_of(part)
-        return self.of(part) if weight is None else (*self.of(part), weight)
-
     def weight_of(self, part: str) -> np.ndarray | None:
         """Return the weights of a part's rows, or None."""
         return None if self.weight is None else self.weight[self.parts[part]]
 
+    def for_search(self) -> dict[str, Any]:
+        """Return the arguments of a search: the training and validation rows, and how they are split."""
+        parts = [self.parts["training"], self.parts["validation"]]
+        rows = np.concatenate(parts)
+        numbers = np.split(np.arange(len(rows)), [len(parts[0])])
+        return {
+            "X": self.frame.iloc[rows], "y": self.y[rows], "task": self.task.name,
+            "cv": self.cv if self.by_folds else [tuple(numbers)],
+            "groups": self.groups[rows] if self.groups is not None and self.by_folds else None,
+            "sample_weight": None if self.weight is None else self.weight[rows],
+        }  # fmt: skip
 
-def understand(source: Source, seed: int) -> Problem:
-    """Read a table, split its rows, determine the columns' kinds and the target's task, and prepare X and y."""
+
+def understand(source: Source, seed: int, cv: int | None = None) -> Problem:
+    """Read a table, split its rows, and determine the columns' kinds and the target's task. cv: number of folds."""
     shares = parts_of_rows.check_options(source.group, source.order_by, source.part, source.validation, source.test,
                                          source.validation_share, source.test_share)  # fmt: skip
     notes: list[str] = []
@@ -147,66 +163,76 @@ def understand(source: Source, seed: int) -> Problem:
     if len(table) < _FEWEST_ROWS:
         n = f"{len(table):,}" if len(table) > 1 else ("none", "one")[len(table)]
         with_target = " with a target" if source.skip_missing_target else ""
-        hint = "They are split into training, validation and test rows."
+        hint = "They are split into training and test rows."
         raise DataError(compose(table.name, f"at least {_FEWEST_ROWS} rows{with_target}", n, hint))
     task = task_of(table, source.target, source.task)
     kinds = kinds_of(table, source.target, source.categorical, source.drop, source.numeric, source.aside())
-    notes += note_kinds(kinds, table.frame, source.categorical)
+    notes += note_kinds(kinds, table.frame)
     if same := alike(task.classes) or joined_spellings(table, source.target, task):
         notes.append(f"target {source.target!r}: {same}")
-    target = Preparation.learn(table, np.arange(len(table)), {}, source.target, task).target
-    own_y = target.read(table)
+    own_y = Target(source.target, task.classes).read(table)
     parts = _parts(source, table, own_y, task, shares, seed, notes)
     _check_training(source, table, task, own_y[parts["training"]])
-    preparation = Preparation.learn(table, parts["training"], kinds, source.target, task)
-    notes += [f"column {name!r} is left out: {reason}" for name, reason in preparation.left_out.items()
+    columns = Columns.learn(table, parts["training"], kinds, source.target, task)
+    notes += [f"column {name!r} is left out: {reason}" for name, reason in columns.left_out.items()
               if kinds[name].kind != "left out"]  # fmt: skip
-    if not preparation.columns:
-        why = "; ".join(f"{name}: {reason}" for name, reason in preparation.left_out.items())
+    if not columns.columns:
+        why = "; ".join(f"{name}: {reason}" for name, reason in columns.left_out.items())
         raise DataError(compose(table.name, "columns to predict the target from", why, _other_rows(source)))
-    inputs, targets = [preparation.inputs(table, [])], [own_y]
-    weights = [parts_of_rows.weights_of(table, source.weight)] if source.weight else []
-    others: dict[str, Table] = {}
-    for name, path in (("validation", source.validation), ("test", source.test)):
-        if path is not None:
-            other = _table(source, path, notes, preparation)
-            more: list[str] = []
-            inputs.append(preparation.inputs(other, more))
-            notes += [f"{other.name}: {note}" for note in more]
-            targets.append(_known_target(preparation.target, other))
-            weights += [parts_of_rows.weights_of(other, source.weight)] if source.weight else []
-            n_rows = sum(map(len, targets))
-            parts[name] = np.arange(n_rows - len(other), n_rows)
-            others[name] = other
-    X, own_y = preparation.features(np.concatenate(inputs)), np.concatenate(targets)
-    if not np.isfinite(X).all():
-        names = np.array(preparation.input_names())[~np.isfinite(X).all(axis=0)]
-        raise DataError(compose(f"column {names[0]!r}", "numbers that float32 can hold, standardized", "larger ones"))
-    y = preparation.target.prepared(own_y)
-    y = y if task.classes else y.astype(np.float32)
-    weight = np.concatenate(weights) if weights else None
-    if weight is not None:
-        # Scaled by a power of 2, so that sums of weights stay finite. A common factor has no effect.
-        weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
-    problem = Problem(source, table, task, preparation, parts, X, y, own_y, notes, weight, seed=seed)
+    others = _other_files(source, columns, notes)
+    problem = _joined(source, table, task, columns, parts, own_y, others, notes)
+    problem.seed, problem.cv = seed, cv
     problem.spread = _spread_groups(source, table, parts, others)
     _check_parts(problem)
+    _check_folds(problem)
     _check_weights(problem)
     problem.doubts = _doubts(problem, kinds)
     return problem
 
 
-def _table(source: Source, path: str, notes: list[str], preparation: Preparation | None = None) -> Table:
+def _other_files(source: Source, columns: Columns, notes: list[str]) -> dict[str, Table]:
+    """Return the tables of --validation and --test, by part."""
+    files = {"validation": source.validation, "test": source.test}
+    return {part: _table(source, path, notes, columns) for part, path in files.items() if path is not None}
+
+
+def _joined(
+    source: Source, table: Table, task: Task, columns: Columns, parts: dict[str, np.ndarray], own_y: np.ndarray,
+    others: dict[str, Table], notes: list[str],
+) -> Problem:  # fmt: skip
+    """Return the problem of a table and the other files' rows below its own. `parts` gets their row numbers."""
+    import pandas
+
+    frames, targets = [columns.frame(table, [])], [own_y]
+    weights = [parts_of_rows.weights_of(table, source.weight)] if source.weight else []
+    for name, other in others.items():
+        more: list[str] = []
+        frames.append(columns.frame(other, more))
+        notes += [f"{other.name}: {note}" for note in more]
+        targets.append(_known_target(columns.target, other))
+        weights += [parts_of_rows.weights_of(other, source.weight)] if source.weight else []
+        n_rows = sum(map(len, targets))
+        parts[name] = np.arange(n_rows - len(other), n_rows)
+    weight = np.concatenate(weights) if weights else None
+    if weight is not None:
+        # Scaled by a power of 2, so that sums of weights stay finite. A common factor has no effect.
+        weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
+    frame = pandas.concat(frames, ignore_index=True) if others else frames[0]
+    groups = parts_of_rows.groups_of(table, source.group) if source.group is not None else None
+    return Problem(source, table, task, columns, parts, frame, np.concatenate(targets), notes, groups, weight)
+
+
+def _table(source: Source, path: str, notes: list[str], columns: Columns | None = None) -> Table:
     """Return a table of this fit, checked for the named columns; without rows that lack a target, if requested.
 
-    preparation: of the fit's table, whose conventions apply to another file.
+    columns: of the fit's table, whose conventions apply to another file.
     """
-    other = preparation is not None
+    other = columns is not None
     as_text = [*source.categorical, *filter(None, (source.group, source.part))]
     # Dropped columns are read as texts, so that ambiguous cells in them raise no error.
     as_text += [name for name in source.drop if name not in (source.order_by, source.weight)]
-    as_text += preparation.text_columns() if preparation is not None else []
-    learned = preparation.conventions if preparation is not None else None
+    as_text += columns.text_columns() if columns is not None else []
+    learned = columns.conventions if columns is not None else None
     table = read_table(path, source.missing, as_text, source.reading, [source.target], learned)
     prefix = f"{table.name}: " if other else ""
     notes += [f"{prefix}{note}" for note in table.notes]
@@ -275,9 +301,7 @@ def _parts(
             got, hint = f"both, and validation rows in column {source.part!r}", "Leave out --validation-share."
             raise DataError(compose("--part and --validation-share", "one of them", got, hint))
         if not len(parts["validation"]):
-            share = parts_of_rows.SHARE if source.validation_share is None else source.validation_share
-            parts |= parts_of_rows.draw_validation(parts["training"], classes, share, seed)
-            notes.append(f"column {source.part!r} names no validation rows: {share:.0%} of its training rows are drawn")
+            parts |= parts_of_rows.draw_validation(parts["training"], classes, validation, seed)
     elif source.group is not None:
         groups = parts_of_rows.groups_of(table, source.group)
         parts = parts_of_rows.part_by_group(groups, classes, *shares, seed, f"--group {quoted(source.group)}")
@@ -319,24 +343,48 @@ def _other_rows(source: Source) -> str:
 
 
 def _check_parts(problem: Problem) -> None:
-    """Raise DataError for a part with fewer rows than scores need: one, or two for validation in regression (R²)."""
-    source = problem.source
-    for name, needed in zip(PART_NAMES, (1, 1 if problem.task.classes else 2, 1), strict=True):
+    """Raise DataError for a part with fewer rows than scores and folds need.
+
+    That is one; two of training if there are folds; two of validation in regression (R²).
+    """
+    source, validated = problem.source, not problem.by_folds or bool(_shares(problem)["validation"])
+    needed = {"training": 1 if validated else 2, "test": 1}
+    if validated:
+        needed["validation"] = 1 if problem.task.classes else 2
+    for name, least in needed.items():
         n, counted = len(problem.parts[name]), len(problem.counted(name))
-        if counted >= needed:
+        if counted >= least:
             continue
-        number = "a" if needed == 1 else "two"
-        if n >= needed:
+        number = "a" if least == 1 else "two"
+        if n >= least:
             what, got = f"--weight {quoted(source.weight or '')}", f"{counted} of {n:,}"
             hint = f"Correct the weights, or leave out {what}."
-            raise DataError(compose(what, f"{number} {name} row{'s' * (needed > 1)} of weight above 0", got, hint))
+            raise DataError(compose(what, f"{number} {name} row{'s' * (least > 1)} of weight above 0", got, hint))
         file = {"validation": source.validation, "test": source.test}.get(name)
         hint = "Add rows of it."
         if file is None and source.part is None:
-            share = _larger_share(problem, name, needed)
+            share = _larger_share(problem, name, least)
             hint = f"Say --{name}-share {share:g}, or add rows." if share else "Add rows."
-        expected = f"rows enough to have {number} {name} row{'s' * (needed > 1)}"
+        expected = f"rows enough to have {number} {name} row{'s' * (least > 1)}"
         raise DataError(compose(f"table {file}" if file else problem.table.name, expected, f"{n}", hint))
+
+
+def _check_folds(problem: Problem) -> None:
+    """Raise DataError for more folds than rows or groups to split, and for folds beside validation rows."""
+    cv, groups, rows = problem.cv, problem.groups, problem.counted("training")
+    if not problem.by_folds:
+        if cv is not None:
+            n = len(problem.parts["validation"])
+            raise DataError(compose("--cv", "rows without a part for validation", f"{n:,} in one", "Leave out --cv."))
+        return
+    most = len(rows) if groups is None else len(np.unique(groups[rows]))
+    units = "training rows" if groups is None else f"groups of {problem.source.group!r} in the training rows"
+    if groups is not None and most < 2:
+        hint = f"Leave out --group {quoted(problem.source.group or '')}."
+        raise DataError(compose("--group", "at least 3 groups, two of them for folds", f"{most + 1}", hint))
+    if cv is not None and not 2 <= cv <= most:
+        hint = f"Say --cv {min(max(cv, 2), most)}."
+        raise DataError(compose("--cv", f"2 to {most:,} folds, for {most:,} {units}", f"{cv}", hint))
 
 
 def _check_weights(problem: Problem) -> None:
@@ -355,15 +403,22 @@ def _check_weights(problem: Problem) -> None:
         raise DataError(compose(f"{option}, {where}", expected, f"{weight[tiny][0] / weight.mean():.2g} times", hint))
 
 
+def _shares(problem: Problem) -> dict[str, float]:
+    """Return the shares of the table's rows for validation and test, 0 for parts by a column or a file."""
+    source = problem.source
+    validation, test = parts_of_rows.check_options(
+        source.group, source.order_by, source.part, source.validation, source.test, source.validation_share,
+        source.test_share,
+    )  # fmt: skip
+    return {"validation": validation, "test": 0.0 if source.part is not None else test}
+
+
 def _larger_share(problem: Problem, name: str, needed: int) -> float | None:
     """Return a larger --validation-share or --test-share by which a random part has so many rows, or None."""
     source, n = problem.source, len(problem.table)
-    if source.group is not None or source.order_by is not None:
+    if source.group is not None or source.order_by is not None or name == "training":
         return None
-    requested = {"validation": source.validation_share, "test": source.test_share}
-    files = {"validation": source.validation, "test": source.test}
-    default = {each: parts_of_rows.SHARE if requested[each] is None else requested[each] for each in requested}
-    shares = {each: 0.0 if files[each] is not None else default[each] or 0.0 for each in requested}
+    shares = _shares(problem)
     classes = problem.own_y[:n] if problem.task.classes else None
     for percent in range(5, 80, 5):
         shares[name] = percent / 100
@@ -390,40 +445,14 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
     group = fairness.grouped(table, kinds, parts) if one_table and source.group is None else ""
     at_random = source.order_by is None and source.part is None and source.test is None
     dates = [name for name, kind in kinds.items() if kind.kind == "date"] if at_random else []
-    return fairness.doubts(parts, problem.X, problem.y, suspected, group, dates[0] if dates else "", problem.spread)
+    cells, date = _coded(problem.frame), dates[0] if dates else ""
+    return fairness.doubts(parts, cells, problem.own_y, suspected, group, date, problem.spread)
 
 
-def require_metric(problem: Problem, metric: str) -> None:
-    """Raise DataError if the metric that ranks members needs every class, and the validation rows lack one."""
-    classes = problem.task.classes
-    counts = np.bincount(problem.y[problem.counted("validation")], minlength=len(classes)) if classes else np.zeros(0)
-    absent = [plain_text(classes[i]) for i in np.flatnonzero(counts == 0)] if classes else []
-    if not METRICS[metric].needs_every_class or not absent:
-        return
-    source = problem.source
-    named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-    n = len(problem.parts["validation"])
-    expected, got = "validation rows of every class", f"{n:,} rows, and none of {named}"
-    other = f"rank by --metric {target_scores.USUAL['classification'][1]}."
-    larger = _share_with_every_class(problem) if source.validation is None and source.part is None else None
-    hint = f"Say --validation-share {larger:g}, or {other}" if larger else f"Add rows of it, or {other}"
-    raise DataError(compose(f"--metric {metric}", expected, got, hint))
-
-
-def _share_with_every_class(problem: Problem) -> float | None:
-    """Return a larger --validation-share by which every class has validation rows, or None."""
-    source = problem.source
-    if source.group is not None or source.order_by is not None:
-        return None
-    labels = problem.own_y[: len(problem.table)]
-    test = 0.0 if source.test else parts_of_rows.SHARE if source.test_share is None else source.test_share
-    for percent in range(5, 80, 5):
-        share = percent / 100
-        if share + test > 0.9:
-            break
-        rows = part(labels, len(labels), share, test, problem.seed)["validation"]
-        weight = None if problem.weight is None else problem.weight[rows]
-        rows = rows if weight is None else rows[weight > 0.0]
-        if len(np.unique(labels[rows])) == len(problem.task.classes):
-            return share
-    return None
+def _coded(frame: Any) -> np.ndarray:
+    """Return cells as numbers (n, columns) float64, equal for equal cells."""
+    codes = [
+        cells.to_numpy() if cells.dtype.kind == "f" else cells.factorize()[0].astype(np.float64)
+        for cells in (frame[name] for name in frame.columns)
+    ]
+    return np.column_stack(codes)

@@ -1,14 +1,12 @@
-"""The fit: from a problem to a trained pool, its leaderboard and scores, and to a result folder."""
+"""The fit: from a problem to a search, its leaderboard and scores, and to a result folder."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import platform
-import time
-import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,239 +14,157 @@ import numpy as np
 
 import pmlp_np as pm
 from pmlp_np.app import folder, target_scores
-from pmlp_np.app.choices import RATE_OF_WORK, WORK_OF_A_ROW, Choices, as_list, fitting
-from pmlp_np.app.environment import available_threads, version_of
-from pmlp_np.app.parts import NAMES as PART_NAMES
-from pmlp_np.app.parts import SHARE
-from pmlp_np.app.preparation import Target
-from pmlp_np.app.problem import Problem, require_metric
+from pmlp_np.app.choices import Choices
+from pmlp_np.app.columns import Target
+from pmlp_np.app.environment import version_of
+from pmlp_np.app.problem import Problem
 from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError, compose
-from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.formulas.reading import reading_of
-from pmlp_np.models.averaging import raw_of_mean
+from pmlp_np.model_selection.search_result import SearchResult
 
-# Number of the best members whose mean is scored in addition to the best member.
-ENSEMBLE = 10
-# Numbers of members and rows in the measurement of training speed, which takes some hundredths of a second.
-_MEASURED_MEMBERS, _MEASURED_ROWS = 16, 4096
-# Means are computed in pieces of rows whose raw outputs take this many bytes as float64.
-_PIECE_BYTES = 1 << 24
+# The coverage of the intervals that are checked on the test rows.
+COVERAGE = 0.9
 
 
-@dataclass
-class Trained:
-    """A pool that was trained on a problem, and its scores."""
+@dataclass(frozen=True)
+class Fit:
+    """A search on a problem, and what came of it. scores: by predictor ("ensemble", "best", "guess"), part and name."""
 
     problem: Problem
     choices: Choices
-    pool: pm.Pool
-    metric: str
-    seconds: float
-    records: list[dict[str, Any]]
-    scores: dict[str, dict[str, dict[str, float]]]
-    n_ensemble: int
+    result: SearchResult
 
     @property
-    def best(self) -> dict[str, Any]:
-        return self.records[0]
+    def model(self) -> pm.TableModel:
+        return self.result.ensemble
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the scores."""
+        return target_scores.names_of(self.problem.task.name, self.choices.metric)
 
-def pool_of(problem: Problem, choices: Choices) -> tuple[pm.Pool, str]:
-    """Return (the pool to train, a text on how its members were chosen). Notes are appended to the problem's.
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """A record of each configuration, best first, with scores out of fold in the target's units."""
+        result, task = self.result, self.problem.task.name
+        truth, weight = _in_units(self.model, result.problem.prepared), result.problem.weights
+        validated = result.problem.folds.validated
+        records = []
+        for rank, found in enumerate(result.records(), 1):
+            number = found["trial"]
+            record = {
+                "rank": rank, "id": number, "configuration": found["configuration"], "hidden": found.get("hidden", ()),
+                "activation": found.get("activation", ""), "view": found["view"],
+                "learning_rate": found.get("learning_rate"), "parameters": found["parameters"],
+                "epochs": found["epochs"], "members": found["members"], "weight": found["weight"],
+                "seconds": round(found["seconds"], 3), "status": found["status"], "loss": found["loss"],
+                "loss_spread": found["loss_spread"],
+            }  # fmt: skip
+            predicted = _in_units(self.model, result.trials[number].out_of_fold)
+            scores = target_scores.scored(task, self.metrics, predicted, truth[validated], _of(weight, validated))
+            lost = found["status"] == "diverged"
+            records.append(record | {f"validation_{k}": float("nan") if lost else v for k, v in scores.items()})
+        return records
 
-    A member's id is its position among all combinations of the choices, so that it does not depend on the time budget.
-    """
-    target, n_inputs = problem.preparation.target, problem.X.shape[1]
-    require_metric(problem, metric_of(target.task, choices))
-    specs, described = choices.specs()
-    n = len(specs)
-    ids = choices.chosen(n)
-    size = len(problem.parts["training"]), n_inputs, len(target.classes)
-    rate = RATE_OF_WORK * (choices.threads or available_threads())
-    if len(ids) == n:
-        if fitting(specs, *size, choices, rate)[1]:
-            # By the lower bound of the speed, not all members can be trained: measure the speed.
-            rate = measured_rate(specs, problem, choices)
-        ids, note = fitting(specs, *size, choices, rate)
-        if note:
-            problem.notes.append(note)
-    if len(ids) < n:
-        described = f"{len(ids):,} of {n:,}: {described}"
-    elif choices.members is None:
-        described = f"{n:,}: {described}"
-    return _pool(specs[ids], problem, choices, ids), described
-
-
-def _pool(specs: pm.Specs, problem: Problem, choices: Choices, ids: np.ndarray | None = None) -> pm.Pool:
-    target = problem.preparation.target
-    loss, n_outputs = target_scores.LOSS_OF[target.task], len(target.classes) or 1
-    return pm.Pool(specs, problem.X.shape[1], n_outputs, loss, seed=choices.seed, ids=ids)
-
-
-def measured_rate(specs: pm.Specs, problem: Problem, choices: Choices) -> float:
-    """Return the measured speed of training, in multiply-adds per second as `fitting` counts them."""
-    some = np.random.default_rng(choices.seed).permutation(len(specs))[:_MEASURED_MEMBERS]
-    pool = _pool(specs[np.sort(some)], problem, choices)
-    X, y = (part[:_MEASURED_ROWS] for part in problem.of("training"))
-    batch = choices.batch(len(problem.parts["training"]))
-    warm_up(pool, problem, choices)
-    began = time.perf_counter()
-    with _divergence_unsaid():
-        pool.fit(
-            X, y, batch_size=batch, validation_data=(X[::3], y[::3]), progress=False, n_threads=choices.threads,
-            on_interrupt="raise",
-        )  # fmt: skip
-    seconds = time.perf_counter() - began
-    parameters = sum(record["parameters"] for record in pool.leaderboard())
-    return parameters * WORK_OF_A_ROW * len(X) / seconds
-
-
-def metric_of(task: str, choices: Choices) -> str:
-    """Return the metric that ranks members. Raises DataError for a metric that does not suit the task."""
-    from pmlp_np.base.errors import unknown_name
-
-    suitable = target_scores.choices(task)
-    if choices.metric is not None and choices.metric not in suitable:
-        raise DataError(unknown_name(f"--metric, for {task}", choices.metric, suitable))
-    return choices.metric or target_scores.USUAL[task][0]
-
-
-def warm_up(pool: pm.Pool, problem: Problem, choices: Choices) -> None:
-    """Compile all code that the fit will use, so that the time budget is spent on training.
-
-    Raises KeyboardInterrupt on Ctrl-C.
-    """
-    first: dict[Any, int] = {}
-    for i in range(len(pool.specs)):
-        member = pool.specs[i]
-        first.setdefault((member.activation, len(member.hidden) > 0), i)
-    few = pool.specs[list(first.values())]
-    small = pm.Pool(few, pool.n_features, pool.n_outputs, pool.loss)
-    rows = problem.of("training")[0][:4], problem.of("training")[1][:4]
-    with _divergence_unsaid():
-        small.fit(
-            *rows, validation_data=rows, early_stopping=True, progress=False, n_threads=choices.threads,
-            on_interrupt="raise",
-        )  # fmt: skip
-
-
-def _divergence_unsaid() -> contextlib.AbstractContextManager[Any]:
-    """Suppress DivergedWarning: the command prints a note on diverged members, except on those of the warm-up."""
-    return warnings.catch_warnings(action="ignore", category=pm.DivergedWarning)
-
-
-def train(problem: Problem, choices: Choices, pool: pm.Pool, watcher: Callable[[pm.EpochEnd], Any]) -> Trained:
-    """Train a pool and score its best members.
-
-    Raises KeyboardInterrupt if Ctrl-C came before the first epoch, DataError if no member finished an epoch.
-    """
-    target = problem.preparation.target
-    metric = metric_of(target.task, choices)
-    epochs, patience = choices.epochs_and_patience()
-    usual = target_scores.USUAL[target.task]
-    score = target_scores.score_of(target.task)
-    # If the loss's score ranks members, it is measured without being among the metrics.
-    by_score = choices.metric in (None, score)
-    more = [name for name in dict.fromkeys((*usual, metric)) if not (by_score and name == score)]
-    began = time.perf_counter()
-    # The command prints itself how training ended.
-    with interrupts.unannounced(), _divergence_unsaid():
-        pool.fit(
-            *problem.of("training"), epochs=epochs, batch_size=choices.batch(len(problem.parts["training"])),
-            validation_data=problem.weighted("validation"), early_stopping=True, patience=patience,
-            time_budget=choices.seconds(), progress=False, n_threads=choices.threads, metrics=more,
-            monitor=None if by_score else metric, callbacks=[watcher], sample_weight=problem.weight_of("training"),
-        )  # fmt: skip
-    seconds = time.perf_counter() - began
-    if not np.isfinite(pool.history_["validation_loss"]).any():
-        if pool.ended_ == "interrupted":
-            raise KeyboardInterrupt
-        if pool.ended_ == "time budget":
-            hint = "Give more, or fewer or smaller members."
-            raise DataError(
-                compose("--time-budget", "time for an epoch of all members", f"{choices.seconds():g} s", hint)
-            )
-        hint = "Choose smaller --learning-rate values."
-        raise DataError(compose("fit", "members that learn", f"{len(pool):,} that all diverged", hint))
-    records = [_record(record, target) for record in pool.leaderboard()]
-    n_ensemble = len(folder.healthy(records)[:ENSEMBLE])
-    n_diverged = sum(record["status"] == "diverged" for record in records)
-    if n_diverged:
-        problem.notes.append(f"{n_diverged:,} of {len(pool):,} members diverged: they are in no mean of the best")
-    scores = scores_of(problem, pool, records, n_ensemble, tuple(dict.fromkeys((metric, *usual))))
-    return Trained(problem, choices, pool, metric, seconds, records, scores, n_ensemble)
-
-
-def _record(record: dict[str, Any], target: Any) -> dict[str, Any]:
-    """Return a leaderboard's record with scores in the target's units, named by their metrics."""
-    score = target_scores.score_of(target.task)
-    names = ("rank", "id", "architecture", "hidden", "activation", "optimizer", "learning_rate", "parameters", "epochs",
-            "best_epoch", "status", "loss", "validation_loss")  # fmt: skip
-    entry = {name: record[name] for name in names}
-    if isinstance(entry["activation"], tuple):
-        entry["activation"] = "/".join(entry["activation"])
-    if record["metric"] == score:
-        entry[f"validation_{score}"] = record["validation_score"]
-    entry |= {name: value for name, value in record.items() if name.startswith("validation_") and name not in entry}
-    del entry["validation_score"]
-    for name in [name for name in entry if name.startswith("validation_")]:
-        entry[name] = target_scores.in_target_units(name.removeprefix("validation_"), entry[name], target)
-    return entry
-
-
-def raw_mean(pool: pm.Pool, X: np.ndarray, ids: list[int]) -> np.ndarray:
-    """Return raw outputs (n, n_raw) float64 of the members' mean, as `models.averaging` defines it."""
-    if len(ids) == 1:
-        return pool.forward(X, members=ids)[0].astype(np.float64)
-    reading, weight = reading_of(LOSSES[pool.loss]), 1.0 / len(ids)
-    step = max(1, _PIECE_BYTES // (8 * len(ids) * pool.n_outputs))
-    pieces = []
-    for start in range(0, max(len(X), 1), step):
-        raw = pool.forward(X[start : start + step], members=ids)
-        with np.errstate(all="ignore"):
-            pieces.append(raw_of_mean(reading, [(weight, each) for each in raw]))
-    return np.concatenate(pieces)
-
-
-def scores_of(
-    problem: Problem, pool: pm.Pool, records: list[dict[str, Any]], n_ensemble: int, names: tuple[str, ...]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Return scores by predictor ("best", "ensemble", "guess"), part of the rows, and name."""
-    target = problem.preparation.target
-    ids = [records[0]["id"]]
-    mean_of = folder.healthy(records)[:n_ensemble] or ids
-    scores: dict[str, dict[str, dict[str, float]]] = {"best": {}, "ensemble": {}, "guess": {}}
-    training, weight = problem.own_y[problem.parts["training"]], problem.weight_of("training")
-    for name in PART_NAMES[1:]:
-        X, own_y = problem.X[problem.parts[name]], problem.own_y[problem.parts[name]]
-        weight_here = problem.weight_of(name)
-        for key, members in (("best", ids), ("ensemble", mean_of)):
-            scores[key][name] = target_scores.scored(target, raw_mean(pool, X, members), own_y, names, weight_here)
+    @cached_property
+    def scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Scores by predictor ("ensemble", "best" configuration, "guess"), part of the rows, and name."""
+        problem, result = self.problem, self.result
+        task, target, names = problem.task.name, problem.columns.target, self.metrics
+        test, weight = problem.parts["test"], problem.weight_of("test")
+        X, truth = problem.frame.iloc[test], problem.own_y[test]
+        best = result.trials[self.records[0]["id"]]
+        alone = replace(self.model, members=((best.pool, best.ids),), weights=np.ones(1), temperature=1.0)
+        scores: dict[str, dict[str, dict[str, float]]] = {}
+        validated = result.problem.folds.validated
+        own = _in_units(self.model, result.problem.prepared)[validated]
+        weight_there = _of(result.problem.weights, validated)
+        for name, model, found in (("ensemble", self.model, result.out_of_fold), ("best", alone, best.out_of_fold)):
+            scores[name] = {
+                "validation": target_scores.scored(task, names, _in_units(self.model, found), own, weight_there),
+                "test": target_scores.scored(task, names, predicted(model, target, X), truth, weight),
+            }
         # A prediction without features: the training rows' mean, or their shares of classes.
-        if target.classes:
-            with np.errstate(divide="ignore"):
-                counts = np.bincount(training, weight, minlength=len(target.classes))
-                line = np.log(counts / counts.sum())
-        else:
-            line = target.prepared(np.average(training, weights=weight))[None]
-        scores["guess"][name] = target_scores.scored(target, np.tile(line, (len(own_y), 1)), own_y, names, weight_here)
-    return scores
+        known = problem.parts["training"]
+        line = _without_features(problem.own_y[known], problem.weight_of("training"), len(problem.task.classes))
+        guess = np.tile(line, (len(test), 1))
+        scores["guess"] = {"test": target_scores.scored(task, names, guess, truth, weight)}
+        return scores
+
+    @cached_property
+    def covered(self) -> float | None:
+        """The share of test rows (by weight) whose target lies in its interval of COVERAGE; None for classes."""
+        problem = self.problem
+        if problem.task.classes:
+            return None
+        test = problem.parts["test"]
+        low, high = self.model.predict_interval(problem.frame.iloc[test], COVERAGE).T
+        inside = (low <= problem.own_y[test]) & (problem.own_y[test] <= high)
+        return float(np.average(inside, weights=problem.weight_of("test")))
 
 
-def report(trained: Trained, out: Path | None) -> dict[str, Any]:
+def search(problem: Problem, choices: Choices, progress: bool | str = "auto") -> Fit:
+    """Search for the best ensemble.
+
+    Raises KeyboardInterrupt if Ctrl-C came before anything was trained, DataError if all members diverged.
+    """
+    # The command prints itself how the search ended.
+    with interrupts.unannounced():
+        result = pm.search(**problem.for_search(), **choices.for_search(), progress=progress)
+    if result.ended == "interrupted" and not any(record["epochs"] for record in result.records()):
+        raise KeyboardInterrupt
+    if not any(trial.finite for trial in result.trials):
+        hint = "Choose smaller learning rates in --space." if choices.space else "Look for extreme values in the table."
+        expected, got = "members that learn", f"{sum(len(t.ids) for t in result.trials):,} of which some diverged in "
+        raise DataError(compose("fit", expected, f"{got}each configuration", hint))
+    problem.notes += result.notes
+    problem.notes += [f"column {name!r} is left out: {why}" for name, why in result.problem.views.left_out.items()]
+    n_lost = sum(not trial.finite for trial in result.trials)
+    if n_lost:
+        problem.notes.append(
+            f"{n_lost:,} of {len(result.trials):,} configurations diverged: they are not in the ensemble"
+        )
+    return Fit(problem, choices, result)
+
+
+def predicted(model: pm.TableModel, target: Target, X: Any) -> np.ndarray:
+    """Return predicted values (n,), or probabilities of the target's classes (n, classes)."""
+    if not target.classes:
+        return model.predict(X)
+    found = model.predict_proba(X)
+    # Classes without training rows are unknown to the model.
+    place = {each: i for i, each in enumerate(model.targets.classes.tolist())}
+    result = np.zeros((len(found), len(target.classes)))
+    for i, each in enumerate(target.classes):
+        if each in place:
+            result[:, i] = found[:, place[each]]
+    return result
+
+
+def _in_units(model: pm.TableModel, prepared: np.ndarray) -> np.ndarray:
+    """Return standardized values (n, 1) in the target's units, (n,); anything else as it is."""
+    if model.targets.task != "regression":
+        return prepared
+    return np.asarray(prepared[:, 0] * model.targets.scale + model.targets.mean)
+
+
+def _of(weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if weight is None else weight[rows]
+
+
+def _without_features(own_y: np.ndarray, weight: np.ndarray | None, n_classes: int) -> np.ndarray:
+    if not n_classes:
+        return np.array([np.average(own_y, weights=weight)])
+    counts = np.bincount(own_y, weight, minlength=n_classes)
+    return np.asarray(counts / counts.sum())
+
+
+def report(fit: Fit, out: Path | None) -> dict[str, Any]:
     """Return the content of run.json and of --json."""
-    problem, pool = trained.problem, trained.pool
-    packages = ("numpy", "numba", "pandas", "scikit-learn")
+    problem, result = fit.problem, fit.result
     versions: dict[str, str | None] = {"pmlp_np": pm.__version__, "python": platform.python_version()}
-    versions |= {name: version_of(name) for name in packages}
-    ids = sorted(pool.ids_.tolist())
-    settings = asdict(trained.choices.filled(len(problem.parts["training"])))
-    settings |= {"metric": trained.metric, "ids": as_list(ids)}
-    n_all = len(trained.choices.specs()[0])
-    source = asdict(problem.source)
-    for name in ("validation_share", "test_share"):
-        source[name] = SHARE if source[name] is None else source[name]
+    versions |= {name: version_of(name) for name in ("numpy", "numba", "pandas")}
+    best = fit.records[0]
     return folder.plain({
         "format": folder.RUN_FORMAT,
         "version": folder.RUN_VERSION,
@@ -260,44 +176,39 @@ def report(trained: Trained, out: Path | None) -> dict[str, Any]:
         "task": problem.task.name,
         "task_reason": problem.task.reason,
         "classes": list(problem.task.classes),
-        "inputs": problem.preparation.input_names(),
-        "members": len(pool),
-        "combinations": n_all,
-        "not_trained": as_list(np.setdiff1d(np.arange(n_all), ids).tolist()),
-        "ended": pool.ended_,
-        "seconds": round(trained.seconds, 3),
-        "metric": trained.metric,
-        "best": trained.best,
-        "n_ensemble": trained.n_ensemble,
-        "scores": trained.scores,
+        "columns": problem.columns.names,
+        "left_out": problem.columns.left_out,
+        "folds": len(result.problem.folds) if problem.by_folds else 0,
+        "configurations": len(fit.records),
+        "members": sum(record["members"] for record in fit.records),
+        "in_ensemble": int(np.count_nonzero(result.weights)),
+        "ended": result.ended,
+        "seconds": round(result.seconds, 3),
+        "metric": fit.choices.metric,
+        "best": best,
+        "scores": fit.scores,
+        **({} if fit.covered is None else {"coverage": {"expected": COVERAGE, "test": fit.covered}}),
         "notes": problem.notes,
         "doubts": problem.doubts,
-        "source": source,
-        "settings": settings,
+        "source": asdict(problem.source),
+        "settings": asdict(fit.choices),
         "versions": versions,
     })  # fmt: skip
 
 
-def room_needed(pool: pm.Pool, epochs: int) -> int:
-    """Return an upper bound of the bytes of a result folder: parameters, two slots, best weights, curves, plots."""
-    parameters = sum(record["parameters"] for record in pool.leaderboard())
-    return 4 * parameters * 4 + 4 * len(pool) * epochs * 6 + 600 * len(pool) + (2 << 20)
+def write(fit: Fit, out: Path, overwrite: bool, illustrate: Callable[[Fit, Path], list[str]]) -> dict[str, Any]:
+    """Write the result folder. Returns the content of run.json.
 
-
-def write(
-    trained: Trained, out: Path, overwrite: bool, draw: Callable[[pm.Pool, Target, Path], list[str]]
-) -> dict[str, Any]:
-    """Write the result folder. Returns the content of run.json. `draw` draws the plots and returns notes."""
+    illustrate: writes plots and the report into the folder, and returns notes.
+    """
     content: dict[str, Any] = {}
 
     def fill(draft: Path) -> None:
-        trained.pool.save(draft / folder.POOL)
-        trained.pool.extract(trained.best["id"]).save(draft / folder.BEST)
-        folder.write_text(draft / folder.LEADERBOARD, folder.as_csv(trained.records))
-        folder.write_text(draft / folder.TABLE, folder.as_json(trained.problem.preparation.to_plain()))
-        (draft / folder.PLOTS).mkdir()
-        trained.problem.notes.extend(draw(trained.pool, trained.problem.preparation.target, draft / folder.PLOTS))
-        content.update(report(trained, out))
+        fit.model.save(draft / folder.MODEL)
+        folder.write_text(draft / folder.LEADERBOARD, folder.as_csv(fit.records))
+        folder.write_text(draft / folder.TABLE, folder.as_json(fit.problem.columns.to_plain()))
+        fit.problem.notes.extend(illustrate(fit, draft))
+        content.update(report(fit, out))
         folder.write_run(draft, content)
 
     folder.write_folder(out, overwrite, fill)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from pmlp_np.app.preparation import Target
 from pmlp_np.formulas.losses import LOSSES
-from pmlp_np.training.metrics import METRICS, Outcome
+from pmlp_np.model_selection.scoring import Scoring
+from pmlp_np.model_selection.targets import Targets
+from pmlp_np.training.metrics import METRICS
 
-LOSS_OF = {"regression": "squared_error", "classification": "cross_entropy"}
-# The metrics reported for every fit. By default the first one ranks members.
+_LOSS_OF = {"regression": "squared_error", "classification": "cross_entropy"}
+# The metrics of every fit. The first one stands for all of them.
 USUAL = {"regression": ("rmse", "mae", "r2"), "classification": ("accuracy", "balanced_accuracy", "log_loss")}
 
 
-def score_of(task: str) -> str:
-    """Return the score of the task's loss, which is also a metric."""
-    return LOSSES[LOSS_OF[task]].score_name
-
-
 def choices(task: str) -> tuple[str, ...]:
-    """Return the metrics that can rank members in a task."""
-    kind = LOSSES[LOSS_OF[task]].targets
+    """Return the metrics that suit a task."""
+    kind = LOSSES[_LOSS_OF[task]].targets
     return tuple(name for name, entry in METRICS.items() if kind in entry.targets)
 
 
-def in_target_units(name: str, value: Any, target: Target) -> Any:
-    """Return a metric on standardized targets in the target's units, if it has units."""
-    return value * target.scale if name in METRICS and METRICS[name].unit == "target" else value
+def names_of(task: str, metric: str | None) -> tuple[str, ...]:
+    """Return the metrics of a fit: the one that the ensemble is selected by, if one is chosen, and the usual ones."""
+    return tuple(dict.fromkeys([*([metric] if metric else []), *USUAL[task]]))
 
 
 def shown(name: str, value: float | None) -> str:
@@ -39,23 +35,22 @@ def shown(name: str, value: float | None) -> str:
 
 
 def scored(
-    target: Target, raw: np.ndarray, y: np.ndarray, names: tuple[str, ...], weight: np.ndarray | None = None
+    task: str, names: Sequence[str], predicted: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Return scores of raw outputs by name.
+    """Return scores by name.
 
-    raw: (n, n_raw). y: (n,) targets as from `Target.read`. weight: (n,) weights of rows, or None. A score that is not
-    defined on these rows (ROC AUC without a class, R² of one row) is NaN.
+    predicted: values (n,), or probabilities (n, classes). truth: values (n,), or numbers of classes (n,). weight: (n,)
+    weights of rows, or None. A score that is not defined on these rows (R² of one row) is NaN.
     """
-    loss = LOSSES[LOSS_OF[target.task]]
-    truth = y[None] if target.classes else target.prepared(y)[None]
+    found = np.asarray(predicted, np.float64).reshape(len(truth), -1)
+    has_classes = task == "classification"
+    classes = np.arange(found.shape[1] if has_classes else 0)
+    targets, prepared = Targets(task, classes, np.zeros(1), np.ones(1), True), truth if has_classes else truth[:, None]
     scores = {}
-    with np.errstate(all="ignore"):
-        outcome = Outcome(loss, raw[None], truth, weight)
-        for name in names:
-            try:
-                METRICS[name].check("rows", loss, raw.shape[1], truth, weight)
-                value = float(METRICS[name].function(outcome)[0])
-            except ValueError:
-                value = float("nan")
-            scores[name] = in_target_units(name, value, target)
+    for name in names:
+        try:
+            scoring = Scoring.of(name, targets, prepared, weight)
+            scores[name] = float(scoring.scores(found[np.newaxis], prepared, weight)[0])
+        except ValueError:
+            scores[name] = float("nan")
     return scores

@@ -88,7 +88,7 @@ class FeatureViews:
         left_out: dict[str, str] = {}
         used: dict[int, RawColumn] = {}
         for i, column in enumerate(table):
-            reason = _useless(column)
+            reason = useless(column)
             if reason:
                 left_out[column.name] = reason
             else:
@@ -226,7 +226,7 @@ class FeatureViews:
             raise FileFormatError(compose("views", expected, f"{type(error).__name__}: {error}")) from error
 
 
-def _useless(column: RawColumn) -> str:
+def useless(column: RawColumn) -> str:
     """Return why a column says nothing; "" if it does."""
     if column.kind == CATEGORY:
         texts = {cell for cell in column.cells if cell is not None}
