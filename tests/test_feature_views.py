@@ -277,6 +277,28 @@ def test_columns_that_say_nothing_are_left_out_with_a_reason():
         FeatureViews.learn(raw_columns(np.ones((5, 2))), draw)
 
 
+def test_of_a_number_that_is_there_or_not_only_the_mark_is_read():
+    draw = np.random.default_rng()
+    there = draw.random(30) < 0.5
+    there[:2] = [True, False]
+    X = np.column_stack([np.where(there, draw.normal(), np.nan), draw.normal(size=30)])
+    views = FeatureViews.from_plain(json.loads(json.dumps(FeatureViews.learn(raw_columns(X), draw).to_plain())))
+    assert views.left_out == {} and [views.width(name) for name in ("raw", "quant", "plain")] == [1, 1, 1]
+    alone = FeatureViews.learn(raw_columns(X[:, :1]), draw)
+    assert alone.names() == ("plain",)
+    later = np.array([[1e300], [np.nan], [X[0, 0]]])
+    marks = alone.wide(raw_columns(later, ["number"]), alone.names())[:, 0]
+    assert marks[0] == marks[2] != marks[1]
+
+
+def test_numbers_of_any_size_have_encodings():
+    draw = np.random.default_rng()
+    column = NumberColumn.learn(draw.normal(size=50), {"ple": 7}, 3, draw)
+    far = np.array([-1.7e308, -1e200, 1e200, 1.7e308])
+    np.testing.assert_allclose(column.scaled(far), [-3.0, -3.0, 3.0, 3.0], rtol=1e-12)
+    assert np.isfinite(column.periodic(far)).all() and np.isfinite(column.piecewise_linear(far, "ple")).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [

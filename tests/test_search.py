@@ -253,6 +253,45 @@ def test_ctrl_c_ends_a_search_with_what_it_has(monkeypatch):
     assert np.isfinite(result.ensemble.predict_proba(X)).all()
 
 
+def test_the_pilot_reads_few_rows_of_a_large_table(monkeypatch):
+    real, seen = searching.train, []
+
+    def watched(problem, *arguments):
+        seen.append(problem)
+        return real(problem, *arguments)
+
+    monkeypatch.setattr(searching, "train", watched)
+    monkeypatch.setattr(searching, "_PILOT_ROWS", 40)
+    X, y = table("classification", n=200)
+    weights = np.random.default_rng().uniform(0.5, 2.0, 200)
+    problem = Problem.of(raw_columns(X), y, None, 4, None, weights, 0)
+    run = Search(problem, Settings(100.0, progress=False), searching.Clock(100.0))
+    run._pilot()
+    assert len(seen) == 2 and seen[0] is seen[1] and len(seen[0].wide) == 40
+    for training, validation in zip(seen[0].folds.training, seen[0].folds.validation, strict=True):
+        assert np.array_equal(np.sort(np.concatenate([training, validation])), np.arange(40))
+    rows = [int(np.flatnonzero((problem.wide == row).all(axis=1))[0]) for row in seen[0].wide]
+    assert np.array_equal(problem.prepared[rows], seen[0].prepared) and rows == sorted(rows)
+    assert np.array_equal(problem.weights[rows], seen[0].weights)
+    of_fold = [np.isin(rows, problem.folds.validation[k]) for k in range(4)]
+    assert all(np.array_equal(np.flatnonzero(of_fold[k]), seen[0].folds.validation[k]) for k in range(4))
+    assert problem.sample(150) is problem
+
+
+def test_ctrl_c_before_anything_is_known_ends_all(monkeypatch):
+    real = searching.train
+
+    def pressed(*arguments):
+        pool, seconds = real(*arguments)
+        pool.ended_ = "interrupted"
+        return pool, seconds
+
+    monkeypatch.setattr(searching, "train", pressed)
+    X, y = table(n=60)
+    with pytest.raises(KeyboardInterrupt):
+        pm.search(X, y, time_budget=5.0, cv=3, progress=False)
+
+
 def test_neighbors_come_after_the_portfolio():
     X, y = table("classification", n=60)
     problem = Problem.of(raw_columns(X), y, None, 3, None, None, 0)

@@ -91,6 +91,16 @@ def test_a_table_of_numbers_and_one_of_texts(draw):
             assert_alike(model, run(model, fresh), own(model, fresh))
 
 
+def test_a_number_that_is_there_or_not_and_numbers_of_any_size(draw):
+    rows = [[row[0], 7.0 if row[1] > 0 else None] for row in draw_rows(draw, 80)]
+    model = trained(rows, np.array([row[1] is None for row in rows]) + 0.1 * draw.normal(size=80))
+    fresh = [[far, there] for far in (0.5, None, 1e200, -1.7e308) for there in (7.0, None, -1e9)]
+    expected = own(model, fresh)
+    assert np.isfinite(expected["predict"]).all()
+    for run in RUNNERS.values():
+        assert_alike(model, run(model, fresh), expected)
+
+
 @pytest.mark.parametrize(
     "y", [np.array(["a", 'b"\n'], object), np.array([-3, 7]), np.array([True, False]), np.array([1.0, 2.0])]
 )

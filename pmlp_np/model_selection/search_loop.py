@@ -22,8 +22,8 @@ from pmlp_np.model_selection.trials import Trial, epochs_done, evaluated, multip
 
 # Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
 _EPOCHS = {True: (30, 250, 15.0), False: (24, 120, 8.0)}
-# Configurations of a later round, and how many the pilot measures.
-_ROUND, _PILOT = 16, 4
+# Configurations of a later round, how many the pilot measures, and on how many rows of a large table.
+_ROUND, _PILOT, _PILOT_ROWS = 16, 4, 4096
 # The share of the time for the first round, if the whole portfolio does not fit.
 _FIRST_ROUND = 0.6
 # The share of the time after which a pilot must have been compiling.
@@ -129,18 +129,21 @@ class Search:
 
     def _pilot(self) -> None:
         """Train the first configurations for an epoch: once to compile what is missing, once to measure."""
-        head = self.queue[:_PILOT]
+        head, problem = self.queue[:_PILOT], self.problem.sample(_PILOT_ROWS)
         for share in (0.25, 0.15):
             left = self.clock.left()
             how = self.settings.how | {"time_budget": max(0.02, share * left), "progress": False}
-            pool, seconds = train(self.problem, head, [1] * len(head), self.settings.seed, how)
+            pool, seconds = train(problem, head, [1] * len(head), self.settings.seed, how)
+            if pool.ended_ == "interrupted":
+                # Nothing is known yet that could be kept.
+                raise KeyboardInterrupt
             if seconds > _SLOW_START * left:
                 self.notes.append(
                     f"the first {seconds:.0f} of {self.clock.budget:g} seconds went by compiling, which a machine does "
                     "once: another search has them for training"
                 )
             done = sum(record["epochs"] for record in pool.leaderboard()) / len(pool)
-            self.clock.measured(done * sum(multiply_adds(self.problem, c, 1) for c in head), seconds)
+            self.clock.measured(done * sum(multiply_adds(problem, c, 1) for c in head), seconds)
             if done < 1.0:
                 # It was cut off: there is no time for a second look.
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,17 @@ class Problem:
         """What members are to predict of the validated rows, and the weights of these rows or None."""
         rows = self.folds.validated
         return self.prepared[rows], None if self.weights is None else self.weights[rows]
+
+    def sample(self, most: int) -> Problem:
+        """Return the problem of so many rows, evenly spaced; this one if it has hardly more, or a fold few rows."""
+        n = len(self.wide)
+        kept = np.zeros(n, bool)
+        kept[np.linspace(0, n - 1, most).astype(np.int64)] = True
+        folds = self.folds.only(kept)
+        if n < 2 * most or not all(map(len, folds.training)):
+            return self
+        weights = None if self.weights is None else self.weights[kept]
+        return replace(self, wide=self.wide[kept], prepared=self.prepared[kept], folds=folds, weights=weights)
 
     def inputs_of(self, view: str, fold: int) -> np.ndarray:
         """Return the columns of `wide` that a member of a fold reads."""

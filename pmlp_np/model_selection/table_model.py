@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ROWS = 1 << 14
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TableModel:
     """Configurations with their weights in a mean, and all that leads from a table's rows to predictions.
 
@@ -160,6 +160,13 @@ class TableModel:
         from pmlp_np.model_selection.export.table_to_c import table_to_c
 
         return table_to_c(parts_of(self), path, prefix)
+
+    def __repr__(self) -> str:
+        n, members = len(self.members), sum(len(ids) for _, ids in self.members)
+        return (
+            f"TableModel({self.targets.task} on {len(self.views.columns)} columns: {n} configuration{'s' * (n != 1)}, "
+            f"{members} member{'s' * (members != 1)}, {self.n_parameters():,} parameters)"
+        )
 
     def composition(self) -> Table:
         """Return what the model is made of: a record of each configuration, by falling weight; it prints as a table.

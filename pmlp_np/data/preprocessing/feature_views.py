@@ -142,6 +142,8 @@ class FeatureViews:
         if name.startswith("target"):
             return 0
         assert isinstance(learned, NumberColumn)
+        if learned.is_constant:
+            return 0
         return {"raw": 1, "quant": 1, "per": len(learned.frequencies)}.get(name) or len(learned.centers[name])
 
     def read_by(self, view: str, fold: int, blocks: Sequence[str]) -> np.ndarray:
@@ -234,10 +236,12 @@ def useless(column: RawColumn) -> str:
         if len(texts) + missing < 2:
             return "one value" if texts else "no value"
         return "a different text in every row" if len(texts) == len(column.cells) else ""
-    known = column.cells[~np.isnan(column.cells)]
-    if not len(known):
+    missing = np.isnan(column.cells)
+    if missing.all():
         return "no value"
-    return "one value" if known.min() == known.max() else ""
+    known = column.cells[~missing]
+    # Of one value it says something where it is missing.
+    return "one value" if known.min() == known.max() and not missing.any() else ""
 
 
 def _cycles(days: np.ndarray) -> tuple[str, ...]:

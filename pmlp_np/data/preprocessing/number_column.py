@@ -17,11 +17,15 @@ from pmlp_np.formulas.initializers import DISTRIBUTIONS
 _QUANTILES, _TAIL = 513, 1e-3
 # Where the robust scale bends: a value of so many interquartile ranges.
 BEND = 3.0
+# Scaled values end here, whose squares are still numbers.
+FARTHEST = 1e100
 
 
 @dataclass(frozen=True)
 class NumberColumn:
     """A column of numbers, or of dates as days.
+
+    Of one value, which some cells have and others miss, only the mark of missing cells is an input.
 
     median: of the training rows. factor: 1 / interquartile range, or 2 / range where that is 0.
     quantiles, normal: (k,) values of the column, and the quantiles of the standard normal distribution that they have.
@@ -43,13 +47,17 @@ class NumberColumn:
 
     @classmethod
     def learn(cls, values: np.ndarray, bins: dict[str, int], waves: int, draw: np.random.Generator) -> NumberColumn:
-        """Return the column that training rows have; they must have two different values.
+        """Return the column that training rows have; they must have a value.
 
         values: (n,) float64, NaN for missing cells. bins: by name of an encoding, how many bins at most. waves: of the
         periodic encoding.
         """
         missing = np.isnan(values)
         known = values[~missing]
+        if known.min() == known.max():
+            value, none = known[:1], np.zeros(0)
+            edges, centers = dict.fromkeys(bins, value), dict.fromkeys(bins, none)
+            return cls(float(value[0]), 1.0, value, np.zeros(1), edges, centers, none, none, bool(missing.any()))
         low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
         spread = high - low
         factor = 1.0 / spread if spread > 0.0 else 2.0 / (known.max() - known.min())
@@ -67,10 +75,15 @@ class NumberColumn:
             column.centers[name] = column._pieces(known, name).mean(axis=0)
         return column
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether training rows have one value."""
+        return len(self.quantiles) == 1
+
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Return values over the interquartile range around the median, bent so that outliers stay near, (n,)."""
         with np.errstate(over="ignore"):
-            z = (values - self.median) * self.factor
+            z = np.clip((values - self.median) * self.factor, -FARTHEST, FARTHEST)
             return _known(z / np.sqrt(1.0 + np.square(z / BEND)), z)
 
     def quantile_normal(self, values: np.ndarray) -> np.ndarray:
@@ -91,7 +104,8 @@ class NumberColumn:
 
     def _pieces(self, values: np.ndarray, name: str) -> np.ndarray:
         edges = self.edges[name]
-        return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0.0, 1.0)
+        with np.errstate(over="ignore"):
+            return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0.0, 1.0)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the column as values that JSON holds."""

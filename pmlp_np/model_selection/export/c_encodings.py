@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.data.preprocessing.feature_views import PLAIN
-from pmlp_np.data.preprocessing.number_column import BEND
+from pmlp_np.data.preprocessing.number_column import BEND, FARTHEST
 from pmlp_np.data.preprocessing.raw_table import CATEGORY, DATE
 from pmlp_np.model_selection.export.table_parts import ExportedColumn, Inputs, TableParts
 from pmlp_np.models.export.c_formulas import literal, number_type
@@ -142,7 +142,7 @@ static inline int {self.p}_encode(const {self.p}_row *row, {self.number} *x)
 _SCALED = f"""/* A number over the interquartile range around the median, bent so that outliers stay near. */
 static inline double PREFIX_scaled(double value, double median, double factor)
 {{
-    const double z = (value - median) * factor;
+    const double z = fmin(fmax((value - median) * factor, -{FARTHEST!r}), {FARTHEST!r});
     return value != value ? 0.0 : z / sqrt(1.0 + (z / {BEND!r}) * (z / {BEND!r}));
 }}"""
 _QUANTILE = """/* A number as a quantile of the standard normal distribution. */

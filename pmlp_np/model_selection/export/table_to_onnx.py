@@ -15,7 +15,7 @@ import numpy as np
 from pmlp_np.base.errors import DataError, compose
 from pmlp_np.base.persistence import whole_file
 from pmlp_np.data.preprocessing.feature_views import PLAIN
-from pmlp_np.data.preprocessing.number_column import BEND
+from pmlp_np.data.preprocessing.number_column import BEND, FARTHEST
 from pmlp_np.data.preprocessing.raw_table import CATEGORY
 from pmlp_np.model_selection.export.table_parts import ExportedColumn, Inputs, TableParts
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
@@ -126,6 +126,7 @@ class _TableGraph(Graph):
             pieces = self._pieces(name, learned.edges[each.block])
             return self.add("Sub", pieces, self.double(learned.centers[each.block][None]))
         z = self.add("Mul", self.add("Sub", name, self.double([[learned.median]])), self.double([[learned.factor]]))
+        z = self.add("Max", self.add("Min", z, self.double([[FARTHEST]])), self.double([[-FARTHEST]]))
         bent = self.add("Div", z, self.double([[BEND]]))
         root = self.add("Sqrt", self.add("Add", self.double([[1.0]]), self.add("Mul", bent, bent)))
         scaled = self.add("Div", z, root)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.data.preprocessing.feature_views import PLAIN
-from pmlp_np.data.preprocessing.number_column import BEND
+from pmlp_np.data.preprocessing.number_column import BEND, FARTHEST
 from pmlp_np.data.preprocessing.raw_table import CATEGORY, DATE, NUMBER
 from pmlp_np.model_selection.export.table_parts import Inputs, TableParts
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
@@ -199,14 +199,15 @@ _COLUMN = '''def column(table, name, position, read):
 _SCALED = f'''def scaled(values, median, factor):
     """Values over the interquartile range around the median, bent so that outliers stay near; 0 where missing."""
     with np.errstate(over="ignore"):
-        z = (values - median) * factor
+        z = np.clip((values - median) * factor, -{FARTHEST!r}, {FARTHEST!r})
         return np.where(np.isnan(values), 0.0, z / np.sqrt(1.0 + np.square(z / {BEND!r})))[:, None]'''
 _QUANTILE_NORMAL = '''def quantile_normal(values, known, normal):
     """Values as quantiles of the standard normal distribution; 0 where missing."""
     return np.where(np.isnan(values), 0.0, np.interp(values, known, normal))[:, None]'''
 _PIECES = '''def pieces(values, edges, centers):
     """The part of each bin that lies below the value, from 0 to 1, centered; 0 where missing."""
-    parts = np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0.0, 1.0) - centers
+    with np.errstate(over="ignore"):
+        parts = np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0.0, 1.0) - centers
     return np.where(np.isnan(values)[:, None], 0.0, parts)'''
 _PERIODIC = '''def periodic(values, median, factor, frequencies, phases):
     """Cosines of the scaled values; 0 where missing."""
