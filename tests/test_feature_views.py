@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import pmlp_np as pm
 from conftest import requires
 from pmlp_np.data.preprocessing.category_column import CategoryColumn, ordered_target_means, target_means
-from pmlp_np.data.preprocessing.feature_views import FeatureViews
+from pmlp_np.data.preprocessing.feature_views import Bins, FeatureViews
 from pmlp_np.data.preprocessing.number_column import NumberColumn
 from pmlp_np.data.preprocessing.raw_table import part, raw_columns, stacked
 
@@ -229,7 +229,7 @@ def table():
 def test_blocks_lie_side_by_side_and_members_read_theirs(table):
     draw = np.random.default_rng()
     folds = [np.arange(0, 120), np.arange(80, 200)]
-    views = FeatureViews.learn(table, draw, 300, draw.normal(size=(200, 2)), folds)
+    views = FeatureViews.learn(table, draw, Bins(300), draw.normal(size=(200, 2)), folds)
     names = views.names()
     assert names == ("raw", "quant", "ple", "ple8", "per", "plain", "target0", "target1")
     wide = views.wide(table, names)
@@ -316,9 +316,20 @@ def test_numbers_of_any_size_have_encodings():
 )  # fmt: skip
 def test_what_is_no_views_is_refused(table, change):
     draw = np.random.default_rng()
-    views = FeatureViews.learn(table, draw, 300, draw.normal(size=(200, 1)), [np.arange(100)])
+    views = FeatureViews.learn(table, draw, Bins(300), draw.normal(size=(200, 1)), [np.arange(100)])
     plain = json.loads(json.dumps(views.to_plain()))
     FeatureViews.from_plain(plain)
     change(plain)
     with pytest.raises(pm.FileFormatError, match="views: expected what feature views are made of"):
         FeatureViews.from_plain(plain)
+
+
+@given(n=st.integers(1, 500), in_all=st.integers(10, 600), of_column=st.integers(4, 60))
+def test_bins_fit_in_all_but_for_tables_of_many_columns(n, in_all, of_column):
+    bins = Bins(in_all, of_column).for_columns(n)
+    assert 2 <= bins <= of_column
+    assert n * bins <= max(in_all, 256, 2 * n)
+    if n * 4 <= 256:
+        assert bins >= 4
+    if in_all // n >= 4:
+        assert bins == min(of_column, in_all // n)

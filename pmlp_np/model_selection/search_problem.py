@@ -10,14 +10,14 @@ import numpy as np
 
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose
-from pmlp_np.data.preprocessing.feature_views import FeatureViews
+from pmlp_np.data.preprocessing.feature_views import Bins, FeatureViews
 from pmlp_np.data.preprocessing.raw_table import RawColumn, part
 from pmlp_np.data.weights import as_weights
 from pmlp_np.model_selection.folds import Folds, make_folds
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION, Targets, as_targets
 
-# Inputs of the piecewise-linear encoding in all, by task.
-_BINS = {True: 256, False: 480}
+# Of the piecewise-linear encoding: classes need fewer, which are faster.
+_BINS_OF_CLASSES, _BINS_OF_VALUES = Bins(128, 16), Bins(480, 48)
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ class Problem:
         folds = make_folds(cv, n, draw, strata, groups, y)
         columns = targets.columns(prepared)
         has_columns = columns.shape[1] > 0
-        views = FeatureViews.learn(
-            table, draw, _BINS[targets.task != REGRESSION], columns if has_columns else None, folds.training
-        )
+        bins = _BINS_OF_VALUES if targets.task == REGRESSION else _BINS_OF_CLASSES
+        views = FeatureViews.learn(table, draw, bins, columns if has_columns else None, folds.training)
         blocks = views.names()
         wide = views.wide(table, blocks)
         start = 0

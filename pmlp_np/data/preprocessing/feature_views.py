@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,23 @@ BLOCKS = ("raw", "quant", "ple", "ple8", "per")
 PLAIN = "plain"
 # Lengths of the cycles of dates, in days, and how many of them the training rows must span.
 CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
-# The most inputs of an encoding, of a column in it, and of the encoding of few bins.
-_MOST_IN_ALL, _MOST_BINS, _FEW_BINS = 256, 48, 8
+# The most inputs of an encoding, and bins of a column in the encoding of few. A column has 4 bins if that many fit, and
+# 2 in any case.
+_MOST_IN_ALL, _FEW_BINS, _FEWEST_BINS = 256, 8, 4
+
+
+class Bins(NamedTuple):
+    """How many inputs the encoding "ple" has at most: in all, and of a column."""
+
+    in_all: int = _MOST_IN_ALL
+    of_column: int = 48
+
+    def for_columns(self, n: int) -> int:
+        """Return the bins of each of n columns."""
+        return max(2, min(_FEWEST_BINS, _MOST_IN_ALL // n), min(self.of_column, self.in_all // n))
+
+
+_DEFAULT_BINS = Bins()
 _LEAST_WAVES, _MOST_WAVES = 4, 16
 
 
@@ -74,13 +89,13 @@ class FeatureViews:
         cls,
         table: Sequence[RawColumn],
         draw: np.random.Generator,
-        most_bins: int = _MOST_IN_ALL,
+        most_bins: Bins = _DEFAULT_BINS,
         targets: np.ndarray | None = None,
         folds: Sequence[np.ndarray] = (),
     ) -> FeatureViews:
         """Return the views that training rows have.
 
-        table: the columns of these rows. most_bins: inputs of the encoding "ple" in all. targets: (n, targets) numbers,
+        table: the columns of these rows. most_bins: of the encoding "ple". targets: (n, targets) numbers,
         whose means by category become inputs. folds: the rows that the members of each fold train on.
 
         Raises DataError if no column has two different values.
@@ -97,7 +112,7 @@ class FeatureViews:
             raise DataError(compose("X", "a column with two different values", "none"))
         n_numeric = max(sum(column.kind != CATEGORY for column in used.values()), 1)
         bins = {
-            "ple": min(_MOST_BINS, max(2, most_bins // n_numeric)),
+            "ple": most_bins.for_columns(n_numeric),
             "ple8": min(_FEW_BINS, max(2, _MOST_IN_ALL // n_numeric)),
         }
         waves = min(_MOST_WAVES, max(_LEAST_WAVES, _MOST_IN_ALL // n_numeric))
