@@ -396,6 +396,14 @@ def test_random_tables_are_read_as_the_csv_module_writes_them(table, tmp_path):
             assert all(a == b or (a != a and b != b) for a, b in zip(found[name], expected, strict=True)), cells
 
 
+def test_quotes_within_quoted_cells_do_not_say_that_spaces_are_left_out(table):
+    """A cell that goes over lines, with what looks like a quoted cell after a space."""
+    for odd in ('"z.\nyz; "', '"\n"', '"a, b\n"'):
+        frame = table(f'a,b,c\n{odd},". 1#,  ",",y"\n x, y,z\nv,w,z\n').frame
+        assert frame["a"].tolist()[1:] == [" x", "v"] and frame["b"].tolist() == [". 1#,  ", " y", "w"]
+    assert table('a,b\n1, "x, y"\n2,z\n').frame["b"].tolist() == ["x, y", "z"]
+
+
 # Hints.
 
 

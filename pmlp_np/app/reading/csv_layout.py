@@ -146,10 +146,24 @@ def _pads(lines: list[str], delimiter: str) -> tuple[bool, bool]:
     body = [line.rstrip("\r\n") for line in lines[:_SAMPLE] if delimiter in line]
     d = re.escape(delimiter)
     after = bool(body) and all(not re.search(rf"{d}(?! |$)", line) for line in body)
-    # A quote after a space opens a quoted cell, so the space is no part of the cell.
-    after = after or any(re.search(rf'{d} +"[^"]*"\s*(?:{d}|$)', line) for line in body)
+    after = after or _opens_after_space(lines[:_SAMPLE], d)
     before = bool(body) and all(not re.search(rf"(?<! ){d}", line) for line in body)
     return after, before
+
+
+def _opens_after_space(lines: list[str], d: str) -> bool:
+    """Return whether a quote after a delimiter and a space opens a cell, so that the space is no part of the cell.
+
+    d: pattern of the delimiter. Within a quoted cell, which may go over lines, neither means anything.
+    """
+    opens = re.compile(rf'{d}(?= +"[^"]*"\s*(?:{d}|$))')
+    quotes = 0
+    for line in lines:
+        text = line.rstrip("\r\n")
+        if any((quotes + text.count('"', 0, match.start())) % 2 == 0 for match in opens.finditer(text)):
+            return True
+        quotes += text.count('"')
+    return False
 
 
 def _names(
