@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import requires
-from pmlp_np.model_selection.calibration import Spread
+from pmlp_np.model_selection.calibration import Spread, log_loss_of
 from pmlp_np.model_selection.ensemble_selection import LogLosses, SquaredErrors, chooser, greedy, top
 from pmlp_np.model_selection.folds import make_folds
 from pmlp_np.model_selection.scoring import likelihoods
@@ -218,6 +218,41 @@ def test_temperatures_divide_logits(seed, task):
 
     np.testing.assert_allclose(tempered(link(raw), t, task), link(raw / t), rtol=1e-9)
     assert tempered(link(raw), 1.0, task) is not None and np.array_equal(tempered(link(raw), 1.0, task), link(raw))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_log_losses_are_scikit_learns(weighted):
+    metrics = requires("sklearn.metrics")
+    draw = np.random.default_rng()
+    p = draw.dirichlet(np.ones(3), size=50)
+    y, labels = draw.integers(0, 3, 50), draw.integers(0, 2, (50, 3)).astype(float)
+    y[:3] = range(3)
+    weights = draw.uniform(0.0, 2.0, 50) if weighted else None
+    expected = metrics.log_loss(y, p, sample_weight=weights)
+    assert log_loss_of(p, y, "classification", weights) == pytest.approx(expected, rel=1e-9)
+    each = [metrics.log_loss(labels[:, k], p[:, k], sample_weight=weights, labels=[0, 1]) for k in range(3)]
+    assert log_loss_of(p, labels, "multilabel", weights) == pytest.approx(np.mean(each), rel=1e-9)
+
+
+def test_the_temperature_is_that_of_the_weighted_rows():
+    """Half of the rows are predicted too boldly, half too timidly: the temperature is that of the half that counts."""
+    draw = np.random.default_rng()
+    X = draw.normal(size=(120, 2))
+    bold = np.arange(120) % 2 == 0
+    y = np.where(bold & (draw.random(120) < 0.4), X[:, 0] < 0.0, X[:, 0] > 0.0).astype(int)
+    how = {"time_budget": None, "max_members": 6, "max_epochs": 15, "cv": 3, "progress": False, "seed": 1}
+    for half in (bold, ~bold):
+        weights = np.where(half, 1.0, 1e-6)
+        result = pm.search(X, y, task="classification", sample_weight=weights, **how)
+        used = np.flatnonzero(result.weights)
+        mean = np.tensordot(result.weights[used], [result.trials[i].out_of_fold for i in used], 1)
+        of_rows = result.problem.weights
+        losses = {
+            float(t): log_loss_of(tempered(mean, float(t), "classification"), y, "classification", of_rows)
+            for t in [1.0, *np.round(np.exp(np.linspace(-0.5, 0.9, 29)), 4)]
+        }
+        best = min(losses, key=losses.get)
+        assert result.ensemble.temperature == (best if losses[best] < 0.999 * losses[1.0] else 1.0)
 
 
 @given(seed=st.integers(0, 2**32), coverage=st.floats(0.5, 0.95))

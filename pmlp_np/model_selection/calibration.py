@@ -56,10 +56,14 @@ def best_temperature(losses_at: dict[float, float]) -> float:
     return best if losses_at[best] < 0.999 * losses_at[1.0] else 1.0
 
 
-def log_loss_of(p: np.ndarray, prepared: np.ndarray, task: str) -> float:
-    """Return the log loss of probabilities (rows, outputs), of labels the mean over them."""
+def log_loss_of(p: np.ndarray, prepared: np.ndarray, task: str, weights: np.ndarray | None = None) -> float:
+    """Return the log loss of probabilities (rows, outputs), of labels the mean over them.
+
+    weights: (rows,), of rows in the mean. Default None: equal weights.
+    """
     if task == CLASSIFICATION:
         found = p[np.arange(len(prepared)), prepared]
     else:
         found = np.where(prepared == 1.0, p, 1.0 - p)
-    return float(-np.log(np.maximum(found, LEAST_PROBABILITY)).mean())
+    losses = -np.log(np.maximum(found, LEAST_PROBABILITY)).reshape(len(prepared), -1).mean(axis=1)
+    return float(np.average(losses, weights=weights))

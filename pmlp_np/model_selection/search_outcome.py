@@ -42,13 +42,15 @@ def ensemble(problem: Problem, trials: Sequence[Trial], weights: np.ndarray) -> 
     targets, used = problem.targets, np.flatnonzero(weights).tolist()
     each = out_of_fold([trials[i] for i in used]).astype(np.float64)
     mean = np.tensordot(weights[used], each, 1)
-    prepared, _ = problem.validated
+    prepared, of_rows = problem.validated
     spread, temperature = None, 1.0
     if targets.task == REGRESSION:
         between = np.tensordot(weights[used], np.square(each - mean), 1)
         spread = Spread.learn(prepared - mean, between)
     else:
-        losses = {t: log_loss_of(tempered(mean, t, targets.task), prepared, targets.task) for t in _TEMPERATURES}
+        losses = {
+            t: log_loss_of(tempered(mean, t, targets.task), prepared, targets.task, of_rows) for t in _TEMPERATURES
+        }
         temperature = best_temperature(losses)
         mean = tempered(mean, temperature, targets.task)
     members = _members([trials[i] for i in used])
