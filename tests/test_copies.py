@@ -84,6 +84,7 @@ METHODS: dict[str, Callable[[pm.Pool, Path], Any]] = {
     "out_of_fold": lambda pool, _: pool.out_of_fold(X, [np.arange(i, N, 5) for i in range(5)]),
     "score": lambda pool, _: pool.score(X, Y, metric="r2"),
     "hidden": lambda pool, _: pool.hidden(X, 12),
+    "features_of": lambda pool, _: pool.features_of(12),
     "leaderboard": lambda pool, _: pool.leaderboard(),
     "extract": lambda pool, _: pool.extract(7, weights="last"),
     "ensemble": lambda pool, _: pool.ensemble([3, 1]).predict(X),

@@ -27,7 +27,7 @@ from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import Settings
 from pmlp_np.model_selection.space import Space
 from pmlp_np.model_selection.table_model import TableModel
-from pmlp_np.model_selection.targets import CLASSIFICATION, MULTILABEL, REGRESSION
+from pmlp_np.model_selection.targets import CLASSIFICATION, MULTILABEL, REGRESSION, as_targets
 
 
 class _PoolEstimator(BaseEstimator):
@@ -80,6 +80,8 @@ class _PoolEstimator(BaseEstimator):
             seed, self.progress, None if self.space is None else Space.of(self.space),
             self.metric, self.halving,
         )  # fmt: skip
+        for name, of_rows in (("groups", groups), ("sample_weight", weights)):
+            require_same_rows(X, of_rows, ("X", name))
         table, cv = raw_columns(X), self.cv
         n = len(table[0].cells)
         if (X_val is None) != (y_val is None):
@@ -88,8 +90,13 @@ class _PoolEstimator(BaseEstimator):
             if cv is not None or groups is not None:
                 raise DataError(compose("X_val", "validation rows, or cv and groups", "both"))
             table = stacked(table, raw_columns(self._checked(X_val, reset=False), [c.kind for c in table]))
-            y = np.concatenate([np.asarray(y), np.asarray(y_val)])
-            m = len(table[0].cells) - n
+            require_same_rows(X_val, y_val, ("X_val", "y_val"))
+            m, y, y_val = len(table[0].cells) - n, as_targets(y), as_targets(y_val)
+            if len(y_val) != m:
+                raise DataError(compose("y_val", f"{m} rows, as X_val", str(len(y_val))))
+            if y_val.shape[1:] != y.shape[1:]:
+                raise DataError(compose("y_val", f"shape {(m, *y.shape[1:])}, as y", str(y_val.shape)))
+            y = np.concatenate([y, y_val])
             if weights is not None:
                 weights = np.concatenate([np.asarray(weights, np.float64), np.full(m, np.mean(weights))])
             cv = [(np.arange(n), np.arange(n, n + m))]

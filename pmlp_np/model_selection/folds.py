@@ -10,6 +10,7 @@ import numpy as np
 
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, listed, show
+from pmlp_np.data.preprocessing.raw_table import is_missing
 
 # Folds by the least number of rows: with few rows each one counts, with many a few folds are enough.
 _DEFAULT = ((6000, 4), (3000, 5), (1000, 8), (0, 10))
@@ -65,7 +66,14 @@ def make_folds(
         labels = np.asarray(groups)
         if labels.shape != (n,):
             raise DataError(compose("groups", f"a label for each of {n} rows", f"shape {labels.shape}"))
-        _, group = np.unique(labels, return_inverse=True)
+        if labels.dtype.kind == "O" and any(map(is_missing, labels)):
+            row = next(i for i, label in enumerate(labels) if is_missing(label))
+            raise DataError(compose(f"groups, row {row}", "a label", "a missing one"))
+        try:
+            _, group = np.unique(labels, return_inverse=True)
+        except TypeError:
+            types = listed(sorted({type(label).__name__ for label in labels}))
+            raise DataError(compose("groups", "labels of one type", types)) from None
         n_groups = int(group.max()) + 1
         count = min(count, n_groups) if cv is None else count
         if not 2 <= count <= n_groups:

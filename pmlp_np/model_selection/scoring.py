@@ -143,7 +143,10 @@ class Scoring:
     ) -> float:
         targets = self.targets
         y_true = targets.classes[prepared] if targets.task == CLASSIFICATION else targets.predictions(prepared)
-        y_pred = mean if metric.response_method == "predict_proba" else targets.predictions(mean)
+        y_pred = targets.predictions(mean)
+        if metric.response_method == "predict_proba":
+            # Means of float32 numbers: functions want a sum of 1 to the last digits of float64.
+            y_pred = mean / mean.sum(axis=1, keepdims=True) if targets.task == CLASSIFICATION else mean
         value = metric.function(y_true, y_pred, **({} if weights is None else {"sample_weight": weights}))
         try:
             return float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pmlp_np.data.labels import require_same_rows
 from pmlp_np.data.preprocessing.raw_table import raw_columns
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.scoring import CustomMetric
@@ -49,7 +50,8 @@ def search(
         Default None: 10 folds for few rows, down to 4.
     groups: (n_samples,) labels of rows that stay in one fold. Default None.
     sample_weight: (n_samples,) weight of each row, in training and selection. Default None: equal weights.
-    max_members: the most members to train; needed without a time budget. max_epochs: the most epochs of a member.
+    max_members: the most members to train, but for one configuration in any case; needed without a time budget.
+        max_epochs: the most epochs of a member.
     select: "greedy" forward selection with replacement (default), "all", "best", or a number of the best.
     metric: what the ensemble is selected by and records are ordered by. Default None: the squared error or log loss. A
         name as for `Pool.fit`: "r2", "rmse", "mae"; "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss"; or
@@ -77,5 +79,7 @@ def search(
         None if space is None else Space.of(space), metric, halving,
     )  # fmt: skip
     clock = Clock(time_budget)
+    for name, of_rows in (("y", y), ("groups", groups), ("sample_weight", sample_weight)):
+        require_same_rows(X, of_rows, ("X", name))
     problem = Problem.of(raw_columns(X), y, task, cv, groups, sample_weight, seed)
     return Search(problem, settings, clock).run()

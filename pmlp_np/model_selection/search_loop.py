@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base.errors import DataError, compose
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.configurations import Configuration, portfolio
 from pmlp_np.model_selection.folds import missing_classes
@@ -63,6 +64,17 @@ class Search:
         self._drop_duplicates()
         planned = self._planned_epochs()
         self._mix_a_grid(planned)
+        try:
+            self._rounds(planned)
+        except KeyboardInterrupt:
+            # Between two fits; what was trained before is kept.
+            if not self.trials:
+                raise
+            self.ended = "interrupted"
+        return self._result()
+
+    def _rounds(self, planned: int) -> None:
+        """Train what time allows, round by round, until nothing is left or Ctrl-C."""
         while self.queue and self.ended != "interrupted":
             batch, epochs = self._next_batch(planned)
             if not batch:
@@ -71,7 +83,6 @@ class Search:
             self._halve(batch, epochs) if halve else self._train(batch, epochs)
             if not self.queue:
                 self._queue_neighbors()
-        return self._result()
 
     @property
     def _n_folds(self) -> int:
@@ -149,7 +160,8 @@ class Search:
                 return
 
     def _epochs_of(self, configuration: Configuration, planned: int) -> int:
-        return max(1, round(planned * configuration.epochs))
+        epochs, most = max(1, round(planned * configuration.epochs)), self.settings.max_epochs
+        return epochs if most is None else min(epochs, int(most))
 
     def _next_batch(self, planned: int) -> tuple[list[Configuration], list[int]]:
         """Take from the queue what time allows next, and the epochs of each."""
@@ -230,6 +242,9 @@ class Search:
         """Note how the training of a round ended, and select."""
         if ended == "interrupted":
             self.ended = "interrupted"
+        self._select()
+
+    def _select(self) -> None:
         self.weights = selected(self.problem, self.scoring, self.trials, self.settings.select)
 
     def _queue_neighbors(self) -> None:
@@ -240,6 +255,11 @@ class Search:
         self._drop_duplicates()
 
     def _result(self) -> SearchResult:
+        if not any(trial.finite for trial in self.trials):
+            hint = "Try smaller learning rates."
+            raise DataError(compose("space", "configurations that can be trained on this table", "all diverged", hint))
+        if len(self.weights) != len(self.trials):
+            self._select()
         model, mean = ensemble(self.problem, self.trials, self.weights)
         return SearchResult(self.problem, tuple(self.trials), self.weights, model, mean, tuple(self.notes),
                             self.ended, self.clock.spent(), self.scoring, self.settings.select)  # fmt: skip

@@ -34,7 +34,8 @@ def selected(problem: Problem, scoring: Scoring, trials: Sequence[Trial], select
 def selectable(trials: Sequence[Trial]) -> list[int]:
     """Return the numbers of the trials that may be selected."""
     done = [i for i, trial in enumerate(trials) if trial.status == "done"]
-    return done or [i for i, trial in enumerate(trials) if not trial.stopped]
+    finite = [i for i, trial in enumerate(trials) if trial.finite]
+    return done or finite or list(range(len(trials)))
 
 
 def ensemble(problem: Problem, trials: Sequence[Trial], weights: np.ndarray) -> tuple[TableModel, np.ndarray]:

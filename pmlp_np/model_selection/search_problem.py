@@ -66,8 +66,9 @@ class Problem:
         if weights is not None and not weights.all():
             counted = weights > 0.0
             if cv is not None and not checks.is_whole(cv):
-                folds = make_folds(cv, n, draw, None, groups, y)
-                cv = list(zip(folds.only(counted).training, folds.only(counted).validation, strict=True))
+                folds = make_folds(cv, n, draw, None, groups, y).only(counted)
+                pairs = zip(folds.training, folds.validation, strict=True)
+                cv = [pair for pair in pairs if len(pair[0]) and len(pair[1])]
             table, y, weights, n = part(table, counted), y[counted], weights[counted], int(counted.sum())
             weights = weights / weights.mean()
             groups = None if groups is None else np.asarray(groups)[counted]

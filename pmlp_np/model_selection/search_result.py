@@ -101,6 +101,14 @@ class SearchResult:
             weights = None if weights is None else weights[places]
         return float(scoring.scores(predicted[np.newaxis], prepared, weights)[0])
 
+    def _on_fold(self, predicted: np.ndarray, places: np.ndarray) -> float:
+        """Return the score on a fold; NaN where it is not defined there, say for a class that the fold lacks."""
+        try:
+            return self._of(self.scoring, predicted, places)
+        except Exception:
+            # The function is a user's, and was computed on all rows before.
+            return float("nan")
+
     @cached_property
     def _by_number(self) -> list[dict[str, Any]]:
         places = [self._places(rows) for rows in self.problem.folds.validation]
@@ -115,7 +123,7 @@ class SearchResult:
                 "fold_losses": tuple(losses),
             }  # fmt: skip
             if self.scoring.metric is not None:
-                scores = [self._of(self.scoring, trial.out_of_fold, fold) for fold in places]
+                scores = [self._on_fold(trial.out_of_fold, fold) for fold in places]
                 record |= {
                     "metric": self.scoring.name, "score": self._of(self.scoring, trial.out_of_fold),
                     "score_spread": float(np.std(scores)), "fold_scores": tuple(scores),

@@ -21,6 +21,8 @@ from pmlp_np.specs.search_space import choices_of, drawn, is_random, n_choices
 NAMES = ("view", "epochs", *(each for each in (*FIELDS, *HYPERPARAMETERS, *OPTIONS) if each not in SET_BY_SEARCHES))
 # A larger grid is not listed in whole: of its combinations so many are drawn.
 MOST_LISTED = 256
+# So many combinations can be put in random order.
+_PERMUTED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,25 @@ class Space:
 
 
 def _grid(part: Mapping[str, Any], seed: int, most: int) -> list[dict[str, Any]]:
-    """Return all combinations of choices, or so many of them at random."""
+    """Return all combinations of choices; of more than MOST_LISTED so many of them at random."""
     choices = {name: choices_of(name, value, 0).values for name, value in part.items()}
     sizes = tuple(map(len, choices.values()))
     n = math.prod(sizes)
-    numbers: Sequence[int] = range(n)
-    if n > most:
-        # Numbers above 2**62 are left out: the first choices of such a grid's first names.
-        numbers = np.random.default_rng([seed, 2]).choice(min(n, 2**62), most, replace=False).tolist()
+    # Numbers above 2**62 are left out: the first choices of such a grid's first names.
+    numbers = range(n) if n <= MOST_LISTED else _distinct(min(n, 2**62), most, np.random.default_rng([seed, 2]))
     return [
         {name: _plain(choices[name][at]) for name, at in zip(choices, _place(k, sizes), strict=True)} for k in numbers
     ]
+
+
+def _distinct(n: int, most: int, draw: np.random.Generator) -> Sequence[int]:
+    """Return the first `most` of all numbers below n in random order: of a larger `most` the same, and then others."""
+    if n <= _PERMUTED:
+        return draw.permutation(n)[:most].tolist()
+    found: dict[int, None] = {}
+    while len(found) < most:
+        found |= dict.fromkeys(draw.integers(0, n, MOST_LISTED).tolist())
+    return list(found)[:most]
 
 
 def _place(number: int, sizes: tuple[int, ...]) -> list[int]:

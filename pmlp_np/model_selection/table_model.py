@@ -200,6 +200,7 @@ class TableModel:
     def _mean_and_spread(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean over configurations, (n, outputs), and the variance between them."""
         table = raw_columns(X, self.views.kinds)
+        self.views.require_names(X)
         parts = []
         for start in range(0, len(table[0].cells), _ROWS):
             rows = part(table, slice(start, start + _ROWS))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, listed, show
 from pmlp_np.data.containers import as_numbers, require_plain
+from pmlp_np.data.preprocessing.raw_table import is_missing
 
 REGRESSION, CLASSIFICATION, MULTILABEL = "regression", "classification", "multilabel"
 TASKS = (REGRESSION, CLASSIFICATION, MULTILABEL)
@@ -48,17 +51,20 @@ class Targets:
                 return _classes(values)
             targets, _ = _classes(as_targets(classes))
             return targets, targets.prepared(values)
-        numbers, columns = _number_columns(values)
+        given, columns = _number_columns(values)
         if task == MULTILABEL:
-            _require_labels(numbers)
+            _require_labels(given)
             return cls(task, none, none, none, False), columns
-        scale = columns.std(axis=0)
-        varies = scale > 1e-14 * np.abs(columns).max(axis=0)
+        # By the largest number, so that no square overflows or vanishes.
+        largest = np.abs(columns).max(axis=0)
+        unit = np.where(largest > 0.0, largest, 1.0)
+        deviation = (columns / unit).std(axis=0)
+        mean, scale, varies = (columns / unit).mean(axis=0) * unit, deviation * unit, deviation > 1e-14
         if not varies.any():
             got = f"{show(float(columns[0, 0]))} in all {len(columns):,} rows"
             raise DataError(compose("y", "at least two different values", got, "There is nothing to learn from it."))
         scale = np.where(varies, scale, 1.0)
-        targets = cls(task, none, columns.mean(axis=0), scale, numbers.ndim == 1)
+        targets = cls(task, none, mean, scale, given.ndim == 1)
         return targets, (columns - targets.mean) / scale
 
     def prepared(self, y: Any) -> np.ndarray:
@@ -77,9 +83,9 @@ class Targets:
                 hint = "All classes must be known at the first call."
                 raise DataError(compose(f"y, row {row}", expected, show(values.tolist()[row]), hint))
             return np.array(found, np.int64)
-        numbers, columns = _number_columns(values)
+        given, columns = _number_columns(values)
         if self.task == MULTILABEL:
-            _require_labels(numbers)
+            _require_labels(given)
             return columns
         if columns.shape[1] != len(self.mean):
             raise DataError(compose("y", f"{len(self.mean)} output(s), as before", f"{columns.shape[1]}"))
@@ -137,7 +143,7 @@ def _task_of(y: np.ndarray) -> str:
         return MULTILABEL if y.dtype.kind in "biu" and np.isin(y, (0, 1)).all() else REGRESSION
     if y.dtype.kind in "OUSb":
         objects_are_numbers = y.dtype.kind == "O" and all(
-            isinstance(each, (int, float, np.number)) and not isinstance(each, bool) for each in y
+            isinstance(each, (int, float, np.number, Decimal)) and not isinstance(each, bool) for each in y
         )
         if not objects_are_numbers:
             return CLASSIFICATION
@@ -151,15 +157,17 @@ def _task_of(y: np.ndarray) -> str:
 
 def _number_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return finite numbers as they are, and as columns, float64."""
-    numbers = as_numbers(values, "y").astype(np.float64)
-    if not np.isfinite(numbers).all():
+    if values.dtype.kind == "O" and all(isinstance(each, Decimal) for each in values.flat):
+        values = values.astype(np.float64)
+    found = as_numbers(values, "y").astype(np.float64)
+    if not np.isfinite(found).all():
         raise DataError(compose("y", "finite numbers", "NaN or infinity (Input contains NaN or infinity)"))
-    return numbers, numbers.reshape(len(numbers), -1)
+    return found, found.reshape(len(found), -1)
 
 
-def _require_labels(numbers: np.ndarray) -> None:
-    if numbers.ndim != 2 or not np.isin(numbers, (0.0, 1.0)).all():
-        raise DataError(compose("y", "labels 0 and 1, (n_samples, n_labels)", f"shape {numbers.shape}"))
+def _require_labels(given: np.ndarray) -> None:
+    if given.ndim != 2 or not np.isin(given, (0.0, 1.0)).all():
+        raise DataError(compose("y", "labels 0 and 1, (n_samples, n_labels)", f"shape {given.shape}"))
 
 
 def _require_classes(values: np.ndarray) -> None:
@@ -171,9 +179,13 @@ def _require_classes(values: np.ndarray) -> None:
             raise DataError(compose("y", "a class in every row", "NaN or infinity (Input contains NaN or infinity)"))
         if not (values == np.floor(values)).all():
             raise DataError(compose("y", "classes", "numbers with fractions (Unknown label type: continuous)"))
-    if values.dtype.kind == "O" and any(each is None or each != each for each in values):
-        row = next(i for i, each in enumerate(values) if each is None or each != each)
-        raise DataError(compose(f"y, row {row}", "a class", "a missing one (Input contains NaN)"))
+    for row, each in enumerate(values if values.dtype.kind == "O" else ()):
+        if is_missing(each):
+            raise DataError(compose(f"y, row {row}", "a class", "a missing one (Input contains NaN)"))
+    unusual = next((each for each in values.tolist() if not isinstance(each, (str, numbers.Real, np.bool_))), None)
+    if unusual is not None:
+        got = f"{show(unusual)}, of type {type(unusual).__name__}"
+        raise DataError(compose("y", "classes that are texts, numbers or booleans", got, "Convert them to texts."))
 
 
 def _classes(values: np.ndarray) -> tuple[Targets, np.ndarray]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.base.errors import DataError, FileFormatError, compose, require_memory, show
+from pmlp_np.data.labels import names_of
 from pmlp_np.data.preprocessing.category_column import CategoryColumn, ordered_target_means, target_means
 from pmlp_np.data.preprocessing.number_column import NumberColumn
 from pmlp_np.data.preprocessing.raw_table import CATEGORY, DATE, NUMBER, RawColumn
@@ -125,6 +126,18 @@ class FeatureViews:
                 cycles = _cycles(column.cells) if column.kind == DATE else ()
                 columns[i] = _Numeric(column.name, column.kind, learned, cycles)
         return cls(tuple(column.kind for column in table), columns, left_out)
+
+    def require_names(self, X: Any) -> None:
+        """Raise DataError for a data frame whose columns have other names, or another order, than those of training."""
+        names = names_of(X)
+        if names is None or all(column.name == str(i) for i, column in self.columns.items()):
+            return
+        for i, column in self.columns.items():
+            if str(names[i]) != column.name:
+                hint = (
+                    "Columns are taken by position: X[names] with the names in the order of training, or X.to_numpy()."
+                )
+                raise DataError(compose(f"column {i} of X", f"{column.name!r}, as in training", show(names[i]), hint))
 
     # Which inputs there are.
 

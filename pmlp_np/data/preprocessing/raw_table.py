@@ -37,7 +37,8 @@ def raw_columns(X: Any, kinds: Sequence[str] | None = None) -> list[RawColumn]:
     """Return the columns of X.
 
     X: a two-dimensional array or list, or a data frame (pandas, polars, PyArrow).
-    kinds: the kind of each column, as training rows had it. Default None: as the cells are.
+    kinds: the kind of each column, as training rows had it. Default None: categories where the frame says so, else as
+        the cells are.
 
     Raises DataError for what is no table, for infinite numbers, and for cells that don't have the expected kind.
     """
@@ -73,6 +74,13 @@ def part(table: Sequence[RawColumn], rows: Any) -> list[RawColumn]:
     return [RawColumn(column.name, column.kind, column.cells[rows]) for column in table]
 
 
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of any type stands for a missing one."""
+    if cell is None or type(cell).__name__ in _MISSING_TYPES:
+        return True
+    return bool(isinstance(cell, (float, np.floating, np.datetime64, np.timedelta64)) and cell != cell)
+
+
 def _columns_of(X: Any) -> Iterator[Any]:
     """Yield each column as an array, or as the frame's own column."""
     if columns_of(X) is not None:
@@ -104,8 +112,8 @@ def _typed(name: str, cells: Any, kind: str | None) -> tuple[str, np.ndarray]:
     else:
         found = {"M": DATE}.get(array.dtype.kind, NUMBER if array.dtype.kind in "biufm" else CATEGORY)
     missing = _missing(array)
-    if kind == CATEGORY:
-        return kind, _texts(array, missing)
+    if kind == CATEGORY or (kind is None and _is_categorical(cells)):
+        return CATEGORY, _texts(array, missing)
     if kind is not None and kind != found and not missing.all():
         first = array[int(np.argmin(missing))]
         raise DataError(compose(name, f"{kind}s, as in training", f"{show(first)} (a {found})"))
@@ -119,6 +127,14 @@ def _typed(name: str, cells: Any, kind: str | None) -> tuple[str, np.ndarray]:
         row = int(np.isinf(values).argmax())
         raise DataError(compose(f"{name}, row {row}", "finite numbers", f"{values[row]} (inf or infinity)"))
     return kind or found, values
+
+
+def _is_categorical(cells: Any) -> bool:
+    """Whether a frame says that a column holds categories, which may be numbers."""
+    dtype = type(getattr(cells, "dtype", None)).__name__
+    return dtype in ("CategoricalDtype", "Categorical", "Enum") or str(getattr(cells, "type", "")).startswith(
+        "dictionary"
+    )
 
 
 def _as_array(cells: Any) -> np.ndarray:
@@ -143,21 +159,15 @@ def _objects(values: Sequence[Any]) -> np.ndarray:
 
 def _missing(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "O":
-        return np.array([_is_missing(cell) for cell in array], bool)
+        return np.array([is_missing(cell) for cell in array], bool)
     if array.dtype.kind in "fc":
         return np.isnan(array)
     return np.isnat(array) if array.dtype.kind in "mM" else np.zeros(len(array), bool)
 
 
-def _is_missing(cell: Any) -> bool:
-    if cell is None or type(cell).__name__ in _MISSING_TYPES:
-        return True
-    return bool(isinstance(cell, (float, np.floating, np.datetime64, np.timedelta64)) and cell != cell)
-
-
 def _kind_of_objects(name: str, array: np.ndarray) -> str:
     """Return the kind of a column of objects, all cells of which must be of one kind, or texts among others."""
-    types = {type(cell) for cell in array if not _is_missing(cell)}
+    types = {type(cell) for cell in array if not is_missing(cell)}
     if all(issubclass(each, (numbers.Real, np.bool_, datetime.timedelta, np.timedelta64)) for each in types):
         return NUMBER
     if all(issubclass(each, (datetime.date, np.datetime64)) for each in types):

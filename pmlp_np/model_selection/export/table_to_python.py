@@ -182,9 +182,10 @@ _CELLS = {NUMBER: _NUMBER, DATE: _DAYS, CATEGORY: _TEXT}
 _COLUMN = '''def column(table, name, position, read):
     """A column of a table: numbers as an array, texts as a list. ValueError, with the row, for other cells."""
     if isinstance(table, dict) or hasattr(table, "columns"):
-        if name not in (table if isinstance(table, dict) else list(table.columns)):
+        labels = {str(label): label for label in (table if isinstance(table, dict) else table.columns)}
+        if name not in labels:
             raise ValueError(f"expected a column {name!r}, got none")
-        cells = list(table[name])
+        cells = list(table[labels[name]])
     else:
         if len(table) and len(table[0]) != N_COLUMNS and not isinstance(table[0], dict):
             raise ValueError(f"expected {N_COLUMNS} columns, as in training, got {len(table[0])}")
