@@ -384,7 +384,10 @@ def test_test_rows_that_chose_the_member_are_said(written):
     problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=other, test=other), 0)
     assert problem.doubts == [f"{N} of {N} test rows are also among the validation rows, which chose the ensemble"]
     problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=other, test=third), 0)
-    assert problem.doubts == []
+    assert problem.doubts == [] and not any("validation rows" in note for note in problem.notes)
+    problem = understand(Source(table, "y", drop=("patient", "w", "day"), validation=table, test=third), 0)
+    said = f"{N} of {N} validation rows are also among the training rows"
+    assert any(note.startswith(said) for note in problem.notes)
 
 
 def test_groups_that_other_files_have_too_are_said(written):

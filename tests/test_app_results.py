@@ -9,6 +9,7 @@ import pmlp_np as pm
 from command_line import SHORT, refused, run
 from conftest import requires
 from fitted import fitted_folder, read
+from pmlp_np.app import target_scores
 from pmlp_np.app.tables import read_table
 
 
@@ -155,6 +156,12 @@ def test_the_report_is_that_of_the_fit(place, capsys, tmp_path):
     validation = found["scores"]["ensemble"]["validation"]
     assert scores["accuracy"] == pytest.approx(validation["accuracy"])
     assert ["value", "as chosen"] in contents["left_out"]
+    test = found["scores"]["ensemble"]["test"]
+    assert contents["test"]["rows"] == found["rows"]["test"] and contents["test"]["doubts"] == found["doubts"]
+    assert [score for _, score, _ in contents["test"]["scores"]] == [target_scores.shown(k, v) for k, v in test.items()]
+    assert f"On {found['rows']['test']} test rows" in contents["answer"][-1]
+    page = (place / "grade" / "report.html").read_text()
+    assert all(text in page for text in ("On rows that were set aside", contents["test"]["scores"][0][1]))
     said = run(capsys, "report", place / "grade", "--out", tmp_path / "r.html", "--json")
     assert json.loads(said.out)["answer"] == contents["answer"]
     assert (tmp_path / "r.html").read_bytes() == (place / "grade" / "report.html").read_bytes()

@@ -101,6 +101,11 @@ def test_sections_are_there_where_they_apply():
         "Columns that are not used" not in bare and "Learning curves" not in bare and "Mean prediction by" not in bare
     )
     assert "Columns that are not used" in headings["values"] and "Learning curves" in headings["values"]
+    test = {"rows": 24, "scores": [["<R²>", "0.4342", "-"]], "doubts": ["there are & 24 rows"]}
+    tested = Reader(page(contents | {"test": test})).text
+    assert all(text in tested for text in ("24 rows had no part in training", "<R²>", "0.4342", "there are & 24 rows"))
+    assert "had no part in training" not in bare
+    assert "speaks against" not in Reader(page(contents | {"test": test | {"doubts": []}})).text
     interrupted = Reader(page(contents | {"ended": "interrupted", "folds": 1, "weighted": True})).text
     assert "The search was interrupted" in interrupted and "validation rows were predicted" in interrupted
     assert "training and selection used the weights of rows" in interrupted

@@ -446,6 +446,14 @@ def _doubts(problem: Problem, kinds: dict[str, Kind]) -> list[str]:
     at_random = source.order_by is None and source.part is None and source.test is None
     dates = [name for name, kind in kinds.items() if kind.kind == "date"] if at_random else []
     cells, date = _coded(problem.frame), dates[0] if dates else ""
+    n_seen = (
+        0 if problem.by_folds else fairness.rows_in_both(cells, problem.own_y, parts["validation"], parts["training"])
+    )
+    if n_seen:
+        problem.notes.append(
+            f"{n_seen:,} of {len(parts['validation']):,} validation rows are also among the training rows, cell by "
+            "cell: by them the ensemble is chosen for what it remembers"
+        )
     return fairness.doubts(parts, cells, problem.own_y, suspected, group, date, problem.spread)
 
 

@@ -19,7 +19,6 @@ from pmlp_np.app.columns import Target
 from pmlp_np.app.environment import version_of
 from pmlp_np.app.problem import Problem
 from pmlp_np.base import interrupts
-from pmlp_np.base.errors import DataError, compose
 from pmlp_np.model_selection.search_result import SearchResult
 
 # The coverage of the intervals that are checked on the test rows.
@@ -113,10 +112,6 @@ def search(problem: Problem, choices: Choices, progress: bool | str = "auto") ->
         result = pm.search(**problem.for_search(), **choices.for_search(), progress=progress)
     if result.ended == "interrupted" and not any(record["epochs"] for record in result.records()):
         raise KeyboardInterrupt
-    if not any(trial.finite for trial in result.trials):
-        hint = "Choose smaller learning rates in --space." if choices.space else "Look for extreme values in the table."
-        expected, got = "members that learn", f"{sum(len(t.ids) for t in result.trials):,} of which some diverged in "
-        raise DataError(compose("fit", expected, f"{got}each configuration", hint))
     problem.notes += result.notes
     problem.notes += [f"column {name!r} is left out: {why}" for name, why in result.problem.views.left_out.items()]
     n_lost = sum(not trial.finite for trial in result.trials)

@@ -43,6 +43,8 @@ _CONTENTS: dict[Any, Any] = {
         "calibration_error_before": float, "confusion": ({"classes": [str, ...], "rows": [[int]]},),
     },
     "most_frequent?": str,
+    # Rows that were set aside: name, score and that of a constant, as texts; and what speaks against the scores.
+    "test?": {"rows": int, "scores": [[str, str, str], ...], "doubts": [str]},
 }  # fmt: skip
 _NAMES = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false"}
 

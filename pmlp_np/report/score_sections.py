@@ -83,6 +83,20 @@ def score_section(contents: Contents) -> Html:
     return section("scores", "How good it is", lead, shown)
 
 
+def test_section(contents: Contents) -> Html | None:
+    """Return the scores on rows that were set aside, where there are such."""
+    test = contents.get("test")
+    if not test:
+        return None
+    lead = f"{count(test['rows'], 'row')} had no part in training or in the choice of the ensemble."
+    doubts = [element("ul", [element("li", doubt) for doubt in test["doubts"]])] if test["doubts"] else []
+    return section(
+        "test", "On rows that were set aside", lead,
+        element("div", table("Test scores", ["Score", "Ensemble", "Constant"], test["scores"]), class_="card"),
+        *([element("p", "What speaks against these scores:", class_="lead"), *doubts] if doubts else []),
+    )  # fmt: skip
+
+
 def value_section(contents: Contents) -> Html | None:
     """Return predicted against true values, errors and intervals, where values are predicted."""
     checks = contents.get("values")
@@ -164,4 +178,7 @@ def _confusion(confusion: dict[str, Any] | None) -> Html | None:
 
 def top(contents: Contents) -> Html:
     """Return all of these sections that apply."""
-    return together(heading(contents), score_section(contents), value_section(contents), class_section(contents))
+    return together(
+        heading(contents), score_section(contents), test_section(contents), value_section(contents),
+        class_section(contents),
+    )  # fmt: skip
