@@ -227,7 +227,7 @@ def test_configurations_that_diverged_are_in_no_ensemble(capsys, tmp_path, monke
     assert "1 of 2 configurations diverged: they are not in the ensemble" in found["notes"]
     assert run(capsys, "leaderboard", tmp_path / "r").code == 0
     (tmp_path / "s.json").write_text(json.dumps([wild]))
-    refused(run(capsys, *fit, "--overwrite", "--json"), "diverged", "smaller learning rates in --space")
+    refused(run(capsys, *fit, "--overwrite", "--json"), "all diverged", "smaller learning rates")
     assert len(read((tmp_path / "r" / "leaderboard.csv").read_text())) == 2, "the old result stays"
 
 

@@ -65,13 +65,13 @@ class Configuration:
         return tuple(widths) if isinstance(widths, Iterable) else (int(widths),)
 
     def changed(self, view: str | None = None, epochs: float | None = None, **member: Any) -> Configuration:
-        """Return the configuration with other values."""
+        """Return the configuration with other values. view, epochs: as of the class, None: as they are; member: arguments."""
         return Configuration(
             {**self.member, **member}, view or self.view, self.epochs if epochs is None else epochs
         )  # fmt: skip
 
     def spec(self, max_epochs: int, steps: int, upto: int | None = None) -> Member:
-        """Return the member's spec, for so many epochs and optimizer steps in all.
+        """Return the member's spec, for max_epochs epochs and so many optimizer steps in all.
 
         Averaged weights look back over a tenth of the steps at most: over more, they would be near the initial weights.
 
@@ -86,7 +86,7 @@ class Configuration:
         return Member(**{**self.member, "average": average, **length})
 
     def multiply_adds(self, n_inputs: int, n_outputs: int) -> float:
-        """Return the multiply-adds of a row in training: forward, backward, gradient."""
+        """Return the multiply-adds of a row in training (forward, backward, gradient), of n_inputs and n_outputs."""
         widths = [n_inputs, *self.hidden, n_outputs]
         return 3.0 * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
 

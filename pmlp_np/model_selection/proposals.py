@@ -32,7 +32,7 @@ class Proposals:
 
         proposals = pm.Proposals("classification")
         for id, configuration in proposals.ask(20):
-            proposals.tell([id], [my_loss(configuration)])
+            proposals.tell([id], [len(configuration.hidden)])
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Proposals:
         return list(enumerate(self._asked))[first:]
 
     def tell(self, ids: Sequence[int], scores: Sequence[float]) -> None:
-        """Say how good configurations were. NaN: it failed; no neighbor of it is proposed.
+        """Say how good configurations were: their ids, and a score for each. NaN: it failed, and has no neighbors.
 
         A score that was told before is replaced. Raises DataError for an id that `ask` did not return.
         """
