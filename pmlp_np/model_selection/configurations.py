@@ -65,7 +65,10 @@ class Configuration:
         return tuple(widths) if isinstance(widths, Iterable) else (int(widths),)
 
     def changed(self, view: str | None = None, epochs: float | None = None, **member: Any) -> Configuration:
-        """Return the configuration with other values. view, epochs: as of the class, None: as they are; member: arguments."""
+        """Return the configuration with other values.
+
+        view, epochs: as of the class. Default None: as they are. member: arguments of the member by name.
+        """
         return Configuration(
             {**self.member, **member}, view or self.view, self.epochs if epochs is None else epochs
         )  # fmt: skip

@@ -70,8 +70,9 @@ class Proposals:
         return list(enumerate(self._asked))[first:]
 
     def tell(self, ids: Sequence[int], scores: Sequence[float]) -> None:
-        """Say how good configurations were: their ids, and a score for each. NaN: it failed, and has no neighbors.
+        """Say how good configurations were.
 
+        ids: of configurations. scores: one for each; NaN: it failed, and no neighbor of it is proposed.
         A score that was told before is replaced. Raises DataError for an id that `ask` did not return.
         """
         numbers, values = checks.whole_array(ids), checks.numbers("scores", scores).astype(np.float64)
