@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import types
+from numba.core.caching import NullCache
 
 from pmlp_np.backends.numba.compiling import kernel
 
@@ -27,6 +28,11 @@ def _entry(x, y):
 @kernel(entry=True)
 def _calls_an_entry(x, y):
     return _entry(x, y) + _twice_and(y, 1)
+
+
+# Stored code would leave nothing to compile.
+for _each in (_entry, _calls_an_entry):
+    _each._cache = NullCache()
 
 
 def nested(x, y):
