@@ -90,10 +90,10 @@ class Proposals:
     def records(self) -> Table:
         """Return a record of each configuration that was asked for, best first, those without a score last.
 
-        Keys: id, configuration (in words), score (None: not told), view, epochs, and the arguments of its members.
+        Keys: id, configuration (in words), score (None: none yet), view, epochs, and the arguments of its members.
         """
-        told = set(self._ranked())
-        order = [*self._ranked(), *(i for i in range(len(self._asked)) if i not in told)]
+        scored = set(self._ranked())
+        order = [*self._ranked(), *(i for i in range(len(self._asked)) if i not in scored)]
         records = [
             {"id": i, "configuration": c.text(), "score": self._scores.get(i), "view": c.view, "epochs": c.epochs}
             | dict(c.member)

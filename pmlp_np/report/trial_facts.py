@@ -19,12 +19,11 @@ def trial_facts(result: Found) -> list[dict[str, Any]]:
     trial, configuration, loss, loss_spread (None where a number is not finite), weight, parameters (of a member),
     epochs, seconds, status.
     """
-    parameters = _parameters(result.trials)
     return [
         {
             "trial": int(record["trial"]), "configuration": str(record["configuration"]),
             "loss": finite(record["loss"]), "loss_spread": finite(record["loss_spread"]),
-            "weight": float(record["weight"]), "parameters": parameters[record["trial"]],
+            "weight": float(record["weight"]), "parameters": int(record["parameters"]),
             "epochs": int(record["epochs"]), "seconds": float(record["seconds"]), "status": str(record["status"]),
         }
         for record in result.records()
@@ -34,14 +33,6 @@ def trial_facts(result: Found) -> list[dict[str, Any]]:
 def finite(value: float) -> float | None:
     """Return a number, None for NaN and infinity, which JSON has not."""
     return float(value) if math.isfinite(value) else None
-
-
-def _parameters(trials: tuple[Trial, ...]) -> list[int]:
-    by_pool: dict[int, dict[int, int]] = {}
-    for trial in trials:
-        if id(trial.pool) not in by_pool:
-            by_pool[id(trial.pool)] = {record["id"]: record["parameters"] for record in trial.pool.leaderboard()}
-    return [by_pool[id(trial.pool)][int(trial.ids[0])] for trial in trials]
 
 
 def learning_curves(result: Found) -> list[dict[str, Any]]:
@@ -71,7 +62,7 @@ def composition(result: Found) -> dict[str, Any]:
     the weight], largest first.
     """
     used = [int(i) for i in np.flatnonzero(result.weights)]
-    parameters = _parameters(result.trials)
+    parameters = {record["trial"]: int(record["parameters"]) for record in result.records()}
     networks = [len(result.trials[i].ids) for i in used]
     shares = {name: _shares(result, used, name) for name in ("hidden", "activation", "view")}
     return {

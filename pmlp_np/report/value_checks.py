@@ -14,7 +14,7 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95)
 _MOST_POINTS, _BINS, _SHARE = 800, 25, 0.99
 # Columns of y that are drawn.
 _MOST_TARGETS = 3
-# Where there is one fold, its rows are dealt out anew, so that intervals are not checked on what they are made of.
+# Where there is one fold, its rows are split at random, so that intervals are not checked on what they are made of.
 _PARTS = 5
 
 

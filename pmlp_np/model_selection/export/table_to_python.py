@@ -239,7 +239,7 @@ _TEMPERED_LABELS = '''def tempered(p):
 _BY_NAME = "{name: header.index(name) for name, _ in COLUMNS} if all(name in header for name, _ in COLUMNS) else {}"
 _BY_POSITION = "dict(COLUMNS) if len(header) == N_COLUMNS else {}"
 _READ = '''def read(path):
-    """Columns of a CSV file by name. Its first line has the names; cells are parted by a comma, ; or | or a tab."""
+    """Columns of a CSV file by name. Its first line has the names; cells are separated by a comma, ; or | or a tab."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         text_of_file = file.read()
     for delimiter in ",;\\t|":
