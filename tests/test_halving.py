@@ -28,12 +28,13 @@ def problem(n=60, task="regression"):
 
 
 def candidates(n):
-    """Different members. (Other schedules, and plateaus, are in test_rungs.py.)"""
+    """Members of which no two are alike. (Other schedules, and plateaus, are in test_rungs.py.)"""
     draw, names = np.random.default_rng(), ["coslog4", "one_cycle"]
+    sizes = 2 + draw.permutation(n)
     return [
         pm.Configuration(
             {
-                "hidden": (int(draw.integers(2, 6)),), "learning_rate": 0.01, "schedule": names[i % 2],
+                "hidden": (int(sizes[i]),), "learning_rate": 0.01, "schedule": names[i % 2],
                 "dropout": 0.1, "average": 0.9, "warmup_epochs": float(i % 3),
             },
             ("raw", "ple8")[i % 2], (1.0, 0.5)[i % 2],
