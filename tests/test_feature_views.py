@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 
 import pmlp_np as pm
 from conftest import requires
+from pmlp_np.data.encoded import EncodedTable, Encoding
 from pmlp_np.data.preprocessing.category_column import CategoryColumn, ordered_target_means, target_means
 from pmlp_np.data.preprocessing.feature_views import Bins, FeatureViews
 from pmlp_np.data.preprocessing.number_column import NumberColumn
 from pmlp_np.data.preprocessing.raw_table import part, raw_columns, stacked
 
 DAY = datetime.timedelta(days=1)
+
+
+def piecewise_linear(column, values):
+    """The inputs that are stored as bins and shares."""
+    numbers = np.stack(column.bins_and_shares(values, "ple"), axis=1)
+    return EncodedTable.checked(numbers, Encoding(0, (column.centers["ple"],))).expanded()
 
 
 def kinds(X):
@@ -136,21 +143,21 @@ def test_encodings_of_numbers(seed, n, distinct, missing):
     plain = np.array([
         [min(max((x - a) / (b - a), 0.0), 1.0) for a, b in zip(edges, edges[1:], strict=False)] for x in others[:-1]
     ])  # fmt: skip
-    found = column.piecewise_linear(others, "ple")
+    found = piecewise_linear(column, others)
     np.testing.assert_allclose(found[:-1] + column.centers["ple"], plain, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(column.piecewise_linear(known, "ple").mean(axis=0), 0.0, atol=1e-9)
+    np.testing.assert_allclose(piecewise_linear(column, known).mean(axis=0), 0.0, atol=1e-9)
     normal = column.quantile_normal(np.sort(others[:-1]))
     assert (np.diff(normal) >= 0.0).all() and abs(normal).max() < 3.1
     for encoded in (
         column.scaled,
         column.quantile_normal,
         column.periodic,
-        lambda x: column.piecewise_linear(x, "ple"),
+        lambda x: piecewise_linear(column, x),
     ):
         assert (encoded(np.array([np.nan])) == 0.0).all() and np.isfinite(encoded(others)).all()
     assert column.marks_missing is missing
     again = NumberColumn.from_plain(json.loads(json.dumps(column.to_plain())))
-    assert np.array_equal(again.piecewise_linear(others, "ple"), found)
+    assert np.array_equal(piecewise_linear(again, others), found)
     assert np.array_equal(again.periodic(others), column.periodic(others))
 
 
@@ -214,7 +221,7 @@ def test_means_of_the_target_tell_nothing_of_a_row_s_own():
     own = views.own_means(table, targets, rows, draw.permutation(len(rows)))
     assert views.names() == ("plain", "target0")
     assert abs(np.corrcoef(own[:, 0], targets[rows, 0])[0, 1]) < 0.1
-    leaking = views.wide(part(table, rows), ["target0"])[:, 0]
+    leaking = views.wide(part(table, rows), ["target0"]).plain[:, 0]
     assert np.corrcoef(leaking, targets[rows, 0])[0, 1] > 0.5
 
 
@@ -231,22 +238,26 @@ def test_blocks_lie_side_by_side_and_members_read_theirs(table):
     folds = [np.arange(0, 120), np.arange(80, 200)]
     views = FeatureViews.learn(table, draw, Bins(300), draw.normal(size=(200, 2)), folds)
     names = views.names()
-    assert names == ("raw", "quant", "ple", "ple8", "per", "plain", "target0", "target1")
-    wide = views.wide(table, names)
+    assert names == ("raw", "quant", "per", "plain", "target0", "target1", "ple", "ple8")
+    with pytest.raises(ValueError, match="encoded blocks come last"):
+        views.wide(table, ("ple", "raw"))
+
+    def inputs(table, names):
+        return views.wide(table, names).expanded()
+
+    wide = inputs(table, names)
     assert wide.dtype == np.float32 and wide.shape == (200, sum(map(views.width, names))) and np.isfinite(wide).all()
     assert views.width("raw") == 4 and views.width("target0") == 2
     for fold in (0, 1):
         read = views.read_by("raw+ple8", fold, names)
-        expected = np.concatenate(
-            [views.wide(table, [name]) for name in ("raw", "ple8", "plain", f"target{fold}")], axis=1
-        )
+        expected = np.concatenate([inputs(table, [name]) for name in ("raw", "plain", f"target{fold}", "ple8")], axis=1)
         assert np.array_equal(wide[:, read], expected)
     # In pieces, and in other rows' company, a row is the same.
-    assert np.array_equal(views.wide(part(table, slice(50, 60)), names), wide[50:60])
+    assert np.array_equal(inputs(part(table, slice(50, 60)), names), wide[50:60])
     both = stacked(part(table, slice(0, 100)), part(table, slice(100, 200)))
-    assert np.array_equal(views.wide(both, names), wide)
+    assert np.array_equal(inputs(both, names), wide)
     again = FeatureViews.from_plain(json.loads(json.dumps(views.to_plain())))
-    assert again.names() == names and np.array_equal(again.wide(table, names), wide)
+    assert again.names() == names and np.array_equal(again.wide(table, names).expanded(), wide)
 
 
 def test_cycles_of_dates(table):
@@ -256,7 +267,7 @@ def test_cycles_of_dates(table):
     days = table[3].cells
     at = [i for i in range(6) if i < 3]
     before = sum(views._width_of(views.columns[i], "plain") for i in at)
-    waves = views.wide(table, ["plain"])[:, before + 1 : before + 5]
+    waves = views.wide(table, ["plain"]).plain[:, before + 1 : before + 5]
     for row in (0, 9):
         expected = [0.0] * 4
         if not math.isnan(days[row]):
@@ -287,7 +298,7 @@ def test_of_a_number_that_is_there_or_not_only_the_mark_is_read():
     alone = FeatureViews.learn(raw_columns(X[:, :1]), draw)
     assert alone.names() == ("plain",)
     later = np.array([[1e300], [np.nan], [X[0, 0]]])
-    marks = alone.wide(raw_columns(later, ["number"]), alone.names())[:, 0]
+    marks = alone.wide(raw_columns(later, ["number"]), alone.names()).plain[:, 0]
     assert marks[0] == marks[2] != marks[1]
 
 
@@ -296,7 +307,7 @@ def test_numbers_of_any_size_have_encodings():
     column = NumberColumn.learn(draw.normal(size=50), {"ple": 7}, 3, draw)
     far = np.array([-1.7e308, -1e200, 1e200, 1.7e308])
     np.testing.assert_allclose(column.scaled(far), [-3.0, -3.0, 3.0, 3.0], rtol=1e-12)
-    assert np.isfinite(column.periodic(far)).all() and np.isfinite(column.piecewise_linear(far, "ple")).all()
+    assert np.isfinite(column.periodic(far)).all() and np.isfinite(piecewise_linear(column, far)).all()
 
 
 @pytest.mark.parametrize(

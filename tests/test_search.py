@@ -58,7 +58,7 @@ def test_trials_are_pools_of_their_own(task):
                 trial.configuration.spec(trial.epochs, trial.epochs * -(-len(training) // 64)), len(columns),
                 problem.n_outputs, problem.targets.loss, ids=[int(trial.ids[fold])], seed=1,
             )  # fmt: skip
-            part = np.ascontiguousarray(problem.wide[:, columns])
+            part = problem.wide.inputs(columns)
             alone.fit(part, problem.prepared, rows=[training], epochs=trial.epochs, batch_size=64, progress=False)
             method = alone.predict if task == "regression" else alone.predict_proba
             expected = method(part[validation], weights="average")[0].reshape(len(validation), -1)
@@ -270,7 +270,8 @@ def test_the_pilot_reads_few_rows_of_a_large_table(monkeypatch):
     assert len(seen) == 2 and seen[0] is seen[1] and len(seen[0].wide) == 40
     for training, validation in zip(seen[0].folds.training, seen[0].folds.validation, strict=True):
         assert np.array_equal(np.sort(np.concatenate([training, validation])), np.arange(40))
-    rows = [int(np.flatnonzero((problem.wide == row).all(axis=1))[0]) for row in seen[0].wide]
+    numbers = problem.wide.numbers
+    rows = [int(np.flatnonzero((numbers == row).all(axis=1))[0]) for row in seen[0].wide.numbers]
     assert np.array_equal(problem.prepared[rows], seen[0].prepared) and rows == sorted(rows)
     assert np.array_equal(problem.weights[rows], seen[0].weights)
     of_fold = [np.isin(rows, problem.folds.validation[k]) for k in range(4)]

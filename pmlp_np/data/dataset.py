@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pmlp_np.data.encoded import Features, expanded
 from pmlp_np.data.index_sets import Sets
 
 
@@ -13,8 +14,8 @@ from pmlp_np.data.index_sets import Sets
 class Dataset:
     """Training or evaluation data: a table, and the rows, targets and weights of each member.
 
-    x: one array (n, features) per feature set of the plan (one array if the plan has none), in the pool's dtype, each
-        row contiguous.
+    x: one array (n, features), or encoded table, per feature set of the plan (one if the plan has none), in the pool's
+        dtype, each row contiguous.
     y: (n_target_sets * n_targets, n), in the pool's dtype, contiguous; n_targets is 1 for labels. None if there are no
         targets.
     rows: the rows of each member, in order, repeats included; None if every member has all rows.
@@ -25,7 +26,7 @@ class Dataset:
         and then cast to the pool's dtype. A row of weight 0 adds exactly 0, whatever its loss is.
     """
 
-    x: list[np.ndarray]
+    x: list[Features]
     y: np.ndarray | None = None
     n_targets: int = 1
     rows: Sets | None = None
@@ -50,6 +51,10 @@ class Dataset:
         weights, weight_of = _take_sets(self.weights, self.weight_of, positions, 1)
         mean = None if self.weight_mean is None else self.weight_mean[positions]
         return Dataset(x, y, self.n_targets, rows, targets, weights, weight_of, mean)
+
+    def expanded(self) -> Dataset:
+        """Return the dataset with all features as arrays."""
+        return replace(self, x=[expanded(x) for x in self.x])
 
     def counts(self, n_members: int) -> np.ndarray:
         """Return the number of rows of each member, (n_members,) int64."""

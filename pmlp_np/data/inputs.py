@@ -14,6 +14,7 @@ import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, require_memory, show
 from pmlp_np.data.containers import as_numbers
+from pmlp_np.data.encoded import EncodedTable, Features
 from pmlp_np.data.index_sets import Sets
 from pmlp_np.data.labels import Names, at_cell, require_names
 from pmlp_np.data.precision import Columns
@@ -33,7 +34,7 @@ def as_features(
     names: Names | None = None,
     source: str = "pool.feature_names_in_",
     check: Check | None = None,
-) -> np.ndarray:
+) -> Features:
     """Return X as (n_samples, n_features) of the dtype, with contiguous rows and finite values.
 
     names: the expected names of columns, if X is a frame; source: code that returns these names, for errors.
@@ -42,6 +43,8 @@ def as_features(
     Raises DataError (names, shape, type, no rows, NaN or infinity after the cast) and MemoryNeededError (not enough
     memory for the cast).
     """
+    if isinstance(X, EncodedTable):
+        return _checked_table(X, n_features, dtype, name)
     # NumPy arrays have no names; skipping the check helps to predict one row in microseconds.
     if type(X) is not np.ndarray:
         require_names(names, X, name, source)
@@ -57,6 +60,15 @@ def as_features(
     return x
 
 
+def _checked_table(X: EncodedTable, n_features: int, dtype: np.dtype, name: str) -> EncodedTable:
+    """Return an encoded table in the dtype."""
+    _require_size(X.shape, n_features, name)
+    with np.errstate(over="ignore"):
+        table = X.astype(dtype)
+    _require_finite(table.plain, name)
+    return table
+
+
 def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
     """Return X as an array of numbers, (n_samples, n_features)."""
     x = as_numbers(X, name)
@@ -64,12 +76,16 @@ def _checked_features(X: Any, n_features: int, name: str) -> np.ndarray:
         array = name if hasattr(X, "reshape") else f"np.asarray({name})"
         hint = f"One feature: {array}.reshape(-1, 1). One sample: {array}.reshape(1, -1)." if x.ndim == 1 else ""
         raise DataError(compose(name, f"shape (n_samples, {n_features})", str(x.shape), hint))
-    if x.shape[1] != n_features:
-        hint = "The pool was made with n_features=" + str(n_features) + "."
-        raise DataError(compose(name, f"{n_features} features (columns)", str(x.shape[1]), hint))
-    if len(x) == 0:
-        raise DataError(compose(name, "at least one row", "none"))
+    _require_size(x.shape, n_features, name)
     return x
+
+
+def _require_size(shape: tuple[int, ...], n_features: int, name: str) -> None:
+    if shape[1] != n_features:
+        hint = "The pool was made with n_features=" + str(n_features) + "."
+        raise DataError(compose(name, f"{n_features} features (columns)", str(shape[1]), hint))
+    if shape[0] == 0:
+        raise DataError(compose(name, "at least one row", "none"))
 
 
 def _in_rows(x: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
@@ -129,11 +145,13 @@ def as_targets(
     return lines
 
 
-def feature_sets(x: np.ndarray, features: Sets | None) -> list[np.ndarray]:
+def feature_sets(x: Features, features: Sets | None) -> list[Features]:
     """Return the columns of x of each feature set: a view where they are neighbors, otherwise a copy."""
     if features is None:
-        return [x]
-    blocks = []
+        return [x if isinstance(x, np.ndarray) or x.encoding.centers else x.plain]
+    if isinstance(x, EncodedTable):
+        return [x.inputs(columns) for columns in features.arrays]
+    blocks: list[Features] = []
     for columns in features.arrays:
         first, stop = int(columns[0]), int(columns[-1]) + 1
         if np.array_equal(columns, np.arange(first, stop)):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pmlp_np.base.errors import DataError, DivergedWarning, compose
+from pmlp_np.data.encoded import EncodedTable
 from pmlp_np.data.preprocessing.raw_table import RawColumn
 from pmlp_np.model_selection.search_problem import row_weights
 from pmlp_np.model_selection.table_model import TableModel
@@ -39,7 +40,7 @@ def continued(
 
 
 def _trained_on(
-    pool: Pool, wide: np.ndarray, prepared: np.ndarray, weights: np.ndarray | None, how: dict[str, Any]
+    pool: Pool, wide: EncodedTable, prepared: np.ndarray, weights: np.ndarray | None, how: dict[str, Any]
 ) -> Pool:
     if pool.specs.option("max_epochs").any():
         rates = RATE * pool.specs.hyperparameter("learning_rate")

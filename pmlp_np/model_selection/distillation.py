@@ -22,6 +22,7 @@ import numpy as np
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, DivergedWarning, compose, require_memory, show
 from pmlp_np.base.table import Table
+from pmlp_np.data.encoded import EncodedTable
 from pmlp_np.data.preprocessing.feature_views import BLOCKS, PLAIN
 from pmlp_np.data.preprocessing.raw_table import part
 from pmlp_np.model_selection.augmented_rows import augmented_rows
@@ -81,7 +82,7 @@ class Distilled:
 class _Lesson:
     """Rows to train on: (n, inputs) of the wide matrix, targets (n, outputs) of values or probabilities, weights."""
 
-    wide: np.ndarray
+    wide: EncodedTable
     targets: np.ndarray
     weights: np.ndarray
 
@@ -236,18 +237,18 @@ class _Training:
             return _Lesson(problem.wide[rows], own, weights)
         wide, first = self._new_rows(rows, count, draw)
         return _Lesson(
-            np.concatenate([problem.wide[rows], wide]),
+            EncodedTable.concatenate([problem.wide[rows], wide]),
             np.concatenate([own, teacher.means(wide)]),
             np.concatenate([weights, weights[first]]),
         )
 
-    def _new_rows(self, rows: np.ndarray, count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _new_rows(self, rows: np.ndarray, count: int, draw: np.random.Generator) -> tuple[EncodedTable, np.ndarray]:
         """Return new rows of the wide matrix, between these, and the place in `rows` of the first of each two."""
         problem = self.problem
         near = np.concatenate([
             np.arange(width) + start for name, start, width in _starts(problem) if name in ("raw", PLAIN)
         ])  # fmt: skip
-        made, first = augmented_rows(part(problem.table, rows), problem.wide[rows][:, near], count, draw)
+        made, first = augmented_rows(part(problem.table, rows), problem.wide.plain[rows][:, near], count, draw)
         return problem.views.wide(made, problem.blocks), first
 
     def _trained(
@@ -265,12 +266,12 @@ class _Training:
             warnings.simplefilter("ignore", DivergedWarning)
             return pool.fit(wide, y, epochs=epochs, features=inputs, sample_weight=weights, **self.how)
 
-    def _examples(self, lesson: _Lesson, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _examples(self, lesson: _Lesson, draw: np.random.Generator) -> tuple[EncodedTable, np.ndarray, np.ndarray]:
         """Return what members are trained on: rows of the wide matrix, targets, weights."""
         if self.problem.targets.task != CLASSIFICATION:
             return lesson.wide, lesson.targets, lesson.weights
         rows, labels, shares = as_weighted_labels(lesson.targets, draw)
-        require_memory("n_new_rows", len(rows) * lesson.wide[0].nbytes, "Make fewer new rows.")
+        require_memory("n_new_rows", len(rows) * lesson.wide.nbytes // len(lesson.wide), "Make fewer new rows.")
         return lesson.wide[rows], labels, shares * lesson.weights[rows]
 
 
@@ -289,7 +290,7 @@ def _columns_of(problem: Problem, rows: np.ndarray) -> np.ndarray:
     return prepared
 
 
-def _predicted(pool: Pool, problem: Problem, wide: np.ndarray) -> np.ndarray:
+def _predicted(pool: Pool, problem: Problem, wide: EncodedTable) -> np.ndarray:
     """Return values or probabilities, (members, rows, outputs) float64."""
     method = pool.predict if problem.targets.task == REGRESSION else pool.predict_proba
     found = np.asarray(method(wide, weights=weights_of(pool)), np.float64)

@@ -72,7 +72,7 @@ def by_unseen_members(model: TableModel, rows: ValidatedRows, table: Sequence[Ra
         for k in np.unique(rows.fold):
             of_fold = rows.fold == k
             ids = [int(model.members[i][1][k]) for i in numbers]
-            found = method(np.ascontiguousarray(wide[of_fold]), members=ids, weights=weights_of(pool))
+            found = method(wide[of_fold], members=ids, weights=weights_of(pool))
             each = np.asarray(found, np.float64).reshape(len(ids), int(of_fold.sum()), -1)
             mean[of_fold] += np.tensordot(weights, each, 1)
     return mean

@@ -10,6 +10,7 @@ import numpy as np
 
 from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose
+from pmlp_np.data.encoded import EncodedTable
 from pmlp_np.data.preprocessing.feature_views import Bins, FeatureViews
 from pmlp_np.data.preprocessing.raw_table import RawColumn, part
 from pmlp_np.data.weights import as_weights
@@ -24,14 +25,14 @@ _BINS_OF_CLASSES, _BINS_OF_VALUES = Bins(128, 16), Bins(480, 48)
 class Problem:
     """What a search works on.
 
-    views, blocks: the feature views, and the names of the blocks of the wide matrix. wide: (n, inputs) float32. table:
-    the columns that it was made of. targets: the task's. prepared: what members are trained on (see Targets.learn).
-    folds: of the rows. weights: (n,) float64 of the rows, of mean 1, or None.
+    views, blocks: the feature views, and the names of the blocks of the wide matrix. wide: (n, inputs) float32, with
+    encoded columns. table: the columns that it was made of. targets: the task's. prepared: what members are trained on
+    (see Targets.learn). folds: of the rows. weights: (n,) float64 of the rows, of mean 1, or None.
     """
 
     views: FeatureViews
     blocks: tuple[str, ...]
-    wide: np.ndarray
+    wide: EncodedTable
     table: Sequence[RawColumn]
     targets: Targets
     prepared: np.ndarray
@@ -87,7 +88,7 @@ class Problem:
             if name.startswith("target"):
                 rows = folds.training[int(name.removeprefix("target"))]
                 own = views.own_means(table, columns, rows, draw.permutation(len(rows)))
-                wide[rows, start : start + width] = own
+                wide.plain[rows, start : start + width] = own
             start += width
         return cls(views, blocks, wide, table, targets, prepared, folds, weights)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.base.table import Table
+from pmlp_np.data.encoded import EncodedTable
 from pmlp_np.data.preprocessing.feature_views import FeatureViews
 from pmlp_np.data.preprocessing.raw_table import part, raw_columns
 from pmlp_np.model_selection import model_file
@@ -85,7 +86,7 @@ class TableModel:
         """Read a model from a file that `save` wrote. Raises FileFormatError for any other file."""
         return cls(**model_file.read(path))
 
-    def means(self, wide: np.ndarray) -> np.ndarray:
+    def means(self, wide: EncodedTable) -> np.ndarray:
         """Return means over configurations of rows of the wide matrix, (n_samples, outputs).
 
         These are values in training's units, or probabilities.
@@ -208,7 +209,7 @@ class TableModel:
         mean, spread = (np.concatenate(each) for each in zip(*parts, strict=True))
         return mean, spread
 
-    def _of_rows(self, wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _of_rows(self, wide: EncodedTable) -> tuple[np.ndarray, np.ndarray]:
         each = np.stack([self._of_configuration(pool, ids, wide) for pool, ids in self.members])
         weights = self.weights[:, None, None]
         mean = (weights * each).sum(axis=0)
@@ -216,7 +217,7 @@ class TableModel:
             mean = tempered(mean, self.temperature, self.targets.task)
         return mean, (weights * np.square(each - mean)).sum(axis=0)
 
-    def _of_configuration(self, pool: Pool, ids: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    def _of_configuration(self, pool: Pool, ids: np.ndarray, wide: EncodedTable) -> np.ndarray:
         method = pool.predict if self.targets.task == REGRESSION else pool.predict_proba
         found = method(wide, members=ids, reduce="mean", weights=weights_of(pool))
         return np.asarray(found, np.float64).reshape(len(wide), -1)

@@ -13,6 +13,7 @@ from pmlp_np.backends.contract import MEAN_GROUP, Backend, Control
 from pmlp_np.base import checks, errors
 from pmlp_np.base.errors import DataError, UndefinedLabelError, compose, require_memory, show
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.encoded import Features, stored
 from pmlp_np.data.index_sets import Sets, sets_of
 from pmlp_np.data.inputs import as_features, feature_sets
 from pmlp_np.data.labels import require_same_rows_of_each
@@ -186,7 +187,7 @@ class Predicting(HeldMembers):
         row_sets = sets_of(rows, self.ids_, len(x), "rows", "row")
         require_same_rows_of_each(X, rows, "rows")
 
-        def predict(part: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        def predict(part: Features, positions: np.ndarray) -> np.ndarray:
             return np.asarray(getattr(self, method)(part, members=self.ids_[positions], weights=weights))
 
         return _out_of_fold(predict, x, row_sets, groups)
@@ -279,9 +280,9 @@ def _predictions(
         require_memory("result", needed, 'Ask for fewer members= or rows at a time, or reduce="mean".')
         out = np.empty(shape, result_dtype)
     checks.out(out, shape, result_dtype)
-    if np.may_share_memory(x, out):
+    if np.may_share_memory(stored(x), out):
         require_memory("X", x.nbytes, "Give an out that shares no memory with X.")
-        x = x.copy()
+        x = x[np.arange(len(x))]
     backend = ready()
     if reduce:
         for rows, mean in _means(backend, positions, x, weights, asked.part):
@@ -304,14 +305,14 @@ def _predictions(
 
 
 def _means(
-    backend: Backend, positions: np.ndarray, x: np.ndarray, weights: str, part: str
+    backend: Backend, positions: np.ndarray, x: Features, weights: str, part: str
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (slice of rows, the mean of a part of raw outputs over members, (rows, n_parts) float64) in blocks."""
     plan = backend.plan
     n_parts = plan.n_raw_outputs // (1 if part == "raw" else plan.loss.heads)
     row_bytes = -(-len(positions) // MEAN_GROUP) * n_parts * 8
     for rows in _slices(len(x), row_bytes, least=_LEAST_ROWS):
-        some = np.ascontiguousarray(x[rows])
+        some = np.ascontiguousarray(x[rows]) if isinstance(x, np.ndarray) else x[rows]
         mean = np.empty((len(some), n_parts))
         placed = backend.place(Dataset(feature_sets(some, plan.features)))
         backend.mean(positions, placed, part, mean, weights, UNWATCHED)
@@ -339,7 +340,7 @@ def _raw_blocks(
 
 
 def _out_of_fold(
-    predict: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, rows: Sets, groups: Any
+    predict: Callable[[Features, np.ndarray], np.ndarray], x: Features, rows: Sets, groups: Any
 ) -> np.ndarray:
     """Predict each row of x, for each group, by the group's member with this row; see Pool.out_of_fold.
 

@@ -12,6 +12,7 @@ import hashlib
 import numpy as np
 
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.encoded import EncodedTable, Encoding, stored
 from pmlp_np.state.plan import Plan
 
 # Rows are hashed in pieces of about this many bytes, which fit a core's L2 cache.
@@ -67,7 +68,11 @@ class DataKeys:
 
     def _of_features(self, feature_set: int) -> np.ndarray:
         if feature_set not in self._features:
-            self._features[feature_set] = row_keys(self._data.x[feature_set])
+            x = self._data.x[feature_set]
+            keys = row_keys(stored(x))
+            if isinstance(x, EncodedTable):
+                keys ^= _encoding_key(x.encoding)
+            self._features[feature_set] = keys
         return self._features[feature_set]
 
     def _of_line(self, kind: str, line: int) -> np.ndarray:
@@ -75,6 +80,13 @@ class DataKeys:
         if (kind, line) not in self._lines:
             self._lines[kind, line] = np.ascontiguousarray(getattr(self._data, kind)[line])
         return self._lines[kind, line]
+
+
+def _encoding_key(encoding: Encoding) -> np.uint64:
+    digest = hashlib.blake2b(repr((encoding.plain, encoding.bins.tolist())).encode(), digest_size=8)
+    for centers in encoding.centers:
+        digest.update(np.ascontiguousarray(centers).data)
+    return np.uint64(int.from_bytes(digest.digest(), "little"))
 
 
 def row_keys(x: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from pmlp_np.base.errors import DataError, compose, require_memory, show
 from pmlp_np.data import precision
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.encoded import EncodedTable, Features, expanded
 from pmlp_np.data.index_sets import sets_of
 from pmlp_np.data.inputs import Check, as_features, as_target_sets, as_targets, feature_sets
 from pmlp_np.data.labels import names_of, require_same_rows, require_same_rows_of_each
@@ -123,6 +124,7 @@ def fit_data(
         raise DataError(compose("validation_data", "data to compute metrics on", "None", hint))
     curves = 1
     if validation is not None:
+        validation.x = [_in_form_of(x, trained) for x, trained in zip(validation.x, data.x, strict=True)]
         watch = watch_of(plan, settings)
         curves += len(watch.curves)
         source = "validation_data[1]" if validation.rows is None else "validation_rows"
@@ -130,6 +132,15 @@ def fit_data(
     hint = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
     require_memory("epochs", 4 * len(ids) * curves * int(settings.epochs), hint)
     return data, validation
+
+
+def _in_form_of(x: Features, trained: Features) -> Features:
+    """Return validation features, with encoded columns only if those of training have the same encoding.
+
+    During training a member's tables of encoded columns are those of its training data.
+    """
+    same = isinstance(x, EncodedTable) and isinstance(trained, EncodedTable) and x.encoding == trained.encoding
+    return x if same else expanded(x)
 
 
 def watch_of(plan: Plan, settings: Settings) -> Watch:
@@ -178,7 +189,7 @@ def _rows_of_each(
 
 def _features(
     plan: Plan, ids: np.ndarray, X: Any, sample_weight: Any, names: tuple[str, str, str], checks: _Checks
-) -> tuple[np.ndarray, Weights | None]:
+) -> tuple[Features, Weights | None]:
     """Return X and the weights of rows (or None), checked."""
     try:
         x = as_features(X, plan.n_features, plan.dtype, names[0], plan.names, checks.source, checks.features)

@@ -12,6 +12,7 @@ import numpy as np
 from pmlp_np.backends.contract import Backend, Control
 from pmlp_np.base.errors import require_memory
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.encoded import stored
 from pmlp_np.data.grouping import alike
 from pmlp_np.formulas.losses import Loss
 from pmlp_np.state.placed import Placed
@@ -58,7 +59,7 @@ def require_measurable(
     n_rows = int(data.counts(plan.n_members)[members].max())
     of_one = n_rows * plan.n_raw_outputs * itemsize
     picks = data.rows is not None or (data.weights is not None and not data.weights.all())
-    gathered = n_rows * sum(x.shape[1] for x in data.x) * itemsize if picks else 0
+    gathered = n_rows * sum(stored(x).shape[1] for x in data.x) * itemsize if picks else 0
     needed = gathered + BYTES_PER_OUTPUT_BYTE * min(len(members) * of_one, max(of_one, PIECE_BYTES))
     require_memory(argument, needed, "Compute them on fewer rows, or fewer of them.")
 

@@ -16,6 +16,7 @@ import numpy as np
 from pmlp_np.backends.cupy.device import Device, new_array, on_device
 from pmlp_np.backends.cupy.launch_job import LOAD_BYTES
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.encoded import expanded
 from pmlp_np.data.grouping import groups_of
 from pmlp_np.state.placed import Placed
 from pmlp_np.state.plan import Plan
@@ -44,7 +45,7 @@ class PlacedOnDevice(Placed):
     def __init__(self, plan: Plan, data: Dataset, device: Device) -> None:
         super().__init__(plan, data)
         self.device = device
-        self._x = [_in_whole_loads(device, x) for x in data.x]
+        self._x = [_in_whole_loads(device, expanded(x)) for x in data.x]
         self._y = None if data.y is None else on_device(device, data.y)
         self._weights = None if data.weights is None else on_device(device, data.weights)
         self._rows = None if data.rows is None else [on_device(device, rows) for rows in data.rows.arrays]

@@ -65,6 +65,7 @@ class NumbaBackend(StoredBackend):
         record: EpochRecord,
         control: Control,
     ) -> None:
+        assert isinstance(placed, PlacedInMemory)
         TrainingRound(self, self.runner, state, rule, record, control).train(members, placed, epochs)
 
     def evaluate(
@@ -76,7 +77,7 @@ class NumbaBackend(StoredBackend):
 
     def forward(self, members: np.ndarray, placed: Placed, out: np.ndarray, weights: str, control: Control) -> None:
         x = placed.data.x
-        if len(x) == 1 and placed.data.rows is None:
+        if len(x) == 1 and placed.data.rows is None and isinstance(x[0], np.ndarray):
             buffer = self.store.weights(weights)
             prepared = self._prepared
             if prepared is None or not prepared.serves(members, buffer):

@@ -45,12 +45,12 @@ from pmlp_np.backends.numba.minibatch import (
     minibatch,
     run_block,
     set_data,
-    set_input,
     set_rates,
+    set_rows,
     view_of,
 )
 from pmlp_np.backends.numba.program.block_arguments import Result
-from pmlp_np.backends.numba.program.instructions import set_field
+from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run, set_field
 from pmlp_np.backends.numba.program.step_arguments import Finite
 from pmlp_np.backends.numba.program.team import Team, barrier
 from pmlp_np.backends.numba.program.writing import write_program
@@ -122,6 +122,8 @@ def _train(job, evaluation, team, m):
             status = DIVERGED
         elif follows:
             if validation.start != program.start:
+                if validation.encodes != program.encodes:
+                    _prepare_weights(validation)
                 mean_loss, status, due = _validate(job, evaluation, validation, m, epoch - 1, line)
             if due == 0 and _reduce_rate(job, m, mean_loss) and epoch < limit:
                 # Learning rates are part of the program.
@@ -168,6 +170,13 @@ def _is_finite(job, program, m):
 
 
 # The rule that is applied after an epoch; state/epoch_rule.py defines it.
+
+
+@kernel()
+def _prepare_weights(program):
+    """Compute what a program reads of a member's weights; training does it where its rows are stored in the same way."""
+    for at in range(program.stop, program.end, INSTRUCTION_BYTES):
+        run(at)
 
 
 @kernel()
@@ -269,7 +278,7 @@ def _run(job, program, view, start, stop, out, row_bytes):
     while done < stop and read_now(job.stop) == 0:
         count = min(program.rows, stop - done)
         data = data_of(job, program, view, done, count)
-        set_input(program.start, data.x, data.x_stride)
+        set_rows(program, data)
         set_field(program.outcome, Result, "out", out + (done - start) * row_bytes)
         run_block(job, program, count, 1 if done == start else 0, 1 if done + count >= stop else 0)
         done += count

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import kernel
-from pmlp_np.backends.numba.intrinsics import call, item
+from pmlp_np.backends.numba.intrinsics import call, item, record_at
+from pmlp_np.backends.numba.job_fields import VIEW_WORDS, View
 from pmlp_np.backends.numba.passes.steps import scalar_names
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES
 from pmlp_np.backends.numba.program.step_arguments import Fill
@@ -41,8 +42,8 @@ NUMBERS_BYTES = MAX_NUMBERS * VECTOR_BYTES
 # The longest programs, in instructions. Training, per layer: forward at most two passes, backward at most three, one
 # for biases; with clipped gradients one more, and two lines of a table. Evaluation, per layer: at most two. Both: the
 # passes before, between and after the layers.
-_TRAIN_PER_LAYER, _TRAIN_ONCE = 8, 17
-_EVALUATE_PER_LAYER, _EVALUATE_ONCE = 2, 6
+_TRAIN_PER_LAYER, _TRAIN_ONCE = 8, 23
+_EVALUATE_PER_LAYER, _EVALUATE_ONCE = 2, 8
 
 
 class Extents(NamedTuple):
@@ -54,16 +55,17 @@ class Extents(NamedTuple):
     outputs: int  # raw outputs, padded to whole vectors
     widest: int  # elements of the longest row of weights, or of raw outputs
     parameters: int  # elements of the member's block
-    features: int
+    features: int  # numbers of a row, at least the inputs of encoded columns
     input_rows: int  # rows of inputs of the member's rule
     scaled: int  # elements of the first layer's weights where features have scales, else 0
+    tables: int  # elements of the tables of encoded columns
 
 
 class Frame(NamedTuple):
     """Addresses in a slot's scratch, for one member.
 
-    Regions, in order; `rows` counts the rows of a block, shapes are padded to whole vectors, elements are of the pool's
-    dtype unless the dtype is given:
+    `encoding` is the address of an `Encoded`, or 0. Regions, in order; `rows` counts the rows of a block, shapes are
+    padded to whole vectors, elements are of the pool's dtype unless the dtype is given:
 
         program, evaluation_program   instructions; evaluations may take turns with training
         raw, dz          (outputs, rows)   raw outputs, and the gradient of the loss by raw outputs
@@ -80,6 +82,7 @@ class Frame(NamedTuple):
         activations, derivatives   (rows, units) of every hidden layer; derivatives become the gradient by
                          pre-activations on the way back
         scaled           (features, units) the first layer's weights times feature scales
+        tables, dtables  (rows of tables, units) of encoded columns, and the gradient by them
     """
 
     member: int
@@ -87,6 +90,7 @@ class Frame(NamedTuple):
     depth: int
     block: Address
     rows: int
+    encoding: Address
     program: Address
     evaluation_program: Address
     raw: Address
@@ -106,10 +110,12 @@ class Frame(NamedTuple):
     activations: Address
     derivatives: Address
     scaled: Address
+    tables: Address
+    dtables: Address
     end: Address
 
 
-def _lay_out(scratch, extents, itemsize, member, first_layer, block):
+def _lay_out(scratch, extents, itemsize, member, first_layer, block, encoding):
     """Return the frame in a slot's scratch, which starts at an address that is a multiple of a vector's bytes."""
     per_output = extents.outputs * extents.rows * itemsize
     program = scratch + PROGRAM_AT
@@ -133,13 +139,15 @@ def _lay_out(scratch, extents, itemsize, member, first_layer, block):
     activations = (x_end + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
     derivatives = activations + extents.activations * itemsize
     scaled = derivatives + extents.activations * itemsize
-    end = scaled + extents.scaled * itemsize
+    tables = scaled + extents.scaled * itemsize
+    dtables = tables + extents.tables * itemsize
+    end = dtables + extents.tables * itemsize
     return Frame(
         member=member, first_layer=first_layer, depth=extents.depth, block=block, rows=extents.rows, program=program,
         evaluation_program=evaluation_program, raw=raw, dz=dz, targets=targets, row_major=row_major, zeros=zeros,
         unused=unused, numbers=numbers, inputs=inputs, rates=rates, lane_sums=lane_sums, gradient=gradient,
         row_numbers=row_numbers, weights=weights, x=x, activations=activations, derivatives=derivatives, scaled=scaled,
-        end=end,
+        tables=tables, dtables=dtables, end=end, encoding=encoding,
     )  # fmt: skip
 
 
@@ -152,6 +160,31 @@ def _row_block(units, block_size, itemsize):
 
 
 _compiled_lay_out, _compiled_row_block = kernel()(_lay_out), kernel()(_row_block)
+
+
+class Encoded(NamedTuple):
+    """What compiled code knows of encoded columns (`passes.encoded_columns`), at the address in a view.
+
+    plain: columns of numbers before them. n: encoded columns. centers: (bins of all columns,) of the pool's dtype. The
+    words behind describe each column.
+    """
+
+    plain: int
+    n: int
+    table_rows: int
+    centers: Address
+
+
+ENCODED_BYTES = 8 * len(Encoded._fields)
+
+
+@kernel()
+def encoding_of(job, m):
+    """Return the address of what encoded columns member m reads, an `Encoded`; 0 if it reads none."""
+    if job.views == 0:
+        return 0
+    index = 0 if job.view_of == 0 else item(job.view_of, m)
+    return record_at(job.views + index * VIEW_WORDS * 8, View).encoding
 
 
 @kernel()
@@ -168,23 +201,30 @@ def frame_of(job, slot, m):
     outputs = (job.n_outputs + job.lanes - 1) // job.lanes * job.lanes
     rows = _compiled_row_block(units, item(job.block_size, m), size)
     features = item(job.fan_in, first)
-    scaled = 0
+    scaled = tables = 0
     if job.scale_offset != 0 and item(job.scale_offset, m) >= 0:
         scaled = features * item(job.row_stride, first)
+    encoding = encoding_of(job, m)
+    if encoding != 0:
+        encoded = record_at(encoding, Encoded)
+        features = max(features, encoded.plain + 2 * encoded.n)
+        tables = encoded.table_rows * item(job.row_stride, first)
     extents = Extents(
         depth=depth, rows=rows, activations=rows * units, outputs=outputs, widest=max(widest, outputs),
         parameters=item(job.block_size, m), features=features, input_rows=item(job.input_count, m), scaled=scaled,
+        tables=tables,
     )  # fmt: skip
     block = job.parameters + item(job.block_offset, m) * size
-    frame = _compiled_lay_out(item(job.scratch, slot), extents, size, m, first, block)
+    frame = _compiled_lay_out(item(job.scratch, slot), extents, size, m, first, block, encoding)
     call(job.fill_pass, Fill(out=frame.zeros, n=extents.widest))
     return frame
 
 
-def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
+def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2, columns: int = 0, tables: int = 0) -> int:
     """Return the bytes of scratch in which the frame of any member of a layout fits.
 
-    input_rows: the most rows of inputs of any member's rule.
+    input_rows: the most rows of inputs of any member's rule. columns, tables: of members that read encoded columns, the
+    most numbers of a row and elements of tables.
     """
     hidden = np.where(layout.activation >= 0, layout.row_stride, 0)
     sizes = np.stack([np.add.reduceat(hidden, layout.first_layer[:-1]), layout.block_size])
@@ -197,8 +237,9 @@ def scratch_bytes(layout: Any, itemsize: int, input_rows: int = 2) -> int:
         outputs=outputs,
         widest=max(layout.widest_row(), outputs),
         parameters=int(layout.block_size.max()),
-        features=layout.most_features,
+        features=max(layout.most_features, columns),
         input_rows=input_rows,
         scaled=int((layout.fan_in[scaled] * layout.row_stride[scaled]).max(initial=0)),
+        tables=tables,
     )
-    return int(_lay_out(0, largest, itemsize, 0, 0, 0).end)
+    return int(_lay_out(0, largest, itemsize, 0, 0, 0, 0).end)

@@ -26,6 +26,7 @@ class View(NamedTuple):
     rows: Address
     y: Address
     weights: Address
+    encoding: Address
 
 
 # A view takes a cache line.
@@ -199,12 +200,18 @@ class PassFields(TypedDict, total=False):
     average_pass: Table
     scale_features_pass: Table
     scales_backward_pass: Table
+    encoded_tables_pass: Table
+    encoded_start_pass: Table
+    encoded_backward_pass: Table
+    encoded_gradient_pass: Table
+    linear_onto_pass: Table
 
 
 class PassTableFields(TypedDict, total=False):
     """Tables of addresses of passes, by code: of an activation, a schedule, a rule, a distribution."""
 
     layer_pass: Table
+    layer_onto_pass: Table
     schedule_pass: Table
     scalars_pass: Table
     update_pass: Table

@@ -36,6 +36,9 @@ _COMPUTING = (TRAIN, EVALUATE, FORWARD, MEAN)
 _ALL_DEPTHS, _NO_DEPTHS = frozenset((0, 1, 2)), frozenset[int]()
 # The passes that gather rows which are read in another order than the table's.
 _GATHERING = ("gather_rows", "gather_targets")
+# The passes of encoded columns, by task.
+_ENCODING: dict[int, tuple[str, ...]] = dict.fromkeys(_COMPUTING, ("encoded_start", "encoded_tables"))
+_ENCODING[TRAIN] += ("encoded_backward", "encoded_gradient")
 # For each pass the tasks that need it, by the depth of members (2: two and more hidden layers).
 _PASS_NEEDS: dict[str, dict[int, AbstractSet[int]]] = {
     "outputs": dict.fromkeys(_COMPUTING, {1, 2}),
@@ -50,7 +53,10 @@ _PASS_NEEDS: dict[str, dict[int, AbstractSet[int]]] = {
 
 
 class _Codes(NamedTuple):
-    """The codes of activations, rules and so on that some members use, sorted; depths: 2 stands for two and more."""
+    """The codes of activations, rules and so on that some members use, sorted; depths: 2 stands for two and more.
+
+    first_activations: of the layers that may read encoded columns.
+    """
 
     activations: list[int]
     rules: list[int]
@@ -58,6 +64,7 @@ class _Codes(NamedTuple):
     depths: list[int]
     schedules: list[int]
     rules_by_rows: list[int]
+    first_activations: list[int]
 
     def flat(self) -> list[int]:
         """Return all codes in one list, with -1 behind each field."""
@@ -75,22 +82,25 @@ class JobTemplates:
         self._inputs = StepInputs(plan.specs, layout)
         self._vectors = layout.vectors
         self._templates: dict[tuple[int | str, ...], JobBuilder] = {}
-        self._of_all_members: dict[tuple[int, bool, bool], JobBuilder] = {}
+        self._of_all_members: dict[tuple[int, bool, bool, bool], JobBuilder] = {}
 
     @property
     def most_input_rows(self) -> int:
         """The most rows of inputs that any member's update rule takes; see `state.step_inputs`."""
         return int(self._inputs.count.max())
 
-    def template(self, task: int, members: np.ndarray, gathers: bool = False, weighted: bool = False) -> JobBuilder:
+    def template(
+        self, task: int, members: np.ndarray, gathers: bool = False, weighted: bool = False, encodes: bool = False
+    ) -> JobBuilder:
         """Return the template of a task on these members.
 
-        gathers: whether rows are read through an order or a row set. weighted: whether rows have weights.
+        gathers: whether rows are read through an order or a row set. weighted: whether rows have weights. encodes:
+        whether any member reads encoded columns.
         """
-        kind = task, gathers, weighted
+        kind = task, gathers, weighted, encodes
         if kind in self._of_all_members:
             return self._of_all_members[kind]
-        codes, options = self._codes(task, members), self._options(task, members)
+        codes, options = self._codes(task, members, encodes), self._options(task, members)
         key: tuple[int | str, ...] = (*kind, *codes.flat(), *options)
         if key not in self._templates:
             self._templates[key] = self._build(kind, codes, options)
@@ -98,7 +108,7 @@ class JobTemplates:
             self._of_all_members[kind] = self._templates[key]
         return self._templates[key]
 
-    def _build(self, kind: tuple[int, bool, bool], codes: _Codes, options: dict[str, Any]) -> JobBuilder:
+    def _build(self, kind: tuple[int, bool, bool, bool], codes: _Codes, options: dict[str, Any]) -> JobBuilder:
         plan, layout, store = self._plan, self._layout, self._store
         reads_options = bool(codes.schedules) or "clip_norm" in options
         return JobBuilder().put(
@@ -110,18 +120,21 @@ class JobTemplates:
             **{name: getattr(layout, name) for name in _LAYOUT_TABLES}, **self._passes(kind, codes), **options,
         )  # fmt: skip
 
-    def _codes(self, task: int, members: np.ndarray) -> _Codes:
+    def _codes(self, task: int, members: np.ndarray, encodes: bool) -> _Codes:
         layout, trains = self._layout, task == TRAIN
         every_layer = len(members) == self._plan.n_members
         layers = slice(None) if every_layer else spread(layout.first_layer[members], layout.depth[members] + 1)
         activations = set(layout.activation[layers].tolist()) - {-1} if task != INITIALIZE else set()
+        first = set(layout.activation[layout.first_layer[members]].tolist()) - {-1} if encodes else set()
+        rules = set(self._rule[members].tolist()) if trains else set()
         return _Codes(
             activations=sorted(activations),
-            rules=sorted(set(self._rule[members].tolist())) if trains else [],
+            rules=sorted(rules),
             distributions=sorted(set(self._distribution[members].tolist())) if task == INITIALIZE else [],
             depths=sorted(set(np.minimum(layout.depth[members], 2).tolist())),
             schedules=sorted(self._schedules(members)) if trains else [],
-            rules_by_rows=sorted(self.rules_by_rows(members)) if trains else [],
+            rules_by_rows=sorted(rules if encodes else self.rules_by_rows(members)) if trains else [],
+            first_activations=sorted(first),
         )
 
     def _options(self, task: int, members: np.ndarray) -> dict[str, Any]:
@@ -172,21 +185,26 @@ class JobTemplates:
             addresses[code] = pass_address(kind or self._kind.name, name)
         return addresses
 
-    def _passes(self, kind: tuple[int, bool, bool], codes: _Codes) -> dict[str, Any]:
+    def _passes(self, kind: tuple[int, bool, bool, bool], codes: _Codes) -> dict[str, Any]:
         """Return the addresses of all passes but those of options."""
         dtype, loss, table = self._kind.name, self._plan.loss, self._pass_table
-        task, gathers, weighted = kind
+        task, gathers, weighted, encodes = kind
         layer_prefix = "layer_train" if task == TRAIN else "layer"
         linear = task in _COMPUTING and 0 in codes.depths
         fixed = [n for n, needs in _PASS_NEEDS.items() if not needs.get(task, _NO_DEPTHS).isdisjoint(codes.depths)]
         fixed += _GATHERING if gathers else ()
+        fixed += _ENCODING.get(task, ()) if encodes else ()
         loss_prefix = {TRAIN: "loss_train", EVALUATE: "loss_evaluate"}.get(task)
         loss_prefix = f"{loss_prefix}_weighted" if loss_prefix and weighted else loss_prefix
         return {f"{name}_pass": pass_address(dtype, name) for name in fixed} | {
             "linear_pass": pass_address(dtype, "layer:identity") if linear else 0,
+            "linear_onto_pass": pass_address(dtype, layer_pass("identity", "layer_onto")) if linear and encodes else 0,
             "loss_pass": pass_address(dtype, loss_pass(loss, loss_prefix)) if loss_prefix else 0,
             "gather_weights_pass": pass_address("float64", "gather_targets") if gathers and weighted else 0,
             "layer_pass": table(ACTIVATIONS, partial(layer_pass, task=layer_prefix), codes.activations),
+            "layer_onto_pass": table(
+                ACTIVATIONS, partial(layer_pass, task=f"{layer_prefix}_onto"), codes.first_activations
+            ),
             "schedule_pass": table(SCHEDULES, "schedule", codes.schedules, "float64"),
             "scalars_pass": table(RULES, "scalars", codes.rules),
             "update_pass": table(RULES, "update", codes.rules),

@@ -35,9 +35,17 @@ def set_input(at, x, x_stride):
 
 
 @kernel()
+def set_rows(program, data):
+    """Set the rows of a block that the first passes of a program read."""
+    set_input(program.start, data.x, data.x_stride)
+    if program.encodes != 0:
+        set_input(program.start + INSTRUCTION_BYTES, data.x, data.x_stride)
+
+
+@kernel()
 def set_data(program, data):
     """Set the rows of a block, with their targets and weights, in a program."""
-    set_input(program.start, data.x, data.x_stride)
+    set_rows(program, data)
     set_field(program.outcome, Targets, "target", data.targets)
     set_field(program.outcome, Targets, "ldt", data.targets_stride)
     set_field(program.outcome, Targets, "weights", data.weights)
@@ -69,7 +77,7 @@ def view_of(job, m, k):
     weights = view.weights
     if weights != NOWHERE and job.weight_of != 0:
         weights += item(job.weight_of, m) * job.y_stride * 8
-    return View(view.x, view.x_stride, view.n, view.order, view.rows, y, weights)
+    return View(view.x, view.x_stride, view.n, view.order, view.rows, y, weights, view.encoding)
 
 
 @kernel()
@@ -84,7 +92,7 @@ def set_rates(program, epoch, done):
 @kernel()
 def in_order(view, order):
     """Return the view, read in an order."""
-    return View(view.x, view.x_stride, view.n, order, view.rows, view.y, view.weights)
+    return View(view.x, view.x_stride, view.n, order, view.rows, view.y, view.weights, view.encoding)
 
 
 @kernel()
@@ -99,7 +107,7 @@ def _gather(job, program, view, start, rows):
             row = item(view.rows, row)
         set_item(row_numbers, i, row)
     call(job.gather_rows_pass, GatherRows(
-        out=program.x, source=view.x, row_stride=view.x_stride, order=row_numbers, rows=rows, columns=program.fan_in,
+        out=program.x, source=view.x, row_stride=view.x_stride, order=row_numbers, rows=rows, columns=program.columns,
     ))  # fmt: skip
     if job.n_targets > 0:
         call(job.gather_targets_pass, GatherTargets(
@@ -128,7 +136,7 @@ def data_of(job, program, view, start, rows):
     barrier(job, program)
     weights = NOWHERE if view.weights == 0 else program.weights
     return BlockData(
-        x=program.x, x_stride=program.fan_in, targets=program.targets, targets_stride=program.rows, weights=weights
+        x=program.x, x_stride=program.columns, targets=program.targets, targets_stride=program.rows, weights=weights
     )  # fmt: skip
 
 
@@ -152,9 +160,11 @@ def minibatch(job, program, view, epoch, start, rows, step):
         if program.cursor != 0:
             set_items(program.cursor, Cursor(epoch=epoch, position=start + done))
             if program.inputs != 0:
-                x, x_stride = program.inputs, program.fan_in
+                x, x_stride = program.inputs, program.columns
         # The last instruction, the gradient by the first layer's weights, reads the rows again.
         set_input(program.stop - INSTRUCTION_BYTES, x, x_stride)
+        if program.encodes != 0:
+            set_input(program.stop - 2 * INSTRUCTION_BYTES, x, x_stride)
         run_block(job, program, count, 1 if done == 0 else 0, 1 if done + count >= rows else 0)
         done += count
     if leads:

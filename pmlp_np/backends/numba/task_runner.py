@@ -36,7 +36,9 @@ class TaskRunner:
     def __init__(self, plan: Plan, layout: PoolLayout, store: Store) -> None:
         self._plan, self._layout, self._store = plan, layout, store
         self.templates = JobTemplates(plan, layout, store)
-        self._scratch_bytes = scratch_bytes(layout, plan.dtype.itemsize, self.templates.most_input_rows)
+        # The most numbers of a row of encoded columns, and elements of their tables, so far.
+        self._encoded = 0, 0
+        self._scratch_items = self._needed_scratch()
         self._all_members = np.arange(layout.n_members)
         self._all_by_size = np.argsort(-layout.block_size, kind="stable")
         self._idle_scratch: list[np.ndarray] = []
@@ -72,7 +74,8 @@ class TaskRunner:
         done = np.zeros(n_threads * COUNTER_STRIDE, np.int64)
         gathers = data_views is not None and (data_views.gathers or fields.get("shuffle") == MEMBER_ORDER)
         weighted = data_views is not None and data_views.data.weights is not None
-        job = JobBuilder(self.templates.template(task, members, gathers, weighted)).put(
+        encodes = data_views is not None and data_views.encodes
+        job = JobBuilder(self.templates.template(task, members, gathers, weighted, encodes)).put(
             done=done, counter=queue_counter, stop=stop, barrier_counter=barrier_counter, stop_of_team=stop_of_team,
             yield_thread=threads.yield_thread_address(), parameters=self._store.weights(weights), **fields,
         )  # fmt: skip
@@ -82,6 +85,8 @@ class TaskRunner:
         def tick() -> bool:
             return control.tick(min(int(done.sum()) / max(total, 1), 1.0))
 
+        for views in (data_views, None if validation is None else views_in_order(validation)):
+            self._make_room(views, members)
         with self._scratch(n_threads) as scratch:
             job.put(scratch=scratch)
             evaluation = None if validation is None else self._evaluation(members, validation, scratch, stop)
@@ -131,9 +136,25 @@ class TaskRunner:
     def _evaluation(self, members: np.ndarray, placed: Placed, scratch: np.ndarray, stop: np.ndarray) -> JobBuilder:
         """Return the job that evaluates these members between their epochs of training."""
         data_views = views_in_order(placed)
-        base = self.templates.template(EVALUATE, members, data_views.gathers, placed.data.weights is not None)
+        weighted = placed.data.weights is not None
+        base = self.templates.template(EVALUATE, members, data_views.gathers, weighted, data_views.encodes)
         fixed = {"parameters": self._store.parameters, "scratch": scratch, "stop": stop}
         return JobBuilder(base).put(**fixed, **data_views.job_fields())
+
+    def _make_room(self, data_views: DataViews | None, members: np.ndarray) -> None:
+        """Let scratch have room for the encoded columns that these members read, from now on."""
+        if data_views is not None and data_views.encodes:
+            columns, rows = data_views.encoded(members)
+            strides = self._layout.row_stride[self._layout.first_layer[members]]
+            most = max(self._encoded[0], int(columns.max())), max(self._encoded[1], int((rows * strides).max()))
+            if most != self._encoded:
+                self._encoded = most
+                self._scratch_items = self._needed_scratch()
+
+    def _needed_scratch(self) -> int:
+        """Return the elements of a thread's scratch."""
+        itemsize, rows = self._plan.dtype.itemsize, self.templates.most_input_rows
+        return scratch_bytes(self._layout, itemsize, rows, *self._encoded) // itemsize
 
     def parameters(self, members: np.ndarray) -> int:
         """Return the number of parameters of these members, padding included."""
@@ -152,7 +173,7 @@ class TaskRunner:
         one address at a time. Passes read memory whose contents they drop, such as the gradient before a minibatch's
         first block: on such a page they took ten times as long.
         """
-        scratch = allocate(self._scratch_bytes // self._plan.dtype.itemsize, self._plan.dtype)
+        scratch = allocate(self._scratch_items, self._plan.dtype)
         scratch[:] = 0
         return scratch
 
@@ -162,12 +183,15 @@ class TaskRunner:
 
         Two Python threads may use one pool at the same time: each has its blocks.
         """
+        needed = self._scratch_items
         blocks: list[np.ndarray] = []
         while len(blocks) < n_threads:
             try:
-                blocks.append(self._idle_scratch.pop())
+                idle = self._idle_scratch.pop()
             except IndexError:
-                blocks.append(self.new_scratch())
+                idle = self.new_scratch()
+            if len(idle) >= needed:
+                blocks.append(idle)
         try:
             yield np.array([block.ctypes.data for block in blocks], np.int64)
         finally:

@@ -29,7 +29,7 @@ class TrainingRound:
     record: EpochRecord
     control: Control
 
-    def train(self, members: np.ndarray, placed: Placed, epochs: int) -> None:
+    def train(self, members: np.ndarray, placed: views.PlacedInMemory, epochs: int) -> None:
         """Train these members up to `epochs` epochs each, piece by piece (see `views`)."""
         state, start = self.state, self.record.start
         n_threads = threads.slots_of(self.control)

@@ -71,7 +71,7 @@ class ReferenceBackend(StoredBackend):
             self.store.write(m, weights, biases)
 
     def place(self, data: Dataset) -> Placed:
-        return Placed(self.plan, data)
+        return Placed(self.plan, data.expanded())
 
     def train(self, members: np.ndarray, state: TrainingState, placed: Placed, rule: EpochRule | None, epochs: int,
               record: EpochRecord, control: Control) -> None:  # fmt: skip
@@ -279,7 +279,7 @@ class ReferenceBackend(StoredBackend):
     def _row_block(self, network: FusedNetwork, data: Dataset, index: Any, position: int,
                    progress: Progress) -> step.RowBlock:  # fmt: skip
         """Return the rows `index`, (rows, 1 or members), as a block; position: of the first in the epoch's order."""
-        x = data.x[0].take(index, axis=0).reshape(len(index), -1)
+        x = self.xp.take(data.x[0], index, axis=0).reshape(len(index), -1)
 
         def loss(raw: Any) -> tuple[Any, Any]:
             losses, draw = self.plan.loss.function(raw, self._targets(data, network.members, index))

@@ -19,12 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmlp_np.base.errors import DataError, FileFormatError, compose, require_memory, show
+from pmlp_np.data.encoded import EncodedTable, Encoding
 from pmlp_np.data.labels import names_of
 from pmlp_np.data.preprocessing.category_column import CategoryColumn, ordered_target_means, target_means
 from pmlp_np.data.preprocessing.number_column import NumberColumn
 from pmlp_np.data.preprocessing.raw_table import CATEGORY, DATE, NUMBER, RawColumn
 
 BLOCKS = ("raw", "quant", "ple", "ple8", "per")
+# Blocks whose inputs are stored as encoded columns, behind all others: `data.encoded`.
+ENCODED = ("ple", "ple8")
 PLAIN = "plain"
 # Lengths of the cycles of dates, in days, and how many of them the training rows must span.
 CYCLES = {"day": 1.0, "week": 7.0, "year": 365.2425}
@@ -150,8 +153,8 @@ class FeatureViews:
         """Return the names of all blocks that have inputs, in the order of the wide matrix."""
         targets = [f"target{fold}" for fold in range(self.n_folds)]
         has_numbers = any(isinstance(column, _Numeric) for column in self.columns.values())
-        blocks = [*(BLOCKS if has_numbers else ()), PLAIN, *targets]
-        return tuple(name for name in blocks if self.width(name))
+        numbers = [*(name for name in BLOCKS if name not in ENCODED), PLAIN, *targets, *ENCODED]
+        return tuple(name for name in numbers if (has_numbers or name not in BLOCKS) and self.width(name))
 
     def width(self, name: str) -> int:
         """Return the number of inputs of a block."""
@@ -190,19 +193,36 @@ class FeatureViews:
 
     # The wide matrix.
 
-    def wide(self, table: Sequence[RawColumn], blocks: Sequence[str], dtype: Any = np.float32) -> np.ndarray:
-        """Return these blocks of the rows of a table, side by side: (n, inputs) of the dtype."""
+    def wide(self, table: Sequence[RawColumn], blocks: Sequence[str], dtype: Any = np.float32) -> EncodedTable:
+        """Return these blocks of the rows of a table, side by side: (n, inputs) of the dtype.
+
+        blocks: encoded ones come last.
+        """
         n = len(table[0].cells)
-        width = sum(map(self.width, blocks))
+        plain = [name for name in blocks if name not in ENCODED]
+        if list(blocks[: len(plain)]) != plain:
+            raise ValueError(f"encoded blocks come last, unlike in {blocks}")
+        n_plain = sum(map(self.width, plain))
+        encoded = [
+            (i, column.learned, name) for name in blocks[len(plain) :] for i, column in self.columns.items()
+            if self._width_of(column, name)
+        ]  # fmt: skip
+        width = n_plain + 2 * len(encoded)
         require_memory("X", n * width * np.dtype(dtype).itemsize, "Take fewer rows at a time.")
         out, at = np.empty((n, width), dtype), 0
-        for name in blocks:
+        for name in plain:
             for i, column in self.columns.items():
                 size = self._width_of(column, name)
                 if size:
                     out[:, at : at + size] = _encoded(column, table[i].cells, name)
                     at += size
-        return out
+        centers = []
+        for i, learned, name in encoded:
+            assert isinstance(learned, NumberColumn)
+            out[:, at], out[:, at + 1] = learned.bins_and_shares(table[i].cells, name)
+            centers.append(learned.centers[name])
+            at += 2
+        return EncodedTable.checked(out, Encoding(n_plain, tuple(centers)))
 
     def own_means(
         self, table: Sequence[RawColumn], targets: np.ndarray, rows: np.ndarray, order: np.ndarray
@@ -310,7 +330,7 @@ def _encoded(column: _Numeric | _Categorical, cells: np.ndarray, name: str) -> n
         return learned.scaled(cells)[:, None]
     if name == "quant":
         return learned.quantile_normal(cells)[:, None]
-    return learned.periodic(cells) if name == "per" else learned.piecewise_linear(cells, name)
+    return learned.periodic(cells)
 
 
 def _marks(column: _Numeric, cells: np.ndarray) -> np.ndarray:

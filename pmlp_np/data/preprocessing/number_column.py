@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.data.encoded import MISSING_AT
 from pmlp_np.formulas.initializers import DISTRIBUTIONS
 
 # Quantiles of the map to a normal distribution, and the probability at which it ends.
@@ -90,12 +91,18 @@ class NumberColumn:
         """Return values as quantiles of the standard normal distribution, (n,)."""
         return _known(np.interp(values, self.quantiles, self.normal), values)
 
-    def piecewise_linear(self, values: np.ndarray, name: str) -> np.ndarray:
-        """Return the piecewise-linear encoding (Gorishniy et al., NeurIPS 2022), centered, (n, bins).
+    def bins_and_shares(self, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the piecewise-linear encoding as `data.encoded` stores it, (n,) both: bins, and shares below values.
 
-        Input k is the part of bin k that lies below the value, from 0 to 1.
+        Source: Gorishniy et al., On embeddings for numerical features in tabular deep learning, NeurIPS 2022.
         """
-        return _known(self._pieces(values, name) - self.centers[name], values[:, None])
+        edges = self.edges[name]
+        n_bins = len(edges) - 1
+        index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_bins - 1)
+        with np.errstate(over="ignore"):
+            share = np.clip((values - edges[index]) / np.diff(edges)[index], 0.0, 1.0)
+        missing = np.isnan(values)
+        return np.where(missing, n_bins + MISSING_AT, index), np.where(missing, 0.0, share)
 
     def periodic(self, values: np.ndarray) -> np.ndarray:
         """Return cosines of random frequencies and phases of the scaled values, (n, waves)."""

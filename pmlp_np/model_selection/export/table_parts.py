@@ -152,7 +152,7 @@ def _column(views: FeatureViews, i: int, blocks: list[str]) -> ExportedColumn | 
     for block in own:
         known = learned.categories if block == PLAIN else learned.known
         cells = np.array([*known, None, other], object)
-        texts[block] = TextTable(known, alone.wide([RawColumn(column.name, kind, cells)], [block], np.float64))
+        texts[block] = TextTable(known, alone.wide([RawColumn(column.name, kind, cells)], [block], np.float64).plain)
     return ExportedColumn(column.name, i, kind, None, (), learned.known, texts)
 
 

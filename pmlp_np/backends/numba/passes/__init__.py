@@ -2,6 +2,7 @@
 
 from pmlp_np.backends.numba.passes import (  # noqa: F401
     distributions,
+    encoded_columns,
     feature_scales,
     layers,
     loss_passes,

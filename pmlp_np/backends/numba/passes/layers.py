@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from pmlp_np.backends.numba.emitting import emit
-from pmlp_np.backends.numba.passes.matrices import multiply, row_of
+from pmlp_np.backends.numba.passes.matrices import Begin, block_of, multiply, row_of
 from pmlp_np.backends.numba.passes.registry import PASSES, Pass, Tiles, enter
 from pmlp_np.backends.numba.simd import KINDS, Emitter, Value
 from pmlp_np.formulas.activations import ACTIVATIONS, Activation
@@ -19,7 +19,9 @@ from pmlp_np.formulas.tracing import digest
 
 
 def layer_pass(name: str, task: str) -> str:
-    """Return the name of an activation's pass for a task ("layer_train", "layer"), entered into the table at first use.
+    """Return the name of an activation's pass for a task, entered into the table at first use.
+
+    task: "layer_train" or "layer"; with "_onto" behind it, of a first layer that reads encoded columns.
 
     Of a user's activation, a hash of its formula is part of the name: compiled code is cached under the name.
     """
@@ -41,8 +43,10 @@ def _layer_passes(label: str, entry: Activation) -> None:
 
 
 def _passes_of(name: str) -> dict[str, Pass]:
-    def layer(e: Emitter, tiles: Tiles, stores, stride, x, x_stride, w, start, rows, width, vectors, fan_in) -> None:
-        """Store the activation of x w + start at stores[0], and its derivative at stores[1] where that is given."""
+    def layer(
+        e: Emitter, tiles: Tiles, stores, stride, x, x_stride, w, begin: Begin, rows, width, vectors, fan_in
+    ) -> None:
+        """Store the activation of x w + begin at stores[0], and its derivative at stores[1] where that is given."""
         bld, lanes, steps = e.builder, e.kind.lanes, activation_steps(name, e.kind.name)
         steps = steps.only(*steps.names[: len(stores)])
 
@@ -57,7 +61,7 @@ def _passes_of(name: str) -> dict[str, Pass]:
                     for line, result in zip(lines, results, strict=True):
                         e.store(e.masked(masks[j], result), e.offset(line[i], j * lanes))
 
-        multiply(e, tiles.layer, row_of(e, start), x, x_stride, e.integer(1), w, stride, rows, vectors, fan_in, finish)
+        multiply(e, tiles.layer, begin, x, x_stride, e.integer(1), w, stride, rows, vectors, fan_in, finish)
 
     def train(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, d, stride, w, start, width, vectors, fan_in
@@ -69,7 +73,7 @@ def _passes_of(name: str) -> dict[str, Pass]:
 
         docs/kernels.md#the-register-tile, docs/derivations.md#activations
         """
-        layer(e, tiles, (a, d), stride, x, x_stride, w, start, rows, width, vectors, fan_in)
+        layer(e, tiles, (a, d), stride, x, x_stride, w, row_of(e, start), rows, width, vectors, fan_in)
 
     def forward(
         e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, stride, w, start, width, vectors, fan_in
@@ -81,9 +85,31 @@ def _passes_of(name: str) -> dict[str, Pass]:
 
         docs/kernels.md#the-register-tile, docs/derivations.md#activations
         """
-        layer(e, tiles, (a,), stride, x, x_stride, w, start, rows, width, vectors, fan_in)
+        layer(e, tiles, (a,), stride, x, x_stride, w, row_of(e, start), rows, width, vectors, fan_in)
 
-    return {"layer_train": train, "layer": forward}
+    def train_onto(
+        e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, d, stride, w, width, vectors, fan_in
+    ) -> None:
+        """Compute a first layer in training, onto sums: a[r] = f(a[r] + x[r] w), and d[r], the derivative of f there.
+
+        Reads a (rows, width) by `stride`, as `encoded_start` writes it; all else as `layer_train`. Writes a and d.
+
+        docs/kernels.md#encoded-columns
+        """
+        layer(e, tiles, (a, d), stride, x, x_stride, w, block_of(e, a, stride), rows, width, vectors, fan_in)
+
+    def forward_onto(
+        e: Emitter, tiles: Tiles, rows, first, last, x, x_stride, a, stride, w, width, vectors, fan_in
+    ) -> None:
+        """Compute a first layer, onto sums: a[r] = f(a[r] + x[r] w).
+
+        Reads a (rows, width) by `stride`, as `encoded_start` writes it; all else as `layer`. Writes a.
+
+        docs/kernels.md#encoded-columns
+        """
+        layer(e, tiles, (a,), stride, x, x_stride, w, block_of(e, a, stride), rows, width, vectors, fan_in)
+
+    return {"layer_train": train, "layer": forward, "layer_train_onto": train_onto, "layer_onto": forward_onto}
 
 
 for _entry in ACTIVATIONS.values():

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from pmlp_np.backends.numba.compiling import kernel
-from pmlp_np.backends.numba.frame import NUMBERS_BYTES
-from pmlp_np.backends.numba.intrinsics import item
+from pmlp_np.backends.numba.frame import ENCODED_BYTES, NUMBERS_BYTES, Encoded
+from pmlp_np.backends.numba.intrinsics import item, record_at
 from pmlp_np.backends.numba.program.block_arguments import (
     ByRow,
     ColumnSums,
+    EncodedBackward,
     HiddenBackward,
     OutputBackward,
     WeightsBackward,
@@ -21,7 +22,7 @@ from pmlp_np.backends.numba.program.updates import row_of_inputs
 
 
 @kernel()
-def _put_weights_backward(job, team, frame, at, layer, x, x_stride, dz):
+def _put_weights_backward(job, team, frame, at, layer, x, x_stride, dz, fan_in):
     """Write `weights_backward`: the gradient by hidden weights from dz of the layer, and the step of the weights."""
     size, m = job.itemsize, frame.member
     before, width, vectors = share(job, team, item(job.fan_out, layer))
@@ -30,7 +31,7 @@ def _put_weights_backward(job, team, frame, at, layer, x, x_stride, dz):
         x=x, x_stride=x_stride, dz=dz + before * size, w=frame.block + offset,
         dw=frame.gradient + offset, stride=item(job.row_stride, layer),
         slots=job.slots + item(job.slot_offset, m) * size + offset, slot_stride=item(job.block_size, m),
-        fan_in=item(job.fan_in, layer), width=width, vectors=vectors,
+        fan_in=fan_in, width=width, vectors=vectors,
         numbers=frame.numbers + row_of_inputs(job, frame, layer) * NUMBERS_BYTES,
     ))  # fmt: skip
 
@@ -83,6 +84,23 @@ def _put_bias_sums(job, team, frame, at, layer, dz):
 
 
 @kernel()
+def _put_first_backward(job, team, frame, at, dz):
+    """Write the gradients by the first layer's weights: of encoded columns, then of all others."""
+    layer, fan_in = frame.first_layer, item(job.fan_in, frame.first_layer)
+    if frame.encoding != 0:
+        encoded = record_at(frame.encoding, Encoded)
+        before, _, vectors = share(job, team, item(job.fan_out, layer))
+        part = before * job.itemsize
+        at = put(at, job.encoded_backward_pass, EncodedBackward(
+            x=LATER, x_stride=LATER, dz=dz + part, stride=item(job.row_stride, layer), dtable=frame.dtables + part,
+            columns=frame.encoding + ENCODED_BYTES, plain=encoded.plain, n=encoded.n,
+            vectors=vectors,
+        ))  # fmt: skip
+        fan_in = encoded.plain
+    return _put_weights_backward(job, team, frame, at, layer, LATER, LATER, dz, fan_in)
+
+
+@kernel()
 def put_backward(job, team, frame, at):
     """Write all gradients, from that of the loss by raw outputs. The last instruction is the first layer's.
 
@@ -95,7 +113,7 @@ def put_backward(job, team, frame, at):
             out=frame.row_major, ldo=item(job.row_stride, first), block=frame.dz, ld=frame.rows,
             outputs=job.n_outputs,
         ))  # fmt: skip
-        return _put_weights_backward(job, team, frame, at, first, LATER, LATER, frame.row_major)
+        return _put_first_backward(job, team, frame, at, frame.row_major)
     before_last = 0
     for k in range(frame.depth - 1):
         before_last += frame.rows * item(job.row_stride, first + k) * size
@@ -106,7 +124,7 @@ def put_backward(job, team, frame, at):
         a -= frame.rows * below * size
         d_below = d - frame.rows * below * size
         at = _put_hidden_backward(job, team, frame, at, layer, d, d_below)
-        at = _put_weights_backward(job, team, frame, at, layer, a, below, d)
+        at = _put_weights_backward(job, team, frame, at, layer, a, below, d, item(job.fan_in, layer))
         d = d_below
         at = _put_bias_sums(job, team, frame, at, layer - 1, d)
-    return _put_weights_backward(job, team, frame, at, first, LATER, LATER, d)
+    return _put_first_backward(job, team, frame, at, d)

@@ -63,6 +63,62 @@ class LayerTrain(NamedTuple):
     fan_in: int
 
 
+class LayerOnto(NamedTuple):
+    """A first layer forward, onto what encoded columns give."""
+
+    x: Address
+    x_stride: int
+    a: Address
+    stride: int
+    w: Address
+    width: int
+    vectors: int
+    fan_in: int
+
+
+class LayerTrainOnto(NamedTuple):
+    """The same with the activation's derivative."""
+
+    x: Address
+    x_stride: int
+    a: Address
+    d: Address
+    stride: int
+    w: Address
+    width: int
+    vectors: int
+    fan_in: int
+
+
+class EncodedStart(NamedTuple):
+    """The products of encoded columns with their weights."""
+
+    x: Address
+    x_stride: int
+    out: Address
+    stride: int
+    start: Address
+    table: Address
+    columns: Address
+    plain: int
+    n: int
+    vectors: int
+
+
+class EncodedBackward(NamedTuple):
+    """The gradient by the tables of encoded columns."""
+
+    x: Address
+    x_stride: int
+    dz: Address
+    stride: int
+    dtable: Address
+    columns: Address
+    plain: int
+    n: int
+    vectors: int
+
+
 class Dropout(NamedTuple):
     """Dropout of a hidden layer's units."""
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pmlp_np.backends.numba.compiling import kernel
-from pmlp_np.backends.numba.frame import LANE_SUMS_AT, SUMS_AT
-from pmlp_np.backends.numba.intrinsics import bits_of, float_item, item
+from pmlp_np.backends.numba.frame import ENCODED_BYTES, LANE_SUMS_AT, SUMS_AT, Encoded
+from pmlp_np.backends.numba.intrinsics import bits_of, float_item, item, record_at
 from pmlp_np.backends.numba.job import TRAIN
 from pmlp_np.backends.numba.program.block_arguments import (
     AddPart,
     ByOutput,
     ByRow,
     Dropout,
+    EncodedStart,
     InputDropout,
     Layer,
+    LayerOnto,
     LayerTrain,
+    LayerTrainOnto,
     LossEvaluate,
     LossTrain,
     Outputs,
@@ -73,6 +76,37 @@ def _weights_of(job, frame, layer):
 
 
 @kernel()
+def _put_encoded_start(job, team, frame, at, x, x_stride, out):
+    """Write `encoded_start` of the first layer."""
+    layer, encoded = frame.first_layer, record_at(frame.encoding, Encoded)
+    before, _, vectors = share(job, team, item(job.fan_out, layer))
+    part = before * job.itemsize
+    return put(at, job.encoded_start_pass, EncodedStart(
+        x=x, x_stride=x_stride, out=out + part, stride=item(job.row_stride, layer),
+        start=_biases_of(job, frame, layer) + part, table=frame.tables + part,
+        columns=frame.encoding + ENCODED_BYTES, plain=encoded.plain, n=encoded.n, vectors=vectors,
+    ))  # fmt: skip
+
+
+@kernel()
+def _put_first_layer(job, team, frame, at, x, x_stride, a, d):
+    """Write the first hidden layer of a member that reads encoded columns."""
+    layer = frame.first_layer
+    before, width, vectors = share(job, team, item(job.fan_out, layer))
+    at = _put_encoded_start(job, team, frame, at, x, x_stride, a)
+    stride, part, fan_in = item(job.row_stride, layer), before * job.itemsize, record_at(frame.encoding, Encoded).plain
+    w, layer_pass = _weights_of(job, frame, layer) + part, item(job.layer_onto_pass, item(job.activation, layer))
+    if job.task == TRAIN:
+        return put(at, layer_pass, LayerTrainOnto(
+            x=x, x_stride=x_stride, a=a + part, d=d + part, stride=stride, w=w, width=width, vectors=vectors,
+            fan_in=fan_in,
+        ))  # fmt: skip
+    return put(at, layer_pass, LayerOnto(
+        x=x, x_stride=x_stride, a=a + part, stride=stride, w=w, width=width, vectors=vectors, fan_in=fan_in,
+    ))  # fmt: skip
+
+
+@kernel()
 def _put_layer(job, team, frame, at, layer, x, x_stride, a, d):
     """Write a hidden layer, from x to activations a and, in training, derivatives d."""
     padded = item(job.row_stride, layer)
@@ -103,10 +137,17 @@ def _put_outputs(job, team, frame, at, layer, x, x_stride):
         ))  # fmt: skip
     before, width, vectors = share(job, team, item(job.fan_out, layer))
     part = before * job.itemsize
-    at = put(at, job.linear_pass, Layer(
-        x=x, x_stride=x_stride, a=frame.row_major + part, stride=padded, w=w + part,
-        start=start + part, width=width, vectors=vectors, fan_in=item(job.fan_in, layer),
-    ))  # fmt: skip
+    if frame.encoding != 0:
+        at = _put_encoded_start(job, team, frame, at, x, x_stride, frame.row_major)
+        at = put(at, job.linear_onto_pass, LayerOnto(
+            x=x, x_stride=x_stride, a=frame.row_major + part, stride=padded, w=w + part, width=width, vectors=vectors,
+            fan_in=record_at(frame.encoding, Encoded).plain,
+        ))  # fmt: skip
+    else:
+        at = put(at, job.linear_pass, Layer(
+            x=x, x_stride=x_stride, a=frame.row_major + part, stride=padded, w=w + part,
+            start=start + part, width=width, vectors=vectors, fan_in=item(job.fan_in, layer),
+        ))  # fmt: skip
     return put(at, alone(team, job.by_output_pass), ByOutput(
         out=frame.raw, ldo=frame.rows, block=frame.row_major, ld=padded, outputs=job.n_outputs,
     ))  # fmt: skip
@@ -120,7 +161,10 @@ def put_forward(job, team, frame, at, x, x_stride, cursor):
     last = frame.first_layer + frame.depth
     for layer in range(frame.first_layer, last):
         padded = item(job.row_stride, layer)
-        at = _put_layer(job, team, frame, at, layer, x, x_stride, a, d)
+        if layer == frame.first_layer and frame.encoding != 0:
+            at = _put_first_layer(job, team, frame, at, x, x_stride, a, d)
+        else:
+            at = _put_layer(job, team, frame, at, layer, x, x_stride, a, d)
         if drops:
             before, _, vectors = share(job, team, item(job.fan_out, layer))
             part = before * size

@@ -81,6 +81,31 @@ class ScalesBackward(NamedTuple):
     width: int
 
 
+class EncodedTables(NamedTuple):
+    """Tables of encoded columns."""
+
+    table: Address
+    w: Address
+    scales: Address
+    centers: Address
+    columns: Address
+    n: int
+    stride: int
+    vectors: int
+
+
+class EncodedGradient(NamedTuple):
+    """The gradient by the weights of encoded columns."""
+
+    dw: Address
+    dtable: Address
+    centers: Address
+    columns: Address
+    n: int
+    stride: int
+    vectors: int
+
+
 class Clip(NamedTuple):
     """Clipping of the whole gradient."""
 

@@ -8,13 +8,24 @@ from __future__ import annotations
 import numpy as np
 
 from pmlp_np.backends.numba.compiling import kernel
-from pmlp_np.backends.numba.frame import INPUT_BYTES, NUMBERS_BYTES
-from pmlp_np.backends.numba.intrinsics import bits_of, float_item, item, set_float_item, set_items
+from pmlp_np.backends.numba.frame import ENCODED_BYTES, INPUT_BYTES, NUMBERS_BYTES, Encoded
+from pmlp_np.backends.numba.intrinsics import (
+    bits_of,
+    call,
+    float_item,
+    item,
+    record_at,
+    set_float_item,
+    set_items,
+)
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, LATER, field_address, put
 from pmlp_np.backends.numba.program.step_arguments import (
     TENSOR_BYTES,
     Average,
     Clip,
+    EncodedGradient,
+    EncodedTables,
+    Fill,
     Scalars,
     ScaleFeatures,
     ScalesBackward,
@@ -23,6 +34,7 @@ from pmlp_np.backends.numba.program.step_arguments import (
     Update,
     UpdateRows,
 )
+from pmlp_np.base.arrays import NOWHERE
 from pmlp_np.formulas.optimizers import HYPERPARAMETERS, STEP_INPUTS
 from pmlp_np.formulas.options import OPTIONS, SCHEDULE_AT, WARMUP_AT
 from pmlp_np.state.step_inputs import MOST_SHARED_ROWS, RATE
@@ -134,12 +146,50 @@ def _put_scales_backward(job, frame, at):
 
 @kernel()
 def put_scale_features(job, frame, at):
-    """Write the product of the first layer's weights and feature scales, which that layer reads."""
+    """Write the product of the first layer's weights and feature scales, which that layer reads.
+
+    Those of encoded columns go into their tables.
+    """
     layer, size = frame.first_layer, job.itemsize
+    rows = item(job.fan_in, layer) if frame.encoding == 0 else record_at(frame.encoding, Encoded).plain
     return put(at, job.scale_features_pass, ScaleFeatures(
         out=frame.scaled, w=frame.block + item(job.weight_offset, layer) * size,
         scales=frame.block + item(job.scale_offset, frame.member) * size, stride=item(job.row_stride, layer),
-        rows=item(job.fan_in, layer), width=item(job.fan_out, layer),
+        rows=rows, width=item(job.fan_out, layer),
+    ))  # fmt: skip
+
+
+@kernel()
+def put_encoded_tables(job, frame, at):
+    """Write the tables of encoded columns, from the first layer's weights and the feature scales, if there are any."""
+    layer, size, encoded = frame.first_layer, job.itemsize, record_at(frame.encoding, Encoded)
+    stride = item(job.row_stride, layer)
+    offset = item(job.weight_offset, layer) + encoded.plain * stride
+    scales = NOWHERE
+    if has_scales(job, frame.member):
+        scales = frame.block + (item(job.scale_offset, frame.member) + encoded.plain) * size
+    return put(at, job.encoded_tables_pass, EncodedTables(
+        table=frame.tables, w=frame.block + offset * size, scales=scales, centers=encoded.centers,
+        columns=frame.encoding + ENCODED_BYTES, n=encoded.n, stride=stride, vectors=item(job.vectors, layer),
+    ))  # fmt: skip
+
+
+@kernel()
+def clear_gradient_of_tables(job, frame):
+    """Write the zeros that the gradient by tables starts from."""
+    rows = record_at(frame.encoding, Encoded).table_rows
+    call(job.fill_pass, Fill(out=frame.dtables, n=rows * item(job.row_stride, frame.first_layer)))
+
+
+@kernel()
+def _put_encoded_gradient(job, frame, at):
+    """Write the gradient by the weights of encoded columns, from that by tables."""
+    layer, encoded = frame.first_layer, record_at(frame.encoding, Encoded)
+    stride = item(job.row_stride, layer)
+    offset = item(job.weight_offset, layer) + encoded.plain * stride
+    return put(at, job.encoded_gradient_pass, EncodedGradient(
+        dw=frame.gradient + offset * job.itemsize, dtable=frame.dtables, centers=encoded.centers,
+        columns=frame.encoding + ENCODED_BYTES, n=encoded.n, stride=stride, vectors=item(job.vectors, layer),
     ))  # fmt: skip
 
 
@@ -154,8 +204,9 @@ def _add_tensor(at, tensor):
 def _put_clipped(job, frame, at):
     """Write the clipping of the whole gradient, and the step of all weights."""
     m, layers = frame.member, frame.depth + 1
-    # The table comes behind all instructions: these, at most as many for biases, and those of scales and averages.
-    table = to = at + (2 * layers + 4) * INSTRUCTION_BYTES
+    # The table comes behind all instructions: these, at most as many for biases, and those of scales, of encoded
+    # columns and of averages.
+    table = to = at + (2 * layers + 5) * INSTRUCTION_BYTES
     clip, at = at, at + INSTRUCTION_BYTES
     divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
     one = bits_of(1.0)
@@ -198,11 +249,13 @@ def put_step(job, frame, at, scalars, clips, averages):
     """
     m, first = frame.member, frame.first_layer
     scales = has_scales(job, m)
+    if frame.encoding != 0:
+        at = _put_encoded_gradient(job, frame, at)
     if scales:
         at = _put_scales_backward(job, frame, at)
     if clips:
         at = _put_clipped(job, frame, at)
-    elif scales:
+    elif scales or frame.encoding != 0:
         at = _put_rows(job, frame, at, first, item(job.fan_in, first), item(job.fan_out, first))
     at = _put_biases(job, frame, at)
     if scales:

@@ -17,6 +17,8 @@ program:
     feature scales     the first layer reads weights times scales, and takes its step after all gradients:
                        | scales_backward, update_rows, updates, scale_features
     averaged weights   `average` behind the updates
+    encoded columns    `encoded_start` before the first layer, `encoded_backward` before its gradient, and behind all
+                       gradients  | encoded_gradient, update_rows, updates, encoded_tables
 
 docs/kernels.md#the-program has the picture.
 """
@@ -26,8 +28,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pmlp_np.backends.numba.compiling import kernel
-from pmlp_np.backends.numba.frame import BARRIERS_AT, CURSOR_AT, SUMS_AT, frame_of
-from pmlp_np.backends.numba.intrinsics import item
+from pmlp_np.backends.numba.frame import BARRIERS_AT, CURSOR_AT, SUMS_AT, Encoded, frame_of
+from pmlp_np.backends.numba.intrinsics import item, record_at
 from pmlp_np.backends.numba.job import EVALUATE, MEAN, TRAIN
 from pmlp_np.backends.numba.program.backward import put_backward
 from pmlp_np.backends.numba.program.forward import (
@@ -42,7 +44,9 @@ from pmlp_np.backends.numba.program.forward import (
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run
 from pmlp_np.backends.numba.program.team import Team
 from pmlp_np.backends.numba.program.updates import (
+    clear_gradient_of_tables,
     has_scales,
+    put_encoded_tables,
     put_scalars,
     put_scale_features,
     put_schedule,
@@ -60,8 +64,9 @@ class Program(NamedTuple):
     `end` after.
 
     `rows`, `x`, `targets`, `weights` and `row_numbers` are the frame's: rows per block, and memory for gathered rows of
-    `fan_in` features. `sums` are the totals of the loss. `cursor` is read by dropout (0: no dropout); `inputs` are the
-    features after dropout (0: no dropout of features). `barriers` counts the barriers that the slot has passed.
+    `columns` numbers. `encodes` (1) says that rows have encoded columns, so that two passes read them, forward and
+    backward. `sums` are the totals of the loss. `cursor` is read by dropout (0: no dropout); `inputs` are the features
+    after dropout (0: no dropout of features). `barriers` counts the barriers that the slot has passed.
     """
 
     team: Team
@@ -74,7 +79,8 @@ class Program(NamedTuple):
     end: Address
     outcome: Address
     schedule: Address
-    fan_in: int
+    columns: int
+    encodes: int
     row_numbers: Address
     x: Address
     targets: Address
@@ -93,7 +99,10 @@ def write_program(job, team, m, batches):
     frame, scratch = frame_of(job, team.slot, m), item(job.scratch, team.slot)
     # A slot of a team has its own program, on the frame of the first slot.
     slot_scratch = item(job.scratch, team.slot + team.part)
-    fan_in = item(job.fan_in, frame.first_layer)
+    columns, encodes = item(job.fan_in, frame.first_layer), 0
+    if frame.encoding != 0:
+        encoded = record_at(frame.encoding, Encoded)
+        columns, encodes = encoded.plain + 2 * encoded.n, 1
     program = frame.evaluation_program if job.task == EVALUATE else frame.program
     at = scalars = slot_scratch + (program - scratch)
     no_step_from = schedule = inputs = cursor = NOWHERE
@@ -108,14 +117,14 @@ def write_program(job, team, m, batches):
         at = put_input_dropout(job, team, frame, at, slot_scratch + CURSOR_AT)
     if inputs != 0 or uses(job, job.dropout, m):
         cursor = slot_scratch + CURSOR_AT
-    outcome = at = put_forward(job, team, frame, at, inputs, fan_in, cursor)
+    outcome = at = put_forward(job, team, frame, at, inputs, columns, cursor)
     if job.task == TRAIN:
         at = put_loss(job, team, frame, at, scratch)
         clips = uses(job, job.clip_norm, m)
         if clips:
             no_step_from = at
         stop = at = put_backward(job, team, frame, at)
-        if scales and not clips:
+        if (scales or encodes != 0) and not clips:
             # Weights of the first layer, which is the last instruction.
             no_step_from = stop - INSTRUCTION_BYTES
         at = put_step(job, frame, at, scalars, clips, uses(job, job.average, m))
@@ -130,9 +139,15 @@ def write_program(job, team, m, batches):
         scale, at = at, put_scale_features(job, frame, at)
         if team.part == 0:
             run(scale)
+    if encodes != 0:
+        tables, at = at, put_encoded_tables(job, frame, at)
+        if team.part == 0:
+            run(tables)
+            clear_gradient_of_tables(job, frame)
     return Program(
         team=team, barriers=slot_scratch + BARRIERS_AT, rows=frame.rows, scalars=scalars, start=start, stop=stop,
-        no_step_from=no_step_from, end=at, outcome=outcome, schedule=schedule, fan_in=fan_in,
+        no_step_from=no_step_from, end=at, outcome=outcome, schedule=schedule, columns=columns,
+        encodes=encodes,
         row_numbers=frame.row_numbers, x=frame.x, targets=frame.targets, weights=frame.weights, sums=scratch + SUMS_AT,
         cursor=cursor, inputs=inputs,
     )  # fmt: skip
