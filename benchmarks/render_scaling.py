@@ -1,4 +1,4 @@
-"""Write docs/scaling.md's tables and its pictures from results/scaling.json, inference.json and start_up.json.
+"""Write docs/scaling.md's tables and its pictures from its files of results.
 
 python -m benchmarks.render_scaling            # after a new measurement
 python -m benchmarks.render_scaling --check    # writes nothing; fails where the page or a picture is out of date
@@ -15,7 +15,7 @@ from benchmarks.rendering import between_markers, count, is_drawn_from, percent,
 PAGE = ROOT / "docs" / "scaling.md"
 IMAGES = ROOT / "docs" / "images"
 # Sections of the page, each from one file of results.
-SOURCES = {name: RESULTS / f"{name}.json" for name in ("scaling", "inference", "start_up")}
+SOURCES = {name: RESULTS / f"{name}.json" for name in ("scaling", "inference", "start_up", "encoded_columns")}
 PICTURES = {"scaling": IMAGES / "scaling.png", "inference": IMAGES / "inference.png"}
 # Cores that other programs may have kept busy without a word about it.
 QUIET_CORES = 0.1
@@ -25,7 +25,7 @@ DIFFERS = "does not count: outputs differ"
 LIBRARY = {"numpy", "numba"}
 OTHER_PACKAGES = {"torch", "scikit-learn", "onnxruntime"}
 TITLES = {name: name.capitalize() for name in ("members", "rows", "threads", "depth", "outputs", "width", "memory")}
-TITLES |= {"inference": "Predictions", "start_up": "Start-up"}
+TITLES |= {"inference": "Predictions", "start_up": "Start-up", "encoded_columns": "Encoded columns"}
 
 OTHERS = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch", "sklearn": "scikit-learn"}
 
@@ -185,6 +185,15 @@ def render_start_up(results: Results) -> str:
     return "\n".join([table(["", "empty cache", "full cache"], rows), "", *notes])
 
 
+def render_encoded_columns(results: Results) -> str:
+    head = ["", "plain columns alone", "all inputs", "encoded", "as fast"]
+    return table(head, [
+        [case["case"], *(short_seconds(case[name]["median"]) for name in ("columns", "inputs", "encoded")),
+         times(case["gain"]["median"])]
+        for case in results["cases"]
+    ])  # fmt: skip
+
+
 def sections(results: dict[str, Results]) -> dict[str, str]:
     """The text of every pair of markers on the page, by name."""
     found = {}
@@ -192,13 +201,14 @@ def sections(results: dict[str, Results]) -> dict[str, str]:
         found[name] = RENDERERS[name](part["cells"]) + busy_note(part["cells"])
     found["inference"] = render_inference(results["inference"]) + busy_note(results["inference"]["cells"])
     found["start_up"] = render_start_up(results["start_up"])
+    found["encoded_columns"] = render_encoded_columns(results["encoded_columns"])
     return found | {"sources": render_sources(results)}
 
 
 def render_sources(results: dict[str, Results]) -> str:
     """Where and when each section was measured; sections that agree share a line."""
     machines = {name: part["machine"] for name, part in results["scaling"]["parts"].items()}
-    machines |= {name: results[name]["machine"] for name in ("inference", "start_up")}
+    machines |= {name: results[name]["machine"] for name in ("inference", "start_up", "encoded_columns")}
     titles: dict[str, list[str]] = {}
     for name, machine in machines.items():
         used = {*LIBRARY, *OTHER_PACKAGES} if name == "inference" else LIBRARY

@@ -24,6 +24,7 @@ from loss_variants import VARIANTS, library_loss
 from member_state import member_states
 from pmlp_np.backends.numba import compiling, task_runner, threads, views
 from pmlp_np.base import interrupts
+from pmlp_np.data.encoded import EncodedTable, Encoding
 from pmlp_np.formulas.activations import ACTIVATIONS
 from pmlp_np.formulas.initializers import INITIALIZERS
 from pmlp_np.formulas.losses import LOSSES
@@ -418,6 +419,23 @@ def all_bits(settings: list[Setting], chosen: slice = slice(None)) -> dict[str, 
         found |= {f"{setting} {name}": values for name, values in outputs.items()}
         for id, state in member_states(pool).items():
             found |= {f"{setting} {id} {name}": np.asarray(values) for name, values in state.arrays().items()}
+    return found | encoded_bits(settings[:1], chosen)
+
+
+def encoded_bits(settings: list[Setting], chosen: slice) -> dict[str, np.ndarray]:
+    """The same of a table with encoded columns."""
+    found = {}
+    for setting in settings:
+        draw, (X, y) = np.random.default_rng(7), setting.data()
+        encoding = Encoding(3, tuple(draw.uniform(size=bins) for bins in (6, 4)))
+        numbers = np.concatenate([X[:, :3], np.zeros((len(X), 4))], axis=1)
+        numbers[:, 3::2] = draw.integers(0, encoding.bins, (len(X), 2))
+        numbers[:, 4::2] = draw.random((len(X), 2))
+        table = EncodedTable.checked(numbers.astype(setting.dtype), encoding)
+        pool = setting.pool(chosen).fit(table, y, epochs=EPOCHS, **setting.training())
+        found[f"{setting} encoded raw"] = pool.forward(table)
+        for id, state in member_states(pool).items():
+            found |= {f"{setting} encoded {id} {name}": values for name, values in state.arrays().items()}
     return found
 
 

@@ -15,6 +15,9 @@ from pmlp_np.backends.numba.job import EVALUATE, TRAIN, JobBuilder
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES
 from pmlp_np.backends.numba.program.team import Team
 from pmlp_np.backends.numba.program.writing import write_program
+from pmlp_np.backends.numba.views import DataViews
+from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.encoded import EncodedTable, Encoding
 from pmlp_np.formulas.optimizers import STEP_INPUTS
 from varied_pool import varied_members
 
@@ -39,20 +42,35 @@ def pool_of(dtype: str, members: list[pm.Member] | None = None) -> pm.Pool:
     return pm.Pool(members, n_features=N_FEATURES, n_outputs=N_OUTPUTS, loss="cross_entropy", dtype=dtype)
 
 
-def scratch_and_job(backend: Any, task: int) -> tuple[np.ndarray, JobBuilder, np.ndarray]:
-    """A block of scratch, and a job of all members that has it."""
+def scratch_and_job(
+    backend: Any, task: int, views: DataViews | None = None
+) -> tuple[np.ndarray, JobBuilder, np.ndarray]:
+    """A block of scratch, and a job of all members that has it, and reads these views."""
     scratch = backend.runner.new_scratch()
     everybody = np.arange(backend.plan.n_members)
     progress = {"rate_factor": np.ones(len(everybody)), "fit_epochs": np.ones(len(everybody), np.int64)}
-    job = JobBuilder(backend.runner.templates.template(task, everybody)).put(
+    template = backend.runner.templates.template(task, everybody, encodes=views is not None)
+    job = JobBuilder(template).put(
         parameters=backend.store.parameters, scratch=np.array([scratch.ctypes.data]), **progress
     )
+    if views is not None:
+        job.put(**views.job_fields())
     return scratch, job, job.build()
 
 
-def frames(backend: Any) -> list[dict[str, int]]:
+def encoded_views(backend: Any) -> DataViews:
+    """Views of a table with encoded columns, of one bin where it may be, for which scratch has room from now on."""
+    bins = (1, 3)
+    numbers = np.zeros((4, N_FEATURES - sum(bins) + 2 * len(bins)), backend.plan.dtype)
+    table = EncodedTable.checked(numbers, Encoding(N_FEATURES - sum(bins), tuple(np.zeros(n) for n in bins)))
+    views = backend.place(Dataset([table])).in_order
+    backend.runner._make_room(views, np.arange(backend.plan.n_members))
+    return views
+
+
+def frames(backend: Any, views: DataViews | None = None) -> list[dict[str, int]]:
     """Of each member the frame; addresses from the start of the scratch."""
-    scratch, job, jobs = scratch_and_job(backend, TRAIN)
+    scratch, job, jobs = scratch_and_job(backend, TRAIN, views)
     words, found = np.zeros(len(Frame._fields), np.int64), []
     for m in range(backend.plan.n_members):
         _frame(jobs, m, words.ctypes.data)
@@ -62,8 +80,12 @@ def frames(backend: Any) -> list[dict[str, int]]:
     return found
 
 
-def needed(backend: Any, m: int, rows: int) -> dict[str, int]:
+def needed(backend: Any, m: int, rows: int, encodes: bool = False) -> dict[str, int]:
     """The bytes of each region, from what is written there."""
+    # Of a column of one bin and one of three: sums, and rows of zeros.
+    # Where features drop out, the inputs are read one by one.
+    drops = backend.plan.specs.option("input_dropout")[m] > 0.0
+    table_rows = (2 + 2 + 4 + 2) if encodes and not drops else 0
     layout, size = backend.layout, backend.plan.dtype.itemsize
     layers = slice(int(layout.first_layer[m]), int(layout.first_layer[m + 1]))
     strides, features = layout.row_stride[layers], int(layout.fan_in[layers][0])
@@ -78,20 +100,21 @@ def needed(backend: Any, m: int, rows: int) -> dict[str, int]:
         "gradient": int(layout.block_size[m]) * size, "row_numbers": rows * WORD, "weights": rows * WORD,
         "x": rows * features * size, "activations": rows * hidden * size, "derivatives": rows * hidden * size,
         "scaled": features * int(strides[0]) * size if layout.scale_offset[m] >= 0 else 0,
-    }  # fmt: skip
+    } | dict.fromkeys(("tables", "dtables"), table_rows * int(strides[0]) * size)  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_regions_have_room_in_order_within_the_scratch(dtype: str) -> None:
+@pytest.mark.parametrize("encodes", [False, True])
+def test_regions_have_room_in_order_within_the_scratch(dtype: str, encodes: bool) -> None:
     backend: Any = pool_of(dtype)._ready()
-    most = scratch_bytes(backend.layout, backend.plan.dtype.itemsize, backend.runner.templates.most_input_rows)
-    every = frames(backend)
+    every = frames(backend, encoded_views(backend) if encodes else None)
+    most = backend.runner._scratch_items * backend.plan.dtype.itemsize
     assert {frame["depth"] for frame in every} >= {0, 1, 2}
     assert any(frame["end"] > frame["scaled"] for frame in every), "no member has feature scales"
     for m, frame in enumerate(every):
         assert frame["program"] == PROGRAM_AT and frame["end"] <= most
         following = dict(zip(REGIONS, REGIONS[1:], strict=False))
-        for name, size in needed(backend, m, frame["rows"]).items():
+        for name, size in needed(backend, m, frame["rows"], encodes).items():
             assert frame[following[name]] - frame[name] >= size, (m, name)
         whole = [frame[name] for name in REGIONS if name not in ("inputs", "rates")]
         assert all(at % LINE == 0 for at in whole)
@@ -107,17 +130,19 @@ def test_the_scratch_of_a_pool_is_that_of_its_largest_member() -> None:
 
 
 @pytest.mark.parametrize("task", [TRAIN, EVALUATE])
-def test_programs_end_before_the_next_region(task: int) -> None:
+@pytest.mark.parametrize("encodes", [False, True])
+def test_programs_end_before_the_next_region(task: int, encodes: bool) -> None:
     """With the table that clipping reads behind the instructions."""
     options: dict[str, Any] = {
-        "dropout": 0.1, "input_dropout": 0.1, "clip_norm": 1.0, "average": 0.5, "feature_scale": True,
-        "schedule": "cosine", "first_layer_rate_factor": 0.5,
+        "dropout": 0.1, "input_dropout": 0.0 if encodes else 0.1, "clip_norm": 1.0, "average": 0.5,
+        "feature_scale": True, "schedule": "cosine", "first_layer_rate_factor": 0.5,
     }  # fmt: skip
     members = [pm.Member(hidden=(3,) * depth, **(options if task == TRAIN else {})) for depth in (1, 2, 5)]
     backend: Any = pool_of("float32", members)._ready()
-    scratch, job, jobs = scratch_and_job(backend, task)
+    views = encoded_views(backend) if encodes else None
+    scratch, job, jobs = scratch_and_job(backend, task, views)
     words = scratch.view(np.int64)
-    for m, frame in enumerate(frames(backend)):
+    for m, frame in enumerate(frames(backend, views)):
         words[:] = -1
         assert _write_program(jobs, m) > scratch.ctypes.data
         following = frame["evaluation_program" if task == TRAIN else "raw"] // WORD

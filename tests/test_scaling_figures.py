@@ -63,7 +63,12 @@ def some_results() -> dict[str, Any]:
             "paper_pool": {"compile_seconds": {"median": 14.0}, "load_seconds": {"median": 0.6}, "cache_bytes": 2.4e6},
             "import_seconds": {"median": 0.0412},
         },
-    }
+        "encoded_columns": {
+            "machine": MACHINE,
+            "cases": [{"case": "8 columns", "columns": {"median": 0.09}, "inputs": {"median": 0.23},
+                       "encoded": {"median": 0.14}, "gain": {"median": 1.61}}],
+        },
+    }  # fmt: skip
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
@@ -83,6 +88,7 @@ def test_tables_say_what_results_say() -> None:
     sizes = ["400 MB", "210 MB", "200 MB", "1,000 bytes"]
     assert found["memory"]["10,000 members, 10 features, 1,000 rows, sgd"] == sizes
     assert "10,000 members, 10 features, 1,000 rows, sgd, early stopping, float64 data" in found["memory"]
+    assert found["encoded_columns"]["8 columns"] == ["90 ms", "0.23 s", "0.14 s", "1.61×"]
     assert found["start_up"]["first fit"] == ["11.0 s", "0.75 s"] and "second fit" not in found["start_up"]
 
 

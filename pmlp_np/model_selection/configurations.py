@@ -88,8 +88,11 @@ class Configuration:
             length = {"max_epochs": upto, "schedule_epochs": max(scheduled, 0.0)}
         return Member(**{**self.member, "average": average, **length})
 
-    def multiply_adds(self, n_inputs: int, n_outputs: int) -> float:
-        """Return the multiply-adds of a row in training (forward, backward, gradient), of n_inputs and n_outputs."""
+    def multiply_adds(self, n_inputs: float, n_outputs: int) -> float:
+        """Return the multiply-adds of a row in training (forward, backward, gradient), of n_inputs and n_outputs.
+
+        n_inputs: those that take as long as a member's inputs; encoded ones take less than others.
+        """
         widths = [n_inputs, *self.hidden, n_outputs]
         return 3.0 * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
 

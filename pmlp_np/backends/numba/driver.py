@@ -174,7 +174,7 @@ def _is_finite(job, program, m):
 
 @kernel()
 def _prepare_weights(program):
-    """Compute what a program reads of a member's weights; training does it where its rows are stored in the same way."""
+    """Compute what a program reads of a member's weights; training does it if its rows are stored in the same way."""
     for at in range(program.stop, program.end, INSTRUCTION_BYTES):
         run(at)
 

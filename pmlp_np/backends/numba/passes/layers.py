@@ -92,7 +92,8 @@ def _passes_of(name: str) -> dict[str, Pass]:
     ) -> None:
         """Compute a first layer in training, onto sums: a[r] = f(a[r] + x[r] w), and d[r], the derivative of f there.
 
-        Reads a (rows, width) by `stride`, as `encoded_start` writes it; all else as `layer_train`. Writes a and d.
+        Reads a (rows, width) by `stride`, as `encoded_start` writes it, x (rows, fan_in) by `x_stride`, and w (fan_in,
+        width) by `stride`, whole `vectors`. Writes a and d (rows, width) by `stride`.
 
         docs/kernels.md#encoded-columns
         """
@@ -103,7 +104,8 @@ def _passes_of(name: str) -> dict[str, Pass]:
     ) -> None:
         """Compute a first layer, onto sums: a[r] = f(a[r] + x[r] w).
 
-        Reads a (rows, width) by `stride`, as `encoded_start` writes it; all else as `layer`. Writes a.
+        Reads a (rows, width) by `stride`, as `encoded_start` writes it, x (rows, fan_in) by `x_stride`, and w (fan_in,
+        width) by `stride`, whole `vectors`. Writes a.
 
         docs/kernels.md#encoded-columns
         """
