@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 
+from benchmarks.quality.development import compare
 from benchmarks.quality.render import PAGE, facts, means, ranks, section
-from benchmarks.quality.tables import TABLES, split
+from benchmarks.quality.tables import DEVELOPMENT, TABLES, split
 
 
 def record(table, method, value, number=0, budget=None):
@@ -27,6 +28,19 @@ def test_ranks_share_what_is_equal():
     found = {"x": {"a": 0.9, "b": 0.5, "c": 0.5}, "y": {"a": 0.1, "b": 0.3, "c": 0.2, "only here": 1.0}}
     assert ranks(found, larger=True) == {"a": 2.0, "b": 1.75, "c": 2.25}
     assert ranks(found, larger=False)["a"] == 2.0
+
+
+def test_what_was_measured_was_not_tuned_on():
+    sources = [{(each.package, each.item) for each in tables.values()} for tables in (TABLES, DEVELOPMENT)]
+    assert not sources[0] & sources[1] and not TABLES.keys() & DEVELOPMENT.keys()
+
+
+def test_two_states_are_compared_by_the_ratio_of_their_losses():
+    before = {"a 0": {"r2": 0.8}, "b 0": {"log_loss": 0.5, "accuracy": 0.7}, "c 0": {"r2": 0.9}}
+    after = {"a 0": {"r2": 0.9}, "b 0": {"log_loss": 0.6, "accuracy": 0.75}}
+    lines = compare(before, after).splitlines()
+    assert lines[0].split() == ["a", "0", "0.20000", "0.10000", "0.500"] and "0.7000 0.7500" in lines[1]
+    assert lines[2:] == ["values: 0.500 of 1", "classes: 1.200 of 1"]
 
 
 def test_the_page_shows_what_was_measured():

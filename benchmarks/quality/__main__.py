@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.common import RESULTS, ROOT, machine
 from benchmarks.quality.methods import BUDGETED, METHODS
 from benchmarks.quality.render import write_page
-from benchmarks.quality.tables import TABLES, load, split
+from benchmarks.quality.tables import DEVELOPMENT, TABLES, load, split
 
 JSON = RESULTS / "quality.json"
 # What slows NumPy on some machines has no place in a comparison.
@@ -37,7 +37,7 @@ def measure(table: str, number: int, method: str, budget: float) -> dict[str, An
     warnings.simplefilter("ignore")
     X, y = load(table)
     training, test = split(len(y), number)
-    task = TABLES[table].task
+    task = {**TABLES, **DEVELOPMENT}[table].task
     began = time.perf_counter()
     predict = METHODS[method](X.iloc[training].reset_index(drop=True), y[training], task, budget, number)
     seconds = time.perf_counter() - began
@@ -63,6 +63,19 @@ def key_of(record: dict[str, Any]) -> tuple[Any, ...]:
     return record["table"], record["split"], record["method"], record["budget"]
 
 
+def in_new_process(table: str, number: int, method: str, budget: float) -> dict[str, Any]:
+    """Return what `measure` does, computed in a new process; the last line of an error under "failed"."""
+    environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
+    one = [table, str(number), method, str(budget)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.quality", "--one", *one], capture_output=True, text=True, cwd=ROOT,
+        env=environment, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:300]}
+
+
 def run(arguments: argparse.Namespace, output: Path) -> None:
     whole = json.loads(output.read_text()) if output.exists() else read()
     known = {key_of(record) for record in whole["results"]}
@@ -73,18 +86,9 @@ def run(arguments: argparse.Namespace, output: Path) -> None:
         for method in arguments.methods
     ]
     jobs = [job for job in jobs if job not in known]
-    environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
     for i, (table, number, method, budget) in enumerate(jobs):
-        one = [table, str(number), method, str(budget or arguments.budget)]
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.quality", "--one", *one], capture_output=True, text=True, cwd=ROOT,
-            env=environment, check=False,
-        )  # fmt: skip
         record: dict[str, Any] = {"table": table, "split": number, "method": method, "budget": budget}
-        if done.returncode == 0:
-            record |= json.loads(done.stdout.splitlines()[-1])
-        else:
-            record["failed"] = (done.stderr.strip().splitlines() or ["no word"])[-1][:300]
+        record |= in_new_process(table, number, method, budget or arguments.budget)
         whole["results"].append(record)
         output.write_text(json.dumps(whole, indent=1) + "\n")
         print(f"[{i + 1}/{len(jobs)}]", {k: v for k, v in record.items() if v is not None}, flush=True)

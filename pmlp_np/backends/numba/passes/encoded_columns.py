@@ -52,16 +52,31 @@ def _each_column(e: Emitter, columns: Any, n: Any, body: Callable[[Any, Any, Any
     e.loop(n, turn, e.integer(0))
 
 
-def _rows_of(e: Emitter, x: Any, c: Any, columns: Any, table: Any, stride: Any) -> tuple[Any, Any, Value, Value]:
-    """Return the addresses of a value's two rows of a table, and their factors. x: pairs of index and share."""
+def _each_value(
+    e: Emitter, x: Any, x_stride: Any, plain: Any, rows: Any, columns: Any, n: Any, table: Any, stride: Any,
+    body: Callable[[Any, Any, Any, Value, Value], None],
+) -> None:  # fmt: skip
+    """Emit body(row, addresses of the value's two rows of the table, their factors), column after column.
+
+    All rows of a column are next to each other in time, so that a strip of its table stays in the nearest cache.
+    """
     bld = e.builder
-    two_c = bld.mul(c, e.integer(2))
-    pair = e.offset(x, two_c)
-    index = bld.fptosi(e.load_scalar(pair), I64)
-    row = bld.add(e.load_scalar(e.offset(columns, two_c, 8), I64), index)
-    share = e.broadcast(e.offset(pair, 1))
-    low = e.offset(table, bld.mul(row, stride))
-    return low, e.offset(low, stride), e.constant(1.0) - share, share
+
+    def column(c: Any) -> None:
+        two_c = bld.mul(c, e.integer(2))
+        first = e.load_scalar(e.offset(columns, two_c, 8), I64)
+        pairs = e.offset(e.offset(x, plain), two_c)
+
+        def row(r: Any) -> None:
+            pair = e.offset(pairs, bld.mul(r, x_stride))
+            index = bld.fptosi(e.load_scalar(pair), I64)
+            share = e.broadcast(e.offset(pair, 1))
+            low = e.offset(table, bld.mul(bld.add(first, index), stride))
+            body(r, low, e.offset(low, stride), e.constant(1.0) - share, share)
+
+        e.loop(rows, row)
+
+    e.loop(n, column)
 
 
 @enter("encoded_tables")
@@ -135,26 +150,19 @@ def _encoded_start(
 
     docs/kernels.md#encoded-columns
     """
-    bld = e.builder
 
-    def row(r: Any) -> None:
-        x_at = e.offset(x, bld.add(bld.mul(r, x_stride), plain))
-        out_at = e.offset(out, bld.mul(r, stride))
+    def strip(at: Any, count: int) -> None:
+        values, out_at, table_at = _loads(e, e.offset(start, at), count), e.offset(out, at), e.offset(table, at)
+        e.loop(rows, lambda r: _stores(e, values, e.offset(out_at, e.builder.mul(r, stride))))
 
-        def strip(at: Any, count: int) -> None:
-            table_at = e.offset(table, at)
+        def add(r: Any, low: Any, high: Any, rest: Value, share: Value) -> None:
+            sums_at = e.offset(out_at, e.builder.mul(r, stride))
+            half = [fma(rest, t, s) for t, s in zip(_loads(e, low, count), _loads(e, sums_at, count), strict=True)]
+            _stores(e, [fma(share, t, s) for t, s in zip(_loads(e, high, count), half, strict=True)], sums_at)
 
-            def turn(c: Any, *sums: Any) -> list[Any]:
-                low, high, rest, share = _rows_of(e, x_at, c, columns, table_at, stride)
-                half = [fma(rest, t, Value(e, s)) for t, s in zip(_loads(e, low, count), sums, strict=True)]
-                return [fma(share, t, s).ir for t, s in zip(_loads(e, high, count), half, strict=True)]
+        _each_value(e, x, x_stride, plain, rows, columns, n, table_at, stride, add)
 
-            begin = [value.ir for value in _loads(e, e.offset(start, at), count)]
-            _stores(e, [Value(e, s) for s in e.loop(n, turn, *begin)], e.offset(out_at, at))
-
-        _strips(e, tiles, vectors, strip)
-
-    e.loop(rows, row)
+    _strips(e, tiles, vectors, strip)
 
 
 @enter("encoded_backward")
@@ -168,26 +176,19 @@ def _encoded_backward(
 
     docs/kernels.md#encoded-columns
     """
-    bld = e.builder
 
-    def row(r: Any) -> None:
-        x_at = e.offset(x, bld.add(bld.mul(r, x_stride), plain))
-        dz_at = e.offset(dz, bld.mul(r, stride))
+    def strip(at: Any, count: int) -> None:
+        dz_at, dtable_at = e.offset(dz, at), e.offset(dtable, at)
 
-        def strip(at: Any, count: int) -> None:
-            gradient, dtable_at = _loads(e, e.offset(dz_at, at), count), e.offset(dtable, at)
+        def add(r: Any, low: Any, high: Any, rest: Value, share: Value) -> None:
+            gradient = _loads(e, e.offset(dz_at, e.builder.mul(r, stride)), count)
+            for factor, address in ((rest, low), (share, high)):
+                sums = _loads(e, address, count)
+                _stores(e, [fma(factor, g, s) for g, s in zip(gradient, sums, strict=True)], address)
 
-            def turn(c: Any) -> None:
-                low, high, rest, share = _rows_of(e, x_at, c, columns, dtable_at, stride)
-                for factor, address in ((rest, low), (share, high)):
-                    sums = _loads(e, address, count)
-                    _stores(e, [fma(factor, g, s) for g, s in zip(gradient, sums, strict=True)], address)
+        _each_value(e, x, x_stride, plain, rows, columns, n, dtable_at, stride, add)
 
-            e.loop(n, turn)
-
-        _strips(e, tiles, vectors, strip)
-
-    e.loop(rows, row)
+    _strips(e, tiles, vectors, strip)
 
 
 @enter("encoded_gradient")
