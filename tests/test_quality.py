@@ -30,6 +30,11 @@ def test_ranks_share_what_is_equal():
     assert ranks(found, larger=False)["a"] == 2.0
 
 
+def test_a_method_is_not_ranked_beside_itself():
+    found = {"x": {"a, 60 s": 0.9, "a, 10 s": 0.95, "b": 0.8, "c, 60 s": 0.93}}
+    assert ranks(found, larger=True) == {"a, 60 s": 2.0, "a, 10 s": 1.0, "b": 3.0, "c, 60 s": 1.0}
+
+
 def test_what_was_measured_was_not_tuned_on():
     sources = [{(each.package, each.item) for each in tables.values()} for tables in (TABLES, DEVELOPMENT)]
     assert not sources[0] & sources[1] and not TABLES.keys() & DEVELOPMENT.keys()

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, ROOT, machine
 from benchmarks.quality.methods import BUDGETED, METHODS
-from benchmarks.quality.render import write_page
+from benchmarks.quality.render import USUAL_BUDGET, write_page
 from benchmarks.quality.tables import DEVELOPMENT, TABLES, load, split
 
 JSON = RESULTS / "quality.json"
@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds, for methods that take a time")
+    parser.add_argument("--budget", type=float, default=USUAL_BUDGET, help="seconds, for methods that take a time")
     parser.add_argument("--splits", type=int, default=2)
     parser.add_argument("--output", type=Path, default=JSON)
     parser.add_argument("--render", action="store_true")
