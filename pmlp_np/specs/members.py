@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Integral
 from typing import Any, overload
@@ -24,6 +24,7 @@ from pmlp_np.formulas.options import OPTIONS, default_row
 from pmlp_np.specs import fields as spec_fields
 from pmlp_np.specs import storage as spec_columns
 from pmlp_np.specs.fields import FIELDS, Choices
+from pmlp_np.specs.neighbors import check_arguments, moved_columns
 from pmlp_np.specs.storage import COLUMNS, PER_LAYER, gather
 
 # Larger sums could overflow 64 bits.
@@ -327,6 +328,24 @@ class Specs(Sequence[Member]):
     def option(self, name: str) -> np.ndarray:
         """Return one option of every member, (n,) float64, as formulas.options encodes it."""
         return self.options[:, list(OPTIONS).index(name)]
+
+    def near(self, n: int = 1, seed: int = 0, spread: float = 0.7) -> Specs:
+        """Return n neighbors of each member, one member's behind another's: members with other numbers near its own.
+
+        n: neighbors of each member. Default 1.
+        seed: of the random draws, 0 ... 2**64 - 1. Default 0.
+        spread: from 0 to 10. Learning rates, weight decays and l1 that are above 0 are multiplied by a factor from
+            exp(-spread) to exp(spread), widths by its root; shares that drop out (dropout, input_dropout) move by
+            at most 0.2 times spread, within 0 ... 0.9. Default 0.7, about half to twice.
+
+        All else stays: depth, activations, optimizer, schedule, seed. Raises DataError for other arguments.
+
+            best = pool.specs[[3, 17]]
+            pm.Pool(best.near(50), n_features=8)
+        """
+        check_arguments(n, seed, spread)
+        found = self[np.repeat(np.arange(len(self)), n)]
+        return replace(found, **moved_columns(found.widths, found.hyperparameters, found.options, seed, spread))
 
     def parameter_counts(self, n_features: int | np.ndarray, n_raw_outputs: int) -> np.ndarray:
         """Return the number of weights and biases of every member, without padding, (n,) int64.
