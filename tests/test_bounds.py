@@ -64,7 +64,9 @@ def test_threads_beyond_the_cores(asked: int, with_helpers: None, monkeypatch: p
     """Neither threads nor scratch grow with what is asked for."""
     made: list[np.ndarray] = []
     new_scratch = task_runner.TaskRunner.new_scratch
-    monkeypatch.setattr(task_runner.TaskRunner, "new_scratch", lambda self: made.append(new_scratch(self)) or made[-1])
+    monkeypatch.setattr(
+        task_runner.TaskRunner, "new_scratch", lambda *given: made.append(new_scratch(*given)) or made[-1]
+    )
     before = len(threads._helpers)
     setting = SETTINGS[1]  # where each member's order takes memory of its thread's
     pool = setting.fit(setting.pool(), n_threads=asked)

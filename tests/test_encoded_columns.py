@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,9 @@ def test_inputs_are_what_the_numbers_stand_for(plain: int, bins: list[int], n: i
             assert isinstance(table.inputs(part), np.ndarray)
 
 
-@pytest.mark.parametrize("change", ["index", "half", "negative", "share", "nan", "missing", "columns", "bins"])
+@pytest.mark.parametrize(
+    "change", ["index", "half", "negative", "share", "nan", "missing", "columns", "bins", "centers"]
+)
 def test_numbers_that_stand_for_nothing_are_refused(change: str) -> None:
     draw = np.random.default_rng()
     encoding = drawn_encoding(draw, 1, (3, 2))
@@ -111,13 +114,15 @@ def test_numbers_that_stand_for_nothing_are_refused(change: str) -> None:
     numbers[4, 1:3] = 1.0, 0.5
     place, value = {
         "index": (1, 3.0), "half": (1, 0.5), "negative": (1, -1.0), "share": (2, 1.5), "nan": (2, np.nan),
-        "missing": (1, 4.0), "columns": (0, 0.0), "bins": (0, 0.0),
+        "missing": (1, 4.0), "columns": (0, 0.0), "bins": (0, 0.0), "centers": (0, 0.0),
     }[change]  # fmt: skip
     numbers[4, place] = value
     if change == "columns":
         numbers = numbers[:, :-1]
     if change == "bins":
         encoding = Encoding(1, (np.zeros(3), np.zeros(0)))
+    if change == "centers":
+        encoding = Encoding(1, (np.array([0.1, np.nan, 0.2]), np.zeros(2)))
     with pytest.raises(pm.DataError, match="numbers" if change in ("columns", "bins") else "encoded column 0"):
         EncodedTable.checked(numbers, encoding)
 
@@ -354,22 +359,51 @@ def test_a_pool_trains_on_after_pickle_and_file(tmp_path: Any) -> None:
 
 @numba_only
 @pytest.mark.parametrize("kind", ["encoded", "other centers", "inputs", "encoded after inputs"])
-def test_validation_data_may_be_stored_in_another_way(kind: str) -> None:
+@pytest.mark.parametrize("bins", [(7, 3), (1, 1, 1), (1, 9)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_validation_data_may_be_stored_in_another_way(kind: str, bins: tuple[int, ...], dtype: str) -> None:
+    """Neither reads what the other one left in a thread's scratch. With one bin a row has more numbers than inputs."""
     draw = np.random.default_rng()
-    encoding = drawn_encoding(draw, 2, (7, 3))
-    X, held_out = drawn_table(draw, 90, encoding), drawn_table(draw, 50, encoding)
+    encoding = drawn_encoding(draw, 2, bins)
+    X, held_out = drawn_table(draw, 90, encoding, dtype), drawn_table(draw, 50, encoding, dtype)
     y, y_held_out = X.expanded().sum(axis=1), held_out.expanded().sum(axis=1)
     inputs = held_out.expanded()
     if kind == "other centers":
-        held_out = EncodedTable(held_out.numbers, drawn_encoding(draw, 2, (7, 3)))
+        held_out = EncodedTable(held_out.numbers, drawn_encoding(draw, 2, bins))
         inputs = held_out.expanded()
-    members = [pm.Member(hidden=h, feature_scale=s) for h in ((), (5,)) for s in (False, True)]
-    pool = pm.Pool(members, encoding.n_inputs, dtype="float64")
-    pool.fit(
-        X.expanded() if kind == "encoded after inputs" else X, y, epochs=3, progress=False,
-        validation_data=(inputs if kind == "inputs" else held_out, y_held_out),
-    )  # fmt: skip
-    np.testing.assert_allclose(pool.history_["validation_loss"][:, -1], pool.evaluate(inputs, y_held_out), rtol=1e-5)
+    members = [
+        pm.Member(hidden=h, feature_scale=s, activation="tanh", average=0.5, optimizer=pm.SGD(0.03))
+        for h in ((), (5,), (128,), (9, 130)) for s in (False, True)
+    ]  # fmt: skip
+    pools = []
+    for backend in ("numba", "reference"):
+        pool = pm.Pool(members, encoding.n_inputs, dtype=dtype, seed=2, backend=backend)
+        pools.append(pool.fit(
+            X.expanded() if kind == "encoded after inputs" else X, y, epochs=3, progress=False, early_stopping=True,
+            validation_data=(inputs if kind == "inputs" else held_out, y_held_out),
+        ))  # fmt: skip
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-8, "atol": 1e-10}
+    for weights in ("last", "best", "average"):
+        np.testing.assert_allclose(*(pool.forward(X, weights=weights) for pool in pools), **close)
+    np.testing.assert_allclose(*(pool.history_["validation_loss"] for pool in pools), rtol=1e-4)
+    found = pools[0].evaluate(inputs, y_held_out, weights="last")
+    np.testing.assert_allclose(pools[0].history_["validation_loss"][:, -1], found, rtol=1e-4)
+
+
+@numba_only
+def test_two_threads_predict_with_tables_of_different_sizes() -> None:
+    """Each has a scratch in which its tables fit, whatever the other one needs."""
+    draw = np.random.default_rng()
+    members = [pm.Member(hidden=h) for h in (40, 17)]
+    tables = [drawn_table(draw, 300, drawn_encoding(draw, 2, bins)) for bins in ((11,), (1,) * 11, (5, 6), (2, 3, 6))]
+    pool = pm.Pool(members, 13).fit(tables[0].expanded(), np.ones(300), epochs=1, progress=False)
+    expected = [pool.forward(table) for table in tables]
+    runner = pool._backend.runner
+    needed = [runner.scratch_items([pool._backend.place(Dataset([t])).in_order], np.arange(2)) for t in tables]
+    assert len(set(needed)) > 2
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(pool.forward, tables * 20))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected * 20, strict=True))
 
 
 def test_other_centers_are_other_data() -> None:

@@ -344,3 +344,17 @@ def test_bins_fit_in_all_but_for_tables_of_many_columns(n, in_all, of_column):
         assert bins >= 4
     if in_all // n >= 4:
         assert bins == min(of_column, in_all // n)
+
+
+@pytest.mark.parametrize("scale", [1.7e308, 1e300, 1e-320, 5e-324])
+def test_what_is_learned_of_the_farthest_numbers_is_finite(scale):
+    draw = np.random.default_rng()
+    values = draw.choice([-1.0, 0.0, 1.0], 60) * scale
+    column = NumberColumn.learn(values, {"ple": 7, "ple8": 3}, 3, draw)
+    plain = json.dumps(column.to_plain(), allow_nan=False)
+    others = np.concatenate([values, [-1.79e308, 1.79e308, 0.0, np.nan, 1.0]])
+    for found in (column, NumberColumn.from_plain(json.loads(plain))):
+        for encoded in (found.scaled(others), found.quantile_normal(others), found.periodic(others)):
+            assert np.isfinite(encoded).all()
+        inputs = piecewise_linear(found, others)
+        assert np.isfinite(inputs).all() and abs(inputs).max() <= 1.0

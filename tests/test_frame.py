@@ -46,8 +46,8 @@ def scratch_and_job(
     backend: Any, task: int, views: DataViews | None = None
 ) -> tuple[np.ndarray, JobBuilder, np.ndarray]:
     """A block of scratch, and a job of all members that has it, and reads these views."""
-    scratch = backend.runner.new_scratch()
     everybody = np.arange(backend.plan.n_members)
+    scratch = backend.runner.new_scratch(backend.runner.scratch_items([views], everybody))
     progress = {"rate_factor": np.ones(len(everybody)), "fit_epochs": np.ones(len(everybody), np.int64)}
     template = backend.runner.templates.template(task, everybody, encodes=views is not None)
     job = JobBuilder(template).put(
@@ -59,12 +59,11 @@ def scratch_and_job(
 
 
 def encoded_views(backend: Any) -> DataViews:
-    """Views of a table with encoded columns, of one bin where it may be, for which scratch has room from now on."""
+    """Views of a table with encoded columns, one of which has one bin."""
     bins = (1, 3)
     numbers = np.zeros((4, N_FEATURES - sum(bins) + 2 * len(bins)), backend.plan.dtype)
     table = EncodedTable.checked(numbers, Encoding(N_FEATURES - sum(bins), tuple(np.zeros(n) for n in bins)))
-    views = backend.place(Dataset([table])).in_order
-    backend.runner._make_room(views, np.arange(backend.plan.n_members))
+    views: DataViews = backend.place(Dataset([table])).in_order
     return views
 
 
@@ -107,8 +106,9 @@ def needed(backend: Any, m: int, rows: int, encodes: bool = False) -> dict[str, 
 @pytest.mark.parametrize("encodes", [False, True])
 def test_regions_have_room_in_order_within_the_scratch(dtype: str, encodes: bool) -> None:
     backend: Any = pool_of(dtype)._ready()
-    every = frames(backend, encoded_views(backend) if encodes else None)
-    most = backend.runner._scratch_items * backend.plan.dtype.itemsize
+    views = encoded_views(backend) if encodes else None
+    every = frames(backend, views)
+    most = backend.runner.scratch_items([views], np.arange(len(every))) * backend.plan.dtype.itemsize
     assert {frame["depth"] for frame in every} >= {0, 1, 2}
     assert any(frame["end"] > frame["scaled"] for frame in every), "no member has feature scales"
     for m, frame in enumerate(every):

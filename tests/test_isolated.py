@@ -181,8 +181,8 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
     clean_scratch = task_runner.TaskRunner.new_scratch
 
-    def new_scratch(runner: task_runner.TaskRunner) -> np.ndarray:
-        block = clean_scratch(runner)
+    def new_scratch(runner: task_runner.TaskRunner, items: int | None = None) -> np.ndarray:
+        block = clean_scratch(runner, items)
         block[...] = np.nan
         return block
 

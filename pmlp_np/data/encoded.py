@@ -95,6 +95,9 @@ class EncodedTable:
         """Return a table of numbers whose indices and shares were checked: compiled code reads memory by them."""
         if numbers.ndim != 2 or numbers.shape[1] != encoding.n_numbers or (encoding.bins < 1).any():
             raise DataError(compose("numbers", f"{encoding.n_numbers} columns", show(numbers.shape)))
+        for column, centers in enumerate(encoding.centers):
+            if not np.isfinite(centers).all():
+                raise DataError(compose(f"centers of encoded column {column}", "finite numbers", "others"))
         index, share = numbers[:, encoding.plain :: 2], numbers[:, encoding.plain + 1 :: 2]
         known = (index >= 0) & (index < encoding.bins) & (index == np.floor(index)) & (share >= 0) & (share <= 1)
         missing = (index == encoding.bins + MISSING_AT) & (share == 0)

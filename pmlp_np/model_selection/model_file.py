@@ -61,7 +61,8 @@ def _fields(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, 
     views, targets = FeatureViews.from_plain(header["views"]), _targets_of(header["targets"])
     blocks = tuple(header["blocks"])
     if blocks != views.names():
-        raise DataError(compose("blocks", f"those of the views, {views.names()}", show(blocks)))
+        hint = "Another version may have written it: train again."
+        raise DataError(compose("blocks", f"those of the views, {views.names()}", show(blocks), hint))
     pools = [_pool_of(arrays[f"pool{i}"]) for i in range(int(header["n_pools"]))]
     width = sum(map(views.width, blocks))
     n_outputs = {pool.n_outputs for pool in pools}

@@ -50,10 +50,10 @@ from pmlp_np.backends.numba.minibatch import (
     view_of,
 )
 from pmlp_np.backends.numba.program.block_arguments import Result
-from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run, set_field
+from pmlp_np.backends.numba.program.instructions import set_field
 from pmlp_np.backends.numba.program.step_arguments import Finite
 from pmlp_np.backends.numba.program.team import Team, barrier
-from pmlp_np.backends.numba.program.writing import write_program
+from pmlp_np.backends.numba.program.writing import prepare, write_program
 from pmlp_np.backends.numba.random_draws import initialize, shuffle
 from pmlp_np.backends.numba.simd import VECTOR_BYTES
 from pmlp_np.state.progress import DIVERGED, READY, STOPPED_EARLY
@@ -98,6 +98,7 @@ def _train(job, evaluation, team, m):
     validation = program
     if follows and evaluation.views != 0:
         validation = write_program(evaluation, team, m, 0)
+    prepare(program)
     due = 0
     while epoch < limit and status == READY and due == 0:
         view = view_of(job, m, epoch - start)
@@ -122,9 +123,7 @@ def _train(job, evaluation, team, m):
             status = DIVERGED
         elif follows:
             if validation.start != program.start:
-                if validation.encodes != program.encodes:
-                    _prepare_weights(validation)
-                mean_loss, status, due = _validate(job, evaluation, validation, m, epoch - 1, line)
+                mean_loss, status, due = _validate(job, evaluation, program, validation, m, epoch - 1, line)
             if due == 0 and _reduce_rate(job, m, mean_loss) and epoch < limit:
                 # Learning rates are part of the program.
                 program = write_program(job, team, m, batches)
@@ -173,20 +172,19 @@ def _is_finite(job, program, m):
 
 
 @kernel()
-def _prepare_weights(program):
-    """Compute what a program reads of a member's weights; training does it if its rows are stored in the same way."""
-    for at in range(program.stop, program.end, INSTRUCTION_BYTES):
-        run(at)
+def _validate(job, evaluation, training, program, m, epoch, line):
+    """Evaluate a member after an epoch by a program, and compare the epoch with its best one.
 
-
-@kernel()
-def _validate(job, evaluation, program, m, epoch, line):
-    """Evaluate a member after an epoch, and compare the epoch with its best one.
+    If validation rows are stored as training rows are, the scratch already has what the program reads of the weights.
 
     Returns (validation loss, status, due): due is 1 if Ctrl-C came before the last row, so that the epoch still has to
     be validated.
     """
+    if program.encodes != training.encodes:
+        prepare(program)
     loss, score, complete = _means(evaluation, program, view_of(evaluation, m, 0), INTERRUPT)
+    if program.encodes != training.encodes:
+        prepare(training)
     if not complete:
         return loss, READY, 1
     set_float_item(job.validation_loss, line, loss)
@@ -262,6 +260,7 @@ def _means(job, program, view, stop):
 def _evaluate(job, slot, m):
     """Write the member's mean loss and mean score; nothing if the stop flag is set before the last row."""
     program = write_program(job, Team(slot, 0, 1), m, 0)
+    prepare(program)
     loss, score, complete = _means(job, program, view_of(job, m, 0), STOP)
     if complete:
         set_float_item(job.loss, m, loss)
@@ -288,6 +287,7 @@ def _run(job, program, view, start, stop, out, row_bytes):
 def _forward(job, slot, m, i):
     """Write raw outputs of all rows to out[i]; of fewer rows if the stop flag is set."""
     program, view = write_program(job, Team(slot, 0, 1), m, 0), view_of(job, m, 0)
+    prepare(program)
     row_bytes = job.n_outputs * job.itemsize
     _run(job, program, view, 0, view.n, job.out + i * view.n * row_bytes, row_bytes)
 
@@ -302,6 +302,7 @@ def _add_parts(job, slot, i):
     for k in range(group * MEAN_GROUP, min((group + 1) * MEAN_GROUP, job.n_summed)):
         m = item(job.queue, k)
         program, view = write_program(job, Team(slot, 0, 1), m, 0), view_of(job, m, 0)
+        prepare(program)
         _run(job, program, view, start, min(start + job.sums_rows, n), sums, 8)
         count_work(job, slot, m)
 

@@ -42,7 +42,7 @@ NUMBERS_BYTES = MAX_NUMBERS * VECTOR_BYTES
 # The longest programs, in instructions. Training, per layer: forward at most two passes, backward at most three, one
 # for biases; with clipped gradients one more, and two lines of a table. Evaluation, per layer: at most two. Both: the
 # passes before, between and after the layers.
-_TRAIN_PER_LAYER, _TRAIN_ONCE = 8, 21
+_TRAIN_PER_LAYER, _TRAIN_ONCE = 8, 22
 _EVALUATE_PER_LAYER, _EVALUATE_ONCE = 2, 8
 
 

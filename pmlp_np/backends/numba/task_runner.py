@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,8 @@ class TaskRunner:
     def __init__(self, plan: Plan, layout: PoolLayout, store: Store) -> None:
         self._plan, self._layout, self._store = plan, layout, store
         self.templates = JobTemplates(plan, layout, store)
-        # The most numbers of a row of encoded columns, and elements of their tables, so far.
-        self._encoded = 0, 0
-        self._scratch_items = self._needed_scratch()
+        # Elements of a thread's scratch, by the most numbers of a row of encoded columns and elements of their tables.
+        self._scratch_items: dict[tuple[int, int], int] = {}
         self._all_members = np.arange(layout.n_members)
         self._all_by_size = np.argsort(-layout.block_size, kind="stable")
         self._idle_scratch: list[np.ndarray] = []
@@ -85,9 +84,8 @@ class TaskRunner:
         def tick() -> bool:
             return control.tick(min(int(done.sum()) / max(total, 1), 1.0))
 
-        for views in (data_views, None if validation is None else views_in_order(validation)):
-            self._make_room(views, members)
-        with self._scratch(n_threads) as scratch:
+        read = [data_views, None if validation is None else views_in_order(validation)]
+        with self._scratch(n_threads, self.scratch_items(read, members)) as scratch:
             job.put(scratch=scratch)
             evaluation = None if validation is None else self._evaluation(members, validation, scratch, stop)
             positions = self.largest_first(members) if entries is None else np.arange(len(members))
@@ -141,20 +139,19 @@ class TaskRunner:
         fixed = {"parameters": self._store.parameters, "scratch": scratch, "stop": stop}
         return JobBuilder(base).put(**fixed, **data_views.job_fields())
 
-    def _make_room(self, data_views: DataViews | None, members: np.ndarray) -> None:
-        """Let scratch have room for the encoded columns that these members read, from now on."""
-        if data_views is not None and data_views.encodes:
-            columns, rows = data_views.encoded(members)
-            strides = self._layout.row_stride[self._layout.first_layer[members]]
-            most = max(self._encoded[0], int(columns.max())), max(self._encoded[1], int((rows * strides).max()))
-            if most != self._encoded:
-                self._encoded = most
-                self._scratch_items = self._needed_scratch()
-
-    def _needed_scratch(self) -> int:
-        """Return the elements of a thread's scratch."""
-        itemsize, rows = self._plan.dtype.itemsize, self.templates.most_input_rows
-        return scratch_bytes(self._layout, itemsize, rows, *self._encoded) // itemsize
+    def scratch_items(self, read: Sequence[DataViews | None], members: np.ndarray) -> int:
+        """Return the elements of a thread's scratch in which any of these members reads any of these views."""
+        columns = tables = 0
+        for views in read:
+            if views is not None and views.encodes:
+                numbers, rows = views.encoded(members)
+                strides = self._layout.row_stride[self._layout.first_layer[members]]
+                columns, tables = max(columns, int(numbers.max())), max(tables, int((rows * strides).max()))
+        key = columns, tables
+        if key not in self._scratch_items:
+            most_rows, itemsize = self.templates.most_input_rows, self._plan.dtype.itemsize
+            self._scratch_items[key] = scratch_bytes(self._layout, itemsize, most_rows, *key) // itemsize
+        return self._scratch_items[key]
 
     def parameters(self, members: np.ndarray) -> int:
         """Return the number of parameters of these members, padding included."""
@@ -166,31 +163,30 @@ class TaskRunner:
             return self._all_by_size
         return np.argsort(-self._layout.block_size[members], kind="stable")
 
-    def new_scratch(self) -> np.ndarray:
-        """Allocate a thread's scratch, and write to it.
+    def new_scratch(self, items: int | None = None) -> np.ndarray:
+        """Allocate a thread's scratch, and write to it. items: elements. Default None: enough without encoded columns.
 
         Memory that was never written is one page of zeros, mapped at every address, of which the nearest cache holds
         one address at a time. Passes read memory whose contents they drop, such as the gradient before a minibatch's
         first block: on such a page they took ten times as long.
         """
-        scratch = allocate(self._scratch_items, self._plan.dtype)
+        scratch = allocate(self.scratch_items([], self._all_members) if items is None else items, self._plan.dtype)
         scratch[:] = 0
         return scratch
 
     @contextlib.contextmanager
-    def _scratch(self, n_threads: int) -> Iterator[np.ndarray]:
-        """Yield the addresses of a block of scratch for each thread, (n_threads,) int64.
+    def _scratch(self, n_threads: int, items: int) -> Iterator[np.ndarray]:
+        """Yield the addresses of a block of scratch, of so many elements at least, for each thread, (n_threads,) int64.
 
         Two Python threads may use one pool at the same time: each has its blocks.
         """
-        needed = self._scratch_items
         blocks: list[np.ndarray] = []
         while len(blocks) < n_threads:
             try:
                 idle = self._idle_scratch.pop()
             except IndexError:
-                idle = self.new_scratch()
-            if len(idle) >= needed:
+                idle = self.new_scratch(items)
+            if len(idle) >= items:
                 blocks.append(idle)
         try:
             yield np.array([block.ctypes.data for block in blocks], np.int64)

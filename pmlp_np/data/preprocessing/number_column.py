@@ -18,6 +18,8 @@ from pmlp_np.formulas.initializers import DISTRIBUTIONS
 _QUANTILES, _TAIL = 513, 1e-3
 # Where the robust scale bends: a value of so many interquartile ranges.
 BEND = 3.0
+# Values end here where something is learned of them: their differences are still numbers, and so are reciprocals.
+_LARGEST = 1e300
 # Scaled values end here, whose squares are still numbers.
 FARTHEST = 1e100
 
@@ -54,14 +56,14 @@ class NumberColumn:
         periodic encoding.
         """
         missing = np.isnan(values)
-        known = values[~missing]
+        known = np.clip(values[~missing], -_LARGEST, _LARGEST)
         if known.min() == known.max():
             value, none = known[:1], np.zeros(0)
             edges, centers = dict.fromkeys(bins, value), dict.fromkeys(bins, none)
             return cls(float(value[0]), 1.0, value, np.zeros(1), edges, centers, none, none, bool(missing.any()))
         low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
         spread = high - low
-        factor = 1.0 / spread if spread > 0.0 else 2.0 / (known.max() - known.min())
+        factor = 1.0 / max(spread if spread > 0.0 else (known.max() - known.min()) / 2.0, 1.0 / _LARGEST)
         # A value that many rows have stands in the middle of its probabilities.
         grid = np.quantile(known, np.linspace(0.0, 1.0, min(_QUANTILES, len(known))))
         quantiles, first, count = np.unique(grid, return_index=True, return_counts=True)

@@ -11,7 +11,6 @@ from pmlp_np.backends.numba.compiling import kernel
 from pmlp_np.backends.numba.frame import ENCODED_BYTES, INPUT_BYTES, NUMBERS_BYTES, Encoded
 from pmlp_np.backends.numba.intrinsics import (
     bits_of,
-    call,
     float_item,
     item,
     record_at,
@@ -175,10 +174,10 @@ def put_encoded_tables(job, frame, at):
 
 
 @kernel()
-def clear_gradient_of_tables(job, frame):
+def put_cleared_tables(job, frame, at):
     """Write the zeros that the gradient by tables starts from."""
     rows = record_at(frame.encoding, Encoded).table_rows
-    call(job.fill_pass, Fill(out=frame.dtables, n=rows * item(job.row_stride, frame.first_layer)))
+    return put(at, job.fill_pass, Fill(out=frame.dtables, n=rows * item(job.row_stride, frame.first_layer)))
 
 
 @kernel()
@@ -206,7 +205,7 @@ def _put_clipped(job, frame, at):
     m, layers = frame.member, frame.depth + 1
     # The table comes behind all instructions: these, at most as many for biases, and those of scales, of encoded
     # columns and of averages.
-    table = to = at + (2 * layers + 5) * INSTRUCTION_BYTES
+    table = to = at + (2 * layers + 6) * INSTRUCTION_BYTES
     clip, at = at, at + INSTRUCTION_BYTES
     divided = float_item(job.options, m * _N_OPTIONS + _PARAMETRIZATION_AT) != 0.0
     one = bits_of(1.0)

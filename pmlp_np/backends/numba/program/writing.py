@@ -44,8 +44,8 @@ from pmlp_np.backends.numba.program.forward import (
 from pmlp_np.backends.numba.program.instructions import INSTRUCTION_BYTES, run
 from pmlp_np.backends.numba.program.team import Team
 from pmlp_np.backends.numba.program.updates import (
-    clear_gradient_of_tables,
     has_scales,
+    put_cleared_tables,
     put_encoded_tables,
     put_scalars,
     put_scale_features,
@@ -61,7 +61,7 @@ class Program(NamedTuple):
     `start` to `stop` are the instructions over a block of rows; weights take no step in those from `no_step_from` on
     (0: in all of them they do). `outcome` is the instruction behind raw outputs: the loss, in a forward pass `by_row`,
     in a mean `add_part`. `schedule` (0: constant rates) and `scalars` are run before a minibatch, those from `stop` to
-    `end` after.
+    `end` after; those from `products` on compute what the first layer reads of the weights (see `prepare`).
 
     `rows`, `x`, `targets`, `weights` and `row_numbers` are the frame's: rows per block, and memory for gathered rows of
     `columns` numbers. `encodes` (1) says that rows have encoded columns, so that two passes read them, forward and
@@ -76,6 +76,7 @@ class Program(NamedTuple):
     start: Address
     stop: Address
     no_step_from: Address
+    products: Address
     end: Address
     outcome: Address
     schedule: Address
@@ -91,8 +92,21 @@ class Program(NamedTuple):
 
 
 @kernel()
+def prepare(program):
+    """Compute what the first layer reads of a member's weights, before a program is run for the first time.
+
+    Also after another program of the member, whose rows are stored in another way, has used the same scratch.
+    """
+    if program.team.part == 0:
+        for at in range(program.products, program.end, INSTRUCTION_BYTES):
+            run(at)
+        if program.encodes != 0:
+            run(program.end)
+
+
+@kernel()
 def write_program(job, team, m, batches):
-    """Write the program of the job's task on member m into the scratch of the slot that runs it.
+    """Write the program of the job's task on member m into the scratch of the slot that runs it. `prepare` comes next.
 
     batches: minibatches per epoch.
     """
@@ -134,19 +148,16 @@ def write_program(job, team, m, batches):
         stop = at = put_part(job, frame, at)
     else:
         stop = at = put_result(job, frame, at)
+    products = at
     if scales:
-        # Run once now, and again at the end of each step.
-        scale, at = at, put_scale_features(job, frame, at)
-        if team.part == 0:
-            run(scale)
+        at = put_scale_features(job, frame, at)
     if encodes != 0:
-        tables, at = at, put_encoded_tables(job, frame, at)
-        if team.part == 0:
-            run(tables)
-            clear_gradient_of_tables(job, frame)
+        at = put_encoded_tables(job, frame, at)
+        # Behind the program's end: each step leaves zeros itself.
+        put_cleared_tables(job, frame, at)
     return Program(
         team=team, barriers=slot_scratch + BARRIERS_AT, rows=frame.rows, scalars=scalars, start=start, stop=stop,
-        no_step_from=no_step_from, end=at, outcome=outcome, schedule=schedule, columns=columns,
+        no_step_from=no_step_from, products=products, end=at, outcome=outcome, schedule=schedule, columns=columns,
         encodes=encodes,
         row_numbers=frame.row_numbers, x=frame.x, targets=frame.targets, weights=frame.weights, sums=scratch + SUMS_AT,
         cursor=cursor, inputs=inputs,
