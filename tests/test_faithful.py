@@ -138,6 +138,11 @@ def tame(case: Case, i: int, net: OracleMLP, history: list[float]) -> bool:
     pairs = zip(nudged.weights + nudged.biases + nudged.scales, net.weights + net.biases + net.scales, strict=True)
     if nudged.rate_factor != net.rate_factor:
         return False
+    # A loss that does not change, as of a network whose units are dead, falls or rises by the order of its sum.
+    least = np.minimum.accumulate(history)[:-1]
+    unchanged = np.abs(np.array(history[1:]) - least) <= NUDGED * least
+    if case.members[i].plateau_patience and unchanged.any():
+        return False
     return all(close(*pair, NUDGED) for pair in pairs)
 
 

@@ -80,7 +80,8 @@ def test_a_mean_is_that_of_what_members_predict(label, n, dtype, backend):
             p = expected(label, pool.forward(X, members=chosen).astype(np.float64))["predict_proba"]
             best = p.max(axis=1) if label.endswith("cross-entropy") or label == "cross_entropy" else None
             sure = (np.sort(p, axis=1)[:, -2] < best - 1e-5) if best is not None else np.abs(p - 0.5) > 1e-5
-            assert np.array_equal(found[sure], mean[sure]) and sure.mean() > 0.9
+            # Of one row all may be in doubt.
+            assert np.array_equal(found[sure], mean[sure]) and (sure.mean() > 0.9 or n == 1)
             continue
         assert found.dtype == dtype and found.shape == mean.shape, name
         # A mean may cancel what the members' rounding leaves.

@@ -279,7 +279,8 @@ class ReferenceBackend(StoredBackend):
     def _row_block(self, network: FusedNetwork, data: Dataset, index: Any, position: int,
                    progress: Progress) -> step.RowBlock:  # fmt: skip
         """Return the rows `index`, (rows, 1 or members), as a block; position: of the first in the epoch's order."""
-        x = self.xp.take(data.x[0], index, axis=0).reshape(len(index), -1)
+        features: Any = data.x[0]
+        x = features.take(index, axis=0).reshape(len(index), -1)
 
         def loss(raw: Any) -> tuple[Any, Any]:
             losses, draw = self.plan.loss.function(raw, self._targets(data, network.members, index))
