@@ -52,31 +52,20 @@ def _each_column(e: Emitter, columns: Any, n: Any, body: Callable[[Any, Any, Any
     e.loop(n, turn, e.integer(0))
 
 
-def _each_value(
-    e: Emitter, x: Any, x_stride: Any, plain: Any, rows: Any, columns: Any, n: Any, table: Any, stride: Any,
-    body: Callable[[Any, Any, Any, Value, Value], None],
-) -> None:  # fmt: skip
-    """Emit body(row, addresses of the value's two rows of the table, their factors), column after column.
+def _value(
+    e: Emitter, x: Any, columns: Any, c: Any, table: Any, stride: Any
+) -> tuple[tuple[Value, Any], tuple[Value, Any]]:
+    """Return the factors of the two rows of a table that a value lies between, each with the row's address.
 
-    All rows of a column are next to each other in time, so that a strip of its table stays in the nearest cache.
+    x: the row's first index and share. c: number of the column.
     """
     bld = e.builder
-
-    def column(c: Any) -> None:
-        two_c = bld.mul(c, e.integer(2))
-        first = e.load_scalar(e.offset(columns, two_c, 8), I64)
-        pairs = e.offset(e.offset(x, plain), two_c)
-
-        def row(r: Any) -> None:
-            pair = e.offset(pairs, bld.mul(r, x_stride))
-            index = bld.fptosi(e.load_scalar(pair), I64)
-            share = e.broadcast(e.offset(pair, 1))
-            low = e.offset(table, bld.mul(bld.add(first, index), stride))
-            body(r, low, e.offset(low, stride), e.constant(1.0) - share, share)
-
-        e.loop(rows, row)
-
-    e.loop(n, column)
+    two_c = bld.mul(c, e.integer(2))
+    pair = e.offset(x, two_c)
+    first = e.load_scalar(e.offset(columns, two_c, 8), I64)
+    low = e.offset(table, bld.mul(bld.add(first, bld.fptosi(e.load_scalar(pair), I64)), stride))
+    share = e.broadcast(e.offset(pair, 1))
+    return (e.constant(1.0) - share, low), (share, e.offset(low, stride))
 
 
 @enter("encoded_tables")
@@ -150,19 +139,27 @@ def _encoded_start(
 
     docs/kernels.md#encoded-columns
     """
+    bld = e.builder
 
-    def strip(at: Any, count: int) -> None:
-        values, out_at, table_at = _loads(e, e.offset(start, at), count), e.offset(out, at), e.offset(table, at)
-        e.loop(rows, lambda r: _stores(e, values, e.offset(out_at, e.builder.mul(r, stride))))
+    def row(r: Any) -> None:
+        x_at = e.offset(x, bld.add(bld.mul(r, x_stride), plain))
+        out_at = e.offset(out, bld.mul(r, stride))
 
-        def add(r: Any, low: Any, high: Any, rest: Value, share: Value) -> None:
-            sums_at = e.offset(out_at, e.builder.mul(r, stride))
-            half = [fma(rest, t, s) for t, s in zip(_loads(e, low, count), _loads(e, sums_at, count), strict=True)]
-            _stores(e, [fma(share, t, s) for t, s in zip(_loads(e, high, count), half, strict=True)], sums_at)
+        def strip(at: Any, count: int) -> None:
+            table_at = e.offset(table, at)
 
-        _each_value(e, x, x_stride, plain, rows, columns, n, table_at, stride, add)
+            def add(c: Any, *sums: Any) -> list[Any]:
+                found = [Value(e, s) for s in sums]
+                for factor, address in _value(e, x_at, columns, c, table_at, stride):
+                    found = [fma(factor, t, s) for t, s in zip(_loads(e, address, count), found, strict=True)]
+                return [value.ir for value in found]
 
-    _strips(e, tiles, vectors, strip)
+            begin = [value.ir for value in _loads(e, e.offset(start, at), count)]
+            _stores(e, [Value(e, s) for s in e.loop(n, add, *begin)], e.offset(out_at, at))
+
+        _strips(e, tiles, vectors, strip)
+
+    e.loop(rows, row)
 
 
 @enter("encoded_backward")
@@ -176,17 +173,23 @@ def _encoded_backward(
 
     docs/kernels.md#encoded-columns
     """
+    bld = e.builder
 
+    # All rows of a column are next to each other in time, so that a strip of its table stays in the nearest cache.
     def strip(at: Any, count: int) -> None:
         dz_at, dtable_at = e.offset(dz, at), e.offset(dtable, at)
 
-        def add(r: Any, low: Any, high: Any, rest: Value, share: Value) -> None:
-            gradient = _loads(e, e.offset(dz_at, e.builder.mul(r, stride)), count)
-            for factor, address in ((rest, low), (share, high)):
-                sums = _loads(e, address, count)
-                _stores(e, [fma(factor, g, s) for g, s in zip(gradient, sums, strict=True)], address)
+        def column(c: Any) -> None:
+            def row(r: Any) -> None:
+                gradient = _loads(e, e.offset(dz_at, bld.mul(r, stride)), count)
+                x_at = e.offset(x, bld.add(bld.mul(r, x_stride), plain))
+                for factor, address in _value(e, x_at, columns, c, dtable_at, stride):
+                    sums = _loads(e, address, count)
+                    _stores(e, [fma(factor, g, s) for g, s in zip(gradient, sums, strict=True)], address)
 
-        _each_value(e, x, x_stride, plain, rows, columns, n, dtable_at, stride, add)
+            e.loop(rows, row)
+
+        e.loop(n, column)
 
     _strips(e, tiles, vectors, strip)
 
