@@ -21,7 +21,7 @@ from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION, Targets,
 # for a column, and bins are work once a step. Measured pass by pass, with 16 to 48 bins and AVX2.
 _COLUMN_COST, _BIN_COST = 6.3, 0.175
 # Of the piecewise-linear encoding: classes need fewer, which are faster.
-_BINS_OF_CLASSES, _BINS_OF_VALUES = Bins(128, 16), Bins(480, 48)
+_BINS_OF_CLASSES, _BINS_OF_VALUES = Bins(256, 32), Bins(480, 48)
 
 
 @dataclass(frozen=True)
