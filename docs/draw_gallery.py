@@ -2,6 +2,7 @@
 
     python docs/draw_gallery.py                 # all pages
     python docs/draw_gallery.py uncertainty     # one, by its name
+    python docs/draw_gallery.py command_line    # docs/command_line.md, of which commands are run
 
 It needs the packages that the pages use: `pip install '.[test]'`. The tests run the pages likewise, and compare.
 """
@@ -17,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from page_blocks import Block, printed_by, python_blocks  # noqa: E402
+from command_line import environment  # noqa: E402
+from page_blocks import Block, Commands, command_blocks, printed_by, python_blocks  # noqa: E402
 
-GALLERY = ROOT / "docs" / "gallery"
+GALLERY, COMMANDS = ROOT / "docs" / "gallery", ROOT / "docs" / "command_line.md"
 _OUTPUT = re.compile(r"\n```text\n(?:.*?\n)??```$", re.MULTILINE | re.DOTALL)
 
 
@@ -37,9 +39,19 @@ def drawn(path: Path) -> str:
     page = path.read_text(encoding="utf-8")
     namespace = {"__name__": "__main__"}
     found = [(block, printed_by(block, namespace)) for block in python_blocks(page, path.name)]
+    return with_outputs(page, found)
+
+
+def with_outputs(page: str, found: list[tuple[Block, str]]) -> str:
     for block, printed in reversed(found):
         page = with_output(page, block, printed)
     return page
+
+
+def of_commands(page: str, folder: Path) -> str:
+    """The page with what its commands print in an empty folder."""
+    commands = Commands(folder, environment())
+    return with_outputs(page, [(block, commands.printed_by(block)) for block in command_blocks(page, COMMANDS.name)])
 
 
 def main() -> None:
@@ -47,14 +59,18 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", help="names of pages (default: all)")
     names = parser.parse_args().pages or sorted(path.stem for path in GALLERY.glob("*.md"))
     for name in names:
-        path, start = GALLERY / f"{name}.md", time.perf_counter()
+        path = COMMANDS if name == COMMANDS.stem else GALLERY / f"{name}.md"
+        start = time.perf_counter()
         # Files that a page writes beside its pictures go with this folder.
         with tempfile.TemporaryDirectory() as folder:
-            for place in ("examples", "docs"):
-                Path(folder, place).symlink_to(ROOT / place)
-            os.chdir(folder)
-            text = drawn(path)
-            os.chdir(ROOT)
+            if path == COMMANDS:
+                text = of_commands(path.read_text(encoding="utf-8"), Path(folder))
+            else:
+                for place in ("examples", "docs"):
+                    Path(folder, place).symlink_to(ROOT / place)
+                os.chdir(folder)
+                text = drawn(path)
+                os.chdir(ROOT)
         path.write_text(text, encoding="utf-8")
         print(f"{name}: {time.perf_counter() - start:.1f} s")
 

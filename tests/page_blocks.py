@@ -1,13 +1,19 @@
-"""Python blocks of Markdown pages: found, run, and what they print compared with what the page says."""
+"""Blocks of Markdown pages, Python and commands: found, run, and what they print compared with what the page says."""
 
 import contextlib
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).resolve().parents[1]
 DECIMAL = re.compile(r"(\d+\.\d+)")
 
 
@@ -20,10 +26,19 @@ class Block(NamedTuple):
 
 def python_blocks(page: str, name: str) -> list[Block]:
     """The page's Python blocks; a `text` block right behind one holds what it prints."""
+    return _blocks(page, name, "python")
+
+
+def command_blocks(page: str, name: str) -> list[Block]:
+    """The page's blocks of commands that have such a `text` block."""
+    return [block for block in _blocks(page, name, "bash") if block.prints is not None]
+
+
+def _blocks(page: str, name: str, language: str) -> list[Block]:
     blocks = []
     fences = list(FENCE.finditer(page))
     for i, fence in enumerate(fences):
-        if fence[1] != "python":
+        if fence[1] != language:
             continue
         follower = fences[i + 1] if i + 1 < len(fences) else None
         prints = None
@@ -49,6 +64,26 @@ def printed_by(block: Block, namespace: dict[str, Any]) -> str:
     with contextlib.redirect_stdout(printed):
         exec(code, namespace)
     return printed.getvalue()
+
+
+class Commands:
+    """Runs blocks of commands in a folder with the data of examples, where `pmlp` is the command of this package."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "examples" / "data", folder / "examples" / "data")
+        (folder / "bin").mkdir()
+        script = folder / "bin" / "pmlp"
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m pmlp_np "$@"\n')
+        script.chmod(0o755)
+        self.environment = environment | {"PATH": os.pathsep.join([str(script.parent), os.environ["PATH"]])}
+
+    def printed_by(self, block: Block) -> str:
+        """What the block's commands write, but for a word on compiling, which a machine says once."""
+        done = subprocess.run(
+            ["bash", "-c", block.code], cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+        return re.sub(r"^pmlp_np: compiling .*\n", "", done.stdout + done.stderr, flags=re.MULTILINE)
 
 
 def run(block: Block, namespace: dict[str, Any] | None = None) -> None:

@@ -1,13 +1,8 @@
 """The other commands: help, demo, doctor and bench; and the page of the command line."""
 
 import importlib.util
-import itertools
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,28 +73,17 @@ def test_the_bench(capsys):
 
 def test_the_page_prints_what_its_commands_print(tmp_path):
     """Each bash block of docs/command_line.md that is followed by a text block, one after another."""
-    from test_docs import FENCE, same_text
+    from page_blocks import Commands, command_blocks, same_text
 
     requires("onnxruntime")
     page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
-    shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
-    (tmp_path / "bin").mkdir()
-    script = tmp_path / "bin" / "pmlp"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m pmlp_np "$@"\n')
-    script.chmod(0o755)
-    path = os.pathsep.join([str(script.parent), os.environ["PATH"]])
+    commands, blocks = Commands(tmp_path, environment()), command_blocks(page, "command_line.md")
 
     def told(text):
         # What takes how long, and the last roundings of a runtime, are the machine's.
-        text = re.sub(r"^pmlp_np: compiling .*$", "", text, flags=re.MULTILINE)
         return re.sub(r"in [\d.]+ s\.|within \S+ of|\([\d,]+ bytes\)", "...", text)
 
-    fences, checked = list(FENCE.finditer(page)), 0
-    for fence, follower in itertools.pairwise(fences):
-        if fence[1] == "bash" and follower[1] == "text" and not page[fence.end() : follower.start()].strip():
-            done = subprocess.run(
-                ["bash", "-c", fence[2]], cwd=tmp_path, env=environment(PATH=path), capture_output=True, text=True
-            )
-            assert same_text(told(done.stdout + done.stderr), told(follower[2])), fence[2] + done.stdout + done.stderr
-            checked += 1
-    assert checked >= 5
+    for block in blocks:
+        printed = commands.printed_by(block)
+        assert same_text(told(printed), told(block.prints)), block.code + printed
+    assert len(blocks) >= 5
