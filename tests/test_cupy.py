@@ -21,6 +21,7 @@ from pmlp_np.backends.cupy import device
 from pmlp_np.backends.cupy.backend import CupyBackend
 from pmlp_np.backends.cupy.formulas_text import pool_text
 from pmlp_np.backends.cupy.program_text import program_text
+from pmlp_np.data.encoded import EncodedTable, Encoding
 from pmlp_np.formulas.losses import as_loss
 from strict_cupy import device_module
 from trained_bits import CASES, committed, digest
@@ -67,6 +68,27 @@ DRAWN = ("option: everything", "rows, shuffled by member", "early stopping by sc
 def test_no_order_of_threads_changes_a_bit(name, order, seed, on):
     on(order=order, seed=seed)
     assert digest(CASES[name].train("float32", "emulated")) == committed()[name]["float32"]
+
+
+@pytest.mark.parametrize("dtype", trained_bits.DTYPES)
+def test_encoded_columns_are_read_as_their_inputs(dtype):
+    draw = np.random.default_rng()
+    encoding = Encoding(2, (draw.uniform(size=3), draw.uniform(size=2)))
+    numbers = np.column_stack([draw.normal(size=(40, 2)), np.zeros((40, 4))])
+    numbers[:, 2::2], numbers[:, 3::2] = draw.integers(0, encoding.bins, (40, 2)), draw.random((40, 2))
+    table, members = (
+        EncodedTable.checked(numbers.astype(dtype), encoding),
+        [pm.Member(hidden=h) for h in ((), (5,), (3, 4))],
+    )
+    y = draw.normal(size=40)
+
+    def fitted(backend, X):
+        pool = pm.Pool(members, 7, backend=backend, dtype=dtype)
+        return pool.fit(X, y, epochs=2, progress=False, validation_data=(X, y))
+
+    found, expected = fitted("emulated", table), fitted("numba", table.expanded())
+    assert np.array_equal(found.forward(table), expected.forward(table.expanded()))
+    assert np.array_equal(found.history_["validation_loss"], expected.history_["validation_loss"])
 
 
 @pytest.mark.parametrize("shared_bytes", [0, 3000, 9000, 30_000])
