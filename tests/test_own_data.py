@@ -25,7 +25,7 @@ from pmlp_np.training.fit_data import OwnData as Given
 from pmlp_np.training.fit_data import fit_data
 from pmlp_np.training.settings import Settings
 from strategies import Case, cases
-from test_faithful import BOUNDED, NUDGE, NUDGED, close, lone_network
+from test_faithful import BOUNDED, NUDGE, NUDGED, TINY, close, lone_network
 
 # Members that are drawn may diverge; the oracle's do, too.
 pytestmark = pytest.mark.filterwarnings("ignore::pmlp_np.base.errors.DivergedWarning")
@@ -149,14 +149,16 @@ def test_the_network_of_the_oracle(own: OwnData, backend: str) -> None:
     for i, id in enumerate(case.ids):
         found = [train_alone(own, i, nudge) for nudge in (0.0, NUDGE)]
         (net, history), (nudged, _) = found
+        if not all(loss < BOUNDED for loss in history):
+            continue
         pairs = zip(nudged.effective_weights + nudged.biases, net.effective_weights + net.biases, strict=True)
         moved = nudged.rate_factor != net.rate_factor or not all(close(*pair, NUDGED) for pair in pairs)
-        if moved or net.nearest_zero < NUDGED or not all(loss < BOUNDED for loss in history):
+        if moved or net.nearest_zero < NUDGED:
             continue
         mlp = pool.extract(id)
         expected = net.effective_weights + net.biases
         assert all(close(*pair) for pair in zip(mlp.weights + mlp.biases, expected, strict=True))
-        np.testing.assert_allclose(pool.history_["loss"][i], history, rtol=2.0**-22)
+        np.testing.assert_allclose(pool.history_["loss"][i], history, rtol=2.0**-22, atol=TINY)
         assert close(raw[i], net.forward(X[:, own.features_of(i)]))
         assert close(mlp.forward(X), raw[i])
 

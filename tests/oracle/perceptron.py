@@ -279,7 +279,7 @@ class OracleMLP:
         old = parameters[k]
         parameters[k], slots = self.updated(old, gradients[k], slots, self.step_count, h)
         way = np.abs(old) + np.abs(parameters[k] - old)
-        if h["l1"] > 0.0 and way.any():
+        if h["l1"] > 0.0 and (way > 0.0).any():
             self.nearest_zero = min(self.nearest_zero, float((np.abs(parameters[k])[way > 0.0] / way[way > 0.0]).min()))
         # Slopes of few values cancel in one order of summation, and leave a rounding error in another.
         if h["l1"] > 0.0 and self.loss_name in ("quantile", "absolute_error") and not way.all():
