@@ -282,7 +282,7 @@ class OracleMLP:
         if h["l1"] > 0.0 and (way > 0.0).any():
             self.nearest_zero = min(self.nearest_zero, float((np.abs(parameters[k])[way > 0.0] / way[way > 0.0]).min()))
         # Slopes of few values cancel in one order of summation, and leave a rounding error in another.
-        if h["l1"] > 0.0 and self.loss_name in ("quantile", "absolute_error") and not way.all():
+        if h["l1"] > 0.0 and self.loss_name in ("quantile", "absolute_error") and (way <= 1e-12 * rate).any():
             self.nearest_zero = 0.0
         for name, value in slots.items():
             self.slots[name][kind][k] = value
