@@ -3,7 +3,7 @@
     python -m benchmarks.encoded_columns            # writes benchmarks/results/encoded_columns.json
     python -m benchmarks.encoded_columns --quick    # few repeats; printed only, or written to --output
 
-"columns" is the same table without the encoded columns: what the rest of a member takes. The three take turns.
+"plain" is the same table without the encoded columns: what the rest of a member takes. The three take turns.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
     encoded = table(case, draw)
     y = draw.normal(size=_ROWS).astype(np.float32)
     forms: dict[str, Any] = {
-        "columns": np.ascontiguousarray(encoded.plain), "inputs": encoded.expanded(), "encoded": encoded,
+        "plain": np.ascontiguousarray(encoded.plain), "inputs": encoded.expanded(), "encoded": encoded,
     }  # fmt: skip
     member = pm.Member(hidden=case.hidden, feature_scale=case.feature_scale, **_OPTIONS)
     how = {"epochs": 1, "batch_size": case.batch_size, "progress": False}
@@ -88,7 +88,7 @@ def main() -> None:
     found = []
     for case in CASES[:2] if options.quick else CASES:
         found.append(line := measured(case, 2 if options.quick else 9))
-        times = ", ".join(f"{name} {1e3 * line[name]['median']:.0f} ms" for name in ("columns", "inputs", "encoded"))
+        times = ", ".join(f"{name} {1e3 * line[name]['median']:.0f} ms" for name in ("plain", "inputs", "encoded"))
         print(f"{line['case']}: {times}: {line['gain']['median']:.2f} times as fast", flush=True)
     if output:
         facts = {"members": _MEMBERS, "rows": _ROWS, "machine": machine() | {"pmlp_np": pm.__version__}}

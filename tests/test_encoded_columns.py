@@ -226,14 +226,13 @@ def test_both_tiles_are_tested() -> None:
 # Training.
 
 
+@numba_only
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s.dtype == "float64"][:2], ids=str)
 def test_members_train_as_on_the_inputs(setting: Setting) -> None:
-    """By the reference backend, which computes the inputs; and by this one on the inputs."""
+    """As by the reference backend, which computes the inputs, and as by the Numba backend on the inputs."""
     X, y = setting_data(setting)
     held_out = setting_data(setting, 2)
     arguments = setting.training() | {"validation_data": held_out}
-    if "numba" not in BACKENDS:
-        pytest.skip("PMLP_TEST_BACKENDS leaves out numba")
     pool = setting.pool().fit(X, y, epochs=2, **arguments)
     plain = pm.Pool(MEMBERS, N_FEATURES, pool.n_outputs, pool.loss, seed=11, dtype=setting.dtype, ids=IDS,
                     backend="reference").fit(X, y, epochs=2, **arguments)  # fmt: skip
@@ -259,6 +258,7 @@ def test_members_train_as_on_the_inputs(setting: Setting) -> None:
     np.testing.assert_allclose(pool.evaluate(*held_out), plain.evaluate(*held_out), rtol=1e-5, atol=1e-7)
 
 
+@numba_only
 def test_float32_is_near_float64() -> None:
     """Of members whose steps are no more than sums: rounding is not magnified."""
     draw = np.random.default_rng()

@@ -110,7 +110,7 @@ def test_several_labels(n_outputs, dtype):
         certain.append(sure | (margin == 0.0))
         assert np.array_equal(estimator.predict(X)[sure], mlp.predict(X)[sure])
     # Of one network, whose probabilities are all near a half, few labels may be certain.
-    assert np.mean(certain) > 0.6
+    assert np.mean(certain) > 0.8
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])

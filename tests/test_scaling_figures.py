@@ -65,7 +65,7 @@ def some_results() -> dict[str, Any]:
         },
         "encoded_columns": {
             "machine": MACHINE,
-            "cases": [{"case": "8 columns", "columns": {"median": 0.09}, "inputs": {"median": 0.23},
+            "cases": [{"case": "8 columns", "plain": {"median": 0.09}, "inputs": {"median": 0.23},
                        "encoded": {"median": 0.14}, "gain": {"median": 1.61}}],
         },
     }  # fmt: skip

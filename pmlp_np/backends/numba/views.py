@@ -46,16 +46,17 @@ class DataViews:
     """Views of a dataset for some members.
 
     views: (n, VIEW_WORDS) int64, a `View` in each row. view_of: (n_members,) int64, the first view of each member;
-    None: 0 for all. y_stride: elements from one target to the next. epoch_views: consecutive views of a member, one for
-    each epoch; 1: all epochs read the same view. row_numbers, table_rows: (n,) int64, of views with encoded columns the
-    numbers of a row and the rows of tables, else 0. arrays: keeps alive the arrays whose addresses are in `views`.
+    None: 0 for all. y_stride: elements from one target to the next. numbers_of_row, table_rows: (n,) int64, of views
+    with encoded columns the numbers of a row and the rows of tables, else 0. epoch_views: consecutive views of a
+    member, one for each epoch; 1: all epochs read the same view. arrays: keeps alive the arrays whose addresses are in
+    `views`.
     """
 
     data: Dataset
     views: np.ndarray
     view_of: np.ndarray | None
     y_stride: int
-    row_numbers: np.ndarray
+    numbers_of_row: np.ndarray
     table_rows: np.ndarray
     epoch_views: int = 1
     arrays: list[Any] = field(default_factory=list)
@@ -74,7 +75,7 @@ class DataViews:
         They are 0 for members that read no encoded columns.
         """
         first = np.zeros(len(members), np.int64) if self.view_of is None else self.view_of[members]
-        return self.row_numbers[first], self.table_rows[first]
+        return self.numbers_of_row[first], self.table_rows[first]
 
     @property
     def gathers(self) -> bool:
@@ -141,10 +142,9 @@ class _Table:
 
     def data_views(self, data: Dataset, view_of: np.ndarray | None, y_stride: int, epoch_views: int = 1) -> DataViews:
         """Return the views that were added."""
-        row_numbers, table_rows = np.array(self._encoded, np.int64).T
-        return DataViews(
-            data, np.array(self._views, np.int64), view_of, y_stride, row_numbers, table_rows, epoch_views, self._arrays
-        )  # fmt: skip
+        numbers_of_row, table_rows = np.array(self._encoded, np.int64).T
+        views = np.array(self._views, np.int64)
+        return DataViews(data, views, view_of, y_stride, numbers_of_row, table_rows, epoch_views, self._arrays)
 
 
 class PlacedInMemory(Placed):

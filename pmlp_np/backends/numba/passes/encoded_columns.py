@@ -52,7 +52,7 @@ def _each_column(e: Emitter, columns: Any, n: Any, body: Callable[[Any, Any, Any
     e.loop(n, turn, e.integer(0))
 
 
-def _value(
+def _weighted_rows(
     e: Emitter, x: Any, columns: Any, c: Any, table: Any, stride: Any
 ) -> tuple[tuple[Value, Any], tuple[Value, Any]]:
     """Return the factors of the two rows of a table that a value lies between, each with the row's address.
@@ -150,7 +150,7 @@ def _encoded_start(
 
             def add(c: Any, *sums: Any) -> list[Any]:
                 found = [Value(e, s) for s in sums]
-                for factor, address in _value(e, x_at, columns, c, table_at, stride):
+                for factor, address in _weighted_rows(e, x_at, columns, c, table_at, stride):
                     found = [fma(factor, t, s) for t, s in zip(_loads(e, address, count), found, strict=True)]
                 return [value.ir for value in found]
 
@@ -183,7 +183,7 @@ def _encoded_backward(
             def row(r: Any) -> None:
                 gradient = _loads(e, e.offset(dz_at, bld.mul(r, stride)), count)
                 x_at = e.offset(x, bld.add(bld.mul(r, x_stride), plain))
-                for factor, address in _value(e, x_at, columns, c, dtable_at, stride):
+                for factor, address in _weighted_rows(e, x_at, columns, c, dtable_at, stride):
                     sums = _loads(e, address, count)
                     _stores(e, [fma(factor, g, s) for g, s in zip(gradient, sums, strict=True)], address)
 

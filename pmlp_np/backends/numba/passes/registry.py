@@ -9,7 +9,10 @@ not (0) the block is the first or the last of its minibatch or task.
 Accumulation orders, which no choice of tile may change:
 
     over inputs    one after another                               `layer`
-    over rows      one after another                               `weights_backward`, `output_backward`, `column_sums`
+    over columns   one after another, before all other inputs      `encoded_start`
+    over rows      one after another                               `weights_backward`, `output_backward`, `column_sums`,
+                                                                   `encoded_backward`
+    over bins      from the first on; of gradients from the last   `encoded_tables`, `encoded_gradient`
     over units     one accumulator per lane, then a halving tree   `outputs`, `hidden_backward`
     over rows      one accumulator per lane, then a halving tree   output biases and losses (`loss_train`)
 """
@@ -41,7 +44,8 @@ class Tiles(NamedTuple):
 
     product: tiles of plain products. layer: tiles of products with an activation, which is emitted for every vector of
     every tile shape, so that few and small shapes keep the code short. dot_rows: dot products computed at once. strips:
-    vectors of a strip in the output layer's backward pass; outputs: outputs whose gradients it computes at once.
+    vectors of a strip in the output layer's backward pass, and half of those in passes of encoded columns. outputs:
+    outputs whose gradients the former computes at once.
     """
 
     product: Cover
