@@ -429,6 +429,12 @@ def test_wrong_tables_are_refused() -> None:
         pm.Pool(pm.Member(), 4).fit(table, y)
     with pytest.raises(pm.DataError, match="at least one row"):
         pm.Pool(pm.Member(), 5).fit(table[:0], y[:0])
+    pool = pm.Pool(pm.Member(), 5).fit(table, y, progress=False)
     table.numbers[3, 1] = np.inf
     with pytest.raises(pm.DataError, match="finite"):
-        pm.Pool(pm.Member(), 5).fit(table, y)
+        pool.fit(table, y)
+    # Also numbers that were changed after they had been checked: compiled code would read beyond the tables.
+    table.numbers[3, 1:4] = 0.0, 1e9, 0.0
+    for call in (lambda: pool.fit(table, y), lambda: pool.predict(table), lambda: pool.evaluate(table, y)):
+        with pytest.raises(pm.DataError, match="encoded column 0: expected the index of a bin"):
+            call()

@@ -61,10 +61,10 @@ def as_features(
 
 
 def _checked_table(X: EncodedTable, n_features: int, dtype: np.dtype, name: str) -> EncodedTable:
-    """Return an encoded table in the dtype."""
+    """Return an encoded table in the dtype, whose numbers compiled code may read memory by."""
     _require_size(X.shape, n_features, name)
     with np.errstate(over="ignore"):
-        table = X.astype(dtype)
+        table = EncodedTable.checked(X.numbers, X.encoding).astype(dtype)
     _require_finite(table.plain, name)
     return table
 

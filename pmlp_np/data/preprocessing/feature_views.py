@@ -222,7 +222,7 @@ class FeatureViews:
             out[:, at], out[:, at + 1] = learned.bins_and_shares(table[i].cells, name)
             centers.append(learned.centers[name])
             at += 2
-        return EncodedTable.checked(out, Encoding(n_plain, tuple(centers)))
+        return EncodedTable(out, Encoding(n_plain, tuple(centers)))
 
     def own_means(
         self, table: Sequence[RawColumn], targets: np.ndarray, rows: np.ndarray, order: np.ndarray
