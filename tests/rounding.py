@@ -1,7 +1,8 @@
 """How far rounding may move one training step: a running error analysis of OracleMLP's passes, element by element.
 
-A rounding has the size `unit` relative to what is rounded (2^-24 for float32). The terms of a sum count in full; errors
-of earlier layers are independent and add up as squares. To first order, so away from kinks.
+A rounding has the size `unit` relative to what is rounded (2^-24 for float32), and moves it by `least` at least (the
+smallest normal number: below it all may be lost). The terms of a sum count in full; errors of earlier layers are
+independent and add up as squares. To first order, so away from kinks.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def exponential_roundings(a: Array, z: Array) -> Array:
 
 
 @np.errstate(all="ignore")
-def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] | None = None) -> Rounding:
+def rounding(net: OracleMLP, X: Array, y: Any, unit: float, least: float, masks: list[Array] | None = None) -> Rounding:
     """What one rounding per operation does to a step on these rows, with these masks of dropout."""
     inputs, z = net._forward(X, masks)
     names = net.activations
@@ -56,11 +57,13 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] |
     input_errors, z_errors = [(masking + unit * scaled) * np.abs(inputs[0])], []
     weights = net.divided_weights
     for k, (w, b) in enumerate(zip(weights, net.biases, strict=True)):
-        z_errors.append(unit * (np.abs(inputs[k]) @ np.abs(w) + np.abs(b)) + carried(input_errors[k], w))
+        z_errors.append(unit * (np.abs(inputs[k]) @ np.abs(w) + np.abs(b)) + least + carried(input_errors[k], w))
         if k < len(names):
             a = np.abs(inputs[k + 1])
             own = unit * exponential_roundings(a, z[k]) + masking
-            input_errors.append(np.where(a == 0.0, 0.0, own * a) + np.abs(derivatives[k]) * z_errors[k])
+            # Some activations are an exponential times what goes in.
+            lost = least * np.maximum(1.0, np.abs(z[k]))
+            input_errors.append(np.where(a == 0.0, 0.0, own * a) + lost + np.abs(derivatives[k]) * z_errors[k])
 
     raw, raw_error = z[-1], z_errors[-1]
     loss, slope = net.loss_function(raw, y)
@@ -76,7 +79,7 @@ def rounding(net: OracleMLP, X: Array, y: Any, unit: float, masks: list[Array] |
     weight_errors: list[Array] = []
     bias_errors: list[Array] = []
     for k in reversed(range(len(weights))):
-        own = unit * (np.abs(inputs[k]).T @ np.abs(slope))
+        own = unit * (np.abs(inputs[k]).T @ np.abs(slope)) + least
         weight_errors.insert(0, own + carried(input_errors[k].T, slope) + carried(inputs[k].T, slope_error))
         bias_errors.insert(0, unit * np.abs(slope).sum(axis=0) + np.sqrt((slope_error**2).sum(axis=0)))
         if k > 0:
