@@ -30,6 +30,8 @@ from benchmarks.quality.tables import DEVELOPMENT, TABLES, load, split
 JSON = RESULTS / "quality.json"
 # What slows NumPy on some machines has no place in a comparison.
 _UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# A fit that takes longer has failed.
+_LONGEST = 1200.0
 
 
 def measure(table: str, number: int, method: str, budget: float) -> dict[str, Any]:
@@ -67,10 +69,13 @@ def in_new_process(table: str, number: int, method: str, budget: float) -> dict[
     """Return what `measure` does, computed in a new process; the last line of an error under "failed"."""
     environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
     one = [table, str(number), method, str(budget)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.quality", "--one", *one], capture_output=True, text=True, cwd=ROOT,
-        env=environment, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.quality", "--one", *one], capture_output=True, text=True, cwd=ROOT,
+            env=environment, check=False, timeout=_LONGEST,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"failed": f"longer than {_LONGEST:g} s"}
     if done.returncode == 0:
         return dict(json.loads(done.stdout.splitlines()[-1]))
     return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:300]}

