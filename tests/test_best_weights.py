@@ -1,6 +1,8 @@
 """Best weights after more training: what members predict with, and what is shown, is what was learned last, or what was
 best on the validation data that was given last."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -320,3 +322,60 @@ def test_a_callback_may_stop_who_has_just_stopped_early(tmp_path):
     pool, epochs = pm.load(tmp_path / "pool.pmlp"), pool._progress.epoch
     pool.partial_fit(X, y, **HOW)
     assert [pool._progress.epoch[i] - epochs[i] for i in resting] == [0] * len(resting)
+
+
+# Averaged weights.
+
+
+def averaging(backend, dtype="float64"):
+    """Members 0 and 2 average, 1 does not."""
+    specs = [pm.Member((9,), "tanh", learning_rate=0.1, average=a) for a in (0.9, 0.0, 0.6)]
+    return pm.Pool(specs, F, seed=int(np.random.default_rng().integers(2**32)), dtype=dtype, backend=backend)
+
+
+@pytest.mark.parametrize("metrics", [(), ("mae",)])
+def test_averaged_weights_are_validated_and_become_the_best(backend, metrics):
+    """Epoch by epoch: the curve is the loss of the averages, and what predicts are those of the best epoch."""
+    data, A = drawn(), drawn(40)
+    pool = averaging(backend)
+    how = {"validation_data": A, "early_stopping": True, "patience": 100, "validated_weights": "average", **HOW}
+    losses, averages = [], []
+    for _ in range(6):
+        pool.partial_fit(*data, metrics=metrics, **how)
+        losses.append(pool.evaluate(*A, weights="average"))
+        averages.append(bits(pool, "average"))
+    np.testing.assert_allclose(pool.history_["validation_loss"].T, losses, rtol=1e-6)
+    best = np.argmin(losses, axis=0)
+    assert bits(pool, "best") == [averages[epoch][i] for i, epoch in enumerate(best)]
+    assert_all_doors_show(pool, "best", *A)
+    if metrics:
+        np.testing.assert_allclose([r["validation_mae"] for r in sorted(pool.leaderboard(), key=lambda r: r["id"])],
+                                   pool.score(*A, "mae", weights="best"), rtol=1e-6)  # fmt: skip
+    at_once = copy.deepcopy(pool)
+    at_once.fit(*data, epochs=6, metrics=metrics, **how)
+    assert bits(at_once, "best") == bits(pool, "best")
+
+
+def test_last_weights_are_measured_again_after_averaged_ones(backend):
+    data, A = drawn(), drawn(40)
+    pool = averaging(backend)
+    how = {"validation_data": A, "early_stopping": True, "patience": 100, **HOW}
+    pool.fit(*data, epochs=3, validated_weights="average", **how)
+    best = bits(pool, "best")
+    pool.partial_fit(*data, epochs=1, **{**how, "min_delta": 1e9})
+    assert bits(pool, "best") == best
+    shown = [r["validation_loss"] for r in sorted(pool.leaderboard(), key=lambda r: r["id"])]
+    np.testing.assert_allclose(shown, pool.evaluate(*A), rtol=1e-6)
+
+
+def test_averaged_weights_cannot_be_validated_without_any():
+    X, y = drawn()
+    plain = pm.Pool(SPECS, F)
+    how = {"validation_data": (X, y), "validated_weights": "average", "progress": False}
+    with pytest.raises(pm.DataError, match=r"validated_weights.*pm.Member\(average"):
+        plain.fit(X, y, early_stopping=True, **how)
+    with pytest.raises(pm.DataError, match="validated_weights.*early_stopping=True"):
+        averaging("numba").fit(X, y, **how)
+    for wrong in ("best", None, 1):
+        with pytest.raises(pm.DataError, match="validated_weights.*'last' or 'average'"):
+            averaging("numba").fit(X, y, validated_weights=wrong, progress=False)

@@ -77,14 +77,13 @@ class Store:
             self._copy("average", members)
         self.changed()
 
-    def keep(self, members: np.ndarray) -> None:
-        """Copy the parameters of these members to "best"; of all members if that buffer is new."""
+    def keep(self, members: np.ndarray, weights: str = "last") -> None:
+        """Copy "last" or "average" parameters of these members to "best"; a new buffer gets the last of all others."""
         if self.best is None:
             best = self._allocated("best")
             best[...] = self.parameters
             self.best = best
-        else:
-            self._copy("best", members)
+        self._copy("best", members, weights)
 
     def changed(self) -> None:
         """Note that parameters have changed.
@@ -183,11 +182,11 @@ class Store:
 
     # Offsets of blocks.
 
-    def _copy(self, name: str, members: np.ndarray) -> None:
-        """Copy these members' parameters to another buffer of their size."""
-        target = getattr(self, name)
+    def _copy(self, name: str, members: np.ndarray, weights: str = "last") -> None:
+        """Copy these members' parameters, "last" or "average" ones, to another buffer of their size."""
+        target, source = getattr(self, name), self.weights(weights)
         for block in self._blocks(name, members):
-            target[block] = self.parameters[block]
+            target[block] = source[block]
 
     def _block(self, member: int) -> slice:
         start = int(self.layout.block_offset[member])

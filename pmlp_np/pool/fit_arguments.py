@@ -48,6 +48,7 @@ class FitArguments:
     sample_weight: Any = None
     class_weight: Any = None
     validation_rows: Any = None
+    validated_weights: str = "last"
 
     def settings(self) -> Settings:
         """Return the settings of training. Raises DataError for an invalid value."""

@@ -154,6 +154,9 @@ class Pool(Predicting):
             sample_weight, in training only.
         validation_rows: the rows of X that each member is validated on, in the form of `rows`, with their
             sample_weight; instead of validation_data.
+        validated_weights: which weights of members with averaged weights are validated, and so become their best ones:
+            "last" (default) or "average", which needs early_stopping=True. Metrics, monitor and plateaus go by them,
+            too.
 
         Ctrl-C is handled only in the main thread, and only if SIGINT has Python's default handler. If Ctrl-C ends a
         validation early, the validation is finished when training continues. During training a pool can predict and, in

@@ -122,6 +122,8 @@ def fit_data(
     elif settings.metrics or settings.monitor:
         hint = "Pass validation_data=(X, y) or validation_rows: metrics and monitor are about them."
         raise DataError(compose("validation_data", "data to compute metrics on", "None", hint))
+    if settings.validated_weights == "average":
+        _check_averages(plan, settings)
     curves = 1
     if validation is not None:
         validation.x = [_in_form_of(x, trained) for x, trained in zip(validation.x, data.x, strict=True)]
@@ -132,6 +134,18 @@ def fit_data(
     hint = "The history takes 4 bytes per member, epoch and curve: train for fewer epochs."
     require_memory("epochs", 4 * len(ids) * curves * int(settings.epochs), hint)
     return data, validation
+
+
+def _check_averages(plan: Plan, settings: Settings) -> None:
+    if not plan.keeps_average:
+        hint = "Averaged weights need members with this option: pm.Member(average=0.999)."
+        raise DataError(compose("validated_weights", "'last'", "'average'", hint))
+    if not settings.early_stopping:
+        # Otherwise members would predict with other weights than those that were validated.
+        hint = "With early stopping the best averaged weights are those that predict."
+        raise DataError(
+            compose("validated_weights", "early_stopping=True with 'average'", "early_stopping=False", hint)
+        )
 
 
 def _in_form_of(x: Features, trained: Features) -> Features:

@@ -32,6 +32,9 @@ from pmlp_np.training.progress_bar import ProgressBar
 from pmlp_np.training.rounds import RoundLength
 from pmlp_np.training.settings import Settings
 
+# Changes the key of validation data on which averaged weights are measured: last weights are then measured anew.
+_OF_AVERAGES = np.uint64(0x9E3779B97F4A7C15)
+
 
 def train(
     backend: Backend,
@@ -97,7 +100,8 @@ class _Run:
     def _rule(self) -> EpochRule | None:
         """Return the rule that the backend applies after each epoch; None: it is applied here."""
         settings = self.settings
-        if settings.callbacks:
+        # Compiled code validates the weights that it trains.
+        if settings.callbacks or settings.validated_weights != "last":
             return None
         if self.validation is None:
             return EpochRule()
@@ -190,9 +194,11 @@ class _Run:
     def _measure_again(self, validation: Placed) -> None:
         progress, records = self.progress, self.records
         records.follow(self.watch.monitor)
-        self.validated_on = self.keys.like(validation.data).of(np.arange(len(self.ids)))
-        state = self.state
-        if state.measured and np.array_equal(state.validation_key, self.validated_on):
+        keys = self.keys.like(validation.data).of(np.arange(len(self.ids)))
+        state, weights = self.state, self.settings.validated_weights
+        averages = (weights == "average") & (self.backend.plan.specs.option("average") > 0.0)
+        self.validated_on = np.where(averages, keys ^ _OF_AVERAGES, keys)
+        if state.measured and np.array_equal(state.validation_key, keys):
             return
         # Members whose last epoch is still to be validated come below.
         standing = (progress.step > 0) & (progress.status != DIVERGED) & (records.due == 0)
@@ -202,9 +208,9 @@ class _Run:
         with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
             measure_again(
                 records, self.watch, self.backend, validation, self.validated_on, standing, to_keep,
-                progress.epoch, self.whole,
+                progress.epoch, weights, self.whole,
             )  # fmt: skip
-            state.measured, state.validation_key[:] = True, self.validated_on
+            state.measured, state.validation_key[:] = True, keys
 
     # Rounds.
 
@@ -319,10 +325,10 @@ class _Run:
     def _end_epoch(self, members: np.ndarray, epoch: np.ndarray, losses: np.ndarray) -> None:
         """Validate members after an epoch, enter what is found, and do what follows from it."""
         values: dict[str, np.ndarray] = {}
-        settings, decides = self.settings, None
+        settings, decides, weights = self.settings, None, self.settings.validated_weights
         if self.validation is not None:
             with interrupts.abandoning():
-                values = self.watch.measure(self.backend, members, self.validation, "last", self.whole)
+                values = self.watch.measure(self.backend, members, self.validation, weights, self.whole)
             losses, decides = values["loss"], self.watch.oriented(values)
         rule = EpochRule(self.validation, settings.early_stopping, settings.patience, settings.min_delta)
         record = self.records.record(0, self.progress.epoch, False)
@@ -330,7 +336,7 @@ class _Run:
             self.records.enter(curve, members, epoch, found)
         after_epoch(
             rule, self.backend.plan.specs, self.progress, record, members, epoch, losses, decides,
-            self.backend.store.keep,
+            lambda better: self.backend.store.keep(better, weights),
         )  # fmt: skip
         if values:
             self._show_latest(members, epoch, self.watch.by_curve(values))

@@ -124,6 +124,7 @@ def measure_again(
     standing: np.ndarray,
     to_keep: np.ndarray,
     epochs: np.ndarray,
+    weights: str,
     control: Control,
 ) -> None:
     """Measure members on this validation data, before training, if they were measured on other data or never.
@@ -134,6 +135,8 @@ def measure_again(
     standing: a mask of the members that have trained and whose last weights are usable.
     to_keep: a mask. Members without a best epoch among these get their last epoch as the best one.
     epochs: total number of epochs trained.
+
+    weights: which weights of members without a best epoch are measured, "last" or "average".
     """
     other, has_best = records.validated_on != keys, records.best_epoch >= 0
     members = np.flatnonzero(has_best & (other | np.isnan(records.best_value)))
@@ -144,10 +147,10 @@ def measure_again(
         records.show(members, watch.by_curve(values), keys[members])
     members = np.flatnonzero(~has_best & standing & (other | to_keep))
     if len(members):
-        values = watch.measure(backend, members, validation, "last", control)
+        values = watch.measure(backend, members, validation, weights, control)
         records.show(members, watch.by_curve(values), keys[members])
         oriented = watch.oriented(values)
         best = to_keep[members] & (oriented < np.inf)
         if best.any():
-            backend.store.keep(members[best])
+            backend.store.keep(members[best], weights)
             records.keep(members[best], oriented[best], epochs[members[best]] - 1)

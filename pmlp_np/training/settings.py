@@ -15,6 +15,7 @@ from pmlp_np.base.errors import DataError, FileFormatError, compose, show
 from pmlp_np.training.callbacks import Callback
 from pmlp_np.training.monitoring import metric_names, monitor_name
 
+_VALIDATED = ("last", "average")
 _DAMAGED = "It is damaged, or was written by another version of pmlp_np."
 
 
@@ -36,6 +37,7 @@ class Settings:
     monitor: str | None = None
     callbacks: Sequence[Callback] = ()
     on_interrupt: str = "keep"
+    validated_weights: str = "last"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "n_threads"):
@@ -54,6 +56,8 @@ class Settings:
             raise DataError(compose("progress", "True, False or 'auto'", show(self.progress)))
         if not isinstance(self.on_interrupt, str) or self.on_interrupt not in interrupts.CHOICES:
             raise DataError(compose("on_interrupt", "'keep' or 'raise'", show(self.on_interrupt)))
+        if not isinstance(self.validated_weights, str) or self.validated_weights not in _VALIDATED:
+            raise DataError(compose("validated_weights", "'last' or 'average'", show(self.validated_weights)))
         metrics = metric_names(self.metrics)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "monitor", monitor_name(self.monitor, metrics))
@@ -79,6 +83,7 @@ class Settings:
             "monitor": self.monitor,
             "callbacks": len(self.callbacks),
             "on_interrupt": self.on_interrupt,
+            "validated_weights": self.validated_weights,
         }
 
     @classmethod
