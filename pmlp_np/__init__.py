@@ -37,6 +37,7 @@ from pmlp_np.models.mlp import MLP
 from pmlp_np.pool.files import load
 from pmlp_np.pool.joining import concat
 from pmlp_np.pool.pool import Pool
+from pmlp_np.pool.resuming import resume
 from pmlp_np.specs.members import Member, Specs
 from pmlp_np.specs.search_space import PAPER_ACTIVATIONS, grid, integers, log_uniform, sample, uniform
 from pmlp_np.training.callbacks import EpochEnd
@@ -100,6 +101,7 @@ __all__ = [
     "log_uniform",
     "register_activation",
     "register_loss",
+    "resume",
     "sample",
     "search",
     "uniform",

@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "pools": Part("Pools", "Many networks, trained together.", ("Pool", "load", "concat", "EpochEnd")),
+    "pools": Part("Pools", "Many networks, trained together.", ("Pool", "load", "resume", "concat", "EpochEnd")),
     "models": Part("Models", "An extracted member, and the mean of several. For other systems see "
                    "[Export](../models_out.md).", ("MLP", "Ensemble")),
     "search": Part("Search", "From a table to an ensemble, with examples on [Search](../search.md).",

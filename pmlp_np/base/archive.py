@@ -36,6 +36,7 @@ _VERSION = 2
 _HEADER = "header.json"
 _OPENED_WITH = {
     "pool": "Open it with pm.load.",
+    "checkpoint": "Go on with it by pm.resume(folder, X, y).",
     "mlp": "Open it with pm.MLP.load.",
     "ensemble": "Open it with pm.Ensemble.load.",
     "table model": "Open it with pm.TableModel.load.",

@@ -167,6 +167,33 @@ def unannounced() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Run the training of a fit that SIGTERM ends as Ctrl-C does; the signal ends the process after the block.
+
+    In the main thread alone, and only if SIGTERM has no handler.
+    """
+    if not _in_main_thread() or not _state.fits or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    received = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal received
+        received = True
+        for fit in _state.fits:
+            fit.pressed = True
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is handle:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if received:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
 def fitting(on_interrupt: str) -> Iterator[None]:
     """Run a fit: its first Ctrl-C makes `pressed` true, and a second one raises KeyboardInterrupt.
 

@@ -25,7 +25,7 @@ def load(path: str | os.PathLike[str], backend: str | None = None, device: str |
     chosen = None if backend is None and device is None else backends.check(backend or backends.AUTO, device)
     with open_archive(path, "pool") as archive:
         try:
-            return Pool._from_contents(_contents(PoolFile(archive), chosen))
+            return Pool._from_contents(contents_of(PoolFile(archive), chosen))
         except BackendUnavailable as error:
             raise error.reason from None
         except FileFormatError:
@@ -42,7 +42,11 @@ class BackendUnavailable(Exception):
         self.reason = reason
 
 
-def _contents(file: PoolFile, chosen: tuple[str, str] | None) -> Contents:
+def contents_of(file: PoolFile, chosen: tuple[str, str] | None) -> Contents:
+    """Return the contents of a pool's file. chosen: (backend, device). None: those in the file.
+
+    Raises BackendUnavailable, and FileFormatError or one of MISFITS for a file whose parts do not fit together.
+    """
     head = file.header
     specs, (ids, stream_key, order_key) = file.specs(), file.keys()
     plan = Plan(specs, head["n_features"], head["n_outputs"], file.loss, file.dtype, stream_key, order_key,

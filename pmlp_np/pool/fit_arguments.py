@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -49,6 +50,8 @@ class FitArguments:
     class_weight: Any = None
     validation_rows: Any = None
     validated_weights: str = "last"
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: float = 60.0
 
     def settings(self) -> Settings:
         """Return the settings of training. Raises DataError for an invalid value."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.mlp import MLP
+from pmlp_np.pool.checkpoints import OVER, Checkpoints, check_every, run_folder
 from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, warn_diverged
 from pmlp_np.pool.file_format import arrays_of, header_of
@@ -157,6 +160,10 @@ class Pool(Predicting):
         validated_weights: which weights of members with averaged weights are validated, and so become their best ones:
             "last" (default) or "average", which needs early_stopping=True. Metrics, monitor and plateaus go by them,
             too.
+        checkpoint: a folder for checkpoints of the run, without one so far. If the process ends in any way,
+            `pm.resume(folder, X, y)` goes on from the last one, to the bits of a run that was never stopped. SIGTERM
+            ends training as Ctrl-C does, with a checkpoint, and then the process. Default None: no checkpoints.
+        checkpoint_every: seconds between checkpoints. Default 60.0. There is one at the start and at the end, too.
 
         Ctrl-C is handled only in the main thread, and only if SIGINT has Python's default handler. If Ctrl-C ends a
         validation early, the validation is finished when training continues. During training a pool can predict and, in
@@ -170,9 +177,11 @@ class Pool(Predicting):
             require_names(self._assigned_names, X, source="mlp.feature_names_in_")
         member_data = arguments.own_data()
         data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, member_data, settings)
-        with interrupts.fitting(settings.on_interrupt):
+        check_every(arguments.checkpoint_every)
+        with run_folder(arguments.checkpoint, begins=True) as folder, interrupts.fitting(settings.on_interrupt):
             self._set_contents(self._contents().started_afresh(plan))
-            return self._train(data, validation, settings, np.ones(len(self), bool))
+            checkpoints = self._checkpoints(folder, arguments.checkpoint_every, settings)
+            return self._train(data, validation, settings, np.ones(len(self), bool), checkpoints)
 
     @exclusive
     @takes(PartialFitArguments)
@@ -218,13 +227,15 @@ class Pool(Predicting):
         data, validation = fit_data(
             plan, self.ids_, X, arguments.y, arguments.validation_data, member_data, settings, first
         )
-        with interrupts.fitting(settings.on_interrupt):
+        check_every(arguments.checkpoint_every)
+        with run_folder(arguments.checkpoint, begins=True) as folder, interrupts.fitting(settings.on_interrupt):
             self._plan = plan
             if members is not None:
                 self._resume(selected & np.isin(status, RESTING))
             elif not settings.early_stopping:
                 self._resume(status == STOPPED_EARLY)
-            return self._train(data, validation, settings, selected)
+            checkpoints = self._checkpoints(folder, arguments.checkpoint_every, settings)
+            return self._train(data, validation, settings, selected, checkpoints)
 
     def _resume(self, stopped: np.ndarray) -> None:
         """Resume stopped members (a mask); patience is counted from now on."""
@@ -255,30 +266,76 @@ class Pool(Predicting):
                 expected = f"{len(weights[0])}, as in its weights from set_weights"
                 raise DataError(compose(name, expected, str(fan_in[position])))
 
-    def _train(self, rows: Dataset, validation: Dataset | None, settings: Settings, selected: np.ndarray) -> Pool:
+    def _train(
+        self,
+        rows: Dataset,
+        validation: Dataset | None,
+        settings: Settings,
+        selected: np.ndarray,
+        checkpoints: Checkpoints | None,
+    ) -> Pool:
         """Train the members of a mask. Returns self."""
         counts = rows.counts(len(self))
         from_spec, from_fit = self.specs.batch_size, min(settings.batch_size, int(counts.max()))
         batch_size = np.minimum(np.where(from_spec > 0, from_spec, from_fit), counts)
-        try:
-            with interrupts.abandoning():
-                backend = self._ready()
-        except interrupts.Abandoned:
-            self.ended_ = "interrupted"
-            return self
-        self._kept_best = self._kept_best or settings.early_stopping
-        self.ended_ = "interrupted"
-        healthy = self._progress.status != DIVERGED
-        watch = watch_of(self._plan, settings)
         most = self.specs.option("max_epochs").astype(np.int64)
         left = np.where(most > 0, np.maximum(most - self._progress.epoch, 0), settings.epochs)
         epochs = np.minimum(settings.epochs, left)
         state = TrainingState.start(self._progress, selected, epochs, batch_size, SHUFFLES[settings.shuffle])
-        self.ended_ = train(
-            backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best
-        )  # fmt: skip
+        return self._run(rows, validation, settings, state, checkpoints)
+
+    def _run(
+        self,
+        rows: Dataset,
+        validation: Dataset | None,
+        settings: Settings,
+        state: TrainingState,
+        checkpoints: Checkpoints | None,
+    ) -> Pool:
+        """Train as the state of a run says. Returns self."""
+        self.ended_ = "interrupted"
+        try:
+            with interrupts.abandoning():
+                backend = self._ready()
+        except interrupts.Abandoned:
+            return self
+        self._kept_best = self._kept_best or settings.early_stopping
+        # A run that goes on tells of all its members, as the warnings of the process before are gone.
+        healthy = (self._progress.status != DIVERGED) | bool(state.data_key.any())
+        watch = watch_of(self._plan, settings)
+        with interrupts.ended_by_sigterm() if checkpoints else contextlib.nullcontext():
+            self.ended_ = train(
+                backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best,
+                saver=checkpoints,
+            )  # fmt: skip
+            if checkpoints and self.ended_ in OVER:
+                checkpoints.write(state, last=True)
         warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
+
+    @exclusive
+    def _go_on(
+        self, arguments: FitArguments, settings: Settings, state: TrainingState, checkpoints: Checkpoints
+    ) -> Pool:
+        """Go on with a run that this pool has begun, on the data in the arguments. Returns self."""
+        first = not self._progress.step.any()
+        data, validation = fit_data(
+            self._plan, self.ids_, arguments.X, arguments.y, arguments.validation_data, arguments.own_data(), settings,
+            first,
+        )  # fmt: skip
+        with interrupts.fitting(settings.on_interrupt):
+            return self._run(data, validation, settings, state, checkpoints)
+
+    def _checkpoints(self, folder: Path | None, every: float, settings: Settings) -> Checkpoints | None:
+        return None if folder is None else Checkpoints(folder, every, settings, self._as_archive)
+
+    def _as_archive(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return header and arrays of the pool's file. Large arrays are streamed."""
+        backend = self._ready()
+        if self._kept_best and backend.store.best is None:
+            backend.store.keep(self._everyone)
+        contents = self._contents()
+        return header_of(contents), arrays_of(contents, backend.store)
 
     # Ranking.
 
@@ -374,8 +431,4 @@ class Pool(Predicting):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the pool, including the state of training, to a file. The file is replaced completely or not at all."""
         require_no_training("save", self._trainer)
-        backend = self._ready()
-        if self._kept_best and backend.store.best is None:
-            backend.store.keep(self._everyone)
-        contents = self._contents()
-        write_archive(path, "pool", header_of(contents), arrays_of(contents, backend.store))
+        write_archive(path, "pool", *self._as_archive())

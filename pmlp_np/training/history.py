@@ -94,8 +94,9 @@ class History(Independent):
 
     def show(self, members: np.ndarray, values: Mapping[str, np.ndarray], keys: np.ndarray) -> None:
         """Store, by curve, the values of the weights that these members predict with, on data of these keys."""
-        for name in values.keys() - self.shown.keys():
-            self.shown[name] = np.full(self.n_members, np.nan, np.float32)
+        # In their order: a set's order is another in every process, and so would files be.
+        for name in values:
+            self.shown.setdefault(name, np.full(self.n_members, np.nan, np.float32))
         with np.errstate(over="ignore"):
             for name, column in self.shown.items():
                 column[members] = values.get(name, np.nan)

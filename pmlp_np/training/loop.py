@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -36,6 +37,16 @@ from pmlp_np.training.settings import Settings
 _OF_AVERAGES = np.uint64(0x9E3779B97F4A7C15)
 
 
+class Saver(Protocol):
+    """Stores a run now and then, from which it can go on."""
+
+    def due(self) -> bool:
+        """Return whether it is time to."""
+
+    def write(self, state: TrainingState, last: bool = False) -> None:
+        """Store the run. last: whether training has ended."""
+
+
 def train(
     backend: Backend,
     state: TrainingState,
@@ -47,6 +58,7 @@ def train(
     ids: np.ndarray,
     keeps_best: bool,
     pause: Callable[[], bool] | None = None,
+    saver: Saver | None = None,
 ) -> str:
     """Train the members of the state that are READY up to their targets.
 
@@ -56,11 +68,12 @@ def train(
         returns or raises, and whenever callbacks are called.
     pause: asked now and then whether to pause. A run that has paused, ended or was interrupted goes on when this is
         called again with its state; that it was paused changes nothing.
+    saver: stores the run at the start, when it is due, and at an end after which something is left to do. Default None.
 
     Raises DataError where a run that has paused is to go on with other data or validation data, or with batches that
     are larger than a member's rows.
     """
-    return _Run(backend, state, records, watch, data, validation, settings, ids, keeps_best, pause).run()
+    return _Run(backend, state, records, watch, data, validation, settings, ids, keeps_best, pause, saver).run()
 
 
 class _Run:
@@ -78,11 +91,12 @@ class _Run:
         ids: np.ndarray,
         keeps_best: bool,
         pause: Callable[[], bool] | None,
+        saver: Saver | None,
     ) -> None:
         self.began = time.monotonic()
         self.backend, self.state, self.progress = backend, state, state.progress
         self.records, self.watch, self.settings = records, watch, settings
-        self.ids, self.keeps_best, self.pause = ids, keeps_best, pause
+        self.ids, self.keeps_best, self.pause, self.saver = ids, keeps_best, pause, saver
         self.placed: Placed = backend.place(data)
         self.validation: Placed | None = None if validation is None else backend.place(validation)
         self.keys = DataKeys(backend.plan, data)
@@ -108,19 +122,38 @@ class _Run:
         return self.watch.rule(self.validation, settings.early_stopping, settings.patience, settings.min_delta)
 
     def run(self) -> str:
-        state, begun_with, ended = self.state, (self.keys, self.state.batch_size, self.state.shuffle), ""
-        about = self.keys, None if self.validation is None else self.validation.data
-        require_begun_with(state, self.ids, self.placed.counts, *about)
-        enter_epochs(self.progress, state.asked, *begun_with, self.batches)
+        require_begun_with(self.state, self.ids, self.placed.counts, *self._about())
+        self._enter_epochs()
+        ended = ""
         try:
             ended = self._train()
             return ended
         finally:
-            self._settle(np.arange(len(self.ids)), for_good=ended != "paused")
-            leave_epochs(self.progress, state.asked, *begun_with)
-            if ended == "paused":
-                note_begun_with(state, *about)
-            state.seconds = self.spent + time.monotonic() - self.began
+            self._leave_epochs(for_good=ended != "paused")
+
+    def _about(self) -> tuple[DataKeys, Dataset | None]:
+        """Return what a run that has paused may go on with."""
+        return self.keys, None if self.validation is None else self.validation.data
+
+    def _enter_epochs(self) -> None:
+        state = self.state
+        enter_epochs(self.progress, state.asked, self.keys, state.batch_size, state.shuffle, self.batches)
+
+    def _leave_epochs(self, for_good: bool) -> None:
+        """Leave what others may read or go on with. for_good: not at a pause."""
+        state = self.state
+        self._settle(np.arange(len(self.ids)), for_good)
+        leave_epochs(self.progress, state.asked, self.keys, state.batch_size, state.shuffle)
+        if not for_good:
+            note_begun_with(state, *self._about())
+        state.seconds = self.spent + time.monotonic() - self.began
+
+    def _save(self, last: bool = False) -> None:
+        """Store the run as at a pause."""
+        if self.saver is not None:
+            self._leave_epochs(for_good=False)
+            self.saver.write(self.state, last)
+            self._enter_epochs()
 
     def _settle(self, members: np.ndarray, for_good: bool = True) -> None:
         """Without validation data, make these members predict with their last weights.
@@ -145,9 +178,12 @@ class _Run:
         self.paused = self.paused or (self.pause is not None and self.pause())
         return self.paused
 
+    def _save_is_due(self) -> bool:
+        return self.saver is not None and self.saver.due()
+
     def _tick(self, share: float) -> bool:
         self._show(share)
-        return self._over()
+        return self._over() or self._save_is_due()
 
     def _show(self, share: float) -> None:
         done = self.finished + share * self.this_round
@@ -170,6 +206,7 @@ class _Run:
         with contextlib.closing(ProgressBar(self.settings.progress)) as self.bar:
             if self.validation is not None:
                 self._measure_again(self.validation)
+            self._save()
             while not (stopped or self._over()):
                 interrupts.raise_if_pressed()
                 members = state.in_training()
@@ -183,13 +220,21 @@ class _Run:
                 self.finished += min(self.this_round, before - self.left)
                 self.note = self._note() if self.bar.wanted else ""
                 self._show(0.0)
-            if interrupts.pressed():
-                return "interrupted"
-            if stopped:
-                return "stopped"
-            if self.paused:
-                return "paused"
-            return "time budget" if self._work_left() else "done"
+                if self._save_is_due():
+                    self._save()
+            ended = self._ended(stopped)
+            if ended in ("interrupted", "time budget"):
+                self._save(last=True)
+            return ended
+
+    def _ended(self, stopped: bool) -> str:
+        if interrupts.pressed():
+            return "interrupted"
+        if stopped:
+            return "stopped"
+        if self.paused:
+            return "paused"
+        return "time budget" if self._work_left() else "done"
 
     def _measure_again(self, validation: Placed) -> None:
         progress, records = self.progress, self.records
