@@ -9,19 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import killed_run
 import pmlp_np as pm
+from benchmarks.reliability import killed_run, kills
 from pmlp_np.pool import checkpoints
 from pmlp_np.pool.checkpoints import Checkpoints
 
-HERE = Path(__file__).parent
 QUIET = {"progress": False}
 
 
@@ -161,51 +159,24 @@ def test_another_backend_goes_on(tmp_path: Path) -> None:
 # Killed.
 
 
-def run_killed(folder: Path, seconds: float | None, number: int = signal.SIGKILL) -> int:
-    """Run the process, and send it a signal so many seconds after it is ready (None: never). Returns its status."""
-    command = [sys.executable, str(HERE / "killed_run.py"), str(folder / "run"), str(folder / "result.pmlp"), "0.01"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-        return process.wait()
-
-
 @pytest.fixture(scope="module")
 def undisturbed_result(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
     """The result of the process when nothing disturbs it, and its seconds."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    # The first one may compile.
-    for _ in range(2):
-        shutil.rmtree(folder / "run", ignore_errors=True)
-        began = time.monotonic()
-        assert run_killed(folder, None) == 0
-    return (folder / "result.pmlp").read_bytes(), time.monotonic() - began
+    return kills.undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_killed_at_random_moments(undisturbed_result: tuple[bytes, float], tmp_path: Path) -> None:
     """Twenty kills: in the first writes, in training and validation, while a checkpoint is read, at the end."""
-    expected, seconds = undisturbed_result
-    rng, kills = np.random.default_rng(), 0
-    while kills < 20:
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        (tmp_path / "result.pmlp").unlink(missing_ok=True)
-        while not (tmp_path / "result.pmlp").exists():
-            # The process imports for a second before it is ready, and writes its result after that.
-            moment = float(rng.uniform(0.0, 0.6)) * seconds if kills < 20 else None
-            kills += run_killed(tmp_path, moment) == -signal.SIGKILL
-        assert (tmp_path / "result.pmlp").read_bytes() == expected
+    found = kills.kill_randomly(20, tmp_path, *undisturbed_result, np.random.default_rng())
+    assert (found.kills, found.different) == (20, 0)
 
 
 def test_sigterm_ends_with_a_checkpoint(undisturbed_result: tuple[bytes, float], tmp_path: Path) -> None:
     expected, seconds = undisturbed_result
     for share in (0.1, 0.2, 0.4):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        assert run_killed(tmp_path, share * seconds, signal.SIGTERM) in (0, -signal.SIGTERM)
-        assert run_killed(tmp_path, None) == 0
+        assert kills.run(tmp_path, share * seconds, signal.SIGTERM) in (0, -signal.SIGTERM)
+        assert kills.run(tmp_path) == 0
         assert (tmp_path / "result.pmlp").read_bytes() == expected
         (tmp_path / "result.pmlp").unlink()
 

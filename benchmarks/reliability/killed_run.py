@@ -1,4 +1,6 @@
-"""A process that trains with checkpoints, to be killed: python killed_run.py FOLDER RESULT SECONDS [BACKEND].
+"""A process that trains with checkpoints, to be killed.
+
+    python -m benchmarks.reliability.killed_run FOLDER RESULT SECONDS
 
 It begins, or goes on where it stands, and saves the whole pool to RESULT at the end. It prints a line once all is
 imported. SECONDS: between checkpoints.
@@ -41,7 +43,7 @@ def main() -> None:
         pool = pm.resume(folder, X, y, validation_data=tuple(validation))
     else:
         how = {"checkpoint": folder, "checkpoint_every": float(seconds), "progress": False}
-        pool = new_pool(*sys.argv[4:]).fit(X, y, validation_data=tuple(validation), **HOW, **how)
+        pool = new_pool().fit(X, y, validation_data=tuple(validation), **HOW, **how)
     if pool.ended_ == "done":
         pool.save(Path(result))
 
