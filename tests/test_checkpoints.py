@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
-from benchmarks.reliability import killed_run, kills
 from pmlp_np.pool import checkpoints
 from pmlp_np.pool.checkpoints import Checkpoints
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.reliability import killed_run, kills
 
 QUIET = {"progress": False}
 
