@@ -2,6 +2,10 @@
 examples/data."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -208,6 +212,26 @@ def test_the_same_choices_give_the_same_bits(capsys, tmp_path, monkeypatch):
     found = [json.loads(run(capsys, *fit, tmp_path / name, "--seed", seed).out)["scores"]
              for name, seed in (("a", 1), ("b", 1), ("c", 2))]  # fmt: skip
     assert found[0] == found[1] != found[2]
+
+
+def test_a_search_that_was_killed_goes_on(capsys, tmp_path, monkeypatch):
+    """By SIGTERM, in the middle of its first round."""
+    monkeypatch.setattr(fitting, "illustrate", lambda *arguments: [])
+    fit = ("fit", PENGUINS, "--target", "species", "--cv", "3", "--max-members", "24", "--max-epochs", "60", "--json")
+    undisturbed = json.loads(run(capsys, *fit, "--out", tmp_path / "a").out)["scores"]
+    kept = ("--checkpoint", tmp_path / "run", "--out", tmp_path / "b")
+    command = [sys.executable, "-m", "pmlp_np", *map(str, (*fit, *kept))]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (tmp_path / "run" / "round-0" / "checkpoint.pmlp").exists():
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait() in (-signal.SIGTERM, 0)
+    again = ("--overwrite", "--resume") if process.returncode == 0 else ("--resume",)
+    said = run(capsys, *fit, *kept, *again)
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["scores"] == undisturbed
+    refused(run(capsys, *fit, *kept, "--overwrite"), "checkpoint", "a folder without a checkpoint")
+    refused(run(capsys, *fit, "--out", tmp_path / "c", "--resume"), "--resume", "--checkpoint FOLDER")
 
 
 # Members that diverge, and classes that nothing is learned of.

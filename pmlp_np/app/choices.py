@@ -21,7 +21,8 @@ class Choices:
     """The options of `pmlp fit` on its search.
 
     time_budget: seconds. Default: 60, 8 if quick; no limit if max_members is given, so that the result is the same on
-    any machine. cv: folds. space: a JSON file of choices. metric: what the ensemble is selected by.
+    any machine. cv: folds. space: a JSON file of choices. metric: what the ensemble is selected by. checkpoint: a
+    folder for checkpoints; resume: whether the search in it goes on.
     """
 
     time_budget: float | None = None
@@ -33,10 +34,15 @@ class Choices:
     seed: int = 0
     threads: int | None = None
     quick: bool = False
+    checkpoint: str | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if self.time_budget is not None and not 0.0 < self.time_budget < float("inf"):
             raise DataError(compose("--time-budget", "seconds, above 0", f"{self.time_budget:g}"))
+        if self.resume and self.checkpoint is None:
+            hint = "Name the folder of the search that goes on."
+            raise DataError(compose("--resume", "--checkpoint FOLDER beside it", "none", hint))
 
     @property
     def seconds(self) -> float | None:
@@ -59,7 +65,8 @@ class Choices:
         """Return the arguments of a search."""
         return {
             "space": self.read, "metric": self.metric, "time_budget": self.seconds, "max_members": self.max_members,
-            "max_epochs": self.max_epochs, "n_threads": self.threads, "seed": self.seed,
+            "max_epochs": self.max_epochs, "n_threads": self.threads, "seed": self.seed, "checkpoint": self.checkpoint,
+            "resume": self.resume,
         }  # fmt: skip
 
     def described(self) -> str:

@@ -198,6 +198,10 @@ def fit(
         help="Number of threads. Default: all cores.")] = None,
     quick: Annotated[bool, _flag("--quick", rich_help_panel=_SEARCH,
         help="A first result in 8 seconds, with 5 folds.")] = False,
+    checkpoint: Annotated[str | None, typer.Option(metavar="FOLDER", rich_help_panel=_SEARCH, show_default=False,
+        help="A folder for checkpoints, once a minute. A search that was killed goes on with --resume.")] = None,
+    resume: Annotated[bool, _flag("--resume", rich_help_panel=_SEARCH,
+        help="Go on with the search in the --checkpoint folder, with the same table and options.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -213,7 +217,7 @@ def fit(
     from pmlp_np.app.problem import Source
     from pmlp_np.app.reading.reading_options import Reading
 
-    choices = Choices(time_budget, cv, max_members, max_epochs, space, metric, seed, threads, quick)
+    choices = Choices(time_budget, cv, max_members, max_epochs, space, metric, seed, threads, quick, checkpoint, resume)
     reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
                     validation_share, test_share, numeric or [], group, order_by, part, validation, test,

@@ -37,6 +37,7 @@ _HEADER = "header.json"
 _OPENED_WITH = {
     "pool": "Open it with pm.load.",
     "checkpoint": "Go on with it by pm.resume(folder, X, y).",
+    "search": "Go on with it by pm.search(..., checkpoint=folder, resume=True).",
     "mlp": "Open it with pm.MLP.load.",
     "ensemble": "Open it with pm.Ensemble.load.",
     "table model": "Open it with pm.TableModel.load.",

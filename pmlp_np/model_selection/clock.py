@@ -21,6 +21,11 @@ class Clock:
         """Return the seconds since the start."""
         return time.perf_counter() - self._began
 
+    def go_on(self, spent: float, rate: float) -> None:
+        """Add the seconds of an earlier process, and take over the speed that it measured."""
+        self._began -= spent
+        self.rate = rate
+
     def left(self) -> float:
         """Return the seconds that training may still be planned for."""
         return float("inf") if self.budget is None else _PLANNED * self.budget - self.spent()

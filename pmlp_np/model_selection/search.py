@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from pmlp_np.base.errors import DataError, compose
 from pmlp_np.data.labels import require_same_rows
 from pmlp_np.data.preprocessing.raw_table import raw_columns
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.scoring import CustomMetric
+from pmlp_np.model_selection.search_checkpoints import FILE, SearchFolder, has_search
 from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import BATCH_SIZE, Settings
 from pmlp_np.model_selection.space import Space
+from pmlp_np.pool.checkpoints import check_every, run_folder
 
 
 def search(
@@ -33,6 +37,9 @@ def search(
     n_threads: int | None = None,
     seed: int = 0,
     progress: bool | str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    resume: bool = False,
 ) -> SearchResult:
     """Search for the best ensemble of multi-layer perceptrons on a table.
 
@@ -61,6 +68,10 @@ def search(
         as "stopped", with their epochs, and never in the ensemble. Default None: all are trained to their last epoch.
     batch_size: rows per minibatch. Default 64. n_threads, progress: as for `Pool.fit`.
     seed: of folds, initial weights, and neighbors. Default 0.
+    checkpoint: a folder for checkpoints, without one so far; its process may end in any way. Default None: none.
+        checkpoint_every: seconds between them. Default 60.0.
+    resume: whether the search in the folder goes on, with the same arguments and data (time_budget, which counts the
+        seconds so far, and n_threads may be others); a folder without one begins. Default False.
 
     A space is a list of pm.Configuration, tried in this order; or a mapping of names to choices, as of pm.grid and
     pm.sample: arguments of pm.Member, "view" and "epochs" of pm.Configuration. If all choices are lists, all
@@ -81,5 +92,11 @@ def search(
     clock = Clock(time_budget)
     for name, of_rows in (("y", y), ("groups", groups), ("sample_weight", sample_weight)):
         require_same_rows(X, of_rows, ("X", name))
-    problem = Problem.of(raw_columns(X), y, task, cv, groups, sample_weight, seed)
-    return Search(problem, settings, clock).run()
+    check_every(checkpoint_every)
+    if checkpoint is None and resume:
+        hint = "For example checkpoint='run/'."
+        raise DataError(compose("checkpoint", "the folder of a search to resume", "None", hint))
+    with run_folder(checkpoint, begins=not resume or not has_search(checkpoint), file=FILE) as path:
+        problem = Problem.of(raw_columns(X), y, task, cv, groups, sample_weight, seed)
+        folder = None if path is None else SearchFolder(path, checkpoint_every)
+        return Search(problem, settings, clock, folder=folder).run()

@@ -14,6 +14,7 @@ from pmlp_np.model_selection.configurations import Configuration, portfolio
 from pmlp_np.model_selection.folds import missing_classes
 from pmlp_np.model_selection.halving import cost, train_by_halving
 from pmlp_np.model_selection.scoring import Scoring
+from pmlp_np.model_selection.search_checkpoints import Decided, SearchFolder
 from pmlp_np.model_selection.search_outcome import ensemble, out_of_fold, selected
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
@@ -43,6 +44,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ended: str = "done"
+    folder: SearchFolder | None = None
 
     def __post_init__(self) -> None:
         known = portfolio(self.problem.targets.task != REGRESSION, len(self.problem.wide))
@@ -62,10 +64,15 @@ class Search:
     def run(self) -> SearchResult:
         """Search until time is over, all is tried, or Ctrl-C; return what was found."""
         self._drop_duplicates()
-        planned = self._planned_epochs()
-        self._mix_a_grid(planned)
+        decided = None if self.folder is None else self.folder.begin(self.problem, self.settings, self.queue)
+        if decided is None:
+            planned = self._planned_epochs()
+            self._mix_a_grid(planned)
+        else:
+            planned = decided.planned
+            self._go_on(decided)
         try:
-            self._rounds(planned)
+            self._rounds(planned, None if decided is None else decided.current)
         except KeyboardInterrupt:
             # Between two fits; what was trained before is kept.
             if not self.trials:
@@ -73,14 +80,39 @@ class Search:
             self.ended = "interrupted"
         return self._result()
 
-    def _rounds(self, planned: int) -> None:
-        """Train what time allows, round by round, until nothing is left or Ctrl-C."""
-        while self.queue and self.ended != "interrupted":
-            batch, epochs = self._next_batch(planned)
+    def _go_on(self, decided: Decided) -> None:
+        """Stand where an earlier process stood."""
+        assert self.folder is not None
+        self.queue, self.notes, self.draw.bit_generator.state = decided.queue, decided.notes, decided.draw
+        of_round = 0.0 if decided.current is None else self.folder.seconds_of_round()
+        self.clock.go_on(decided.spent + of_round, decided.rate)
+        self.trials = self.folder.trials(self.problem)
+        if self.trials:
+            self._select()
+        if self.trials and decided.current is None and not self.queue:
+            self._queue_neighbors()
+
+    def _decided(self, planned: int, current: tuple[list[Configuration], list[int]] | None) -> Decided:
+        state = dict(self.draw.bit_generator.state)
+        return Decided(planned, self.queue, state, self.clock.spent(), self.clock.rate, self.notes, current)
+
+    def _rounds(self, planned: int, current: tuple[list[Configuration], list[int]] | None) -> None:
+        """Train what time allows, round by round, until nothing is left or Ctrl-C.
+
+        current: a round that an earlier process has begun.
+        """
+        while (self.queue or current) and self.ended != "interrupted":
+            batch, epochs = current or self._next_batch(planned)
             if not batch:
                 break
+            if self.folder is not None and current is None:
+                self.folder.begin_round(self._decided(planned, (batch, epochs)))
+            current, before = None, len(self.trials)
             halve = self.settings.halving is not None and len(batch) >= self.settings.halving
-            self._halve(batch, epochs) if halve else self._train(batch, epochs)
+            ended = self._halve(batch, epochs) if halve else self._train(batch, epochs)
+            if self.folder is not None and ended == "done":
+                # What was cut short goes on in another process.
+                self.folder.end_round(self.trials[before:], self._decided(planned, None))
             if not self.queue:
                 self._queue_neighbors()
 
@@ -215,16 +247,26 @@ class Search:
         """Return the most configurations of a later round."""
         return _ROUND * (self.settings.halving or 1)
 
-    def _train(self, batch: list[Configuration], epochs: list[int]) -> None:
+    def _train(self, batch: list[Configuration], epochs: list[int]) -> str:
+        """Train configurations. Returns how it ended."""
         how = self.settings.how | {"time_budget": self.clock.until_end()}
-        pool, seconds = train(self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), how)
+        more: dict[str, Any] = {}
+        seconds = 0.0
+        if self.folder is not None:
+            more = {"checkpoint": self.folder.round_folder(), "checkpoint_every": self.folder.every}
+            seconds = self.folder.seconds_of_round()
+        pool, own = train(self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), how, **more)
+        seconds += own
         done = epochs_done(pool).sum() / (sum(epochs) * self._n_folds)
         total = sum(multiply_adds(self.problem, c, e) for c, e in zip(batch, epochs, strict=True))
         self.clock.measured(done * total, seconds)
         self.trials += evaluated(self.problem, pool, batch, epochs, seconds)
         self._note_end(pool.ended_)
+        return pool.ended_
 
-    def _halve(self, batch: list[Configuration], epochs: list[int]) -> None:
+    def _halve(self, batch: list[Configuration], epochs: list[int]) -> str:
+        """Train configurations by halving. Returns how it ended."""
+
         def losses(trials: Sequence[Trial]) -> np.ndarray:
             found = self.scoring.losses(out_of_fold(trials), *self.problem.validated)
             return np.where([trial.finite for trial in trials], found, np.inf)
@@ -237,6 +279,7 @@ class Search:
         self.clock.measured(sum(multiply_adds(self.problem, t.configuration, t.epochs) for t in trials), seconds)
         self.trials += trials
         self._note_end(ended)
+        return ended
 
     def _note_end(self, ended: str) -> None:
         """Note how the training of a round ended, and select."""

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from pmlp_np.model_selection.configurations import Configuration
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.table_model import weights_of
 from pmlp_np.model_selection.targets import REGRESSION
+from pmlp_np.pool.checkpoints import has_checkpoint
 from pmlp_np.pool.pool import Pool
+from pmlp_np.pool.resuming import resume
 
 # What a member that diverged is taken to predict: so bad that no selection wants it.
 _LOST = {True: 1e6, False: 0.0}
@@ -59,10 +62,13 @@ def train(
     seed: int,
     how: dict[str, Any],
     upto: Sequence[int] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 60.0,
 ) -> tuple[Pool, float]:
     """Train configurations for so many epochs each, in one pool. Returns (the pool, seconds that it took).
 
     how: further arguments of `fit`. upto: the epochs of each so far, where others follow. Default None: all epochs.
+    checkpoint, checkpoint_every: as for `fit`; a run that is there goes on.
     Member c * folds + k has configuration c and fold k.
     """
     folds, wide = problem.folds, problem.wide
@@ -74,14 +80,20 @@ def train(
     ]  # fmt: skip
     pool = Pool(specs, wide.shape[1], problem.n_outputs, problem.targets.loss, seed=seed)
     most = max(epochs if upto is None else upto)
+    data: dict[str, Any] = {"rows": list(folds.training) * len(configurations), "sample_weight": problem.weights}
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergedWarning)
-        pool.fit(
-            wide, problem.prepared, epochs=most, rows=list(folds.training) * len(configurations),
-            features=[problem.inputs_of(c.view, k) for c in configurations for k in range(n_folds)],
-            sample_weight=problem.weights, **how,
-        )  # fmt: skip
+        if checkpoint is not None and has_checkpoint(checkpoint):
+            # Which batches there are was decided when the run began.
+            own = {name: value for name, value in how.items() if name != "batch_size"}
+            pool = resume(checkpoint, wide, problem.prepared, **data, **own)
+        else:
+            pool.fit(
+                wide, problem.prepared, epochs=most,
+                features=[problem.inputs_of(c.view, k) for c in configurations for k in range(n_folds)],
+                checkpoint=checkpoint, checkpoint_every=checkpoint_every, **data, **how,
+            )  # fmt: skip
     return pool, time.perf_counter() - began
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pmlp_np.base import checks
-from pmlp_np.base.archive import Archive, write_archive
+from pmlp_np.base.archive import Archive, open_archive, write_archive
 from pmlp_np.base.console import say
 from pmlp_np.base.errors import DataError, FileFormatError, compose, show
 from pmlp_np.base.persistence import kind_of
@@ -63,10 +63,11 @@ def check_every(seconds: Any) -> None:
 
 
 @contextlib.contextmanager
-def run_folder(folder: Any, begins: bool) -> Iterator[Path | None]:
+def run_folder(folder: Any, begins: bool, file: str = _FILE) -> Iterator[Path | None]:
     """Hold a folder for one run, and yield its path; None for None.
 
     begins: whether a run begins in it; then the folder is made where there is none, and may have no checkpoint.
+    file: the name of a checkpoint.
 
     Raises DataError for a folder that another process trains in, that has a checkpoint already, or cannot be written.
     """
@@ -86,8 +87,9 @@ def run_folder(folder: Any, begins: bool) -> Iterator[Path | None]:
         ) from error
     try:
         _lock(handle, path)
-        if begins and kind_of(path / _FILE) is not None:
-            hint = f"pm.resume({os.fspath(folder)!r}, X, y) goes on with that run; a new one needs another folder."
+        if begins and kind_of(path / file) is not None:
+            way = f"pm.resume({os.fspath(folder)!r}, X, y)" if file == _FILE else "resume=True"
+            hint = f"{way} goes on with that run; a new one needs another folder."
             raise DataError(compose("checkpoint", "a folder without a checkpoint", f"{path} with one", hint))
         yield path
     finally:
@@ -160,6 +162,21 @@ class Checkpoints:
                 f"no checkpoint could be written to {self.folder}: {reason}. The one of {self._last} stays, the pool "
                 f"has what it learned since; {what}"
             )
+
+
+def seconds_of(folder: Path) -> float:
+    """Return the seconds that the run in a folder has trained for, as of its last checkpoint; 0 without one."""
+    if kind_of(folder / _FILE) is None:
+        return 0.0
+    with open_archive(folder / _FILE, KIND) as archive:
+        values, _, _ = taken_apart(archive)
+    seconds = values.get("seconds", 0.0) if isinstance(values, dict) else 0.0
+    return float(seconds) if checks.is_number(seconds) and 0.0 <= seconds < math.inf else 0.0
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether there is a run in a folder to go on with."""
+    return kind_of(folder / _FILE) is not None
 
 
 def taken_apart(archive: Archive) -> tuple[Any, dict[str, Any], float]:
