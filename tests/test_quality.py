@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from benchmarks.quality.development import compare
-from benchmarks.quality.render import PAGE, facts, means, ranks, section
+from benchmarks.quality.render import PAGE, compared, facts, means, ranks, section
 from benchmarks.quality.tables import DEVELOPMENT, TABLES, split
 
 
@@ -19,9 +19,21 @@ def test_splits_part_the_rows():
     assert not np.array_equal(split(101, 1)[1], test)
 
 
-def test_means_are_of_splits_that_all_have():
-    found = means([record("oj", "a", 0.5), record("oj", "a", 0.7, 1), record("oj", "b", 0.1, 0)], "r2")
-    assert found == {"oj": {"a": 0.5, "b": 0.1}}
+def test_means_are_of_tables_that_all_have():
+    results = [record("oj", "a", 0.5), record("oj", "a", 0.7, 1), record("oj", "b", 0.1), record("cells", "a", 0.2)]
+    assert means(results, "r2", ["a", "b"], [0]) == {"oj": {"a": 0.5, "b": 0.1}}
+    assert means(results, "r2", ["a"], [0]) == {"oj": {"a": 0.5}, "cells": {"a": 0.2}}
+    assert means(results, "r2", ["a"], [0, 1]) == {"oj": {"a": 0.6}}
+    assert means(results, "r2", ["a", "b"], [0, 1]) == {} == means(results, "r2", [], [0])
+
+
+def test_methods_that_lack_much_are_not_compared():
+    results = [record(name, "a", 0.5) for name in ("oj", "cells", "churn")]
+    results += [record(name, "b", 0.5, budget=60.0) for name in ("oj", "cells")] + [record("oj", "c", 0.5)]
+    results += [record(name, "b", 0.5, budget=10.0) for name in ("oj", "cells")] + [record("oj", "b", 0.5, 1)]
+    assert compared(results, [0], [60.0]) == ["a", "b, 60 s"]
+    assert compared(results, [0], [60.0, 10.0]) == ["a", "b, 60 s", "b, 10 s"]
+    assert compared([*results, {**record("x", "d", 0.1), "failed": "why"}], [0], [60.0]) == ["a", "b, 60 s"]
 
 
 def test_ranks_share_what_is_equal():
@@ -31,8 +43,8 @@ def test_ranks_share_what_is_equal():
 
 
 def test_a_method_is_not_ranked_beside_itself():
-    found = {"x": {"a, 60 s": 0.9, "a, 10 s": 0.95, "b": 0.8, "c, 60 s": 0.93}}
-    assert ranks(found, larger=True) == {"a, 60 s": 2.0, "a, 10 s": 1.0, "b": 3.0, "c, 60 s": 1.0}
+    found = {"x": {"a, 60 s": 0.9, "a, 10 s": 0.95, "b": 0.8, "b, searched, 60 s": 0.93}}
+    assert ranks(found, larger=True) == {"a, 60 s": 2.0, "a, 10 s": 1.0, "b": 3.0, "b, searched, 60 s": 1.0}
 
 
 def test_what_was_measured_was_not_tuned_on():

@@ -17,6 +17,7 @@ Predict = Callable[[Any], np.ndarray]
 Method = Callable[[Any, np.ndarray, str, float, int], Predict]
 # What a search leaves for the last fit.
 _SEARCHED = 0.8
+_MOST_CATEGORIES = 254
 
 
 def _predict(model: Any, task: str) -> Predict:
@@ -33,9 +34,17 @@ def pmlp(X: Any, y: np.ndarray, task: str, budget: float, seed: int) -> Predict:
 def hist_gradient_boosting(X: Any, y: np.ndarray, task: str, budget: float, seed: int) -> Predict:
     from sklearn import ensemble
 
+    # It takes at most 255 categories: of more the commonest ones.
+    most = {c: X[c].value_counts().index[:_MOST_CATEGORIES] for c in _texts(X) if X[c].nunique() > _MOST_CATEGORIES}
+
+    def with_fewer(frame: Any) -> Any:
+        kept = {c: frame[c].astype("object").where(frame[c].isin(most[c]), "other").astype("category") for c in most}
+        return frame.assign(**{c: column.cat.set_categories([*most[c], "other"]) for c, column in kept.items()})
+
     kind = "Regressor" if task == "regression" else "Classifier"
     model = getattr(ensemble, f"HistGradientBoosting{kind}")(categorical_features="from_dtype", random_state=seed)
-    return _predict(model.fit(X, y), task)
+    predict = _predict(model.fit(with_fewer(X), y), task)
+    return lambda frame: predict(with_fewer(frame))
 
 
 def _lightgbm(task: str, seed: int, **settings: Any) -> Any:

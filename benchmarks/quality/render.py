@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from benchmarks.render_grid import table as markdown
 from benchmarks.rendering import between_markers
 
 # Seconds, for methods that take a time.
-USUAL_BUDGET = 60.0
+SHORT_BUDGET, USUAL_BUDGET, LONG_BUDGET = 10.0, 60.0, 300.0
 PAGE = ROOT / "docs" / "search.md"
 # By metric: its title, whether larger is better, and how it is written.
 METRICS = {
@@ -27,50 +29,76 @@ def label(record: dict[str, Any]) -> str:
     return record["method"] + (f", {record['budget']:g} s" if record["budget"] else "")
 
 
-def means(results: list[dict[str, Any]], metric: str) -> dict[str, dict[str, float]]:
-    """By table and method the mean over splits, of splits that every method of the table has."""
+def means(
+    results: list[dict[str, Any]], metric: str, methods: Iterable[str], splits: Collection[int]
+) -> dict[str, dict[str, float]]:
+    """By table and method the mean over these splits, of tables that every method has in all of them."""
     values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for record in results:
-        if metric in record:
+        if metric in record and record["split"] in splits:
             values[record["table"]][label(record)][record["split"]] = record[metric]
     found = {}
-    for name, by_method in values.items():
-        splits = set.intersection(*(set(each) for each in by_method.values()))
-        if splits:
-            found[name] = {m: float(np.mean([each[s] for s in sorted(splits)])) for m, each in by_method.items()}
-    return {name: found[name] for name in TABLES if name in found}
+    for name in TABLES:
+        whole = {m: list(each.values()) for m, each in values[name].items() if len(each) == len(splits)}
+        if methods and set(methods) <= whole.keys():
+            found[name] = {m: float(np.mean(whole[m])) for m in methods}
+    return found
+
+
+def compared(results: list[dict[str, Any]], splits: Collection[int], budgets: Collection[float]) -> list[str]:
+    """Return the methods, with one of these budgets or their own time, that have most of what any of them has.
+
+    So a method that is too slow for the largest tables does not leave them out for all, but is left out itself if it
+    lacks a third.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    for record in results:
+        if (
+            "failed" not in record
+            and record["split"] in splits
+            and (not record["budget"] or record["budget"] in budgets)
+        ):
+            counts[label(record)] += 1
+    most = max(counts.values(), default=0)
+    return [method for method, count in counts.items() if 3 * count >= 2 * most]
 
 
 def ranks(found: dict[str, dict[str, float]], larger: bool) -> dict[str, float]:
     """The mean rank of each method that every table has; equal values share a rank.
 
-    A method with another budget is ranked in the place of the method itself, not beside it.
+    Where a method has several budgets, it is ranked with the largest among the others, and with another in its place.
     """
     methods = set.intersection(*(set(each) for each in found.values())) if found else set()
+    largest = {_name(m): max(methods, key=lambda o: (_name(o) == _name(m), _budget(o) or 0.0)) for m in methods}
     total: dict[str, list[float]] = {method: [] for method in methods}
     for each in found.values():
         for method in methods:
-            others = [o for o in methods if _name(o) != _name(method) and _is_usual(o)]
+            others = [o for name, o in largest.items() if name != _name(method)]
             better = sum((each[o] > each[method]) if larger else (each[o] < each[method]) for o in others)
             equal = sum(each[o] == each[method] for o in others)
             total[method].append(1.0 + better + equal / 2.0)
     return {method: float(np.mean(values)) for method, values in total.items()}
 
 
+_BUDGET = re.compile(r", ([0-9.]+) s$")
+
+
 def _name(label: str) -> str:
-    return label.partition(", ")[0]
+    """The method of a label."""
+    return _BUDGET.sub("", label)
 
 
-def _is_usual(label: str) -> bool:
-    """Whether it has the usual budget, or takes none."""
-    return label == _name(label) or label.endswith(f", {USUAL_BUDGET:g} s")
+def _budget(label: str) -> float | None:
+    found = _BUDGET.search(label)
+    return None if found is None else float(found[1])
 
 
-def section(whole: dict[str, Any]) -> str:
-    """The tables in Markdown: one for each metric, methods by mean rank."""
+def tables(results: list[dict[str, Any]], splits: Collection[int], budgets: Collection[float]) -> str:
+    """The tables of a comparison in Markdown: one for each metric, methods by mean rank."""
     parts = []
+    chosen = compared(results, splits, budgets)
     for metric, (title, larger, form) in METRICS.items():
-        found = means(whole["results"], metric)
+        found = means(results, metric, chosen, splits)
         rank = ranks(found, larger)
         methods = sorted(rank, key=lambda m: (rank[m], m))
         best = {name: (max if larger else min)(each[m] for m in methods) for name, each in found.items()}
@@ -86,23 +114,36 @@ def section(whole: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def section(whole: dict[str, Any]) -> str:
+    """All comparisons in Markdown: of more methods on one split, and of fewer on all."""
+    results = whole["results"]
+    splits = sorted({record["split"] for record in results})
+    parts = [f"**One split**, all methods:\n\n{tables(results, splits[:1], (SHORT_BUDGET, USUAL_BUDGET))}"]
+    if len(splits) > 1:
+        words = f"**Means of {len(splits)} splits**, methods that were measured on them:"
+        parts.append(f"{words}\n\n{tables(results, splits, (USUAL_BUDGET,))}")
+    longer = tables(results, splits[:1], (LONG_BUDGET,)) if any(r["budget"] == LONG_BUDGET for r in results) else ""
+    if longer:
+        parts.append(f"**{LONG_BUDGET:g} seconds**:\n\n{longer}")
+    return "\n\n".join(parts)
+
+
 def facts(whole: dict[str, Any]) -> str:
     results = whole["results"]
-    splits = {record["split"] for record in results}
-    failed = [record for record in results if "failed" in record]
-    own: dict[str, list[float]] = defaultdict(list)
+    failed = sorted({f"{r['method']} on {r['table']} ({r['failed']})" for r in results if "failed" in r})
+    took: dict[str, list[float]] = defaultdict(list)
     for record in results:
-        if "seconds" in record and not record["budget"]:
-            own[record["method"]].append(record["seconds"])
-    took = ", ".join(f"{method} {min(each):.1f} to {max(each):.0f} s" for method, each in own.items())
-    text = f"Means of {len(splits)} split{'s' * (len(splits) > 1)}, a quarter of the rows for testing. "
+        if "seconds" in record and record["budget"] in (None, USUAL_BUDGET):
+            took[label(record)].append(record["seconds"])
+    times = ", ".join(f"{method} {min(each):.1f} to {max(each):.0f} s" for method, each in took.items())
+    text = "A quarter of the rows is for testing. Tables are those that all methods of a comparison have. "
     text += (
-        f"Ranks are among methods with {USUAL_BUDGET:g} s, or their own time; one with another time takes its place. "
+        f"Ranks are among methods with {USUAL_BUDGET:g} s or their own time; one with another time takes its place. "
     )
-    text += f"Methods without a budget took their own time: {took}. " if took else ""
-    text += f"{len(failed)} fits failed. " if failed else ""
+    text += f"Fits took: {times}. "
+    text += f"Failed: {'; '.join(failed)}. " if failed else ""
     where = whole["machine"]
-    return text + f"Measured on {where['date']}: {where['processor']}, {where['cores']} cores."
+    return text + f"Measured on {where['date'][:10]}: {where['processor']}, {where['cores']} cores."
 
 
 def write_page(whole: dict[str, Any]) -> None:
