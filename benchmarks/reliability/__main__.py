@@ -1,10 +1,11 @@
-"""What checkpoints promise, measured: kills at random moments, and what a checkpoint costs.
+"""What is promised of checkpoints and files, measured: kills at random moments, what a checkpoint costs, fuzzed files.
 
-    python -m benchmarks.reliability            # writes benchmarks/results/reliability.json and docs/reliability.md
-    python -m benchmarks.reliability --kills 10 --sizes 5 --output few.json
-    python -m benchmarks.reliability --render   # the page from the JSON, without measuring
+    python -m benchmarks.reliability                  # adds to results/reliability.json, draws docs/reliability.md
+    python -m benchmarks.reliability --parts fuzz --inputs 100000
+    python -m benchmarks.reliability --parts kills costs --kills 10 --sizes 5 --output few.json
+    python -m benchmarks.reliability --render         # the page from the JSON, without measuring
 
-Ten minutes. Kills do not depend on the machine's speed; seconds of checkpoints depend on the disk.
+Fifteen minutes. Costs depend on the disk, the others on no machine's speed. Fuzzed inputs add up: each run has others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,14 @@ import numpy as np
 
 import pmlp_np as pm
 from benchmarks.common import RESULTS, ROOT, machine
+from benchmarks.reliability import fuzz
 from benchmarks.reliability.kills import kill_randomly, undisturbed
 from benchmarks.rendering import between_markers
 from pmlp_np.pool.checkpoints import Checkpoints
 
 JSON, PAGE = RESULTS / "reliability.json", ROOT / "docs" / "reliability.md"
-KILLS, SIZES = 200, (10, 100, 500)
+PARTS = ("kills", "costs", "fuzz")
+KILLS, SIZES, INPUTS = 200, (10, 100, 500), 20_000
 _WIDTH, _FEATURES, _WRITES = 500, 100, 7
 
 
@@ -54,31 +58,56 @@ def cost(megabytes: int, folder: Path) -> dict[str, float]:
     return {"megabytes": size / 1e6, "seconds": float(np.median(seconds)), "longest": max(seconds)}
 
 
-def measure(kills: int, sizes: list[int]) -> dict[str, Any]:
+def measure(parts: Sequence[str], options: argparse.Namespace, whole: dict[str, Any]) -> dict[str, Any]:
+    """Return the results with these parts measured anew; of fuzzed inputs, more."""
+    found: dict[str, Any] = dict(whole)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        costs = [cost(size, folder / f"{size}") for size in sizes]
-        expected, seconds = undisturbed(folder)
-        found = kill_randomly(kills, folder, expected, seconds, np.random.default_rng())
-    return {"machine": machine(), "kills": asdict(found), "costs": costs}
+        if "costs" in parts:
+            found["costs"] = [cost(size, folder / f"{size}") for size in options.sizes]
+            found["machine"] = machine()
+        if "kills" in parts:
+            expected, seconds = undisturbed(folder)
+            kills = kill_randomly(options.kills, folder, expected, seconds, np.random.default_rng())
+            found["kills"] = asdict(kills)
+    if "fuzz" in parts:
+        seed = int(np.random.default_rng().integers(2**31))
+        found["fuzz"] = [*found.get("fuzz", []), {"seed": seed} | fuzz.in_bounds(options.inputs, seed)]
+    return found
 
 
 def section(whole: dict[str, Any]) -> str:
-    kills = whole["kills"]
-    lines = [
-        f"Killed at {kills['kills']} random moments ({kills['without_checkpoint']} of them before there was a "
-        f"checkpoint, after which the run begins again), {kills['equal']} of "
-        f"{kills['equal'] + kills['different']} runs ended with the bits of a run that nothing has disturbed."
-    ]
-    lines += ["", "| checkpoint | training waits | share of a minute |", "| ---: | ---: | ---: |"]
-    for each in whole["costs"]:
+    lines: list[str] = []
+    if "kills" in whole:
+        kills = whole["kills"]
+        runs = kills["equal"] + kills["different"]
+        early = f"{kills['without_checkpoint']} of them before there was a checkpoint, after which a run begins again"
         lines.append(
-            f"| {each['megabytes']:.0f} MB | {each['seconds']:.2f} s (at most {each['longest']:.2f} s) | "
-            f"{each['seconds'] / 60:.1%} |"
+            f"- **Kills.** Killed at {kills['kills']} random moments ({early}), {kills['equal']} of {runs} runs ended "
+            "with the bits of a run that nothing has disturbed."
         )
-    where = whole["machine"]
-    command = "`python -m benchmarks.reliability`, [reliability.json](../benchmarks/results/reliability.json)"
-    lines += ["", f"Measured on {where['date'][:10]}: {where['processor']}, {where['cores']} cores; {command}."]
+    if "fuzz" in whole:
+        inputs = sum(each["inputs"] for each in whole["fuzz"])
+        faults = sum(len(each["faults"]) for each in whole["fuzz"])
+        kinds = sorted({kind for each in whole["fuzz"] for kind in each["by_kind"]})
+        accepted = sum(o["accepted"] for each in whole["fuzz"] for o in each["by_kind"].values())
+        refused = inputs - accepted - faults
+        lines.append(
+            f"- **Fuzzed files.** {inputs:,} files ({', '.join(kinds)}) with changed bytes, or with changed contents "
+            f"and right checksums: {refused:,} were refused by an error that names the file, {accepted:,} were as good "
+            f"as the original, {faults:,} did anything else (hung, crashed, took 2 GB, another exception)."
+        )
+    if "costs" in whole:
+        where = whole["machine"]
+        lines += [f"- **What a checkpoint costs** ({where['processor']}, {where['cores']} cores, "
+                  f"{where['date'][:10]}); the share is that of one a minute:"]  # fmt: skip
+        lines += ["", "| checkpoint | training waits | share |", "| ---: | ---: | ---: |"]
+        for each in whole["costs"]:
+            lines.append(
+                f"| {each['megabytes']:.0f} MB | {each['seconds']:.2f} s (at most {each['longest']:.2f} s) | "
+                f"{each['seconds'] / 60:.1%} |"
+            )
+    lines += ["", "By `python -m benchmarks.reliability`: [reliability.json](../benchmarks/results/reliability.json)."]
     return "\n".join(lines)
 
 
@@ -86,11 +115,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="megabytes")
+    parser.add_argument("--inputs", type=int, default=INPUTS, help="fuzzed files")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--output", type=Path, default=JSON)
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
     if not options.render:
-        options.output.write_text(json.dumps(measure(options.kills, options.sizes), indent=1) + "\n")
+        whole = json.loads(options.output.read_text()) if options.output.exists() else {}
+        options.output.write_text(json.dumps(measure(options.parts, options, whole), indent=1) + "\n")
     if options.output == JSON:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(between_markers(text, "reliability", section(json.loads(JSON.read_text()))), encoding="utf-8")

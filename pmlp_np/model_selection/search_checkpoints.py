@@ -37,6 +37,7 @@ from pmlp_np.pool.pool import Pool
 FILE = "search.pmlp"
 _KIND = "search"
 _PLAIN = (str, bool, int, float, type(None))
+_OF_TRIAL = {"configuration", "pool", "epochs", "seconds", "stopped"}
 
 
 def has_search(folder: Any) -> bool:
@@ -109,20 +110,33 @@ class SearchFolder:
         return decided
 
     def trials(self, problem: Problem) -> list[Trial]:
-        """Return the trials of the finished rounds."""
+        """Return the trials of the finished rounds. Raises FileFormatError for files that are not the search's."""
         found: list[Trial] = []
         for k, records in enumerate(self._rounds):
             trials: dict[int, Trial] = {}
             for p in sorted({record["pool"] for record in records}):
-                pool = load(self._pool_file(k, p))
                 own = [i for i, record in enumerate(records) if record["pool"] == p]
-                chosen = [_configuration_of(records[i]["configuration"]) for i in own]
-                epochs = [max(1, int(records[i]["epochs"])) for i in own]
-                for i, trial in zip(own, evaluated(problem, pool, chosen, epochs, 0.0), strict=True):
-                    record = records[i]
-                    trials[i] = replace(trial, seconds=float(record["seconds"]), stopped=bool(record["stopped"]))
+                try:
+                    trials |= zip(own, self._trials_of(problem, k, p, [records[i] for i in own]), strict=True)
+                except FileFormatError:
+                    raise
+                except MISFITS as error:
+                    raise unfit(self._pool_file(k, p), "a pool of the search", error) from error
             found += [trials[i] for i in range(len(records))]
         return found
+
+    def _trials_of(self, problem: Problem, number: int, p: int, records: Sequence[dict[str, Any]]) -> list[Trial]:
+        """Return the trials of a pool of a round."""
+        path = self._pool_file(number, p)
+        if kind_of(path) is None:
+            raise FileFormatError(compose(f"file {self.path / FILE}", f"{path.name} beside it", "none of that name"))
+        pool = load(path)
+        chosen = [_configuration_of(record["configuration"]) for record in records]
+        trials = evaluated(problem, pool, chosen, [max(1, record["epochs"]) for record in records], 0.0)
+        return [
+            replace(trial, seconds=float(record["seconds"]), stopped=bool(record["stopped"]))
+            for trial, record in zip(trials, records, strict=True)
+        ]
 
     # The round under way.
 
@@ -254,17 +268,30 @@ def _decided_of(header: Any) -> Decided:
         if not checks.is_number(number) or not 0.0 <= number < float("inf"):
             raise FileFormatError(compose(name, "a number, at least 0", show(number)))
     notes, rounds = header["notes"], header["rounds"]
-    if not all(isinstance(note, str) for note in notes):
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise FileFormatError(compose("notes", "texts", show(notes)))
+    if not isinstance(rounds, list) or not all(isinstance(records, list) and records for records in rounds):
+        raise FileFormatError(compose("rounds", "a list of trials for each", show(rounds)))
     for record in (each for records in rounds for each in records):
-        _count("pool", record["pool"], least=0)
-        _count("epochs", record["epochs"], least=0)
-        _configuration_of(record["configuration"])
+        _check_trial(record)
     # A generator takes no state that is not one of its own.
     np.random.default_rng().bit_generator.state = header["draw"]
     queue = [_configuration_of(each) for each in header["queue"]]
     planned = _count("planned", header["planned"])
     return Decided(planned, queue, header["draw"], float(spent), float(rate), list(notes), current, rounds)
+
+
+def _check_trial(record: Any) -> None:
+    if not isinstance(record, dict) or set(record) != _OF_TRIAL:
+        raise FileFormatError(compose("rounds", f"trials with {', '.join(sorted(_OF_TRIAL))}", show(record)))
+    _count("pool", record["pool"], least=0)
+    _count("epochs", record["epochs"], least=0)
+    _configuration_of(record["configuration"])
+    seconds = record["seconds"]
+    if not checks.is_number(seconds) or not 0.0 <= seconds < float("inf"):
+        raise FileFormatError(compose("seconds", "a number, at least 0", show(seconds)))
+    if not isinstance(record["stopped"], bool):
+        raise FileFormatError(compose("stopped", "true or false", show(record["stopped"])))
 
 
 def _count(name: str, value: Any, least: int = 1) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 from pmlp_np.base import checks
 from pmlp_np.base.archive import Archive, open_archive, write_archive
 from pmlp_np.base.console import say
-from pmlp_np.base.errors import DataError, FileFormatError, compose, show
+from pmlp_np.base.errors import DataError, FileFormatError, MemoryNeededError, compose, show
 from pmlp_np.base.persistence import kind_of
 from pmlp_np.state.progress import Progress
 from pmlp_np.state.training_state import TrainingState
@@ -202,6 +202,6 @@ def run_in(
     own = {f"progress/{name}": column for name, column in vars(progress).items()}
     try:
         state, settings = run_of(values, arrays | own, len(progress.epoch), callbacks)
-    except FileFormatError as error:
-        raise FileFormatError(f"{archive.name}, {error}") from error
+    except (FileFormatError, MemoryNeededError) as error:
+        raise type(error)(f"{archive.name}, {error}") from error
     return replace(state, progress=progress), settings

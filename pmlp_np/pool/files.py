@@ -27,7 +27,7 @@ def load(path: str | os.PathLike[str], backend: str | None = None, device: str |
         try:
             return Pool._from_contents(contents_of(PoolFile(archive), chosen))
         except BackendUnavailable as error:
-            raise error.reason from None
+            raise error.of(archive.name) from None
         except FileFormatError:
             raise
         except MISFITS as error:
@@ -37,9 +37,13 @@ def load(path: str | os.PathLike[str], backend: str | None = None, device: str |
 class BackendUnavailable(Exception):
     """This machine lacks the backend of a file; the file is not damaged."""
 
-    def __init__(self, reason: Exception) -> None:
+    def __init__(self, reason: DataError | DeviceError) -> None:
         super().__init__()
         self.reason = reason
+
+    def of(self, name: str) -> DataError | DeviceError:
+        """Return the reason, with the name of the file."""
+        return type(self.reason)(f"{name}, {self.reason}")
 
 
 def contents_of(file: PoolFile, chosen: tuple[str, str] | None) -> Contents:

@@ -62,7 +62,7 @@ def resume(
                 contents = contents_of(PoolFile(archive), chosen)
                 state, settings = run_in(archive, values, arrays, contents.progress, callbacks)
             except BackendUnavailable as error:
-                raise error.reason from None
+                raise error.of(archive.name) from None
             except (FileFormatError, DataError):
                 raise
             except MISFITS as error:
