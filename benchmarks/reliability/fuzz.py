@@ -191,7 +191,8 @@ def outcome(path: Path, read: Callable[[Path], Any], use: Callable[[Any], Any]) 
     except pm.PmlpError as error:
         # Where a run goes on, data that it is not about are refused; and what was read may predict no numbers.
         about_data = found is not None or (path.name in _WITH_DATA and isinstance(error, pm.DataError))
-        named = path.name in str(error)
+        # Of a search either its file or that of a round may be at fault.
+        named = path.name in str(error) or f"{path.parent}/round-" in str(error)
         return "refused" if named or about_data else f"does not name the file: {error}"
     except TooLong:
         return f"took longer than {SECONDS} s"
