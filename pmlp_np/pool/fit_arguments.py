@@ -52,6 +52,7 @@ class FitArguments:
     validated_weights: str = "last"
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_every: float = 60.0
+    client: Any = None
 
     def settings(self) -> Settings:
         """Return the settings of training. Raises DataError for an invalid value."""

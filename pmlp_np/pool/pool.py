@@ -33,11 +33,14 @@ from pmlp_np.pool.fit_arguments import FitArguments, PartialFitArguments, takes
 from pmlp_np.pool.held_members import require_room
 from pmlp_np.pool.leaderboard import leaderboard
 from pmlp_np.pool.prediction import Predicting
+from pmlp_np.pool.sharded import Shard, check_client, train_sharded
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.specs.storage import COLUMNS, require_sound
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, RESTING, STOPPED_EARLY
 from pmlp_np.state.training_state import TrainingState
+from pmlp_np.training.cursor import note_begun_with, require_begun_with
+from pmlp_np.training.data_keys import DataKeys
 from pmlp_np.training.fit_data import fit_data, watch_of
 from pmlp_np.training.loop import train
 from pmlp_np.training.settings import Settings
@@ -164,6 +167,8 @@ class Pool(Predicting):
             `pm.resume(folder, X, y)` goes on from the last one, to the bits of a run that was never stopped. SIGTERM
             ends training as Ctrl-C does, with a checkpoint, and then the process. Default None: no checkpoints.
         checkpoint_every: seconds between checkpoints. Default 60.0. There is one at the start and at the end, too.
+        client: a `distributed.Client` of Dask: members train on its workers, cut into shards, to the same bits. Default
+            None: here.
 
         Ctrl-C is handled only in the main thread, and only if SIGINT has Python's default handler. If Ctrl-C ends a
         validation early, the validation is finished when training continues. During training a pool can predict and, in
@@ -171,6 +176,7 @@ class Pool(Predicting):
         Raises DataError and MemoryNeededError before training starts.
         """
         X, settings = arguments.X, arguments.settings()
+        check_client(arguments.client, settings)
         plan = replace(self._plan, features=self._feature_sets(arguments.features), names=distinct_names(X))
         self._check_assigned_weights(plan)
         if plan.names is not None and self._assigned_names is not None:
@@ -181,7 +187,8 @@ class Pool(Predicting):
         with run_folder(arguments.checkpoint, begins=True) as folder, interrupts.fitting(settings.on_interrupt):
             self._set_contents(self._contents().started_afresh(plan))
             checkpoints = self._checkpoints(folder, arguments.checkpoint_every, settings)
-            return self._train(data, validation, settings, np.ones(len(self), bool), checkpoints)
+            everyone = np.ones(len(self), bool)
+            return self._train(data, validation, settings, everyone, checkpoints, arguments.client)
 
     @exclusive
     @takes(PartialFitArguments)
@@ -210,6 +217,7 @@ class Pool(Predicting):
         Raises DataError also for ids in `members` that are not in this pool, or have diverged.
         """
         X, members, settings = arguments.X, arguments.members, arguments.settings()
+        check_client(arguments.client, settings)
         if arguments.features is not None and self._feature_sets(arguments.features) != self._plan.features:
             hint = "The features of a member cannot change between calls; fit starts again with other features."
             raise DataError(compose("features", "the features of fit, or None", "others", hint))
@@ -235,7 +243,7 @@ class Pool(Predicting):
             elif not settings.early_stopping:
                 self._resume(status == STOPPED_EARLY)
             checkpoints = self._checkpoints(folder, arguments.checkpoint_every, settings)
-            return self._train(data, validation, settings, selected, checkpoints)
+            return self._train(data, validation, settings, selected, checkpoints, arguments.client)
 
     def _resume(self, stopped: np.ndarray) -> None:
         """Resume stopped members (a mask); patience is counted from now on."""
@@ -273,6 +281,7 @@ class Pool(Predicting):
         settings: Settings,
         selected: np.ndarray,
         checkpoints: Checkpoints | None,
+        client: Any,
     ) -> Pool:
         """Train the members of a mask. Returns self."""
         counts = rows.counts(len(self))
@@ -282,7 +291,7 @@ class Pool(Predicting):
         left = np.where(most > 0, np.maximum(most - self._progress.epoch, 0), settings.epochs)
         epochs = np.minimum(settings.epochs, left)
         state = TrainingState.start(self._progress, selected, epochs, batch_size, SHUFFLES[settings.shuffle])
-        return self._run(rows, validation, settings, state, checkpoints)
+        return self._run(rows, validation, settings, state, checkpoints, client)
 
     def _run(
         self,
@@ -291,9 +300,12 @@ class Pool(Predicting):
         settings: Settings,
         state: TrainingState,
         checkpoints: Checkpoints | None,
+        client: Any = None,
     ) -> Pool:
         """Train as the state of a run says. Returns self."""
         self.ended_ = "interrupted"
+        if client is not None:
+            return self._run_on(client, rows, validation, settings, state, checkpoints)
         try:
             with interrupts.abandoning():
                 backend = self._ready()
@@ -313,18 +325,62 @@ class Pool(Predicting):
         warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
 
+    def _run_on(
+        self,
+        client: Any,
+        rows: Dataset,
+        validation: Dataset | None,
+        settings: Settings,
+        state: TrainingState,
+        checkpoints: Checkpoints | None,
+    ) -> Pool:
+        """Train on the workers of a cluster. Returns self."""
+        keys = DataKeys(self._plan, rows)
+        require_begun_with(state, self.ids_, rows.counts(len(self)), keys, validation)
+        if checkpoints:
+            note_begun_with(state, keys, validation)
+        healthy = self._progress.status != DIVERGED
+
+        def join(shards: list[Shard]) -> None:
+            trained = [shard.positions for shard in shards]
+            rest = np.setdiff1d(self._everyone, np.concatenate(trained))
+            parts = [shard.pool for shard in shards] + ([self.subset(self.ids_[rest])] if len(rest) else [])
+            whole, ended = self._joined(parts), self.ended_
+            # In the old order, and with the plan of before: the members are the same.
+            self._set_contents(whole._contents().take(whole._positions(self.ids_), self._plan))
+            self.ended_, state.progress = ended, self._progress
+
+        self._kept_best = self._kept_best or settings.early_stopping
+        self.ended_ = train_sharded(client, self, rows, validation, settings, state, join, checkpoints)
+        if checkpoints and self.ended_ in OVER:
+            checkpoints.write(state, last=True)
+        warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
+        return self
+
+    @staticmethod
+    def _joined(parts: Sequence[Pool]) -> Pool:
+        from pmlp_np.pool.joining import concat  # which needs this module
+
+        return concat(parts)
+
     @exclusive
     def _go_on(
-        self, arguments: FitArguments, settings: Settings, state: TrainingState, checkpoints: Checkpoints
+        self,
+        arguments: FitArguments,
+        settings: Settings,
+        state: TrainingState,
+        checkpoints: Checkpoints,
+        client: Any = None,
     ) -> Pool:
         """Go on with a run that this pool has begun, on the data in the arguments. Returns self."""
+        check_client(client, settings)
         first = not self._progress.step.any()
         data, validation = fit_data(
             self._plan, self.ids_, arguments.X, arguments.y, arguments.validation_data, arguments.own_data(), settings,
             first,
         )  # fmt: skip
         with interrupts.fitting(settings.on_interrupt):
-            return self._run(data, validation, settings, state, checkpoints)
+            return self._run(data, validation, settings, state, checkpoints, client)
 
     def _checkpoints(self, folder: Path | None, every: float, settings: Settings) -> Checkpoints | None:
         return None if folder is None else Checkpoints(folder, every, settings, self._as_archive)

@@ -37,6 +37,7 @@ def resume(
     checkpoint_every: float | None = None,
     backend: str | None = None,
     device: str | None = None,
+    client: Any = None,
 ) -> Pool:
     """Go on with a run from its last checkpoint, and return its pool with the bits of a run that was never stopped.
 
@@ -46,7 +47,7 @@ def resume(
     callbacks: the callbacks of the run, in their order. Default: none.
     time_budget: seconds from now on. Default None: what is left of the run's.
     progress, n_threads, on_interrupt, checkpoint_every, backend, device: as for fit and `pm.load`. Default None: those
-        of the run.
+        of the run. client: as for fit; default None: here.
 
     Raises DataError where there is no checkpoint, another process trains in the folder, or data or callbacks are not
     those of the run; FileFormatError for a checkpoint that is damaged.
@@ -87,4 +88,4 @@ def resume(
         assert folder is not None
         checkpoints = Checkpoints(folder, every if checkpoint_every is None else checkpoint_every, settings,
                                   pool._as_archive)  # fmt: skip
-        return pool._go_on(data, settings, state, checkpoints)
+        return pool._go_on(data, settings, state, checkpoints, client)
