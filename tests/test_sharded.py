@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -200,3 +201,32 @@ def test_what_is_no_client_is_refused(odd: Any) -> None:
 def test_callbacks_are_refused(client: Any) -> None:
     with pytest.raises(pm.DataError, match="callbacks: expected none where there is a client"):
         new_pool().fit(*data(), client=client, callbacks=[lambda end: None], **QUIET)
+
+
+# Searches.
+
+
+def test_a_search_on_a_cluster_has_the_result_of_one_machine(client: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng()
+    X = rng.normal(size=(60, 3))
+    how: dict[str, Any] = {"time_budget": None, "max_members": 18, "max_epochs": 3, "cv": 3, "progress": False}
+    found = []
+    for more in ({}, {"client": client}, {"client": client, "halving": 2}, {"halving": 2}):
+        pm.search(X, X[:, 0], **how, **more).ensemble.save(tmp_path / "model.pmlp")
+        found.append((tmp_path / "model.pmlp").read_bytes())
+    assert found[0] == found[1] and found[2] == found[3]
+    within = pm.search(X, X[:, 0], **how | {"time_budget": 5.0, "max_members": None}, client=client)
+    assert within.trials and within.seconds < 20
+
+
+def test_the_command_line_on_a_cluster(client: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from command_line import PENGUINS, refused, run
+
+    fit = ("fit", PENGUINS, "--target", "species", "--cv", "3", "--max-members", "9", "--max-epochs", "3", "--json")
+    found = []
+    for name, more in (("a", ()), ("b", ("--scheduler", client.scheduler.address))):
+        said = run(capsys, *fit, "--out", tmp_path / name, *more)
+        assert said.code == 0, said.err
+        found.append(json.loads(said.out)["scores"])
+    assert found[0] == found[1]
+    refused(run(capsys, *fit, "--out", tmp_path / "c", "--scheduler", "no address"), "--scheduler", "no address")

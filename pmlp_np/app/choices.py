@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from pmlp_np.specs.search_space import integers, log_uniform, uniform
 
 _DISTRIBUTIONS = {"uniform": uniform, "log_uniform": log_uniform, "integers": integers}
 _SECONDS, _QUICK_SECONDS, _QUICK_FOLDS = 60.0, 8.0, 5
+_CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Choices:
 
     time_budget: seconds. Default: 60, 8 if quick; no limit if max_members is given, so that the result is the same on
     any machine. cv: folds. space: a JSON file of choices. metric: what the ensemble is selected by. checkpoint: a
-    folder for checkpoints; resume: whether the search in it goes on.
+    folder for checkpoints; resume: whether the search in it goes on. scheduler: address of a Dask scheduler.
     """
 
     time_budget: float | None = None
@@ -36,6 +39,7 @@ class Choices:
     quick: bool = False
     checkpoint: str | None = None
     resume: bool = False
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         if self.time_budget is not None and not 0.0 < self.time_budget < float("inf"):
@@ -80,6 +84,28 @@ class Choices:
             limits.append(f"{self.max_epochs:,} epochs each")
         tried = "a portfolio, then neighbors of the best" if self.read is None else f"the space of {self.space}"
         return f"{tried}; at most {', '.join(limits)}"
+
+
+@contextlib.contextmanager
+def client_of(address: str | None) -> Iterator[Any]:
+    """Yield a client of the Dask scheduler at an address, or None for None. Raises DataError where there is none."""
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        hint = "Install it: pip install 'pmlp_np[distributed]'."
+        raise DataError(compose("--scheduler", "the package distributed", str(error), hint)) from error
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        hint = "For example tcp://10.0.0.1:8786, as `dask scheduler` prints it."
+        raise DataError(
+            compose("--scheduler", "the address of a Dask scheduler", f"{address}: {error}", hint)
+        ) from error
+    with client:
+        yield client
 
 
 def read_space(path: str) -> list[dict[str, Any]]:

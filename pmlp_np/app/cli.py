@@ -202,6 +202,8 @@ def fit(
         help="A folder for checkpoints, once a minute. A search that was killed goes on with --resume.")] = None,
     resume: Annotated[bool, _flag("--resume", rich_help_panel=_SEARCH,
         help="Go on with the search in the --checkpoint folder, with the same table and options.")] = False,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", rich_help_panel=_SEARCH, show_default=False,
+        help="Train on the workers of the Dask scheduler at this address.")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -217,7 +219,8 @@ def fit(
     from pmlp_np.app.problem import Source
     from pmlp_np.app.reading.reading_options import Reading
 
-    choices = Choices(time_budget, cv, max_members, max_epochs, space, metric, seed, threads, quick, checkpoint, resume)
+    choices = Choices(time_budget, cv, max_members, max_epochs, space, metric, seed, threads, quick, checkpoint, resume,
+                      scheduler)  # fmt: skip
     reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
                     validation_share, test_share, numeric or [], group, order_by, part, validation, test,

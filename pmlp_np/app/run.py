@@ -14,7 +14,7 @@ import numpy as np
 
 import pmlp_np as pm
 from pmlp_np.app import folder, target_scores
-from pmlp_np.app.choices import Choices
+from pmlp_np.app.choices import Choices, client_of
 from pmlp_np.app.columns import Target
 from pmlp_np.app.environment import version_of
 from pmlp_np.app.problem import Problem
@@ -108,8 +108,8 @@ def search(problem: Problem, choices: Choices, progress: bool | str = "auto") ->
     Raises KeyboardInterrupt if Ctrl-C came before anything was trained, DataError if all members diverged.
     """
     # The command prints itself how the search ended.
-    with interrupts.unannounced():
-        result = pm.search(**problem.for_search(), **choices.for_search(), progress=progress)
+    with interrupts.unannounced(), client_of(choices.scheduler) as client:
+        result = pm.search(**problem.for_search(), **choices.for_search(), progress=progress, client=client)
     if result.ended == "interrupted" and not any(record["epochs"] for record in result.records()):
         raise KeyboardInterrupt
     problem.notes += result.notes

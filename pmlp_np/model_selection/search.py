@@ -40,6 +40,7 @@ def search(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
     resume: bool = False,
+    client: Any = None,
 ) -> SearchResult:
     """Search for the best ensemble of multi-layer perceptrons on a table.
 
@@ -72,6 +73,7 @@ def search(
         checkpoint_every: seconds between them. Default 60.0.
     resume: whether the search in the folder goes on, with the same arguments and data (time_budget, which counts the
         seconds so far, and n_threads may be others); a folder without one begins. Default False.
+    client: a `distributed.Client` of Dask, on whose workers members train. Default None: here.
 
     A space is a list of pm.Configuration, tried in this order; or a mapping of names to choices, as of pm.grid and
     pm.sample: arguments of pm.Member, "view" and "epochs" of pm.Configuration. If all choices are lists, all
@@ -87,7 +89,7 @@ def search(
     """
     settings = Settings(
         time_budget, max_members, max_epochs, select, batch_size, n_threads, seed, progress,
-        None if space is None else Space.of(space), metric, halving,
+        None if space is None else Space.of(space), metric, halving, client,
     )  # fmt: skip
     clock = Clock(time_budget)
     for name, of_rows in (("y", y), ("groups", groups), ("sample_weight", sample_weight)):

@@ -9,6 +9,7 @@ from pmlp_np.base import checks
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.model_selection.ensemble_selection import chooser
 from pmlp_np.model_selection.space import Space
+from pmlp_np.pool.sharded import check_client
 
 BATCH_SIZE = 64
 
@@ -28,6 +29,7 @@ class Settings:
     space: Space | None = None
     metric: Any = None
     halving: int | None = None
+    client: Any = None
 
     def __post_init__(self) -> None:
         budget = self.time_budget
@@ -44,6 +46,7 @@ class Settings:
             hint = "One configuration in so many goes on at each cut."
             raise DataError(compose("halving", "a whole number, at least 2, or None", show(self.halving), hint))
         checks.whole("seed", self.seed, 0, 2**63)
+        check_client(self.client)
         chooser(self.select)
 
     @property
@@ -51,5 +54,5 @@ class Settings:
         """Return the arguments of `fit` that every pool has."""
         return {
             "batch_size": self.batch_size, "n_threads": self.n_threads, "progress": self.progress,
-            "on_interrupt": "keep",
+            "on_interrupt": "keep", "client": self.client,
         }  # fmt: skip

@@ -176,7 +176,7 @@ class Pool(Predicting):
         Raises DataError and MemoryNeededError before training starts.
         """
         X, settings = arguments.X, arguments.settings()
-        check_client(arguments.client, settings)
+        check_client(arguments.client, settings.callbacks)
         plan = replace(self._plan, features=self._feature_sets(arguments.features), names=distinct_names(X))
         self._check_assigned_weights(plan)
         if plan.names is not None and self._assigned_names is not None:
@@ -217,7 +217,7 @@ class Pool(Predicting):
         Raises DataError also for ids in `members` that are not in this pool, or have diverged.
         """
         X, members, settings = arguments.X, arguments.members, arguments.settings()
-        check_client(arguments.client, settings)
+        check_client(arguments.client, settings.callbacks)
         if arguments.features is not None and self._feature_sets(arguments.features) != self._plan.features:
             hint = "The features of a member cannot change between calls; fit starts again with other features."
             raise DataError(compose("features", "the features of fit, or None", "others", hint))
@@ -373,7 +373,7 @@ class Pool(Predicting):
         client: Any = None,
     ) -> Pool:
         """Go on with a run that this pool has begun, on the data in the arguments. Returns self."""
-        check_client(client, settings)
+        check_client(client, settings.callbacks)
         first = not self._progress.step.any()
         data, validation = fit_data(
             self._plan, self.ids_, arguments.X, arguments.y, arguments.validation_data, arguments.own_data(), settings,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from pmlp_np.base.errors import DataError, DivergedWarning, compose, show
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.state.progress import READY
 from pmlp_np.state.training_state import TrainingState
+from pmlp_np.training.callbacks import Callback
 from pmlp_np.training.loop import Saver
 from pmlp_np.training.progress_bar import ProgressBar
 from pmlp_np.training.settings import Settings
@@ -36,16 +37,16 @@ _LOOK = 0.2
 _RETRIES = 3
 
 
-def check_client(client: Any, settings: Settings) -> None:
+def check_client(client: Any, callbacks: Sequence[Callback] = ()) -> None:
     """Raise DataError unless it is a client of Dask with workers, or None; and for callbacks, which no worker has."""
     if client is None:
         return
     if not all(hasattr(client, name) for name in ("submit", "scatter", "scheduler_info")):
         hint = "For example distributed.Client('tcp://scheduler:8786'); pip install 'pmlp_np[distributed]'."
         raise DataError(compose("client", "a distributed.Client, or None", show(client), hint))
-    if settings.callbacks:
+    if callbacks:
         hint = "Shards train on other machines, which cannot call them."
-        raise DataError(compose("callbacks", "none where there is a client", show(settings.callbacks), hint))
+        raise DataError(compose("callbacks", "none where there is a client", show(callbacks), hint))
     if not threads_of(client):
         raise DataError(compose("client", "a scheduler with workers", "one without any", "Start some: dask worker."))
 
