@@ -232,6 +232,8 @@ def test_a_search_that_was_killed_goes_on(capsys, tmp_path, monkeypatch):
     assert json.loads(said.out)["scores"] == undisturbed
     refused(run(capsys, *fit, *kept, "--overwrite"), "checkpoint", "a folder without a checkpoint")
     refused(run(capsys, *fit, "--out", tmp_path / "c", "--resume"), "--resume", "--checkpoint FOLDER")
+    both = ("--out", tmp_path / "c", "--checkpoint", tmp_path / "c")
+    refused(run(capsys, *fit, *both), "--checkpoint", "another folder than --out")
 
 
 # Members that diverge, and classes that nothing is learned of.

@@ -368,6 +368,15 @@ def test_last_weights_are_measured_again_after_averaged_ones(backend):
     np.testing.assert_allclose(shown, pool.evaluate(*A), rtol=1e-6)
 
 
+def test_members_that_rest_show_what_they_predict_with(backend):
+    data, A = drawn(), drawn(40)
+    pool = averaging(backend).fit(*data, epochs=2, **HOW)
+    how = {"validation_data": A, "early_stopping": True, "validated_weights": "average", **HOW}
+    pool.partial_fit(*data, members=[0], **how)
+    shown = [r["validation_loss"] for r in sorted(pool.leaderboard(), key=lambda r: r["id"])]
+    np.testing.assert_allclose(shown, pool.evaluate(*A), rtol=1e-6)
+
+
 def test_averaged_weights_cannot_be_validated_without_any():
     X, y = drawn()
     plain = pm.Pool(SPECS, F)

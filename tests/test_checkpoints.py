@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,37 @@ def test_another_backend_goes_on(tmp_path: Path) -> None:
     assert pm.resume(tmp_path / "run", X, y, backend="reference", time_budget=0.01).backend == "reference"
 
 
+@pytest.mark.usefixtures("looks_often")
+def test_a_stop_is_not_lost_where_a_checkpoint_is_due(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill comes after the callback has ended training, and before the last checkpoint."""
+    X, y, *_ = killed_run.data()
+
+    def stop(end: pm.EpochEnd) -> None:
+        if end.epoch == 3:
+            end.stop()
+
+    one = killed_run.new_pool(backend).fit(X, y, epochs=6, callbacks=[stop], **QUIET)
+    assert one.ended_ == "stopped"
+    write = Checkpoints.write
+
+    class KilledError(BaseException):
+        pass
+
+    def die_at_the_last(self: Checkpoints, state: Any, last: bool = False) -> None:
+        if last:
+            raise KilledError
+        write(self, state, last)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "write", die_at_the_last)
+        with pytest.raises(KilledError):
+            killed_run.new_pool(backend).fit(X, y, epochs=6, callbacks=[stop], checkpoint=tmp_path / "run", **QUIET)
+    resumed = pm.resume(tmp_path / "run", X, y, callbacks=[stop])
+    assert as_file(resumed, tmp_path) == as_file(one, tmp_path)
+
+
 # Killed.
 
 
@@ -228,7 +261,7 @@ def test_a_folder_has_one_run(begun: Path) -> None:
     pm.resume(begun, X, y, validation_data=(A, b))
 
 
-@pytest.mark.parametrize("folder", ["", 3, b""])
+@pytest.mark.parametrize("folder", ["", 3, b"", "a\0b"])
 def test_what_is_no_path_is_refused(folder: Any) -> None:
     X, y, *_ = killed_run.data()
     with pytest.raises(pm.DataError, match="checkpoint: expected a path of a folder"):
@@ -245,8 +278,10 @@ def test_folders_that_cannot_be_used_are_refused_before_training(tmp_path: Path)
         with pytest.raises(pm.DataError, match=r"checkpoint: expected a folder"):
             pool.fit(X, y, checkpoint=folder, **QUIET)
         assert not pool._progress.step.any()
-    with pytest.raises(pm.DataError, match="checkpoint: expected a folder with a file checkpoint.pmlp"):
-        pm.resume(tmp_path)
+    (tmp_path / "link").symlink_to("link")
+    for folder in (tmp_path, tmp_path / "file", tmp_path / "link", tmp_path / ("x" * 300)):
+        with pytest.raises(pm.DataError, match="checkpoint: expected a folder with a file checkpoint.pmlp"):
+            pm.resume(folder)
     for seconds in (0, -1, float("nan"), float("inf"), "60", None):
         with pytest.raises(pm.DataError, match="checkpoint_every: expected seconds, above 0"):
             killed_run.new_pool("reference").fit(X, y, checkpoint=tmp_path / "x", checkpoint_every=seconds, **QUIET)
@@ -271,7 +306,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_pool(
     monkeypatch.setattr(checkpoints, "write_archive", full)
     pool = killed_run.new_pool().fit(X, y, checkpoint=tmp_path / "run", **fitted)
     assert as_file(pool, tmp_path) == as_file(undisturbed, tmp_path)
-    said = capsys.readouterr().err.splitlines()
+    said = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert len(said) == 2 and all("No space left on device" in line for line in said)
     assert "training goes on" in said[0] and "pool.save" in said[1]
     monkeypatch.setattr(checkpoints, "write_archive", write)
@@ -285,6 +320,64 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_pool(
     with pytest.raises(pm.DataError, match="checkpoint: .*No space left on device"):
         pool.fit(X, y, checkpoint=tmp_path / "other", **fitted)
     assert not pool._progress.step.any()
+
+
+def test_a_first_checkpoint_that_fails_leaves_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y, *_ = killed_run.data()
+    pool = killed_run.new_pool().fit(X, y, epochs=2, **QUIET)
+    before = as_file(pool, tmp_path)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_archive", full)
+        for call in (pool.fit, pool.partial_fit):
+            with pytest.raises(pm.DataError, match="checkpoint: .*No space left on device"):
+                call(X, y, checkpoint=tmp_path / call.__name__, **QUIET)
+            assert as_file(pool, tmp_path) == before
+
+
+def test_a_relative_folder_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a callback goes elsewhere."""
+    X, y, *_ = killed_run.data()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    pool = killed_run.new_pool("reference")
+    pool.fit(X, y, epochs=2, checkpoint="run", callbacks=[lambda end: os.chdir(tmp_path / "elsewhere")], **QUIET)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert as_file(pm.resume(tmp_path / "run", callbacks=[print]), tmp_path) == as_file(pool, tmp_path)
+
+
+def test_a_forked_process_does_not_keep_the_folder(begun: Path) -> None:
+    X, y, A, b = killed_run.data()
+    children = []
+
+    def fork(end: pm.EpochEnd) -> None:
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+        children.append(child)
+        end.stop()
+
+    folder = begun.parent / "forked"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        killed_run.new_pool("reference").fit(X, y, epochs=3, checkpoint=folder, callbacks=[fork], **QUIET)
+    try:
+        assert pm.resume(folder, callbacks=[print]).ended_ == "stopped"
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def test_callbacks_of_a_run_that_goes_on_are_a_list(begun: Path) -> None:
+    X, y, A, b = killed_run.data()
+    with pytest.raises(pm.DataError, match="callbacks: expected a list of functions"):
+        pm.resume(begun, X, y, validation_data=(A, b), callbacks=print)
+    pm.resume(begun, X, y, validation_data=(A, b), callbacks=None)
 
 
 def test_every_flipped_bit_is_refused_by_name(begun: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 import pmlp_np as pm
 from pmlp_np.model_selection import search_checkpoints
+from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.search_checkpoints import SearchFolder
+from pmlp_np.pool import checkpoints
 from pmlp_np.pool.checkpoints import Checkpoints
 
 
@@ -97,14 +99,44 @@ def test_killed_anywhere_it_goes_on_to_the_same_result(
 
 def test_a_budget_counts_what_was_spent_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     X, y = table()
-    how = HOW | {"time_budget": 1.0, "max_epochs": 40, "checkpoint": tmp_path / "run"}
+    how = HOW | {"time_budget": 1.0, "max_members": 3 * 20, "checkpoint": tmp_path / "run"}
     first = pm.search(X, y, **how)
     again = pm.search(X, y, **how, resume=True)
     assert len(again.trials) >= len(first.trials) > 0
-    more = pm.search(X, y, **how | {"time_budget": 3.0}, resume=True)
-    assert len(more.trials) > len(first.trials)
+    more = pm.search(X, y, **how | {"time_budget": 600.0}, resume=True)
+    assert len(more.trials) == 20
     kept = [trial.configuration for trial in first.trials[:4]]
-    assert [trial.configuration for trial in more.trials[:4]] == kept
+    assert [trial.configuration for trial in more.trials[: len(kept)]] == kept
+
+
+def test_without_a_budget_a_search_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget has cut a round short; without one all of it is trained, and what follows."""
+    X, y = table()
+    how = ROUNDS | {"max_members": 60, "checkpoint": tmp_path / "run"}
+    monkeypatch.setattr(Clock, "until_end", lambda self: 0.05)
+    first = pm.search(X, y, **how)
+    assert not (tmp_path / "run" / "round-1-0.pmlp").exists()
+    monkeypatch.undo()
+    whole_one = pm.search(X, y, **how, resume=True)
+    assert len(whole_one.trials) == 20 > len(first.trials)
+    assert whole(whole_one, tmp_path) == whole(pm.search(X, y, **ROUNDS | {"max_members": 60}), tmp_path)
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    X, y = table()
+    how = HOW | {"max_members": 9}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    with pytest.raises(pm.DataError, match="checkpoint: expected an empty folder to begin a search in.*notes.txt"):
+        pm.search(X, y, **how, checkpoint=tmp_path / "mine", resume=True)
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, SearchFolder, "end_round", 1, False)
+        with pytest.raises(KilledError):
+            pm.search(X, y, **how, checkpoint=run)
+    (run / "round-0" / "notes.txt").write_text("")
+    pm.search(X, y, **how, checkpoint=run, resume=True)
+    assert [each.name for each in (run / "round-0").iterdir()] == ["notes.txt"]
 
 
 def test_resume_begins_where_there_is_nothing(tmp_path: Path) -> None:
@@ -125,7 +157,10 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
     changed = X.copy()
     changed[3, 1] += 0.5
     others = {
-        "X, y": [{"X": changed}, {"y": y[::-1]}, {"cv": 4}, {"sample_weight": np.linspace(1, 2, 60)}, {"seed": 5}],
+        "X, y": [
+            {"X": changed}, {"X": X + 1.0}, {"X": X[:, [0, 1, 2, 2]]}, {"y": y[::-1]}, {"y": y * 1024.0}, {"cv": 4},
+            {"sample_weight": np.linspace(1, 2, 60)}, {"seed": 5},
+        ],
         "the arguments": [{"max_members": 12}, {"max_epochs": 2}, {"select": "best"}, {"batch_size": 8},
                           {"metric": "mae"}, {"halving": 2}],
         "space": [{"space": {"hidden": [(3,)]}}],
@@ -181,6 +216,11 @@ def test_a_full_disk_does_not_end_a_search(
             pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "run")
         return
     assert whole(pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "run"), tmp_path) == undisturbed
-    assert capsys.readouterr().err.count("No space left on device") == 1
+    left = 0
     monkeypatch.setattr(search_checkpoints, "write_archive", write)
+    with monkeypatch.context() as patch:
+        # A round's own first checkpoint.
+        patch.setattr(checkpoints, "write_archive", full)
+        assert whole(pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "other"), tmp_path) == undisturbed
+    assert capsys.readouterr().err.count("No space left on device") == 2
     assert whole(pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "run", resume=True), tmp_path) == undisturbed

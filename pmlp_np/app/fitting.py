@@ -34,6 +34,9 @@ def fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, scre
 
 def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, screen: Screen) -> str:
     folder.check_target(out, overwrite, _ROOM)
+    if choices.checkpoint is not None and Path(choices.checkpoint).resolve() == out.resolve():
+        hint = "The result takes the place of what is in its folder."
+        raise DataError(compose("--checkpoint", "another folder than --out", str(out), hint))
     described = choices.described()
     with screen.busy(f"Reading {source.path}"):
         problem = understand(source, choices.seed, choices.folds)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -24,13 +23,14 @@ import numpy as np
 from pmlp_np.base import checks
 from pmlp_np.base.archive import MISFITS, open_archive, unfit, write_archive
 from pmlp_np.base.console import say
-from pmlp_np.base.errors import DataError, FileFormatError, compose, show
+from pmlp_np.base.errors import DataError, FileFormatError, compose, listed, show
 from pmlp_np.base.persistence import kind_of
 from pmlp_np.model_selection.configurations import Configuration
+from pmlp_np.model_selection.scoring import CustomMetric
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_settings import Settings
 from pmlp_np.model_selection.trials import Trial, evaluated
-from pmlp_np.pool.checkpoints import seconds_of
+from pmlp_np.pool.checkpoints import LOCK, CheckpointError, remove_run, seconds_of
 from pmlp_np.pool.files import load
 from pmlp_np.pool.pool import Pool
 
@@ -88,6 +88,11 @@ class SearchFolder:
         }
         file = self.path / FILE
         if kind_of(file) is None:
+            # Files of others could be taken for those of a round.
+            others = sorted(each.name for each in self.path.iterdir() if each.name != LOCK and each.name[0] != ".")
+            if others:
+                got = f"{self.path} with {listed(others)}"
+                raise CheckpointError(compose("checkpoint", "an empty folder to begin a search in", got))
             return None
         with open_archive(file, _KIND) as archive:
             try:
@@ -106,7 +111,7 @@ class SearchFolder:
         self._rounds = decided.rounds
         for k in range(len(self._rounds)):
             # A kill came just before it was removed.
-            shutil.rmtree(self.path / f"round-{k}", ignore_errors=True)
+            remove_run(self.path / f"round-{k}")
         return decided
 
     def trials(self, problem: Problem) -> list[Trial]:
@@ -166,7 +171,7 @@ class SearchFolder:
                 ids = np.concatenate([trial.ids for trial in trials if trial.pool is pool])
                 self._members(pool, ids).save(self._pool_file(k, p))
         except OSError as error:
-            self._fail(error)
+            self.fail(error.strerror or str(error))
             return
         self._rounds.append([
             {
@@ -176,7 +181,7 @@ class SearchFolder:
             for trial in trials
         ])  # fmt: skip
         self._write(decided, first=False)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_run(folder)
 
     @staticmethod
     def _members(pool: Pool, ids: np.ndarray) -> Pool:
@@ -198,28 +203,34 @@ class SearchFolder:
         except OSError as error:
             if first:
                 reason = f"{self.path}: {error.strerror or error}"
-                raise DataError(compose("checkpoint", "a folder that can be written to", reason)) from error
-            self._fail(error)
+                raise CheckpointError(compose("checkpoint", "a folder that can be written to", reason)) from error
+            self.fail(error.strerror or str(error))
 
-    def _fail(self, error: OSError) -> None:
+    def fail(self, reason: str) -> None:
         """Go on without checkpoints: later ones would lack this round."""
         self._broken = True
         say(
-            f"no checkpoint could be written to {self.path}: {error.strerror or error}. The search goes on without "
-            "further ones; what is there stays"
+            f"no checkpoint could be written to {self.path}: {reason}. The search goes on without further ones; what "
+            "is there stays"
         )
 
 
 def _of_settings(settings: Settings) -> dict[str, Any]:
     names = ("max_members", "max_epochs", "select", "batch_size", "seed", "halving")
-    metric = settings.metric if isinstance(settings.metric, (str, type(None))) else type(settings.metric).__name__
+    metric = settings.metric
+    if isinstance(metric, CustomMetric):
+        function = metric.function
+        metric = [getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), metric.greater_is_better]
     return {name: _as_plain(name, getattr(settings, name)) for name in names} | {"metric": metric}
 
 
 def _fingerprint(problem: Problem) -> str:
     """Return a hash of what members are trained and judged on."""
     hashed = blake2b(digest_size=32)
-    weights = np.zeros(0) if problem.weights is None else problem.weights
+    weights, targets = np.zeros(0) if problem.weights is None else problem.weights, problem.targets
+    in_their_terms = [problem.views.to_plain(), targets.task, targets.classes.tolist(), targets.mean.tolist(),
+                      targets.scale.tolist()]  # fmt: skip
+    hashed.update(json.dumps(in_their_terms).encode())
     for array in (problem.wide.numbers, problem.prepared, weights, *problem.folds.training, *problem.folds.validation):
         own = np.ascontiguousarray(array)
         hashed.update(f"{own.dtype.str} {own.shape}".encode())

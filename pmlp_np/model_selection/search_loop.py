@@ -21,6 +21,7 @@ from pmlp_np.model_selection.search_result import SearchResult
 from pmlp_np.model_selection.search_settings import Settings
 from pmlp_np.model_selection.targets import CLASSIFICATION, REGRESSION
 from pmlp_np.model_selection.trials import Trial, epochs_done, evaluated, multiply_adds, train
+from pmlp_np.pool.checkpoints import CheckpointError
 
 # Epochs of a configuration grow with the root of the epochs that time allows: some more configurations, some longer.
 _EPOCHS = {True: (30, 250, 15.0), False: (24, 120, 8.0)}
@@ -110,8 +111,10 @@ class Search:
             current, before = None, len(self.trials)
             halve = self.settings.halving is not None and len(batch) >= self.settings.halving
             ended = self._halve(batch, epochs) if halve else self._train(batch, epochs)
-            if self.folder is not None and ended == "done":
-                # What was cut short goes on in another process.
+            if ended != "done":
+                # What was cut short may go on in another process.
+                break
+            if self.folder is not None:
                 self.folder.end_round(self.trials[before:], self._decided(planned, None))
             if not self.queue:
                 self._queue_neighbors()
@@ -255,7 +258,13 @@ class Search:
         if self.folder is not None:
             more = {"checkpoint": self.folder.round_folder(), "checkpoint_every": self.folder.every}
             seconds = self.folder.seconds_of_round()
-        pool, own = train(self.problem, batch, epochs, self.settings.seed + 1 + len(self.trials), how, **more)
+        seed = self.settings.seed + 1 + len(self.trials)
+        try:
+            pool, own = train(self.problem, batch, epochs, seed, how, **more)
+        except CheckpointError as error:
+            assert self.folder is not None
+            self.folder.fail(str(error))
+            pool, own = train(self.problem, batch, epochs, seed, how)
         seconds += own
         done = epochs_done(pool).sum() / (sum(epochs) * self._n_folds)
         total = sum(multiply_adds(self.problem, c, e) for c, e in zip(batch, epochs, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -87,6 +88,8 @@ def train(
         if checkpoint is not None and has_checkpoint(checkpoint):
             # Which batches there are was decided when the run began.
             own = {name: value for name, value in how.items() if name != "batch_size"}
+            # Without a budget now, whatever there was before.
+            own["time_budget"] = math.inf if own.get("time_budget") is None else own["time_budget"]
             pool = resume(checkpoint, wide, problem.prepared, **data, **own)
         else:
             pool.fit(

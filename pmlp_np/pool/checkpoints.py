@@ -32,10 +32,15 @@ from pmlp_np.training.callbacks import Callback
 from pmlp_np.training.saved_run import plain_of, run_of
 from pmlp_np.training.settings import Settings
 
+
+class CheckpointError(DataError):
+    """A folder for checkpoints that cannot be used. Raised before any training."""
+
+
 KIND = "checkpoint"
 # How a run ends that leaves nothing to do.
 OVER = ("done", "stopped")
-_FILE, _LOCK = "checkpoint.pmlp", "lock"
+_FILE, LOCK = "checkpoint.pmlp", "lock"
 # Keys of the header, and the beginning of names of arrays, that a saved pool does not have.
 _RUN, _EVERY, _ARRAYS = "run", "checkpoint_every", "run/"
 _DAMAGED = "The file is damaged or was written by something else."
@@ -44,16 +49,22 @@ _DAMAGED = "The file is damaged or was written by something else."
 def file_of(folder: str | os.PathLike[str]) -> Path:
     """Return the path of the last checkpoint in a folder. Raises DataError for other values, and if there is none."""
     path = _as_path(folder) / _FILE
-    if kind_of(path) is None:
+    try:
+        missing = kind_of(path) is None
+    except OSError as error:
+        got = f"{show(folder)}: {error.strerror}"
+        raise CheckpointError(compose("checkpoint", f"a folder with a file {_FILE}", got)) from error
+    if missing:
         hint = "A fit writes one to this folder: pool.fit(..., checkpoint=folder)."
-        raise DataError(compose("checkpoint", f"a folder with a file {_FILE}", show(folder), hint))
+        raise CheckpointError(compose("checkpoint", f"a folder with a file {_FILE}", show(folder), hint))
     return path
 
 
 def _as_path(folder: Any) -> Path:
-    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
-        raise DataError(compose("checkpoint", "a path of a folder", show(folder)))
-    return Path(os.fsdecode(folder))
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder) or "\0" in os.fsdecode(folder):
+        raise CheckpointError(compose("checkpoint", "a path of a folder", show(folder)))
+    # A callback may change the working directory.
+    return Path(os.path.abspath(os.fsdecode(folder)))
 
 
 def check_every(seconds: Any) -> None:
@@ -77,22 +88,24 @@ def run_folder(folder: Any, begins: bool, file: str = _FILE) -> Iterator[Path | 
     path = _as_path(folder)
     try:
         if kind_of(path) not in (None, "a folder"):
-            raise DataError(compose("checkpoint", "a folder", f"{kind_of(path)}: {path}"))
+            raise CheckpointError(compose("checkpoint", "a folder", f"{kind_of(path)}: {path}"))
         if begins:
             path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise DataError(
-            compose("checkpoint", "a folder that can be written to", f"{path}: {error.strerror}")
-        ) from error
+        got = f"{path}: {error.strerror}"
+        raise CheckpointError(compose("checkpoint", "a folder that can be written to", got)) from error
     try:
         _lock(handle, path)
         if begins and kind_of(path / file) is not None:
             way = f"pm.resume({os.fspath(folder)!r}, X, y)" if file == _FILE else "resume=True"
             hint = f"{way} goes on with that run; a new one needs another folder."
-            raise DataError(compose("checkpoint", "a folder without a checkpoint", f"{path} with one", hint))
+            raise CheckpointError(compose("checkpoint", "a folder without a checkpoint", f"{path} with one", hint))
         yield path
     finally:
+        # A process that was forked meanwhile has the handle, too.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
@@ -106,7 +119,7 @@ def _lock(handle: int, path: Path) -> None:
         holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
         hint = "One run has one folder: wait until that process ends, or choose another folder."
         got = f"{path}, in which process {holder} trains"
-        raise DataError(compose("checkpoint", "a folder that no other process trains in", got, hint)) from None
+        raise CheckpointError(compose("checkpoint", "a folder that no other process trains in", got, hint)) from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
 
@@ -145,9 +158,8 @@ class Checkpoints:
         except OSError as error:
             reason = error.strerror or str(error)
             if not self._last:
-                raise DataError(
-                    compose("checkpoint", "a folder that can be written to", f"{self.folder}: {reason}")
-                ) from error
+                got = f"{self.folder}: {reason}"
+                raise CheckpointError(compose("checkpoint", "a folder that can be written to", got)) from error
             self._say_failed(reason, last)
         else:
             self._last, self._failed = time.strftime("%H:%M:%S"), ""
@@ -162,6 +174,14 @@ class Checkpoints:
                 f"no checkpoint could be written to {self.folder}: {reason}. The one of {self._last} stays, the pool "
                 f"has what it learned since; {what}"
             )
+
+
+def remove_run(folder: Path) -> None:
+    """Remove the files of a run, and its folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for name in (_FILE, LOCK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def seconds_of(folder: Path) -> float:

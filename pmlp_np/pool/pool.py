@@ -25,7 +25,7 @@ from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.mlp import MLP
-from pmlp_np.pool.checkpoints import OVER, Checkpoints, check_every, run_folder
+from pmlp_np.pool.checkpoints import OVER, CheckpointError, Checkpoints, check_every, run_folder
 from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, warn_diverged
 from pmlp_np.pool.file_format import arrays_of, header_of
@@ -185,10 +185,16 @@ class Pool(Predicting):
         data, validation = fit_data(plan, self.ids_, X, arguments.y, arguments.validation_data, member_data, settings)
         check_every(arguments.checkpoint_every)
         with run_folder(arguments.checkpoint, begins=True) as folder, interrupts.fitting(settings.on_interrupt):
-            self._set_contents(self._contents().started_afresh(plan))
+            before = self._contents()
+            self._set_contents(before.started_afresh(plan))
             checkpoints = self._checkpoints(folder, arguments.checkpoint_every, settings)
             everyone = np.ones(len(self), bool)
-            return self._train(data, validation, settings, everyone, checkpoints, arguments.client)
+            try:
+                return self._train(data, validation, settings, everyone, checkpoints, arguments.client)
+            except CheckpointError:
+                # Nothing was trained: what was learned before stays.
+                self._set_contents(before)
+                raise
 
     @exclusive
     @takes(PartialFitArguments)
@@ -238,12 +244,19 @@ class Pool(Predicting):
         check_every(arguments.checkpoint_every)
         with run_folder(arguments.checkpoint, begins=True) as folder, interrupts.fitting(settings.on_interrupt):
             self._plan = plan
+            rested, extent, ended = (status.copy(), self._records.waits_from.copy()), self._records.extent, self.ended_
             if members is not None:
                 self._resume(selected & np.isin(status, RESTING))
             elif not settings.early_stopping:
                 self._resume(status == STOPPED_EARLY)
             checkpoints = self._checkpoints(folder, arguments.checkpoint_every, settings)
-            return self._train(data, validation, settings, selected, checkpoints, arguments.client)
+            try:
+                return self._train(data, validation, settings, selected, checkpoints, arguments.client)
+            except CheckpointError:
+                self._progress.status[:], self._records.waits_from[:] = rested
+                self._records.shorten(*extent)
+                self.ended_ = ended
+                raise
 
     def _resume(self, stopped: np.ndarray) -> None:
         """Resume stopped members (a mask); patience is counted from now on."""

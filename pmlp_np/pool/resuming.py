@@ -9,7 +9,7 @@ from typing import Any
 
 from pmlp_np import backends
 from pmlp_np.base.archive import MISFITS, open_archive, unfit
-from pmlp_np.base.errors import DataError, FileFormatError, compose
+from pmlp_np.base.errors import DataError, FileFormatError, compose, show
 from pmlp_np.pool.checkpoints import KIND, OVER, Checkpoints, check_every, file_of, run_folder, run_in, taken_apart
 from pmlp_np.pool.file_format import PoolFile
 from pmlp_np.pool.files import BackendUnavailable, contents_of
@@ -52,6 +52,10 @@ def resume(
     Raises DataError where there is no checkpoint, another process trains in the folder, or data or callbacks are not
     those of the run; FileFormatError for a checkpoint that is damaged.
     """
+    if callbacks is None:
+        callbacks = ()
+    if not isinstance(callbacks, (tuple, list)):
+        raise DataError(compose("callbacks", "a list of functions", show(callbacks)))
     path = file_of(checkpoint)
     chosen = None if backend is None and device is None else backends.check(backend or backends.AUTO, device)
     if checkpoint_every is not None:

@@ -59,6 +59,15 @@ class History(Independent):
                 larger[: len(room)] = room
                 self._rooms[name] = larger
 
+    @property
+    def extent(self) -> tuple[int, tuple[str, ...]]:
+        """The number of epochs, and the names of curves, that there is room for."""
+        return self.n_epochs, tuple(self._rooms)
+
+    def shorten(self, n_epochs: int, names: Iterable[str]) -> None:
+        """Take back room that nothing was entered into: to an earlier `extent`."""
+        self.n_epochs, self._rooms = n_epochs, {name: self._rooms[name] for name in names}
+
     def enter(self, name: str, members: np.ndarray, epoch: np.ndarray, values: np.ndarray) -> None:
         """Store one value of each of these members. A value too large for float32 becomes infinity."""
         with np.errstate(over="ignore"):

@@ -220,7 +220,7 @@ class _Run:
                 self.finished += min(self.this_round, before - self.left)
                 self.note = self._note() if self.bar.wanted else ""
                 self._show(0.0)
-                if self._save_is_due():
+                if not stopped and self._save_is_due():
                     self._save()
             ended = self._ended(stopped)
             if ended in ("interrupted", "time budget"):
@@ -242,6 +242,8 @@ class _Run:
         keys = self.keys.like(validation.data).of(np.arange(len(self.ids)))
         state, weights = self.state, self.settings.validated_weights
         averages = (weights == "average") & (self.backend.plan.specs.option("average") > 0.0)
+        # Members that rest predict with their last weights, or with best ones.
+        averages &= state.asked | (records.best_epoch >= 0)
         self.validated_on = np.where(averages, keys ^ _OF_AVERAGES, keys)
         if state.measured and np.array_equal(state.validation_key, keys):
             return

@@ -136,7 +136,7 @@ def measure_again(
     to_keep: a mask. Members without a best epoch among these get their last epoch as the best one.
     epochs: total number of epochs trained.
 
-    weights: which weights of members without a best epoch are measured, "last" or "average".
+    weights: which weights of members in `to_keep` without a best epoch are measured, "last" or "average".
     """
     other, has_best = records.validated_on != keys, records.best_epoch >= 0
     members = np.flatnonzero(has_best & (other | np.isnan(records.best_value)))
@@ -145,12 +145,15 @@ def measure_again(
         oriented = watch.oriented(values)
         records.best_value[members] = np.where(np.isnan(oriented), np.inf, oriented)
         records.show(members, watch.by_curve(values), keys[members])
-    members = np.flatnonzero(~has_best & standing & (other | to_keep))
-    if len(members):
-        values = watch.measure(backend, members, validation, weights, control)
+    without = ~has_best & standing & (other | to_keep)
+    # Members whose weights do not become best ones predict with their last.
+    for members, shown in ((np.flatnonzero(without & to_keep), weights), (np.flatnonzero(without & ~to_keep), "last")):
+        if not len(members):
+            continue
+        values = watch.measure(backend, members, validation, shown, control)
         records.show(members, watch.by_curve(values), keys[members])
         oriented = watch.oriented(values)
         best = to_keep[members] & (oriented < np.inf)
         if best.any():
-            backend.store.keep(members[best], weights)
+            backend.store.keep(members[best], shown)
             records.keep(members[best], oriented[best], epochs[members[best]] - 1)
