@@ -31,6 +31,7 @@ from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, warn_dive
 from pmlp_np.pool.file_format import arrays_of, header_of
 from pmlp_np.pool.fit_arguments import FitArguments, PartialFitArguments, takes
 from pmlp_np.pool.held_members import require_room
+from pmlp_np.pool.joined_contents import joined_contents
 from pmlp_np.pool.leaderboard import leaderboard
 from pmlp_np.pool.prediction import Predicting
 from pmlp_np.pool.sharded import Shard, check_client, train_sharded
@@ -355,12 +356,15 @@ class Pool(Predicting):
         healthy = self._progress.status != DIVERGED
 
         def join(shards: list[Shard]) -> None:
-            trained = [shard.positions for shard in shards]
-            rest = np.setdiff1d(self._everyone, np.concatenate(trained))
-            parts = [shard.pool for shard in shards] + ([self.subset(self.ids_[rest])] if len(rest) else [])
-            whole, ended = self._joined(parts), self.ended_
+            places = [shard.positions for shard in shards]
+            rest = np.setdiff1d(self._everyone, np.concatenate(places))
+            parts = [shard.pool._contents() for shard in shards]
+            if len(rest):
+                places, parts = [*places, rest], [*parts, self._contents().take(rest)]
+            order, ended = np.concatenate(places), self.ended_
+            whole = joined_contents(parts, self.ids_[order], self._plan.names, self._assigned_names)
             # In the old order, and with the plan of before: the members are the same.
-            self._set_contents(whole._contents().take(whole._positions(self.ids_), self._plan))
+            self._set_contents(whole.take(np.argsort(order), self._plan))
             self.ended_, state.progress = ended, self._progress
 
         self._kept_best = self._kept_best or settings.early_stopping
@@ -369,12 +373,6 @@ class Pool(Predicting):
             checkpoints.write(state, last=True)
         warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
         return self
-
-    @staticmethod
-    def _joined(parts: Sequence[Pool]) -> Pool:
-        from pmlp_np.pool.joining import concat  # which needs this module
-
-        return concat(parts)
 
     @exclusive
     def _go_on(
