@@ -43,7 +43,6 @@ OVER = ("done", "stopped")
 _FILE, LOCK = "checkpoint.pmlp", "lock"
 # Keys of the header, and the beginning of names of arrays, that a saved pool does not have.
 _RUN, _EVERY, _ARRAYS = "run", "checkpoint_every", "run/"
-_DAMAGED = "The file is damaged or was written by something else."
 
 
 def file_of(folder: str | os.PathLike[str]) -> Path:
