@@ -289,7 +289,7 @@ def test_classes_that_the_model_sorts_otherwise(capsys, tmp_path, monkeypatch):
     y = np.tile(["5 %", "10 %", "100 %"], 40)
     pandas.DataFrame({"a": a, "y": y}).to_csv(tmp_path / "t.csv", index=False)
     fit = ("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "r", "--cv", "2", "--max-members", "2")
-    found = json.loads(run(capsys, *fit, "--max-epochs", "20", "--json").out)
+    found = json.loads(run(capsys, *fit, "--max-epochs", "200", "--json").out)
     assert found["classes"] == ["5 %", "10 %", "100 %"] and found["scores"]["ensemble"]["test"]["accuracy"] > 0.9
     rows = read(run(capsys, "predict", tmp_path / "r", tmp_path / "t.csv", "--out", "-").out)
     assert np.mean([row["prediction"] == label for row, label in zip(rows, y, strict=True)]) > 0.9
