@@ -5,6 +5,8 @@
 Builds the sdist, and the wheel from it; holds their contents to the repository; installs the wheel into a new virtual
 environment; trains, saves, loads and predicts there, outside the checkout. It needs `build`, and pip must reach an
 index. Exit status 0 if all is well, else 1 and a line that says what is not.
+
+It is used with the newest NumPy and Numba that it allows, and with the oldest: both must train to the same bits.
 """
 
 import json
@@ -15,6 +17,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from email.parser import Parser
 from pathlib import Path
 
@@ -28,6 +31,7 @@ INSTALLED = {"pmlp-np", "numpy", "numba", "llvmlite"}
 INSTALLERS = {"pip", "setuptools", "wheel"}
 
 USE = """
+import hashlib
 import sys
 from pathlib import Path
 import numpy as np
@@ -53,6 +57,7 @@ except ImportError as error:
     assert "pip install 'pmlp_np[plots]'" in str(error), error
 else:
     raise AssertionError("plots without matplotlib")
+print(hashlib.sha256(pool.predict(X).tobytes()).hexdigest())
 """
 
 
@@ -112,12 +117,25 @@ def check_wheel(path: Path, files: set[str] | None) -> None:
     require_same("version", {meta["Version"]}, {PROJECT["version"]})
 
 
-def check_use(wheel: Path, folder: Path) -> None:
-    """Install the wheel where nothing else is, and use it."""
+def oldest() -> list[str]:
+    """Return the oldest versions of the core dependencies that are allowed, as pip takes them."""
+    bounds = {}
+    for line in PROJECT["dependencies"]:
+        name, _, least = line.split(",")[0].partition(">=")
+        bounds[name] = least + ".0" * (2 - least.count("."))
+    return [f"{name}=={least}" for name, least in bounds.items()]
+
+
+def check_use(wheel: Path, folder: Path, pinned: Sequence[str] = ()) -> str:
+    """Install the wheel where nothing else is, with these versions of its dependencies, and use it.
+
+    Returns the versions that were installed, and the hash of what was trained.
+    """
+    folder.mkdir()
     python = folder / "venv" / "bin" / "python"
     run(sys.executable, "-m", "venv", folder / "venv")
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--only-binary",
-        ":all:", wheel)  # fmt: skip
+        ":all:", wheel, *pinned)  # fmt: skip
     run(python, "-m", "pip", "check")
     listed = json.loads(run(python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
     names = {entry["name"].lower().replace("_", "-") for entry in listed}
@@ -126,7 +144,7 @@ def check_use(wheel: Path, folder: Path) -> None:
     work.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment["PMLP_CACHE_DIR"] = str(folder / "cache")
-    run(python, "-c", USE, cwd=work, env=environment)
+    bits = run(python, "-c", USE, cwd=work, env=environment).split()[-1]
     # A command without the packages that it needs says in a line how to get them.
     for script in PROJECT.get("scripts", {}):
         done = subprocess.run([python.parent / script, "--help"], stdin=subprocess.DEVNULL, capture_output=True,
@@ -134,6 +152,8 @@ def check_use(wheel: Path, folder: Path) -> None:
         said = done.stdout + done.stderr
         if "Traceback" in said or "pmlp_np[app]" not in said:
             raise Wrong(f"{script} without its extra: {said}")
+    core = sorted(f"{entry['name']} {entry['version']}" for entry in listed if entry["name"] in ("numpy", "numba"))
+    return f"{' and '.join(core)}: {bits}"
 
 
 def main() -> None:
@@ -147,8 +167,11 @@ def main() -> None:
             check_sdist(sdist, files)
             check_wheel(wheel, files)
             print(f"{sdist.name} and {wheel.name} hold what they should")
-            check_use(wheel, folder)
-            print(f"{wheel.name} trains, saves, loads and predicts beside {', '.join(sorted(INSTALLED - {'pmlp-np'}))}")
+            found = [check_use(wheel, folder / "newest"), check_use(wheel, folder / "oldest", oldest())]
+            if len({each.rpartition(" ")[2] for each in found}) > 1:
+                raise Wrong(f"not the same bits with {found}")
+            print(f"{wheel.name} trains, saves, loads and predicts, to the same bits, with")
+            print("\n".join(each.rpartition(": ")[0] for each in found))
         except Wrong as wrong:
             sys.exit(f"The package is not as it should be: {wrong}")
 

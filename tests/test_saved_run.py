@@ -342,7 +342,7 @@ def test_settings_are_plain(given_as: dict[str, Any]) -> None:
 
 
 BAD_VALUES: list[tuple[str, Any]] = [
-    ("shuffle", "mine"), ("shuffle", ["shared"]), ("measured", 1), ("rounds", -1), ("rounds", 1.0), ("rounds", 2**31),
+    ("shuffle", "mine"), ("shuffle", ["shared"]), ("rounds", -1), ("rounds", 1.0), ("rounds", 2**31),
     ("rounds", True), ("seconds", -1.0), ("seconds", float("inf")), ("seconds", float("nan")), ("seconds", "1"),
     ("settings", None), ("settings", {}), ("settings", []),
 ]  # fmt: skip

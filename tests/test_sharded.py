@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
+import pickle
+import shutil
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +22,9 @@ import pytest
 
 import pmlp_np as pm
 from conftest import requires
+from pmlp_np.base import interrupts
+from pmlp_np.data.mapped import InFile, in_file
+from pmlp_np.pool import sharded
 from pmlp_np.pool.checkpoints import Checkpoints
 from pmlp_np.pool.sharded import cut
 from varied_pool import varied_members
@@ -74,6 +83,15 @@ def test_shards_are_all_members_once_and_nearly_equal() -> None:
 # The same bits.
 
 
+@pytest.fixture(params=["in one piece", "in pieces"])
+def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards pause as often as they can, or never."""
+    if request.param == "in pieces":
+        monkeypatch.setattr(sharded, "_PIECE", 0.002)
+        monkeypatch.setattr(sharded, "_OVERHEADS", 0.0)
+
+
+@pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bits_are_those_of_one_machine(client: Any, dtype: str, tmp_path: Path) -> None:
     X, y = data()
@@ -82,6 +100,7 @@ def test_the_bits_are_those_of_one_machine(client: Any, dtype: str, tmp_path: Pa
     assert as_file(new_pool(dtype=dtype).fit(X, y, client=client, **how), tmp_path) == as_file(one, tmp_path)
 
 
+@pytest.mark.usefixtures("pieces")
 def test_data_of_each_member_and_more_calls(client: Any, tmp_path: Path) -> None:
     """Rows, features, targets and weights of each member; then some members alone, further data, without validation."""
     X, _ = data()
@@ -102,6 +121,7 @@ def test_data_of_each_member_and_more_calls(client: Any, tmp_path: Path) -> None
     assert as_file(pools[0], tmp_path) == as_file(pools[1], tmp_path)
 
 
+@pytest.mark.usefixtures("pieces")
 def test_members_that_diverge_are_told_of(client: Any, tmp_path: Path) -> None:
     X, y = data()
     specs = [*varied_members()[:6], pm.Member(3, optimizer=pm.SGD(1e30))]
@@ -132,8 +152,6 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(client: Any, tmp_path: Pa
             killed.append(pid)
         return 2
 
-    from pmlp_np.pool import sharded
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharded, "threads_of", lambda client: kill_one())
         pools[1].fit(X, y, epochs=40, client=client, **QUIET)
@@ -142,29 +160,252 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(client: Any, tmp_path: Pa
     client.wait_for_workers(2, timeout=60)
 
 
-def test_a_run_goes_on_from_the_shards_that_were_done(client: Any, tmp_path: Path) -> None:
-    X, y = data()
-    one = new_pool().fit(X, y, epochs=3, **QUIET)
-    write, count = Checkpoints.write, 0
+class KilledError(BaseException):
+    pass
 
-    class KilledError(BaseException):
+
+class Done:
+    """A future that is done; what it holds is sent to and fro."""
+
+    status = "finished"
+
+    def __init__(self, value: Any) -> None:
+        self._pickled = pickle.dumps(value)
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Any:
+        return pickle.loads(self._pickled)
+
+
+class OneWorker:
+    """A client whose two threads do at once what they are asked for."""
+
+    def submit(self, function: Any, *arguments: Any, **how: Any) -> Done:
+        return Done(function(*(each.result() if isinstance(each, Done) else each for each in arguments)))
+
+    def scatter(self, values: list[Any], **how: Any) -> list[Any]:
+        return values
+
+    def cancel(self, futures: list[Any]) -> None:
         pass
 
-    def die_at_the_third(self: Checkpoints, state: Any, last: bool = False) -> None:
+    def scheduler_info(self, **how: Any) -> dict[str, Any]:
+        return {"workers": {"one": {"nthreads": 2}}}
+
+
+@pytest.mark.parametrize("draw", range(8))
+def test_a_run_goes_on_from_what_shards_had_reached(draw: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after some checkpoint; goes on here or on workers. Some members were trained and validated before."""
+    rng, worker = np.random.default_rng(), OneWorker()
+    X, y = data(400)
+    how: dict[str, Any] = {"epochs": int(rng.integers(2, 31)), "batch_size": int(rng.integers(3, 30)), **QUIET}
+    again = {"validation_data": data(40)} if draw % 2 else {}
+    how |= again | ({"early_stopping": bool(rng.random() < 0.5)} if again else {})
+    before = new_pool().fit(*data(), validation_data=data(30), early_stopping=True, **QUIET)
+    before = before.partial_fit(*data(), members=before.ids_[:5], validation_data=data(20), **QUIET)
+    one = as_file(copy.copy(before).partial_fit(X, y, **how), tmp_path)
+    write, count, at = Checkpoints.write, 0, int(rng.integers(1, 20))
+
+    def die(self: Checkpoints, state: Any, last: bool = False) -> None:
         nonlocal count
         write(self, state, last)
         count += 1
-        if count == 3:
+        if count == at:
+            raise KilledError
+
+    monkeypatch.setattr(sharded, "_PIECE", float(10.0 ** rng.uniform(-3, -1)))
+    monkeypatch.setattr(sharded, "_OVERHEADS", 0.0)
+    monkeypatch.setattr(Checkpoints, "due", lambda self: True)
+    with monkeypatch.context() as patch, contextlib.suppress(KilledError):
+        patch.setattr(Checkpoints, "write", die)
+        copy.copy(before).partial_fit(X, y, client=worker, checkpoint=tmp_path / "here", **how)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    resumed = pm.resume(tmp_path / "here", X, y, **again)
+    assert as_file(resumed, tmp_path) == one
+    resumed = pm.resume(tmp_path / "there", X, y, client=worker, **again)
+    assert as_file(resumed, tmp_path) == one
+    assert as_file(pm.resume(tmp_path / "there"), tmp_path) == one
+
+
+def test_a_client_that_is_lost(client: Any, tmp_path: Path) -> None:
+    X, y = data(400)
+    how: dict[str, Any] = {"epochs": 30, "batch_size": 5, **QUIET}
+    one = new_pool().fit(X, y, **how)
+    write = Checkpoints.write
+
+    def die(self: Checkpoints, state: Any, last: bool = False) -> None:
+        write(self, state, last)
+        if (state.progress.epoch > 0).any():
             raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "write", die_at_the_third)
+        patch.setattr(Checkpoints, "write", die)
         patch.setattr(Checkpoints, "due", lambda self: True)
+        patch.setattr(sharded, "_PIECE", 0.05)
+        patch.setattr(sharded, "_OVERHEADS", 0.0)
         with pytest.raises(KilledError):
-            new_pool().fit(X, y, epochs=3, client=client, checkpoint=tmp_path / "run", **QUIET)
+            new_pool().fit(X, y, client=client, checkpoint=tmp_path / "run", **how)
     resumed = pm.resume(tmp_path / "run", X, y, client=client)
     assert as_file(resumed, tmp_path) == as_file(one, tmp_path)
-    assert as_file(pm.resume(tmp_path / "run"), tmp_path) == as_file(one, tmp_path)
+
+
+# Programs.
+
+
+class Programs:
+    """`dask scheduler` and `dask worker` as programs of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.processes = folder, list[subprocess.Popen[bytes]]()
+        self.address = folder / "scheduler.json"
+
+    def start(self, *arguments: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dask", *map(str, arguments)]
+        out = (self.folder / f"{len(self.processes)}.log").open("wb")
+        with out:
+            self.processes.append(subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder))
+        return self.processes[-1]
+
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        self.address.unlink(missing_ok=True)
+        return self.start("scheduler", "--port", 0, "--no-dashboard", "--scheduler-file", self.address)
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        return self.start("worker", "--scheduler-file", self.address, "--nthreads", 1, "--no-nanny", "--no-dashboard",
+                          "--local-directory", self.folder / f"worker {len(self.processes)}")  # fmt: skip
+
+    def client(self) -> Any:
+        from distributed import Client
+
+        end = time.monotonic() + 60
+        while not self.address.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        found = Client(scheduler_file=str(self.address), timeout=60)
+        found.wait_for_workers(2, timeout=60)
+        return found
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    requires("distributed")
+    found = Programs(tmp_path)
+    yield found
+    for process in found.processes:
+        process.kill()
+        process.wait()
+
+
+def test_programs_that_are_killed(programs: Programs, tmp_path: Path) -> None:
+    """A worker in the middle of a shard, then the scheduler and all; others go on from the checkpoints."""
+    X, y = data(1000)
+    np.save(tmp_path / "X.npy", X.astype("float32"))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    how: dict[str, Any] = {"epochs": 60, "batch_size": 5, **QUIET}
+    one = new_pool().fit(X, y, **how)
+    scheduler, (first, second) = programs.scheduler(), (programs.worker(), programs.worker())
+    client, write = programs.client(), Checkpoints.write
+
+    def kill(self: Checkpoints, state: Any, last: bool = False) -> None:
+        write(self, state, last)
+        if (state.progress.epoch > 0).any() and first.poll() is None:
+            first.kill()
+            first.wait()
+        elif first.poll() is not None:
+            for each in (second, scheduler):
+                each.kill()
+            raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "write", kill)
+        patch.setattr(Checkpoints, "due", lambda self: True)
+        patch.setattr(sharded, "_PIECE", 0.1)
+        patch.setattr(sharded, "_OVERHEADS", 0.0)
+        with pytest.raises(KilledError):
+            new_pool().fit(X, y, client=client, checkpoint=tmp_path / "run", **how)
+    client.close(timeout=5)
+    programs.scheduler(), programs.worker(), programs.worker()
+    with programs.client() as client:
+        resumed = pm.resume(tmp_path / "run", X, y, client=client)
+    assert as_file(resumed, tmp_path) == as_file(one, tmp_path)
+
+
+# Data in files.
+
+
+def test_memory_maps_are_sent_by_path(tmp_path: Path) -> None:
+    rng = np.random.default_rng()
+    whole = rng.normal(size=(50, 2 * F)).astype("float32")
+    np.save(tmp_path / "X.npy", whole)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    for view in (mapped, mapped[7:], mapped[3:40, 2:9], np.asarray(mapped)[5:], mapped[:, 1], mapped[::3]):
+        where = in_file(view)
+        assert where is not None and len(pickle.dumps(where)) < 500
+        assert np.array_equal(pickle.loads(pickle.dumps(where)).array(), view)
+    for other in (whole, np.array(mapped), whole[::-1], mapped[::-1]):
+        assert in_file(other) is None
+    copied = np.memmap(tmp_path / "X.npy", "float32", "c", 128, (10,))
+    assert in_file(copied) is None, "what is written to it is in no file"
+
+
+def test_members_learn_from_memory_maps(tmp_path: Path) -> None:
+    X, y = data(200)
+    np.save(tmp_path / "X.npy", np.concatenate([X, X], axis=1).astype("float32"))
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")[:, :F]
+    sent: list[Any] = []
+
+    class Watched(OneWorker):
+        def scatter(self, values: list[Any], **how: Any) -> list[Any]:
+            sent.extend(values)
+            return values
+
+    own = {"features": [np.arange(1 + i % F) for i in range(len(new_pool()))], **QUIET}
+    for more in ({}, own):
+        there = new_pool().fit(mapped, y, validation_data=(mapped, y), client=Watched(), **{**QUIET, **more})
+        here = new_pool().fit(X, y, validation_data=(X, y), **{**QUIET, **more})
+        assert as_file(there, tmp_path) == as_file(here, tmp_path)
+    tables = [x for each in sent for x in each.x]
+    assert tables and all(isinstance(x, InFile) for x in tables)
+
+
+def test_other_files_under_the_path_are_found_out(tmp_path: Path) -> None:
+    path = tmp_path / "X.npy"
+    np.save(path, data(20)[0])
+    where = in_file(np.load(path, mmap_mode="r"))
+    assert where is not None
+    np.save(path, data(20)[0])
+    with pytest.raises(pm.DataError, match=r"X\.npy: expected the contents that the client has"):
+        where.array()
+    np.save(path, data(10)[0])
+    with pytest.raises(pm.DataError, match=r"X\.npy: expected 2,208 bytes, got 1,168"):
+        where.array()
+    path.unlink()
+    with pytest.raises(pm.DataError, match=r"X\.npy: expected the data of the client, got No such file.*in memory"):
+        where.array()
+
+
+def test_what_is_interrupted_keeps_what_shards_had_reached(client: Any, tmp_path: Path) -> None:
+    """Members that had best weights before predict with their last, as after an interruption on one machine."""
+    X, y = data(400)
+    pool = new_pool().fit(*data(), validation_data=data(30), early_stopping=True, **QUIET)
+    looks, pressed = 0, interrupts.pressed
+
+    def after_some_looks() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 12 or pressed()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharded, "_PIECE", 0.05)
+        patch.setattr(sharded, "_OVERHEADS", 0.0)
+        patch.setattr(sharded.interrupts, "pressed", after_some_looks)
+        pool.partial_fit(X, y, epochs=10**4, batch_size=5, client=client, checkpoint=tmp_path / "run", **QUIET)
+    assert pool.ended_ == "interrupted"
+    trained = pool._progress.step > 0
+    assert trained.any() and (pool._records.best_epoch[pool._progress.epoch > 1] < 0).all()
+    some = pool.ids_[pool._progress.epoch > 1]
+    assert len(some) and np.array_equal(pool.predict(X, members=some), pool.predict(X, members=some, weights="last"))
 
 
 def test_a_budget_ends_all_shards(client: Any) -> None:
@@ -177,13 +418,11 @@ def test_a_budget_ends_all_shards(client: Any) -> None:
 
 
 def test_errors_of_workers_reach_the_caller(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pmlp_np.pool import sharded
-
     monkeypatch.setattr(sharded, "_RETRIES", 0)
     X, y = data()
     pool = new_pool()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharded, "train_shard", _fails)
+        patch.setattr(sharded, "train_piece", _fails)
         with pytest.raises(ZeroDivisionError):
             pool.fit(X, y, client=client, **QUIET)
 

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pmlp_np import backends
-from pmlp_np.backends.contract import SHUFFLES
 from pmlp_np.base import checks, interrupts
 from pmlp_np.base.archive import write_archive
 from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.base.exclusion import exclusive, require_no_training
 from pmlp_np.base.table import Table
-from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.index_sets import Sets, sets_of
 from pmlp_np.data.labels import distinct_names, require_equal_names, require_names
 from pmlp_np.formulas import random
 from pmlp_np.formulas.losses import Loss, as_loss
 from pmlp_np.models.ensemble import Ensemble
 from pmlp_np.models.mlp import MLP
-from pmlp_np.pool.checkpoints import OVER, CheckpointError, Checkpoints, check_every, run_folder
+from pmlp_np.pool.checkpoints import CheckpointError, check_every, run_folder
 from pmlp_np.pool.contents import Contents
-from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged, warn_diverged
-from pmlp_np.pool.file_format import arrays_of, header_of
+from pmlp_np.pool.divergence import OTHERS, diverged, refuse_diverged
 from pmlp_np.pool.fit_arguments import FitArguments, PartialFitArguments, takes
 from pmlp_np.pool.held_members import require_room
-from pmlp_np.pool.joined_contents import joined_contents
 from pmlp_np.pool.leaderboard import leaderboard
-from pmlp_np.pool.prediction import Predicting
-from pmlp_np.pool.sharded import Shard, check_client, train_sharded
+from pmlp_np.pool.running import Running
+from pmlp_np.pool.sharded import check_client
 from pmlp_np.specs.members import Member, Specs, as_specs
 from pmlp_np.specs.storage import COLUMNS, require_sound
 from pmlp_np.state.plan import Plan
 from pmlp_np.state.progress import DIVERGED, READY, RESTING, STOPPED_EARLY
-from pmlp_np.state.training_state import TrainingState
-from pmlp_np.training.cursor import note_begun_with, require_begun_with
-from pmlp_np.training.data_keys import DataKeys
-from pmlp_np.training.fit_data import fit_data, watch_of
-from pmlp_np.training.loop import train
-from pmlp_np.training.settings import Settings
+from pmlp_np.training.fit_data import fit_data
 
 
-class Pool(Predicting):
+class Pool(Running):
     """Many MLPs that train side by side, each as if it were alone.
 
     specs: the members: `pm.grid(...)`, `pm.sample(...)`, a `pm.Member` or a list of them.
@@ -287,122 +276,6 @@ class Pool(Predicting):
                 name = f"features of member {self.ids_[position]}"
                 expected = f"{len(weights[0])}, as in its weights from set_weights"
                 raise DataError(compose(name, expected, str(fan_in[position])))
-
-    def _train(
-        self,
-        rows: Dataset,
-        validation: Dataset | None,
-        settings: Settings,
-        selected: np.ndarray,
-        checkpoints: Checkpoints | None,
-        client: Any,
-    ) -> Pool:
-        """Train the members of a mask. Returns self."""
-        counts = rows.counts(len(self))
-        from_spec, from_fit = self.specs.batch_size, min(settings.batch_size, int(counts.max()))
-        batch_size = np.minimum(np.where(from_spec > 0, from_spec, from_fit), counts)
-        most = self.specs.option("max_epochs").astype(np.int64)
-        left = np.where(most > 0, np.maximum(most - self._progress.epoch, 0), settings.epochs)
-        epochs = np.minimum(settings.epochs, left)
-        state = TrainingState.start(self._progress, selected, epochs, batch_size, SHUFFLES[settings.shuffle])
-        return self._run(rows, validation, settings, state, checkpoints, client)
-
-    def _run(
-        self,
-        rows: Dataset,
-        validation: Dataset | None,
-        settings: Settings,
-        state: TrainingState,
-        checkpoints: Checkpoints | None,
-        client: Any = None,
-    ) -> Pool:
-        """Train as the state of a run says. Returns self."""
-        self.ended_ = "interrupted"
-        if client is not None:
-            return self._run_on(client, rows, validation, settings, state, checkpoints)
-        try:
-            with interrupts.abandoning():
-                backend = self._ready()
-        except interrupts.Abandoned:
-            return self
-        self._kept_best = self._kept_best or settings.early_stopping
-        # A run that goes on tells of all its members, as the warnings of the process before are gone.
-        healthy = (self._progress.status != DIVERGED) | bool(state.data_key.any())
-        watch = watch_of(self._plan, settings)
-        with interrupts.ended_by_sigterm() if checkpoints else contextlib.nullcontext():
-            self.ended_ = train(
-                backend, state, self._records, watch, rows, validation, settings, self.ids_, self._kept_best,
-                saver=checkpoints,
-            )  # fmt: skip
-            if checkpoints and self.ended_ in OVER:
-                checkpoints.write(state, last=True)
-        warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
-        return self
-
-    def _run_on(
-        self,
-        client: Any,
-        rows: Dataset,
-        validation: Dataset | None,
-        settings: Settings,
-        state: TrainingState,
-        checkpoints: Checkpoints | None,
-    ) -> Pool:
-        """Train on the workers of a cluster. Returns self."""
-        keys = DataKeys(self._plan, rows)
-        require_begun_with(state, self.ids_, rows.counts(len(self)), keys, validation)
-        if checkpoints:
-            note_begun_with(state, keys, validation)
-        healthy = self._progress.status != DIVERGED
-
-        def join(shards: list[Shard]) -> None:
-            places = [shard.positions for shard in shards]
-            rest = np.setdiff1d(self._everyone, np.concatenate(places))
-            parts = [shard.pool._contents() for shard in shards]
-            if len(rest):
-                places, parts = [*places, rest], [*parts, self._contents().take(rest)]
-            order, ended = np.concatenate(places), self.ended_
-            whole = joined_contents(parts, self.ids_[order], self._plan.names, self._assigned_names)
-            # In the old order, and with the plan of before: the members are the same.
-            self._set_contents(whole.take(np.argsort(order), self._plan))
-            self.ended_, state.progress = ended, self._progress
-
-        self._kept_best = self._kept_best or settings.early_stopping
-        self.ended_ = train_sharded(client, self, rows, validation, settings, state, join, checkpoints)
-        if checkpoints and self.ended_ in OVER:
-            checkpoints.write(state, last=True)
-        warn_diverged(self.ids_[healthy & (self._progress.status == DIVERGED)], len(self))
-        return self
-
-    @exclusive
-    def _go_on(
-        self,
-        arguments: FitArguments,
-        settings: Settings,
-        state: TrainingState,
-        checkpoints: Checkpoints,
-        client: Any = None,
-    ) -> Pool:
-        """Go on with a run that this pool has begun, on the data in the arguments. Returns self."""
-        check_client(client, settings.callbacks)
-        first = not self._progress.step.any()
-        data, validation = fit_data(
-            self._plan, self.ids_, arguments.X, arguments.y, arguments.validation_data, arguments.own_data(), settings,
-            first,
-        )  # fmt: skip
-        with interrupts.fitting(settings.on_interrupt):
-            return self._run(data, validation, settings, state, checkpoints, client)
-
-    def _checkpoints(self, folder: Path | None, every: float, settings: Settings) -> Checkpoints | None:
-        return None if folder is None else Checkpoints(folder, every, settings, self._as_archive)
-
-    def _as_archive(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return header and arrays of the pool's file. Large arrays are streamed."""
-        backend = self._ready()
-        if self._kept_best and backend.store.best is None:
-            backend.store.keep(self._everyone)
-        contents = self._contents()
-        return header_of(contents), arrays_of(contents, backend.store)
 
     # Ranking.
 

@@ -1,26 +1,33 @@
 """Training on a cluster: shards of a pool train on the workers of a Dask scheduler, each as a pool of its own.
 
 What becomes of a member depends on nothing but its spec, its key and its data. So a pool that is cut into shards, which
-train anywhere, and is joined again, has the bits of a pool that trained in one place. A worker that is lost takes its
-shards with it and no more: the scheduler gives them to others.
+train anywhere, and is joined again, has the bits of a pool that trained in one place.
 
-Shards train on one thread each; a worker trains as many at a time as it has threads. Data go to each worker once.
+A shard trains in pieces of some seconds, which begin where the piece before has paused: a pause changes no bits. After
+each piece the client knows how far the shard has come. What a worker holds is lost with it; the scheduler then has the
+pieces computed again elsewhere, from the last state of the shard that the client had. With checkpoints, that is the
+state in the last checkpoint; without, the beginning.
+
+Shards train on one thread each; a worker trains as many at a time as it has threads. Data go to each worker once, or
+are read there: `data.mapped`.
 """
 
 from __future__ import annotations
 
+import copy
 import heapq
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError, DivergedWarning, compose, show
 from pmlp_np.data.dataset import Dataset
+from pmlp_np.data.mapped import by_path, opened
 from pmlp_np.state.progress import READY
 from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.callbacks import Callback
@@ -32,8 +39,10 @@ from pmlp_np.training.settings import Settings
 # from the start of a shard: with one, all train at once.
 _PER_THREAD = 4
 # Seconds between two looks at what is done.
-_LOOK = 0.2
-# How often a shard is given to another worker.
+_LOOK = 0.1
+# Seconds of a piece, and how many times longer than its overhead it is at least.
+_PIECE, _OVERHEADS = 10.0, 30.0
+# How often a piece is given to another worker.
 _RETRIES = 3
 
 
@@ -79,22 +88,88 @@ class Shard:
     positions: np.ndarray
 
 
-def train_shard(
-    shard: Shard, data: Dataset, validation: Dataset | None, features: np.ndarray | None, settings: Settings
-) -> tuple[Shard, str]:
-    """Train a shard on a worker. Returns it as it is then, and how its training ended.
+class Facts(NamedTuple):
+    """What the client wants to know of a piece.
+
+    ended: how it ended, as `training.loop.train` returns it. left: (members,), epochs to their targets. overhead:
+    seconds in which the shard did not train.
+    """
+
+    ended: str
+    left: np.ndarray
+    overhead: float
+
+
+class Piece(NamedTuple):
+    """A shard as a piece has left it."""
+
+    shard: Shard
+    facts: Facts
+
+
+def train_piece(
+    before: Shard | Piece,
+    data: Dataset,
+    validation: Dataset | None,
+    features: np.ndarray | None,
+    settings: Settings,
+    seconds: float,
+    budget: float | None,
+) -> Piece:
+    """Train a shard on a worker, for so many seconds or to its end.
 
     data, validation: of the whole pool. features: (n_members,), the feature set of each of its members, or None.
+    budget: seconds from now on after which its training ends for good, or None.
     """
-    own = [None if each is None else each.take(shard.positions, features) for each in (data, validation)]
-    assert own[0] is not None
+    began = time.monotonic()
+    # What came from another task must not change: that task's result may be taken again.
+    shard = copy.deepcopy(before.shard if isinstance(before, Piece) else before)
     # Copies have a progress of their own.
-    shard.state.progress = shard.pool._progress
+    state = shard.state
+    state.progress = shard.pool._progress
+    own = [None if each is None else opened(each).take(shard.positions, features) for each in (data, validation)]
+    assert own[0] is not None
+    so_far = state.seconds
+    if budget is not None:
+        settings = replace(settings, time_budget=so_far + budget, monitor=settings.monitor or None)
     with warnings.catch_warnings():
         # The one who asked for it warns.
         warnings.simplefilter("ignore", DivergedWarning)
-        shard.pool._run(own[0], own[1], settings, shard.state, None)
-    return shard, shard.pool.ended_
+        shard.pool._run(own[0], own[1], settings, state, pause=_after(seconds))
+    progress = shard.pool._progress
+    batches = -(-own[0].counts(len(shard.pool)) // state.batch_size)
+    left = np.maximum(state.target - progress.epoch, 0) - progress.minibatch / batches
+    overhead = time.monotonic() - began - (state.seconds - so_far)
+    return Piece(shard, Facts(shard.pool.ended_, np.where(progress.status == READY, left, 0.0), overhead))
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    """Return a function that is false at its first call, and until so many seconds after it."""
+    end: float | None = None
+
+    def over() -> bool:
+        nonlocal end
+        # Training asks when it begins: what comes before takes nothing from it, or it might never get on.
+        now = time.monotonic()
+        end = now + seconds if end is None else end
+        return now > end
+
+    return over
+
+
+def facts_of(piece: Piece) -> Facts:
+    """Return the facts of a piece: little is sent to the client, while the shard stays where it is."""
+    return piece.facts
+
+
+@dataclass(eq=False)
+class _Training:
+    """A shard in training: the futures of its piece under way, of that piece's facts, and of the piece before."""
+
+    positions: np.ndarray
+    piece: Any
+    facts: Any
+    before: Any = None
 
 
 def train_sharded(
@@ -110,54 +185,146 @@ def train_sharded(
     """Train the members of a pool that have something left to do. Returns how it ended, as `training.loop.train`.
 
     join: takes over what became of shards, into the pool and the state. saver: stores pool and state; they then have
-        the shards that are done.
+        what shards had reached a little before.
     """
-    plan, progress = pool._plan, state.progress
-    features = None if plan.features is None else plan.features.of
-    active = np.flatnonzero(state.asked & (progress.status == READY) & (progress.epoch < state.target))
-    cost = (plan.parameter_counts() * data.counts(len(pool)) * (state.target - progress.epoch))[active].astype(float)
-    per_thread = _PER_THREAD if settings.time_budget is None else 1
-    shards = [
-        Shard(pool.subset(pool.ids_[active[own]]), state.take(active[own]), active[own])
-        for own in cut(cost, per_thread * threads_of(client))
-    ]
-    on_workers = replace(settings, progress=False, n_threads=1, monitor=settings.monitor or None)
-    # Once to each worker, however many shards it trains.
-    sent = client.scatter([data, validation], broadcast=True, hash=False)
-    futures = {
-        client.submit(train_shard, shard, *sent, features, on_workers, pure=False, retries=_RETRIES): shard
-        for shard in shards
-    }
-    waiting, ended, total, done = set(futures), "done", max(float(cost.sum()), 1.0), 0.0
-    ready: list[Shard] = []
-    bar = ProgressBar(settings.progress)
-    try:
-        if saver is not None:
-            saver.write(state)
-        while waiting and not interrupts.pressed():
-            finished = {future for future in waiting if future.done()}
-            if not finished:
-                time.sleep(_LOOK)
-            for future in finished:
-                waiting.discard(future)
-                # Raises what a worker has raised.
-                shard, how = future.result()
-                ready.append(shard)
-                done += float(cost[np.searchsorted(active, futures[future].positions)].sum())
-                ended = how if how != "done" else ended
-                future.release()
-            bar.show(done / total, f"{len(shards) - len(waiting)}/{len(shards)} shards, {threads_of(client)} threads")
-            if saver is not None and ready and saver.due():
-                join(ready)
-                ready = []
-                saver.write(state)
-        if waiting:
-            client.cancel(list(waiting))
-            ended = "interrupted"
-        return ended
-    finally:
-        bar.close()
-        if ready:
-            join(ready)
-        if saver is not None and ended in ("interrupted", "time budget"):
-            saver.write(state, last=True)
+    return _Run(client, pool, data, validation, settings, state, join, saver).run()
+
+
+@dataclass(eq=False)
+class _Run:
+    """One call of `train_sharded`."""
+
+    client: Any
+    pool: Any
+    data: Dataset
+    validation: Dataset | None
+    settings: Settings
+    state: TrainingState
+    join: Callable[[list[Shard]], None]
+    saver: Saver | None
+    training: list[_Training] = field(default_factory=list)
+    # What came back and is not joined yet, by its first position: a later state of a shard takes the place of an
+    # earlier one.
+    back: dict[int, Shard] = field(default_factory=dict)
+    ended: str = "done"
+    # Until when pieces that end are collected for a checkpoint; None: not at present.
+    collecting: float | None = None
+
+    def run(self) -> str:
+        self.began, self.so_far = time.monotonic(), self.state.seconds
+        self.bar = ProgressBar(self.settings.progress)
+        finished = False
+        try:
+            if self.saver is not None:
+                self.saver.write(self.state)
+            self._begin()
+            while self.training and not interrupts.pressed():
+                ended = [each for each in self.training if each.facts.done()]
+                if not ended:
+                    time.sleep(_LOOK)
+                for each in ended:
+                    self._end_piece(each)
+                self._show()
+                self._save_when_due()
+            finished = True
+            if self.training:
+                self.ended = "interrupted"
+            return self.ended
+        finally:
+            self.bar.close()
+            self._stop(keep=finished)
+            self._join()
+            if self.saver is not None and self.ended in ("interrupted", "time budget"):
+                self.saver.write(self.state, last=True)
+
+    def _begin(self) -> None:
+        """Cut the pool into shards, and give them to the workers."""
+        plan, progress, state = self.pool._plan, self.state.progress, self.state
+        active = np.flatnonzero(state.asked & (progress.status == READY) & (progress.epoch < state.target))
+        # Multiply-adds of an epoch, roughly.
+        self.of_epoch = (plan.parameter_counts() * self.data.counts(len(self.pool))).astype(np.float64)
+        self.left = np.where(state.asked & (progress.status == READY), state.target - progress.epoch, 0.0)
+        self.whole = max(float(self.left @ self.of_epoch), 1.0)
+        per_thread = _PER_THREAD if self.settings.time_budget is None else 1
+        self.features = None if plan.features is None else plan.features.of
+        self.on_workers = replace(
+            self.settings, progress=False, n_threads=1, time_budget=None, monitor=self.settings.monitor or None
+        )
+        # Once to each worker, however many shards it trains.
+        sent = [None if each is None else by_path(each) for each in (self.data, self.validation)]
+        self.sent = self.client.scatter(sent, broadcast=True, hash=False)
+        for own in cut((self.left * self.of_epoch)[active], per_thread * threads_of(self.client)):
+            at = active[own]
+            shard = Shard(self.pool.subset(self.pool.ids_[at]), state.take(at), at)
+            self.training.append(_Training(at, *self._submit(shard, _PIECE)))
+        self.n_shards = len(self.training)
+
+    def _submit(self, before: Any, seconds: float, priority: int = 0) -> tuple[Any, Any]:
+        """Have a piece trained. before: a shard, or the future of the piece before. Returns two futures."""
+        budget = self.settings.time_budget
+        if budget is not None:
+            # A piece that begins too late ends at once.
+            budget = max(budget - self._seconds(), 1e-3)
+        piece = self.client.submit(
+            train_piece, before, *self.sent, self.features, self.on_workers, seconds, budget, pure=False,
+            retries=_RETRIES, priority=priority,
+        )  # fmt: skip
+        return piece, self.client.submit(facts_of, piece, pure=False, retries=_RETRIES, priority=priority + 1)
+
+    def _seconds(self) -> float:
+        return self.so_far + time.monotonic() - self.began
+
+    def _end_piece(self, each: _Training) -> None:
+        """Take note of a piece that has ended, and begin the next one."""
+        # Raises what a worker has raised.
+        facts = each.facts.result()
+        self.left[each.positions] = facts.left
+        before: Any = each.piece
+        if facts.ended != "paused":
+            self._take(each.piece)
+            self.training.remove(each)
+            self.ended = facts.ended if facts.ended != "done" else self.ended
+            return
+        if self.collecting is not None:
+            # From here on nothing before it is needed.
+            before = self._take(each.piece)
+        each.before = each.piece
+        # What has begun goes first: its end is nearest.
+        each.piece, each.facts = self._submit(before, max(_PIECE, _OVERHEADS * facts.overhead), priority=1)
+
+    def _take(self, piece: Any) -> Shard:
+        """Return the shard that a piece has left, brought to the client."""
+        shard: Shard = piece.result().shard
+        self.back[int(shard.positions[0])] = shard
+        return shard
+
+    def _show(self) -> None:
+        done = 1.0 - float(self.left @ self.of_epoch) / self.whole
+        ended = self.n_shards - len(self.training)
+        self.bar.show(done, f"{ended}/{self.n_shards} shards, {threads_of(self.client)} threads")
+
+    def _save_when_due(self) -> None:
+        """Store what has come back, once the pieces that were under way when it was due have ended."""
+        now = time.monotonic()
+        if self.saver is None or not self.training:
+            return
+        if self.collecting is None and self.saver.due():
+            self.collecting = now + _PIECE
+        if self.collecting is not None and now >= self.collecting and self.back:
+            self.collecting = None
+            self._join()
+            self.saver.write(self.state)
+
+    def _stop(self, keep: bool) -> None:
+        """End all pieces under way. keep: whether to take what the pieces before them have left."""
+        for each in self.training:
+            self.client.cancel([each.facts, each.piece])
+        for each in self.training:
+            if keep and each.before is not None and each.before.status == "finished":
+                self._take(each.before)
+
+    def _join(self) -> None:
+        self.state.seconds = self._seconds()
+        if self.back:
+            self.join(list(self.back.values()))
+            self.back = {}

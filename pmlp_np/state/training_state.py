@@ -27,7 +27,7 @@ class TrainingState(Independent):
     data_key: (n_members,) uint64, key of each member's data, order and batch sizes (see `training.data_keys`), set at
         the first pause, 0 before. A paused run resumes with the same keys only.
     validation_key: (n_members,) uint64, key of the validation data; 0 where there are none.
-    measured: whether the weights from before the run have been evaluated on the validation data.
+    measured: (n_members,) bool, whether the weights from before the run have been evaluated on the validation data.
     rounds: epochs of which callbacks have been called. seconds: time since the start of the run, for the time budget.
     """
 
@@ -41,7 +41,7 @@ class TrainingState(Independent):
     untold: np.ndarray
     data_key: np.ndarray
     validation_key: np.ndarray
-    measured: bool = False
+    measured: np.ndarray
     rounds: int = 0
     seconds: float = 0.0
 
@@ -63,8 +63,11 @@ class TrainingState(Independent):
         target = np.where(asked, progress.epoch + more, progress.epoch)
         length = more if planned is None else np.broadcast_to(np.asarray(planned, np.int64), len(asked))
         keys = np.zeros((2, len(asked)), np.uint64)
-        untold = np.zeros(len(asked), bool)
-        return cls(progress, asked, target, length.copy(), batch_size, shuffle, progress.step.copy(), untold, *keys)
+        untold, measured = np.zeros(len(asked), bool), np.zeros(len(asked), bool)
+        first_step = progress.step.copy()
+        return cls(
+            progress, asked, target, length.copy(), batch_size, shuffle, first_step, untold, keys[0], keys[1], measured
+        )  # fmt: skip
 
     def take(self, positions: np.ndarray, progress: Progress | None = None) -> TrainingState:
         """Return the state of the members at these positions, as copies: the state of a shard.
@@ -84,9 +87,13 @@ class TrainingState(Independent):
         first = parts[0]
         own = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _of_members(first)}
         progress = progress or Progress.concatenate([part.progress for part in parts])
-        measured = all(part.measured for part in parts)
         rounds, seconds = max(part.rounds for part in parts), max(part.seconds for part in parts)
-        return cls(progress, shuffle=first.shuffle, measured=measured, rounds=rounds, seconds=seconds, **own)
+        return cls(progress, shuffle=first.shuffle, rounds=rounds, seconds=seconds, **own)
+
+    def put(self, positions: np.ndarray, part: TrainingState) -> None:
+        """Take over the state of the members at these positions from a shard's. `progress` stays as it is."""
+        for name in _of_members(self):
+            getattr(self, name)[positions] = getattr(part, name)
 
     def in_training(self) -> np.ndarray:
         """Return the positions of the members that still train, int64."""

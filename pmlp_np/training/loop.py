@@ -156,18 +156,8 @@ class _Run:
             self._enter_epochs()
 
     def _settle(self, members: np.ndarray, for_good: bool = True) -> None:
-        """Without validation data, make these members predict with their last weights.
-
-        Members that have diverged since the last call keep their best weights. At a pause (for_good is False) all
-        members do.
-        """
-        progress, records = self.progress, self.records
-        if self.validation is None and for_good:
-            lost = (progress.status[members] == DIVERGED) & (records.best_epoch[members] >= 0)
-            changed = members[(progress.step[members] != self.state.first_step[members]) & ~lost]
-            records.drop(changed, progress.epoch[changed])
-        if self.keeps_best:
-            self.backend.store.keep(members[records.best_epoch[members] < 0])
+        unvalidated = self.validation is None and for_good
+        settle(self.backend, self.state, self.records, members, self.keeps_best, unvalidated)
 
     # When to stop.
 
@@ -245,7 +235,9 @@ class _Run:
         # Members that rest predict with their last weights, or with best ones.
         averages &= state.asked | (records.best_epoch >= 0)
         self.validated_on = np.where(averages, keys ^ _OF_AVERAGES, keys)
-        if state.measured and np.array_equal(state.validation_key, keys):
+        state.measured &= state.validation_key == keys
+        pending = ~state.measured
+        if not pending.any():
             return
         # Members whose last epoch is still to be validated come below.
         standing = (progress.step > 0) & (progress.status != DIVERGED) & (records.due == 0)
@@ -254,10 +246,10 @@ class _Run:
         to_keep &= progress.minibatch == 0
         with contextlib.suppress(interrupts.Abandoned), interrupts.abandoning():
             measure_again(
-                records, self.watch, self.backend, validation, self.validated_on, standing, to_keep,
+                records, self.watch, self.backend, validation, self.validated_on, pending, standing, to_keep,
                 progress.epoch, weights, self.whole,
             )  # fmt: skip
-            state.measured, state.validation_key[:] = True, keys
+            state.measured[:], state.validation_key[:] = True, keys
 
     # Rounds.
 
@@ -416,6 +408,23 @@ class _Run:
             low, high = np.nanmin(values), np.nanmax(values)
             text += f", {curve.replace('_', ' ')} {low:.3g} to {high:.3g}"
         return text
+
+
+def settle(
+    backend: Backend, state: TrainingState, records: History, members: np.ndarray, keeps_best: bool, unvalidated: bool
+) -> None:
+    """Leave what these members predict with: members without a best epoch predict with their last weights.
+
+    unvalidated: whether training has ended that had no validation data. Then members that it has changed have no best
+        epoch any more, apart from those that have diverged in it.
+    """
+    progress = state.progress
+    if unvalidated:
+        lost = (progress.status[members] == DIVERGED) & (records.best_epoch[members] >= 0)
+        changed = members[(progress.step[members] != state.first_step[members]) & ~lost]
+        records.drop(changed, progress.epoch[changed])
+    if keeps_best:
+        backend.store.keep(members[records.best_epoch[members] < 0])
 
 
 def _heard(share: float) -> bool:

@@ -121,6 +121,7 @@ def measure_again(
     backend: Backend,
     validation: Placed,
     keys: np.ndarray,
+    pending: np.ndarray,
     standing: np.ndarray,
     to_keep: np.ndarray,
     epochs: np.ndarray,
@@ -131,7 +132,7 @@ def measure_again(
 
     So the values of best epochs and those of the coming epochs can be compared. All arguments by member, (n_members,):
 
-    keys: of the validation data.
+    keys: of the validation data. pending: a mask; others are left as they are.
     standing: a mask of the members that have trained and whose last weights are usable.
     to_keep: a mask. Members without a best epoch among these get their last epoch as the best one.
     epochs: total number of epochs trained.
@@ -139,13 +140,13 @@ def measure_again(
     weights: which weights of members in `to_keep` without a best epoch are measured, "last" or "average".
     """
     other, has_best = records.validated_on != keys, records.best_epoch >= 0
-    members = np.flatnonzero(has_best & (other | np.isnan(records.best_value)))
+    members = np.flatnonzero(pending & has_best & (other | np.isnan(records.best_value)))
     if len(members):
         values = watch.measure(backend, members, validation, "best", control)
         oriented = watch.oriented(values)
         records.best_value[members] = np.where(np.isnan(oriented), np.inf, oriented)
         records.show(members, watch.by_curve(values), keys[members])
-    without = ~has_best & standing & (other | to_keep)
+    without = pending & ~has_best & standing & (other | to_keep)
     # Members whose weights do not become best ones predict with their last.
     for members, shown in ((np.flatnonzero(without & to_keep), weights), (np.flatnonzero(without & ~to_keep), "last")):
         if not len(members):

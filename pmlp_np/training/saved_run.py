@@ -44,10 +44,11 @@ _RUN = {
     "untold": Entry("?", ("members",)),
     "data_key": Entry("u8", ("members",)),
     "validation_key": Entry("u8", ("members",)),
+    "measured": Entry("?", ("members",)),
 }
 _TABLE = {f"progress/{name}": entry for name, entry in PROGRESS.items()}
 _TABLE |= {f"run/{name}": entry for name, entry in _RUN.items()}
-_VALUES = ("shuffle", "measured", "rounds", "seconds", "settings")
+_VALUES = ("shuffle", "rounds", "seconds", "settings")
 _DAMAGED = "It is damaged, or was written by another version of pmlp_np."
 
 
@@ -57,7 +58,7 @@ def plain_of(state: TrainingState, settings: Settings) -> tuple[dict[str, Any], 
     Those that begin with "progress/" are, by the same names, in a pool's file, too.
     """
     shuffle = next(name for name, code in SHUFFLES.items() if code == state.shuffle)
-    values = shuffle, bool(state.measured), int(state.rounds), float(state.seconds), settings.plain()
+    values = shuffle, int(state.rounds), float(state.seconds), settings.plain()
     arrays = {f"progress/{name}": getattr(state.progress, name) for name in PROGRESS}
     return dict(zip(_VALUES, values, strict=True)), arrays | {f"run/{name}": getattr(state, name) for name in _RUN}
 
@@ -74,11 +75,9 @@ def run_of(
         raise FileFormatError(compose("run", f"values of {', '.join(_VALUES)}", show(values), _DAMAGED))
     _require_names("run: values", values, _VALUES)
     _require_names("run: arrays", arrays, _TABLE)
-    shuffle, measured, rounds, seconds = (values[name] for name in _VALUES[:4])
+    shuffle, rounds, seconds = (values[name] for name in _VALUES[:3])
     if not (shuffle is None or isinstance(shuffle, str)) or shuffle not in SHUFFLES:
         _refuse("shuffle", "'shared', 'member' or None", shuffle)
-    if not isinstance(measured, bool):
-        _refuse("measured", "true or false", measured)
     if not checks.is_whole(rounds) or not 0 <= rounds < COUNT:
         _refuse("rounds", f"a whole number from 0 to {COUNT - 1}", rounds)
     if not checks.is_number(seconds) or not 0 <= seconds < math.inf:
@@ -90,9 +89,7 @@ def run_of(
     require_memory("run/target", 4 * n_members * int(found["run/target"].max(initial=0)), hint)
     progress = Progress(**{name: found[f"progress/{name}"] for name in PROGRESS})
     own = {name: found[f"run/{name}"] for name in _RUN}
-    state = TrainingState(
-        progress, shuffle=SHUFFLES[shuffle], measured=measured, rounds=int(rounds), seconds=float(seconds), **own
-    )  # fmt: skip
+    state = TrainingState(progress, shuffle=SHUFFLES[shuffle], rounds=int(rounds), seconds=float(seconds), **own)
     return state, settings
 
 
