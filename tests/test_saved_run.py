@@ -401,7 +401,15 @@ RANGES: dict[str, list[Any]] = {
 
 
 # These may have any values.
-FREE = ["progress/cursor_key", "progress/loss_sum", "run/asked", "run/untold", "run/data_key", "run/validation_key"]
+FREE = [
+    "progress/cursor_key",
+    "progress/loss_sum",
+    "run/asked",
+    "run/untold",
+    "run/data_key",
+    "run/validation_key",
+    "run/measured",
+]
 
 
 @pytest.mark.parametrize("name", [*RANGES, *FREE])

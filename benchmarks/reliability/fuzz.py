@@ -5,7 +5,8 @@ Nothing may happen but one of the library's exceptions that names the file, or a
     python -m benchmarks.reliability.fuzz 10000 --seed 3
 
 Half of the changes are to bytes. The others are to the content, with checksums that are right afterwards: values of the
-header are replaced, removed or added at any depth, arrays change in elements, dtype and shape. Each input has two
+header are replaced, removed or added at any depth, arrays change in elements, dtype and shape. Of tables and of result
+folders (any of their files) bytes change, and pieces of text that mean something are put in. Each input has two
 seconds, and the process two gigabytes of addresses beyond those that it begins with.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import resource
 import shutil
@@ -32,7 +34,10 @@ import pmlp_np as pm
 from benchmarks.common import ROOT
 from pmlp_np.base.archive import read_archive, write_archive
 
-KINDS = ("pool", "network", "ensemble", "table model", "checkpoint", "search")
+ARCHIVES = ("pool", "network", "ensemble", "table model", "checkpoint", "search")
+KINDS = (*ARCHIVES, "CSV table", "Parquet table", "result folder")
+# Their folders are put back as they were after each input.
+_FOLDERS = ("search", "result folder")
 SECONDS, MEMORY = 2.0, 2 << 30
 _ODD = (
     None, True, False, -1, 0, 1, 2, 7, 2**31, 2**53, 2**63, -(2**63), 2**70, 1e308, -0.0, 0.5, 1e-300, "", "relu",
@@ -40,6 +45,15 @@ _ODD = (
 )  # fmt: skip
 _WITH_DATA = ("checkpoint.pmlp", "search.pmlp")
 _NUMBERS = (0, -1, 1, 2**31 - 1, -(2**31), 2**62, -(2**62), 1e308, -1e308, 1e-320, np.nan, np.inf, -np.inf)
+
+
+# What is put into tables and texts.
+_PIECES = (
+    b"\0", b'"', b"'", b"\r", b"\n", b"\r\n", b",", b";", b"\t", b",,,,,,", b"\xff\xfe", b"\xef\xbb\xbf", b"\x80",
+    b"nan", b"NA", b"1.234,5", b"0x10", b"99999999999999999999", b"2024-02-30", b"12:61", b"(5)", b"%", b"x" * 70_000,
+    b'"' * 999, b"\n" * 500, b"a,b,c\n" * 300, b"{", b"}", b"[", b"null", b"1e308", b"\\u0000", b"-1",
+    b"1e999", b"true", b"=cmd()", b"-",
+)  # fmt: skip
 
 
 class TooLong(BaseException):
@@ -70,7 +84,9 @@ def valid_files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any], Ca
     def went_on(path: Path) -> Any:
         return pm.search(table, y, **search, checkpoint=path.parent, resume=True)  # type: ignore[arg-type]
 
+    tables = _tables(folder)
     return {
+        **tables,
         "pool": (folder / "pool.pmlp", pm.load, lambda pool: pool.predict(X)),
         "network": (folder / "mlp.pmlp", pm.MLP.load, lambda mlp: mlp.predict(X)),
         "ensemble": (folder / "ensemble.pmlp", pm.Ensemble.load, lambda ensemble: ensemble.predict(X)),
@@ -80,8 +96,82 @@ def valid_files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any], Ca
     }
 
 
+def _tables(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any], Callable[[Any], Any]]]:
+    import pandas
+
+    from pmlp_np.app import folder as results
+    from pmlp_np.app.main import main
+    from pmlp_np.app.tables import read_table
+
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({
+        "a": rng.normal(size=60).round(3), "b": rng.integers(0, 9, size=60),
+        "when": pandas.date_range("2024-01-01", periods=60).strftime("%Y-%m-%d"),
+        "kind": rng.choice(["red", "dark, green", 'so "blue"'], size=60),
+    })  # fmt: skip
+    frame["y"] = frame["a"] * 2 + frame["b"]
+    frame.to_csv(folder / "table.csv", index=False)
+    frame.to_parquet(folder / "table.parquet")
+    fit = ["fit", str(folder / "table.csv"), "--target", "y", "--out", str(folder / "result"), "--cv", "2"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        status = main([*fit, "--max-members", "2", "--max-epochs", "2"])
+    assert status == 0
+
+    def use(table: Any) -> None:
+        for name in table.frame.columns:
+            table.numbers(name), table.labels(name)
+
+    def result(path: Path) -> Any:
+        found = results.Result(path.parent)
+        return found.columns, found.model, found.report, found.records
+
+    return {
+        "CSV table": (folder / "table.csv", lambda path: read_table(str(path)), use),
+        "Parquet table": (folder / "table.parquet", lambda path: read_table(str(path)), use),
+        "result folder": (folder / "result" / "run.json", result, repr),
+    }
+
+
+def other_bytes(original: bytes, draw: np.random.Generator) -> bytes:
+    """Return the bytes with a part cut off, taken out, put in, or changed."""
+    content, n = bytearray(original), len(original)
+    way = int(draw.integers(5))
+    if way == 0:
+        return bytes(content[: draw.integers(n)])
+    start, length = int(draw.integers(n)), int(draw.integers(1, 200))
+    if way == 1:
+        del content[start : start + length]
+    elif way == 2:
+        content[start:start] = draw.bytes(length)
+    elif way == 3:
+        content[start : start + length] = draw.bytes(len(content[start : start + length]))
+    else:
+        content[start] ^= 1 << int(draw.integers(8))
+    return bytes(content)
+
+
+class TextMutator:
+    """Changes bytes of a file, or of any file of its folder, and puts pieces in."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.contents = {path: path.read_bytes() for path in paths}
+
+    def write(self, path: Path, draw: np.random.Generator) -> None:
+        """Write one of the files anew; `path` is only one of them."""
+        paths = list(self.contents)
+        path = paths[draw.integers(len(paths))]
+        content = self.contents[path]
+        for _ in range(1 + int(draw.integers(3))):
+            if draw.random() < 0.4 and content:
+                content = other_bytes(content, draw)
+            else:
+                at = int(draw.integers(len(content) + 1))
+                content = content[:at] + _PIECES[draw.integers(len(_PIECES))] + content[at:]
+        path.write_bytes(content)
+
+
 class Mutator:
-    """Changes a file at random."""
+    """Changes an archive at random."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self.content, self.kind = path.read_bytes(), kind
@@ -89,7 +179,7 @@ class Mutator:
 
     def write(self, path: Path, draw: np.random.Generator) -> None:
         if draw.random() < 0.5:
-            path.write_bytes(self._other_bytes(draw))
+            path.write_bytes(other_bytes(self.content, draw))
             return
         header, arrays = json.loads(json.dumps(self.header)), dict(self.arrays)
         for _ in range(1 + int(draw.integers(3))):
@@ -100,22 +190,6 @@ class Mutator:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             # What no archive can hold is not written.
             write_archive(path, self.kind, header, arrays)
-
-    def _other_bytes(self, draw: np.random.Generator) -> bytes:
-        content, n = bytearray(self.content), len(self.content)
-        way = int(draw.integers(5))
-        if way == 0:
-            return bytes(content[: draw.integers(n)])
-        start, length = int(draw.integers(n)), int(draw.integers(1, 200))
-        if way == 1:
-            del content[start : start + length]
-        elif way == 2:
-            content[start:start] = draw.bytes(length)
-        elif way == 3:
-            content[start : start + length] = draw.bytes(len(content[start : start + length]))
-        else:
-            content[start] ^= 1 << int(draw.integers(8))
-        return bytes(content)
 
     def _change_value(self, header: Any, draw: np.random.Generator) -> None:
         at: Any = header
@@ -192,7 +266,7 @@ def outcome(path: Path, read: Callable[[Path], Any], use: Callable[[Any], Any]) 
         # Where a run goes on, data that it is not about are refused; and what was read may predict no numbers.
         about_data = found is not None or (path.name in _WITH_DATA and isinstance(error, pm.DataError))
         # Of a search either its file or that of a round may be at fault.
-        named = path.name in str(error) or f"{path.parent}/round-" in str(error)
+        named = path.name in str(error) or f"{path.parent}/" in str(error)
         return "refused" if named or about_data else f"does not name the file: {error}"
     except TooLong:
         return f"took longer than {SECONDS} s"
@@ -211,19 +285,26 @@ def fuzz(n: int, seed: int, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
             found = outcome(*file)
             assert found == "accepted", found
         own = {"network": "mlp"}
-        mutators = {kind: Mutator(path, own.get(kind, kind)) for kind, (path, *_) in files.items()}
+        mutators: dict[str, Mutator | TextMutator] = {
+            kind: Mutator(path, own.get(kind, kind)) if kind in ARCHIVES else TextMutator(
+                sorted(each for each in path.parent.glob("*.*") if each.suffix not in (".html",))
+                if kind in _FOLDERS else [path]
+            )
+            for kind, (path, *_) in files.items()
+        }  # fmt: skip
         originals = {kind: path.read_bytes() for kind, (path, *_) in files.items()}
         chosen = list(kinds)
-        backup = Path(name) / "search-rounds"
-        shutil.copytree(Path(name) / "search", backup)
+        backups = {kind: Path(name) / f"whole {kind}" for kind in _FOLDERS}
+        for kind, backup in backups.items():
+            shutil.copytree(files[kind][0].parent, backup)
         for i in range(n):
             kind = chosen[i % len(chosen)]
             path = files[kind][0]
             path.write_bytes(originals[kind])
-            if kind == "search":
-                # An input that is accepted may have trained on.
+            if kind in _FOLDERS:
+                # A search that is accepted may have trained on.
                 shutil.rmtree(path.parent)
-                shutil.copytree(backup, path.parent)
+                shutil.copytree(backups[kind], path.parent)
             mutators[kind].write(path, np.random.default_rng([seed, i]))
             found = outcome(*files[kind])
             if found in ("refused", "accepted"):
@@ -255,6 +336,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
+    # What reserves addresses when it is imported.
+    import pyarrow.parquet  # noqa: F401
+
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
     print(json.dumps(fuzz(options.inputs, options.seed, options.kinds), indent=1))

@@ -1,4 +1,4 @@
-"""Kill a run at random moments: is its result, after all, that of a run that nothing has disturbed?"""
+"""Kill or end a run at random moments: is its result, after all, that of a run that nothing has disturbed?"""
 
 from __future__ import annotations
 
@@ -26,15 +26,23 @@ def run(folder: Path, seconds: float | None = None, number: int = signal.SIGKILL
 
     Returns its status. It begins, or goes on where it stands; the folder's result.pmlp is its result.
     """
+    return timed_run(folder, seconds, number)[0]
+
+
+def timed_run(folder: Path, seconds: float | None, number: int) -> tuple[int, float | None]:
+    """Do as `run`. Returns the status, and the seconds from the signal to the end of the process, if it was sent."""
     command = [*_COMMAND, str(folder / "run"), str(folder / "result.pmlp"), _EVERY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        sent = None
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
-        return process.wait()
+            sent = time.monotonic()
+        status = process.wait()
+        return status, None if sent is None else time.monotonic() - sent
 
 
 def undisturbed(folder: Path) -> tuple[bytes, float]:
@@ -69,6 +77,34 @@ def kill_randomly(n: int, folder: Path, expected: bytes, seconds: float, draw: n
             if run(folder, moment) == -signal.SIGKILL:
                 found.kills += 1
                 found.without_checkpoint += not (folder / "run" / "checkpoint.pmlp").exists()
+        same = result.read_bytes() == expected
+        found.equal += same
+        found.different += not same
+    return found
+
+
+@dataclass
+class Signals:
+    """What became of signals: seconds from each to the end of its process, and results equal and not."""
+
+    seconds: list[float]
+    equal: int = 0
+    different: int = 0
+
+
+def end_randomly(
+    number: int, n: int, folder: Path, expected: bytes, seconds: float, draw: np.random.Generator
+) -> Signals:
+    """Send runs a signal n times, at random moments, and let each run end. Other arguments: as of `kill_randomly`."""
+    found, result = Signals([]), folder / "result.pmlp"
+    while len(found.seconds) < n:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        result.unlink(missing_ok=True)
+        while not result.exists():
+            moment = float(draw.uniform(0.0, _LATEST)) * seconds if len(found.seconds) < n else None
+            _, waited = timed_run(folder, moment, number)
+            if waited is not None:
+                found.seconds.append(round(waited, 3))
         same = result.read_bytes() == expected
         found.equal += same
         found.different += not same

@@ -37,11 +37,12 @@ from pmlp_np.training.settings import Settings
 
 # Shards for each thread: so that all end at about the same time, and little is lost with a worker. A time budget counts
 # from the start of a shard: with one, all train at once.
-_PER_THREAD = 4
+_PER_THREAD = 8
 # Seconds between two looks at what is done.
 _LOOK = 0.1
-# Seconds of a piece, and how many times longer than its overhead it is at least.
-_PIECE, _OVERHEADS = 10.0, 30.0
+# Seconds of a piece; how many times longer than its overhead it is at least; and how many pieces may end in a second on
+# all threads: a scheduler handles some hundred tasks in a second.
+_PIECE, _OVERHEADS, _ENDS = 10.0, 30.0, 100.0
 # How often a piece is given to another worker.
 _RETRIES = 3
 
@@ -63,6 +64,11 @@ def check_client(client: Any, callbacks: Sequence[Callback] = ()) -> None:
 def threads_of(client: Any) -> int:
     """Return the number of threads of all workers."""
     return sum(int(worker["nthreads"]) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def seconds_of_piece(threads: int) -> float:
+    """Return the least seconds of a piece where so many threads train."""
+    return max(_PIECE, threads / _ENDS)
 
 
 def cut(cost: np.ndarray, n: int) -> list[np.ndarray]:
@@ -253,10 +259,12 @@ class _Run:
         # Once to each worker, however many shards it trains.
         sent = [None if each is None else by_path(each) for each in (self.data, self.validation)]
         self.sent = self.client.scatter(sent, broadcast=True, hash=False)
-        for own in cut((self.left * self.of_epoch)[active], per_thread * threads_of(self.client)):
+        threads = threads_of(self.client)
+        self.piece = seconds_of_piece(threads)
+        for own in cut((self.left * self.of_epoch)[active], per_thread * threads):
             at = active[own]
             shard = Shard(self.pool.subset(self.pool.ids_[at]), state.take(at), at)
-            self.training.append(_Training(at, *self._submit(shard, _PIECE)))
+            self.training.append(_Training(at, *self._submit(shard, self.piece)))
         self.n_shards = len(self.training)
 
     def _submit(self, before: Any, seconds: float, priority: int = 0) -> tuple[Any, Any]:
@@ -290,7 +298,7 @@ class _Run:
             before = self._take(each.piece)
         each.before = each.piece
         # What has begun goes first: its end is nearest.
-        each.piece, each.facts = self._submit(before, max(_PIECE, _OVERHEADS * facts.overhead), priority=1)
+        each.piece, each.facts = self._submit(before, max(self.piece, _OVERHEADS * facts.overhead), priority=1)
 
     def _take(self, piece: Any) -> Shard:
         """Return the shard that a piece has left, brought to the client."""
@@ -309,7 +317,7 @@ class _Run:
         if self.saver is None or not self.training:
             return
         if self.collecting is None and self.saver.due():
-            self.collecting = now + _PIECE
+            self.collecting = now + self.piece
         if self.collecting is not None and now >= self.collecting and self.back:
             self.collecting = None
             self._join()
