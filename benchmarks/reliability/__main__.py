@@ -26,14 +26,14 @@ import numpy as np
 
 import pmlp_np as pm
 from benchmarks.common import RESULTS, ROOT, machine
-from benchmarks.reliability import fuzz
+from benchmarks.reliability import fuzz, settings
 from benchmarks.reliability.isolation import under_fire
 from benchmarks.reliability.kills import end_randomly, kill_randomly, undisturbed
 from benchmarks.rendering import between_markers
 from pmlp_np.pool.checkpoints import Checkpoints
 
 JSON, PAGE = RESULTS / "reliability.json", ROOT / "docs" / "reliability.md"
-PARTS = ("kills", "signals", "isolation", "costs", "fuzz")
+PARTS = ("kills", "signals", "isolation", "settings", "costs", "fuzz")
 KILLS, SIGNALS, POOLS, SIZES, INPUTS = 200, 25, 2000, (10, 100, 500), 20_000
 _WIDTH, _FEATURES, _WRITES = 500, 100, 7
 
@@ -84,6 +84,8 @@ def measure(parts: Sequence[str], options: argparse.Namespace, whole: dict[str, 
     if "isolation" in parts:
         seed = int(np.random.default_rng().integers(2**31))
         found["isolation"] = [*found.get("isolation", []), under_fire(options.pools, seed)]
+    if "settings" in parts:
+        found["settings"] = settings.compare()
     if "fuzz" in parts:
         seed = int(np.random.default_rng().integers(2**31))
         found["fuzz"] = [*found.get("fuzz", []), {"seed": seed} | fuzz.in_bounds(options.inputs, seed)]
@@ -116,6 +118,12 @@ def section(whole: dict[str, Any]) -> str:
             f"- **Isolation under fire.** {pools:,} random pools, whose {members:,} members trained alone and among "
             f"{wild:,} others with learning rates of 10³ to 10³⁰ ({diverged:,} members diverged), on constant columns, "
             f"equal targets and sets of one row among others: {changed:,} members changed in any bit."
+        )
+    if "settings" in whole:
+        wrong = {name: fault for name, fault in whole["settings"].items() if fault}
+        lines.append(
+            f"- **Threads and processes.** {len(whole['settings'])} settings ({', '.join(whole['settings'])}): "
+            + ("all train to the same bits." if not wrong else f"{len(wrong)} do not: {wrong}.")
         )
     if "fuzz" in whole:
         inputs = sum(each["inputs"] for each in whole["fuzz"])
