@@ -139,21 +139,20 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(client: Any, tmp_path: Pa
     X, y = data(2000)
     pools = [pm.Pool([pm.Member(60, seed=i) for i in range(24)], F, 3, seed=1) for _ in range(2)]
     pools[0].fit(X, y, epochs=40, **QUIET)
-    killed = []
-    scheduler_looks = 0
+    killed, looks, pressed = [], 0, interrupts.pressed
 
-    def kill_one() -> int:
-        """In the middle of the work: at the third look at how many threads there are."""
-        nonlocal scheduler_looks
-        scheduler_looks += 1
-        if scheduler_looks == 3:
+    def kill_one() -> bool:
+        """In the middle of the work: at the third look at what is done."""
+        nonlocal looks
+        looks += 1
+        if looks == 3:
             pid = next(iter(client.run(os.getpid).values()))
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
-        return 2
+        return pressed()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharded, "threads_of", lambda client: kill_one())
+        patch.setattr(sharded.interrupts, "pressed", kill_one)
         pools[1].fit(X, y, epochs=40, client=client, **QUIET)
     assert killed
     assert as_file(pools[0], tmp_path) == as_file(pools[1], tmp_path)
@@ -329,6 +328,27 @@ def test_programs_that_are_killed(programs: Programs, tmp_path: Path) -> None:
     with programs.client() as client:
         resumed = pm.resume(tmp_path / "run", X, y, client=client)
     assert as_file(resumed, tmp_path) == as_file(one, tmp_path)
+
+
+def test_a_scheduler_that_is_lost_is_named(programs: Programs, tmp_path: Path) -> None:
+    X, y = data(400)
+    scheduler, _, _ = programs.scheduler(), programs.worker(), programs.worker()
+    client, looks, pressed = programs.client(), 0, interrupts.pressed
+
+    def kill() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 20:
+            scheduler.kill()
+        return pressed()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharded.interrupts, "pressed", kill)
+        with pytest.raises(
+            pm.DataError, match=r"client: expected a scheduler that answers.*pm\.resume\('.*run', \.\.\.\)"
+        ):
+            new_pool().fit(X, y, epochs=10**4, client=client, checkpoint=tmp_path / "run", **QUIET)
+    client.close(timeout=1)
 
 
 # Data in files.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import heapq
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,18 +29,18 @@ from pmlp_np.base import interrupts
 from pmlp_np.base.errors import DataError, DivergedWarning, compose, show
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.data.mapped import by_path, opened
+from pmlp_np.pool.checkpoints import Checkpoints
 from pmlp_np.state.progress import READY
 from pmlp_np.state.training_state import TrainingState
 from pmlp_np.training.callbacks import Callback
-from pmlp_np.training.loop import Saver
 from pmlp_np.training.progress_bar import ProgressBar
 from pmlp_np.training.settings import Settings
 
 # Shards for each thread: so that all end at about the same time, and little is lost with a worker. A time budget counts
 # from the start of a shard: with one, all train at once.
 _PER_THREAD = 8
-# Seconds between two looks at what is done.
-_LOOK = 0.1
+# Seconds between two looks at what is done, and between two at how many threads there are.
+_LOOK, _LOOK_AT_THREADS = 0.05, 5.0
 # Seconds of a piece; how many times longer than its overhead it is at least; and how many pieces may end in a second on
 # all threads: a scheduler handles some hundred tasks in a second.
 _PIECE, _OVERHEADS, _ENDS = 10.0, 30.0, 100.0
@@ -168,6 +169,15 @@ def facts_of(piece: Piece) -> Facts:
     return piece.facts
 
 
+def _is_lost(error: Exception) -> bool:
+    """Return whether the connection to the scheduler is lost, and with it all that was asked for."""
+    # Only where there is a client is there its package.
+    from distributed import CancelledError
+    from distributed.comm import CommClosedError
+
+    return isinstance(error, (CancelledError, CommClosedError))
+
+
 @dataclass(eq=False)
 class _Training:
     """A shard in training: the futures of its piece under way, of that piece's facts, and of the piece before."""
@@ -186,7 +196,7 @@ def train_sharded(
     settings: Settings,
     state: TrainingState,
     join: Callable[[list[Shard]], None],
-    saver: Saver | None = None,
+    saver: Checkpoints | None = None,
 ) -> str:
     """Train the members of a pool that have something left to do. Returns how it ended, as `training.loop.train`.
 
@@ -207,7 +217,9 @@ class _Run:
     settings: Settings
     state: TrainingState
     join: Callable[[list[Shard]], None]
-    saver: Saver | None
+    saver: Checkpoints | None
+    # Positions of shards that wait. Only as many train as there are threads: the next piece of a shard finds one free.
+    waiting: list[np.ndarray] = field(default_factory=list)
     training: list[_Training] = field(default_factory=list)
     # What came back and is not joined yet, by its first position: a later state of a shard takes the place of an
     # earlier one.
@@ -224,7 +236,8 @@ class _Run:
             if self.saver is not None:
                 self.saver.write(self.state)
             self._begin()
-            while self.training and not interrupts.pressed():
+            while (self.training or self.waiting) and not interrupts.pressed():
+                self._fill()
                 ended = [each for each in self.training if each.facts.done()]
                 if not ended:
                     time.sleep(_LOOK)
@@ -233,9 +246,19 @@ class _Run:
                 self._show()
                 self._save_when_due()
             finished = True
-            if self.training:
+            if self.training or self.waiting:
                 self.ended = "interrupted"
             return self.ended
+        except Exception as error:
+            if not _is_lost(error):
+                raise
+            # Nobody is there to cancel anything.
+            self.training = []
+            hint = "With fit(..., checkpoint=folder) a run can go on."
+            if self.saver is not None:
+                hint = f"pm.resume({os.fspath(self.saver.folder)!r}, ...) goes on with another one, or with none."
+            got = " ".join(str(error).split())
+            raise DataError(compose("client", "a scheduler that answers", f"none: {got}", hint)) from error
         finally:
             self.bar.close()
             self._stop(keep=finished)
@@ -244,7 +267,7 @@ class _Run:
                 self.saver.write(self.state, last=True)
 
     def _begin(self) -> None:
-        """Cut the pool into shards, and give them to the workers."""
+        """Cut the pool into shards."""
         plan, progress, state = self.pool._plan, self.state.progress, self.state
         active = np.flatnonzero(state.asked & (progress.status == READY) & (progress.epoch < state.target))
         # Multiply-adds of an epoch, roughly.
@@ -259,15 +282,24 @@ class _Run:
         # Once to each worker, however many shards it trains.
         sent = [None if each is None else by_path(each) for each in (self.data, self.validation)]
         self.sent = self.client.scatter(sent, broadcast=True, hash=False)
-        threads = threads_of(self.client)
-        self.piece = seconds_of_piece(threads)
-        for own in cut((self.left * self.of_epoch)[active], per_thread * threads):
-            at = active[own]
-            shard = Shard(self.pool.subset(self.pool.ids_[at]), state.take(at), at)
-            self.training.append(_Training(at, *self._submit(shard, self.piece)))
-        self.n_shards = len(self.training)
+        self.threads, self.looked = threads_of(self.client), time.monotonic()
+        self.piece = seconds_of_piece(self.threads)
+        self.waiting = [active[own] for own in cut((self.left * self.of_epoch)[active], per_thread * self.threads)]
+        self.n_shards = len(self.waiting)
+        # The last one goes first.
+        self.waiting.reverse()
 
-    def _submit(self, before: Any, seconds: float, priority: int = 0) -> tuple[Any, Any]:
+    def _fill(self) -> None:
+        """Give each thread a shard."""
+        now = time.monotonic()
+        if now - self.looked > _LOOK_AT_THREADS:
+            self.threads, self.looked = threads_of(self.client), now
+        while self.waiting and len(self.training) < max(self.threads, 1):
+            at = self.waiting.pop()
+            shard = Shard(self.pool.subset(self.pool.ids_[at]), self.state.take(at), at)
+            self.training.append(_Training(at, *self._submit(shard, self.piece)))
+
+    def _submit(self, before: Any, seconds: float) -> tuple[Any, Any]:
         """Have a piece trained. before: a shard, or the future of the piece before. Returns two futures."""
         budget = self.settings.time_budget
         if budget is not None:
@@ -275,9 +307,9 @@ class _Run:
             budget = max(budget - self._seconds(), 1e-3)
         piece = self.client.submit(
             train_piece, before, *self.sent, self.features, self.on_workers, seconds, budget, pure=False,
-            retries=_RETRIES, priority=priority,
+            retries=_RETRIES,
         )  # fmt: skip
-        return piece, self.client.submit(facts_of, piece, pure=False, retries=_RETRIES, priority=priority + 1)
+        return piece, self.client.submit(facts_of, piece, pure=False, retries=_RETRIES, priority=1)
 
     def _seconds(self) -> float:
         return self.so_far + time.monotonic() - self.began
@@ -297,8 +329,7 @@ class _Run:
             # From here on nothing before it is needed.
             before = self._take(each.piece)
         each.before = each.piece
-        # What has begun goes first: its end is nearest.
-        each.piece, each.facts = self._submit(before, max(self.piece, _OVERHEADS * facts.overhead), priority=1)
+        each.piece, each.facts = self._submit(before, max(self.piece, _OVERHEADS * facts.overhead))
 
     def _take(self, piece: Any) -> Shard:
         """Return the shard that a piece has left, brought to the client."""
@@ -308,13 +339,13 @@ class _Run:
 
     def _show(self) -> None:
         done = 1.0 - float(self.left @ self.of_epoch) / self.whole
-        ended = self.n_shards - len(self.training)
-        self.bar.show(done, f"{ended}/{self.n_shards} shards, {threads_of(self.client)} threads")
+        ended = self.n_shards - len(self.training) - len(self.waiting)
+        self.bar.show(done, f"{ended}/{self.n_shards} shards, {self.threads} threads")
 
     def _save_when_due(self) -> None:
         """Store what has come back, once the pieces that were under way when it was due have ended."""
         now = time.monotonic()
-        if self.saver is None or not self.training:
+        if self.saver is None or not (self.training or self.waiting):
             return
         if self.collecting is None and self.saver.due():
             self.collecting = now + self.piece
