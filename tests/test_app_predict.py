@@ -131,7 +131,7 @@ def test_a_failure_leaves_nothing_in_the_way(place, capsys, tmp_path, monkeypatc
     def fails(*arguments, **options):
         raise pm.DataError("no")
 
-    for module, name in ((target_scores, "scored"), (predicting, "_frame"), (folder, "write_text")):
+    for module, name in ((target_scores, "scored"), (predicting, "_frame"), (folder, "text_file")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fails)
             refused(run(capsys, *command), "no")
@@ -144,7 +144,7 @@ def test_a_file_that_exists_is_noticed_before_the_work(place, capsys, tmp_path, 
     out.write_text("mine")
     command = ["predict", place / "value", place / "t.csv", "--out", out]
     with monkeypatch.context() as patch:
-        patch.setattr(predicting, "read_table", None)
+        patch.setattr(predicting, "in_parts", None)
         said = run(capsys, *command)
     refused(said, "p.csv", "one that exists")
     assert out.read_text() == "mine"

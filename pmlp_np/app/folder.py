@@ -26,7 +26,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pmlp_np as pm
 from pmlp_np.app.columns import Columns
@@ -281,8 +281,15 @@ def check_file(path: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None
 
 def write_text(path: Path, text: str) -> None:
     """Write a file, and flush a regular one to the disk."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with text_file(path) as file:
         file.write(text)
+
+
+@contextlib.contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """Yield a file to write text to; a regular one is flushed to the disk at the end."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        yield file
         file.flush()
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             os.fsync(file.fileno())

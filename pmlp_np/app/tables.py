@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,16 +22,19 @@ import numpy as np
 
 from pmlp_np.app.reading.column_builders import whole_numbers
 from pmlp_np.app.reading.conventions import Conventions
-from pmlp_np.app.reading.csv_table import FileColumns, read_csv
+from pmlp_np.app.reading.csv_table import FileColumns, read_csv, read_csv_in_parts
 from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted, wrapped
-from pmlp_np.app.reading.parquet import read_parquet
+from pmlp_np.app.reading.parquet import read_parquet, read_parquet_in_parts
 from pmlp_np.app.reading.reading_options import USUAL_MISSING, Reading
 from pmlp_np.base.errors import DataError, compose, nearest, readable_bytes, require_memory, show
 
 # Memory of a fit for each byte of a compressed table: cells as read, as numbers, and as X. Measured on tables of
 # numbers and of texts, rounded up. For other files it is estimated from the first lines.
 _BYTES_PER_BYTE = {"gzip": 40, "parquet": 20}
+# A table to predict that has more bytes when it is unpacked is read in parts of so many cells.
+_WHOLE_BYTES, _PART_CELLS = 1 << 26, 1 << 22
+_UNPACKED = {"gzip": 8, "parquet": 5}
 # A table from a pipe is stored in memory up to this size, above it on the disk.
 _SPOOLED_BYTES = 1 << 26
 _OTHER = {".": ",", ",": "."}
@@ -52,6 +55,7 @@ class Table:
     taken: by column, words that were read as missing cells, with counts.
     as_text: columns that are texts in any case.
     predicted: whether the table is to be predicted, not fitted.
+    before: number of rows before it, of a table that is part of another.
     """
 
     frame: Any
@@ -64,6 +68,7 @@ class Table:
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
     as_text: Collection[str] = ()
     predicted: bool = False
+    before: int = 0
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -72,7 +77,7 @@ class Table:
         """Return the position of a row, counted from 0, in words: "line 12", or "row 11" of a file without lines."""
         if self.lines is not None:
             return f"line {int(self.lines[row]):,}"
-        return f"line {row + self.first_line:,}" if self.first_line else f"row {row + 1:,}"
+        return f"line {row + self.first_line:,}" if self.first_line else f"row {self.before + row + 1:,}"
 
     def column_called(self, name: str, what: str = "column") -> str:
         """Return the name if the table has such a column. Raises DataError, with the nearest name, if not."""
@@ -163,27 +168,83 @@ def read_table(
     Raises DataError for files that are no tables, FileNotFoundError, and MemoryNeededError, before the file is read, if
     the table does not fit in memory.
     """
-    options = reading or Reading()
-    arguments = options, tuple(missing), as_text, spelled, learned
+    arguments = reading or Reading(), tuple(missing), as_text, spelled, learned
+    with _opened(path) as (name, source, kind, size):
+        if kind in _BYTES_PER_BYTE:
+            _require_room(name, size, kind)
+        file = read_parquet(path, name, *arguments) if source is None else read_csv(source, *arguments)
+        return _table(file, name, *arguments)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A table to predict that is read in parts. n_rows: of the whole. tables: reads them from the beginning, in order.
+
+    Notes on the file as a whole are those of the first part.
+    """
+
+    n_rows: int
+    tables: Callable[[], Iterator[Table]]
+
+
+@contextlib.contextmanager
+def in_parts(
+    path: str, missing: Collection[str], as_text: Collection[str], reading: Reading | None, spelled: Collection[str],
+    learned: Conventions,
+) -> Iterator[Parts]:  # fmt: skip
+    """Read a table as `read_table` does, to be predicted, with a bound on memory: a large one is read in parts.
+
+    Raises DataError as `read_table`, before the first part.
+    """
+    arguments = reading or Reading(), tuple(missing), as_text, spelled, learned
+    with _opened(path) as (name, source, kind, size):
+        if size * _UNPACKED.get(kind, 1) <= _WHOLE_BYTES:
+            table = _table(
+                read_parquet(path, name, *arguments) if source is None else read_csv(source, *arguments), name,
+                *arguments,
+            )  # fmt: skip
+            yield Parts(len(table), lambda: iter([table]))
+            return
+        if source is None:
+            file = read_parquet_in_parts(path, name, *arguments, _PART_CELLS)
+        else:
+            file = read_csv_in_parts(source, *arguments, _PART_CELLS)
+
+        def tables() -> Iterator[Table]:
+            before, notes, taken = 0, file.notes, file.taken
+            for part in file.parts():
+                part.notes, part.taken = notes, taken
+                table = _table(part, name, *arguments, before)
+                yield table
+                before += len(table)
+                notes, taken = [], {}
+
+        yield Parts(file.n_rows, tables)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[str, Source | None, str, int]]:
+    """Yield a table's name in errors, its bytes as a Source (None for Parquet), kind and size in bytes."""
     if path == "-" or not Path(path).is_file() and Path(path).exists() and not Path(path).is_dir():
-        name = "stdin" if path == "-" else f"table {path}"
         with _kept(path) as file:
-            return _table(read_csv(Source(name, None, lambda: rewound(file)), *arguments), name, *arguments)
+            size = file.seek(0, 2)
+            name = "stdin" if path == "-" else f"table {path}"
+            yield name, Source(name, None, lambda: rewound(file)), "pipe", size
+        return
     name, size = f"table {path}", _size(path)
     with open(path, "rb") as file:
         start = file.read(4)
     if start == b"PAR1":
-        _require_room(name, size, "parquet")
-        return _table(read_parquet(path, name, *arguments), name, *arguments)
-    if start[:2] == b"PK":
+        yield name, None, "parquet", size
+    elif start[:2] == b"PK":
         raise DataError(compose(name, "a CSV or Parquet file", "an archive, as of Excel", "Save the sheet as CSV."))
-    if start[:2] == b"\x1f\x8b":
-        _require_room(name, size, "gzip")
+    elif start[:2] == b"\x1f\x8b":
         try:
-            return _table(read_csv(Source(name, None, lambda: _unpacked(path)), *arguments), name, *arguments)
+            yield name, Source(name, None, lambda: _unpacked(path)), "gzip", size
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(compose(name, "a whole .gz file", str(error), "Fetch or pack it again.")) from error
-    return _table(read_csv(Source(name, size, lambda: open(path, "rb")), *arguments), name, *arguments)
+    else:
+        yield name, Source(name, size, lambda: open(path, "rb")), "csv", size  # noqa: SIM115
 
 
 @contextlib.contextmanager
@@ -230,7 +291,7 @@ def _require_room(name: str, size: int, kind: str) -> None:
 
 def _table(
     file: FileColumns, name: str, reading: Reading, missing: tuple[str, ...], as_text: Collection[str],
-    spelled: Collection[str], learned: Conventions | None,
+    spelled: Collection[str], learned: Conventions | None, before: int = 0,
 ) -> Table:  # fmt: skip
     import pandas
 
@@ -241,7 +302,7 @@ def _table(
     frame.columns = names
     table = Table(
         frame, name, file.first_line, file.notes, file.lines, conventions, file.spelled, file.taken, as_text,
-        learned is not None,
+        learned is not None, before,
     )  # fmt: skip
     _drop_row_numbers(table)
     if not len(table.frame):

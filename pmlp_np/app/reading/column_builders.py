@@ -190,6 +190,12 @@ class Column:
         self.floats = []
         self.texts.add(cells)
 
+    def forget(self) -> None:
+        """Drop all cells, and keep what they say of the column."""
+        self.floats, self.texts = [], Texts()
+        if self.spelled is not None:
+            self.spelled = Texts(self.spelled.most)
+
     def fits(self, mark: str | None) -> bool:
         """Return whether the stored cells are right for the decided decimal mark (None for texts)."""
         if self.as_text:

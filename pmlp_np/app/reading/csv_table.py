@@ -1,13 +1,14 @@
 """CSV files as columns.
 
 A file is read chunk by chunk by the conventions that its first cells suggest, and a second time if later cells
-contradict them. Memory is that of the columns and of one chunk.
+contradict them. Memory is that of the columns and of one chunk. A file that is read in parts is read twice: once to see
+what all its cells say, without keeping any, and then part by part.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,6 +54,20 @@ class FileColumns:
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
+@dataclass
+class InParts:
+    """A file that is read in parts.
+
+    n_rows, notes, taken: of the whole file. parts: reads it from the beginning, each part with a FileColumns of its
+    own.
+    """
+
+    n_rows: int
+    notes: list[str]
+    taken: dict[str, dict[str, int]]
+    parts: Callable[[], Iterator[FileColumns]]
+
+
 def read_csv(
     source: Source, reading: Reading, missing: tuple[str, ...], as_text: Collection[str], spelled: Collection[str],
     learned: Conventions | None,
@@ -67,6 +82,46 @@ def read_csv(
     Raises DataError for files that are no tables.
     """
     notes: list[str] = []
+    encoding, layout, lines = _opened(source, reading, learned, notes)
+    _require_room(source, lines, layout)
+    words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
+    reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
+    reader.run()
+    conventions, marks = _decide(reader, reading, learned, notes)
+    if not all(column.fits(marks.get(key)) for key, column in reader.columns.items()):
+        reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
+        reader.run()
+    return reader.result(replace(conventions, missing=words), notes)
+
+
+def read_csv_in_parts(
+    source: Source, reading: Reading, missing: tuple[str, ...], as_text: Collection[str], spelled: Collection[str],
+    learned: Conventions | None, most_cells: int,
+) -> InParts:  # fmt: skip
+    """Read a CSV file in parts of so many cells; the other arguments are those of `read_csv`.
+
+    All errors that `read_csv` would raise are raised before the first part.
+    """
+    notes: list[str] = []
+    encoding, layout, _ = _opened(source, reading, learned, notes)
+    words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
+    looked = _Pass(source, encoding, layout, words, as_text, spelled, learned, {}, keeps=False)
+    looked.run()
+    conventions, marks = _decide(looked, reading, learned, notes)
+    notes += looked.notes
+
+    def parts() -> Iterator[FileColumns]:
+        reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
+        for part in reader.parts(max(1, most_cells // layout.n)):
+            yield part.result(replace(conventions, missing=words), [])
+
+    return InParts(looked.n_rows, notes, looked.taken(), parts)
+
+
+def _opened(
+    source: Source, reading: Reading, learned: Conventions | None, notes: list[str]
+) -> tuple[str, Layout, list[str]]:
+    """Return a file's encoding, layout and first lines."""
     head = head_of(source, _HEAD_BYTES)
     if not head.strip():
         raise DataError(compose(source.name, "names of columns and rows", "nothing"))
@@ -78,15 +133,7 @@ def read_csv(
     layout = layout_of(lines, whole, reading, learned.delimiter if learned else None, decimal, source.name)
     notes += layout.notes
     check_names(layout.names, source.name)
-    _require_room(source, lines, layout)
-    words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
-    reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
-    reader.run()
-    conventions, marks = _decide(reader, reading, learned, notes)
-    if not all(column.fits(marks.get(key)) for key, column in reader.columns.items()):
-        reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
-        reader.run()
-    return reader.result(replace(conventions, missing=words), notes)
+    return encoding, layout, lines
 
 
 def _decide(
@@ -120,13 +167,25 @@ def _require_room(source: Source, lines: list[str], layout: Layout) -> None:
 
 
 class _Pass:
-    """One pass over all records. marks: decimal marks of the columns, None for texts; empty in the first pass."""
+    """One pass over all records.
+
+    marks: decimal marks of the columns, None for texts; empty in the first pass. keeps: whether cells are kept.
+    """
 
     def __init__(
         self, source: Source, encoding: str, layout: Layout, words: MissingWords, as_text: Collection[str],
-        spelled: Collection[str], learned: Conventions | None, marks: dict[str, str | None],
+        spelled: Collection[str], learned: Conventions | None, marks: dict[str, str | None], keeps: bool = True,
     ) -> None:  # fmt: skip
-        self.source, self.encoding, self.layout = source, encoding, layout
+        self.source, self.encoding, self.layout, self.keeps = source, encoding, layout, keeps
+        self.how = words, as_text, spelled, learned, marks
+        self.notes: list[str] = []
+        self.wrong: dict[str, tuple[int, int, list[str]]] = {}
+        self.counts = {"few": 0, "many": 0}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with new columns."""
+        words, as_text, spelled, learned, marks = self.how
         self.columns: dict[str, Column] = {}
         for key, name in self._keys():
             style = learned.style(name) if learned else None
@@ -138,11 +197,8 @@ class _Pass:
                 MOST_LABELS if learned is None else None,
             )  # fmt: skip
             self.columns[key] = column
-        self.first_line = 0
+        self.first_line = self.n_rows = 0
         self.lines: list[np.ndarray] = []
-        self.notes: list[str] = []
-        self.wrong: dict[str, tuple[int, int, list[str]]] = {}
-        self.counts = {"few": 0, "many": 0}
 
     def _keys(self) -> list[tuple[str, str]]:
         """Return (a unique key, the name) of each column. Several names may be empty."""
@@ -155,12 +211,32 @@ class _Pass:
             for lines, rows in _chunks(self._rows(file), size):
                 self._add(lines, rows)
 
+    def parts(self, most_rows: int) -> Iterator[_Pass]:
+        """Read all records, and yield this reader whenever it holds so many."""
+        size = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self.layout.n), most_rows))
+        with self.source.opened() as file:
+            for lines, rows in _chunks(self._rows(file), size):
+                if self.n_rows + len(lines) > most_rows:
+                    yield self
+                    self._begin()
+                self._add(lines, rows)
+        if self.n_rows:
+            yield self
+
     def _add(self, lines: list[int], rows: list[str | list[str]]) -> None:
         numbers = np.array(lines, np.int64)
         self.first_line = self.first_line or lines[0]
-        self.lines.append(numbers)
+        self.n_rows += len(lines)
+        if self.keeps:
+            self.lines.append(numbers)
         for column, cells in zip(self.columns.values(), _transposed(rows, self.layout), strict=False):
             column.add(cells, numbers)
+            if not self.keeps:
+                column.forget()
+
+    def taken(self) -> dict[str, dict[str, int]]:
+        """Return by column the words that were read as missing cells, with counts."""
+        return {column.name: dict(column.taken) for column in self.columns.values() if column.taken}
 
     def _rows(self, file: Any) -> Iterator[tuple[int, str | list[str]]]:
         """Yield (line number, record) of records with as many cells as there are names.
@@ -253,9 +329,8 @@ class _Pass:
         regular = len(lines) == 0 or bool((np.diff(lines) == 1).all())
         columns = [(column.name, column.cells()) for column in self.columns.values()]
         spelled = {c.name: c.spelled.series() for c in self.columns.values() if c.spelled and c.spelled.kept}
-        taken = {c.name: dict(c.taken) for c in self.columns.values() if c.taken}
         return FileColumns(
-            columns, None if regular else lines, self.first_line, conventions, notes + self.notes, spelled, taken
+            columns, None if regular else lines, self.first_line, conventions, notes + self.notes, spelled, self.taken()
         )
 
 
