@@ -164,3 +164,12 @@ def test_scores_of_many_rows_are_those_of_the_first(
     _, found = answers(capsys, place, "value", path, tmp_path / "p.csv")
     assert found["rows"] == N and 50 <= found["scores"]["rows"] < 80
     assert any(f"the first {found['scores']['rows']} rows with a target" in note for note in found["notes"])
+
+
+def test_names_without_rows(place: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_WHOLE_BYTES", 0)
+    for suffix in (".csv", ".parquet"):
+        path = tmp_path / f"new{suffix}"
+        written(frame()[:0], path)
+        refused(run(capsys, "predict", place / "value", path, "--out", tmp_path / "p.csv"), "rows", "none")
+        assert not (tmp_path / "p.csv").exists()

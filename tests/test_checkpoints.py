@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
+from full_disk import full_after
 from pmlp_np.pool import checkpoints
 from pmlp_np.pool.checkpoints import Checkpoints
 
@@ -294,16 +294,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_pool(
     X, y, A, b = killed_run.data()
     fitted: dict[str, Any] = {"validation_data": (A, b), **killed_run.HOW, **QUIET}
     undisturbed = killed_run.new_pool().fit(X, y, **fitted)
-    write, left = checkpoints.write_archive, 3
-
-    def full(*arguments: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(*arguments)
-
-    monkeypatch.setattr(checkpoints, "write_archive", full)
+    write = checkpoints.write_archive
+    monkeypatch.setattr(checkpoints, "write_archive", full_after(3, write))
     pool = killed_run.new_pool().fit(X, y, checkpoint=tmp_path / "run", **fitted)
     assert as_file(pool, tmp_path) == as_file(undisturbed, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
@@ -314,8 +306,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_pool(
     resumed = pm.resume(tmp_path / "run", X, y, validation_data=(A, b))
     assert as_file(resumed, tmp_path) == as_file(undisturbed, tmp_path)
     # A disk that is full from the start is said before any training.
-    left = 0
-    monkeypatch.setattr(checkpoints, "write_archive", full)
+    monkeypatch.setattr(checkpoints, "write_archive", full_after(0, write))
     pool = killed_run.new_pool()
     with pytest.raises(pm.DataError, match="checkpoint: .*No space left on device"):
         pool.fit(X, y, checkpoint=tmp_path / "other", **fitted)
@@ -327,11 +318,8 @@ def test_a_first_checkpoint_that_fails_leaves_what_was_learned(tmp_path: Path, m
     pool = killed_run.new_pool().fit(X, y, epochs=2, **QUIET)
     before = as_file(pool, tmp_path)
 
-    def full(*arguments: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "write_archive", full)
+        patch.setattr(checkpoints, "write_archive", full_after(0, checkpoints.write_archive))
         for call in (pool.fit, pool.partial_fit):
             with pytest.raises(pm.DataError, match="checkpoint: .*No space left on device"):
                 call(X, y, checkpoint=tmp_path / call.__name__, **QUIET)

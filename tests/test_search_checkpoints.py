@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 import pmlp_np as pm
+from full_disk import full_after
 from pmlp_np.model_selection import search_checkpoints
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.search_checkpoints import SearchFolder
@@ -202,25 +201,16 @@ def test_a_full_disk_does_not_end_a_search(
     X, y = table()
     undisturbed = whole(pm.search(X, y, **ROUNDS), tmp_path)
     write = search_checkpoints.write_archive
-
-    def full(*arguments: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(*arguments)
-
-    monkeypatch.setattr(search_checkpoints, "write_archive", full)
+    monkeypatch.setattr(search_checkpoints, "write_archive", full_after(left, write))
     if left == 0:
         with pytest.raises(pm.DataError, match="checkpoint: .*No space left on device"):
             pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "run")
         return
     assert whole(pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "run"), tmp_path) == undisturbed
-    left = 0
     monkeypatch.setattr(search_checkpoints, "write_archive", write)
     with monkeypatch.context() as patch:
         # A round's own first checkpoint.
-        patch.setattr(checkpoints, "write_archive", full)
+        patch.setattr(checkpoints, "write_archive", full_after(0, write))
         assert whole(pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "other"), tmp_path) == undisturbed
     assert capsys.readouterr().err.count("No space left on device") == 2
     assert whole(pm.search(X, y, **ROUNDS, checkpoint=tmp_path / "run", resume=True), tmp_path) == undisturbed

@@ -34,7 +34,8 @@ from pmlp_np.base.errors import DataError, compose, nearest, readable_bytes, req
 _BYTES_PER_BYTE = {"gzip": 40, "parquet": 20}
 # A table to predict that has more bytes when it is unpacked is read in parts of so many cells.
 _WHOLE_BYTES, _PART_CELLS = 1 << 26, 1 << 22
-_UNPACKED = {"gzip": 8, "parquet": 5}
+# A packed file may hold a thousand times its bytes: only small ones are read as a whole.
+_UNPACKED = {"gzip": 64, "parquet": 5}
 # A table from a pipe is stored in memory up to this size, above it on the disk.
 _SPOOLED_BYTES = 1 << 26
 _OTHER = {".": ",", ",": "."}
@@ -210,6 +211,9 @@ def in_parts(
         else:
             file = read_csv_in_parts(source, *arguments, _PART_CELLS)
 
+        if not file.n_rows:
+            raise _no_rows(name)
+
         def tables() -> Iterator[Table]:
             before, notes, taken = 0, file.notes, file.taken
             for part in file.parts():
@@ -306,9 +310,13 @@ def _table(
     )  # fmt: skip
     _drop_row_numbers(table)
     if not len(table.frame):
-        raise DataError(compose(table.name, "rows below the names of columns", "none"))
+        raise _no_rows(table.name)
     _note_missing(table, missing, learned is not None)
     return table
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError(compose(name, "rows below the names of columns", "none"))
 
 
 def _drop_row_numbers(table: Table) -> None:

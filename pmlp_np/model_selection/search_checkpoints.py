@@ -225,7 +225,7 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _fingerprint(problem: Problem) -> str:
-    """Return a hash of what members are trained and judged on."""
+    """Return a hash of what members are trained and evaluated on."""
     hashed = blake2b(digest_size=32)
     weights, targets = np.zeros(0) if problem.weights is None else problem.weights, problem.targets
     in_their_terms = [problem.views.to_plain(), targets.task, targets.classes.tolist(), targets.mean.tolist(),
