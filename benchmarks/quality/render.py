@@ -16,6 +16,8 @@ from benchmarks.rendering import between_markers
 
 # Seconds, for methods that take a time.
 SHORT_BUDGET, USUAL_BUDGET, LONG_BUDGET = 10.0, 60.0, 300.0
+# A method that has this share of the tables is compared on those that it has.
+_FEWER = 0.4
 PAGE = ROOT / "docs" / "search.md"
 # By metric: its title, whether larger is better, and how it is written.
 METRICS = {
@@ -45,11 +47,13 @@ def means(
     return found
 
 
-def compared(results: list[dict[str, Any]], splits: Collection[int], budgets: Collection[float]) -> list[str]:
+def compared(
+    results: list[dict[str, Any]], splits: Collection[int], budgets: Collection[float], least: float = 2 / 3
+) -> list[str]:
     """Return the methods, with one of these budgets or their own time, that have most of what any of them has.
 
     So a method that is too slow for the largest tables does not leave them out for all, but is left out itself if it
-    lacks a third.
+    has less than a share (least) of them.
     """
     counts: dict[str, int] = defaultdict(int)
     for record in results:
@@ -60,7 +64,7 @@ def compared(results: list[dict[str, Any]], splits: Collection[int], budgets: Co
         ):
             counts[label(record)] += 1
     most = max(counts.values(), default=0)
-    return [method for method, count in counts.items() if 3 * count >= 2 * most]
+    return [method for method, count in counts.items() if count >= least * most]
 
 
 def ranks(found: dict[str, dict[str, float]], larger: bool) -> dict[str, float]:
@@ -93,10 +97,12 @@ def _budget(label: str) -> float | None:
     return None if found is None else float(found[1])
 
 
-def tables(results: list[dict[str, Any]], splits: Collection[int], budgets: Collection[float]) -> str:
-    """The tables of a comparison in Markdown: one for each metric, methods by mean rank."""
+def tables(
+    results: list[dict[str, Any]], splits: Collection[int], budgets: Collection[float], least: float = 2 / 3
+) -> str:
+    """The tables of a comparison in Markdown: one for each metric, methods by mean rank. least: as for `compared`."""
     parts = []
-    chosen = compared(results, splits, budgets)
+    chosen = compared(results, splits, budgets, least)
     for metric, (title, larger, form) in METRICS.items():
         found = means(results, metric, chosen, splits)
         rank = ranks(found, larger)
@@ -118,13 +124,19 @@ def section(whole: dict[str, Any]) -> str:
     """All comparisons in Markdown: of more methods on one split, and of fewer on all."""
     results = whole["results"]
     splits = sorted({record["split"] for record in results})
-    parts = [f"**One split**, all methods:\n\n{tables(results, splits[:1], (SHORT_BUDGET, USUAL_BUDGET))}"]
+    parts = [f"**One split**:\n\n{tables(results, splits[:1], (SHORT_BUDGET, USUAL_BUDGET))}"]
+    usual = results, splits[:1], (USUAL_BUDGET,)
+    more = sorted({*compared(*usual, _FEWER)} - {*compared(*usual)})
+    if more:
+        parts.append(f"**With {' and '.join(more)}**, on fewer tables:\n\n{tables(*usual, _FEWER)}")
     if len(splits) > 1:
         words = f"**Means of {len(splits)} splits**, methods that were measured on them:"
         parts.append(f"{words}\n\n{tables(results, splits, (USUAL_BUDGET,))}")
-    longer = tables(results, splits[:1], (LONG_BUDGET,)) if any(r["budget"] == LONG_BUDGET for r in results) else ""
-    if longer:
-        parts.append(f"**{LONG_BUDGET:g} seconds**:\n\n{longer}")
+    long = {record["table"] for record in results if record["budget"] == LONG_BUDGET}
+    if long:
+        some = [record for record in results if record["table"] in long]
+        found = tables(some, splits[:1], (USUAL_BUDGET, LONG_BUDGET))
+        parts.append(f"**{LONG_BUDGET:g} seconds**, beside {USUAL_BUDGET:g}:\n\n{found}")
     return "\n\n".join(parts)
 
 
