@@ -13,7 +13,7 @@ from pmlp_np.model_selection.configurations import Configuration, portfolio
 from pmlp_np.model_selection.search_loop import Search
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_settings import Settings
-from pmlp_np.model_selection.table_model import tempered
+from pmlp_np.model_selection.table_model import tempered, weights_of
 
 SMALL = {"hidden": (8,), "learning_rate": 0.01, "decoupled_weight_decay": 0.1, "dropout": 0.0, "average": 0.9}
 FEW = [
@@ -394,3 +394,34 @@ def test_bad_input_of_every_kind():
     for columns in (X[:, :2], np.concatenate([X, X], axis=1)):
         with pytest.raises(pm.DataError, match="X: expected "):
             model.predict(columns)
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_one_trial_is_a_model_of_its_own(task, tmp_path):
+    """It takes raw columns, is saved and exported, and is the mean of its members."""
+    rng = np.random.default_rng()
+    X = np.empty((90, 2), object)
+    X[:, 0], X[:, 1] = rng.normal(size=90), rng.choice(["red", "green"], size=90)
+    y = X[:, 0].astype(float) + (X[:, 1] == "red")
+    y = y if task == "regression" else np.where(y > 0.5, "high", "low")
+    result = pm.search(X, y, time_budget=None, max_members=9, max_epochs=4, cv=3, progress=False)
+    for number, trial in enumerate(result.trials):
+        model = result.extract(number)
+        wide = result.problem.views.wide(raw_columns(X, result.problem.views.kinds), result.problem.blocks)
+        method = trial.pool.predict if task == "regression" else trial.pool.predict_proba
+        own = np.mean([method(wide, members=[id], weights=weights_of(trial.pool))[0] for id in trial.ids], axis=0)
+        if task == "regression":
+            np.testing.assert_allclose(
+                model.predict(X), model.targets.predictions(own.reshape(len(X), -1)), rtol=1e-4, atol=1e-5
+            )
+            low, high = model.predict_interval(X, 0.8).T
+            assert (low < high).all()
+        else:
+            assert (model.predict_proba(X).argmax(axis=1) == own.argmax(axis=1)).all()
+        model.save(tmp_path / "one.pmlp")
+        assert np.array_equal(pm.TableModel.load(tmp_path / "one.pmlp").predict(X), model.predict(X))
+    assert result.extract(result.best).composition()[0]["weight"] == 1.0
+    assert "def predict" in result.extract(0).to_python()
+    for odd in (len(result.trials), -1, 1.0, "0", None):
+        with pytest.raises(pm.DataError, match=r"trial: expected a number from 0 to 2, as in records\(\)"):
+            result.extract(odd)

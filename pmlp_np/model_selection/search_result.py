@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from pmlp_np.base import checks
+from pmlp_np.base.errors import DataError, compose, show
 from pmlp_np.base.persistence import require_file
 from pmlp_np.base.table import Table
 from pmlp_np.model_selection.ensemble_selection import chooser
 from pmlp_np.model_selection.scoring import Scoring
+from pmlp_np.model_selection.search_outcome import ensemble as ensemble_of
 from pmlp_np.model_selection.search_outcome import out_of_fold, selectable
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.table_model import TableModel
@@ -156,6 +159,24 @@ class SearchResult:
         if key == "score":
             shown[2:4] = ["score", "score_spread", "loss"]
         return Table([dict(record) for record in sorted(self._by_number, key=place)], tuple(shown))
+
+    def extract(self, trial: int) -> TableModel:
+        """Return one trial as a model of its own: the mean of its members, one for each fold, with what they read.
+
+        As the ensemble it takes raw columns, is saved and exported; intervals and the temperature are its own, learned
+        from its out-of-fold predictions. trial: its number, as in `records`; that of the best is `best`.
+
+        Raises DataError for a number that no trial has, and for a trial that diverged.
+        """
+        n = len(self.trials)
+        if not checks.is_whole(trial) or not 0 <= trial < n:
+            raise DataError(compose("trial", f"a number from 0 to {n - 1}, as in records()", show(trial)))
+        if not self.trials[trial].finite:
+            hint = f"The best one is {self.best}."
+            raise DataError(compose("trial", "one that has not diverged", str(trial), hint))
+        weights = np.zeros(n)
+        weights[trial] = 1.0
+        return ensemble_of(self.problem, self.trials, weights)[0]
 
     def report(self, path: str | os.PathLike[str], title: str = "", names: str | Sequence[str] | None = None) -> None:
         """Write an HTML file that says what was found, how good it is, how sure, and why. It takes a few seconds.
