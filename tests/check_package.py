@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.parser import Parser
 from pathlib import Path
 
@@ -167,7 +168,9 @@ def main() -> None:
             check_sdist(sdist, files)
             check_wheel(wheel, files)
             print(f"{sdist.name} and {wheel.name} hold what they should")
-            found = [check_use(wheel, folder / "newest"), check_use(wheel, folder / "oldest", oldest())]
+            with ThreadPoolExecutor() as executor:
+                pinned = {"newest": [], "oldest": oldest()}
+                found = list(executor.map(lambda name: check_use(wheel, folder / name, pinned[name]), pinned))
             if len({each.rpartition(" ")[2] for each in found}) > 1:
                 raise Wrong(f"not the same bits with {found}")
             print(f"{wheel.name} trains, saves, loads and predicts, to the same bits, with")

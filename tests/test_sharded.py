@@ -135,20 +135,22 @@ def test_members_that_diverge_are_told_of(client: Any, tmp_path: Path) -> None:
 # Losses.
 
 
-def test_a_worker_that_is_killed_takes_nothing_with_it(client: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_killed", [1, 2])
+def test_workers_that_are_killed_take_nothing_with_them(client: Any, n_killed: int, tmp_path: Path) -> None:
+    """Nor does the last of those that hold the data."""
     X, y = data(2000)
     pools = [pm.Pool([pm.Member(60, seed=i) for i in range(24)], F, 3, seed=1) for _ in range(2)]
     pools[0].fit(X, y, epochs=40, **QUIET)
     killed, looks, pressed = [], 0, interrupts.pressed
 
     def kill_one() -> bool:
-        """In the middle of the work: at the third look at what is done."""
+        """In the middle of the work: at the fourth look at what is done."""
         nonlocal looks
         looks += 1
-        if looks == 3:
-            pid = next(iter(client.run(os.getpid).values()))
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+        if looks == 4:
+            for pid in list(client.run(os.getpid).values())[:n_killed]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
         return pressed()
 
     with pytest.MonkeyPatch.context() as patch:

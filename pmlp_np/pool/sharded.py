@@ -180,12 +180,20 @@ def _is_lost(error: Exception) -> bool:
 
 @dataclass(eq=False)
 class _Training:
-    """A shard in training: the futures of its piece under way, of that piece's facts, and of the piece before."""
+    """A shard in training: the futures of its piece under way, of that piece's facts, and of the piece before.
 
-    positions: np.ndarray
+    known: as the client last had it. losses: how often all that workers knew of it was lost.
+    """
+
+    known: Shard
     piece: Any
     facts: Any
     before: Any = None
+    losses: int = 0
+
+    @property
+    def positions(self) -> np.ndarray:
+        return self.known.positions
 
 
 def train_sharded(
@@ -279,15 +287,18 @@ class _Run:
         self.on_workers = replace(
             self.settings, progress=False, n_threads=1, time_budget=None, monitor=self.settings.monitor or None
         )
-        # Once to each worker, however many shards it trains.
-        sent = [None if each is None else by_path(each) for each in (self.data, self.validation)]
-        self.sent = self.client.scatter(sent, broadcast=True, hash=False)
+        self._send()
         self.threads, self.looked = threads_of(self.client), time.monotonic()
         self.piece = seconds_of_piece(self.threads)
         self.waiting = [active[own] for own in cut((self.left * self.of_epoch)[active], per_thread * self.threads)]
         self.n_shards = len(self.waiting)
         # The last one goes first.
         self.waiting.reverse()
+
+    def _send(self) -> None:
+        """Send the data: once to each worker, however many shards it trains."""
+        sent = [None if each is None else by_path(each) for each in (self.data, self.validation)]
+        self.sent = self.client.scatter(sent, broadcast=True, hash=False)
 
     def _fill(self) -> None:
         """Give each thread a shard."""
@@ -297,7 +308,7 @@ class _Run:
         while self.waiting and len(self.training) < max(self.threads, 1):
             at = self.waiting.pop()
             shard = Shard(self.pool.subset(self.pool.ids_[at]), self.state.take(at), at)
-            self.training.append(_Training(at, *self._submit(shard, self.piece)))
+            self.training.append(_Training(shard, *self._submit(shard, self.piece)))
 
     def _submit(self, before: Any, seconds: float) -> tuple[Any, Any]:
         """Have a piece trained. before: a shard, or the future of the piece before. Returns two futures."""
@@ -316,8 +327,18 @@ class _Run:
 
     def _end_piece(self, each: _Training) -> None:
         """Take note of a piece that has ended, and begin the next one."""
-        # Raises what a worker has raised.
-        facts = each.facts.result()
+        try:
+            # Raises what a worker has raised.
+            facts = each.facts.result()
+        except Exception as error:
+            if not _is_lost(error) or self.client.status != "running" or each.losses == _RETRIES:
+                raise
+            # The scheduler is there: workers have taken with them what was sent to them alone.
+            each.losses, each.before = each.losses + 1, None
+            if any(data.cancelled() for data in self.sent):
+                self._send()
+            each.piece, each.facts = self._submit(each.known, self.piece)
+            return
         self.left[each.positions] = facts.left
         before: Any = each.piece
         if facts.ended != "paused":
@@ -327,7 +348,7 @@ class _Run:
             return
         if self.collecting is not None:
             # From here on nothing before it is needed.
-            before = self._take(each.piece)
+            before = each.known = self._take(each.piece)
         each.before = each.piece
         each.piece, each.facts = self._submit(before, max(self.piece, _OVERHEADS * facts.overhead))
 
