@@ -227,7 +227,7 @@ def section(found: dict[str, Any]) -> str:
         f"ms. A member (width 1 to 100, {FEATURES} features, Adam) is {found['bytes of a member, fresh'] / 1e3:.1f} kB "
         f"when it is sent and {found['bytes of a member, trained'] / 1e3:.1f} kB when it comes back, and is taken in "
         f"in {found['seconds to take in a member'] * 1e6:.0f} µs; its epoch of {ROWS:,} rows takes "
-        f"{found['seconds of a members epoch'] * 1e3:.2f} ms.",
+        f"{found['seconds of an epoch'] * 1e3:.2f} ms.",
         "- **Simulated**: 10⁸ members in 100 pools of 10⁶ on 1,000 machines of 16 threads; each scheduler has its "
         "machines, its client with 10 Gbit/s, and its pools, one after another. Efficiency is the time that the "
         "threads alone would need, by that which it takes.",
