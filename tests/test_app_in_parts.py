@@ -73,7 +73,7 @@ def written(table: Any, path: Path) -> None:
         table.to_csv(path, index=False)
 
 
-def answers(capsys: Any, place: Path, target: str, path: Path, out: Path, *more: Any) -> tuple[str, dict[str, Any]]:
+def predictions(capsys: Any, place: Path, target: str, path: Path, out: Path, *more: Any) -> tuple[str, dict[str, Any]]:
     said = run(capsys, "predict", place / target, path, "--out", out, "--json", "--overwrite", *more)
     assert said.code == 0, said.err
     return out.read_text(), json.loads(said.out)
@@ -88,7 +88,7 @@ def test_parts_are_the_whole(
     path = tmp_path / f"new{suffix}"
     written(odd_table(), path)
     more = (*more, "--keep", "note", "--keep", "kind")
-    whole = answers(capsys, place, target, path, tmp_path / "p.csv", *more)
+    whole = predictions(capsys, place, target, path, tmp_path / "p.csv", *more)
     monkeypatch.setattr(tables, "_WHOLE_BYTES", 0)
     read = []
     in_parts = predicting.in_parts
@@ -100,7 +100,7 @@ def test_parts_are_the_whole(
     monkeypatch.setattr(predicting, "in_parts", watched)
     for cells in (1, 6 * 13, 6 * 50, 6 * N):
         monkeypatch.setattr(tables, "_PART_CELLS", cells)
-        found = answers(capsys, place, target, path, tmp_path / "p.csv", *more)
+        found = predictions(capsys, place, target, path, tmp_path / "p.csv", *more)
         assert found[0] == whole[0]
         scores, expected = found[1].pop("scores"), dict(whole[1]["scores"])
         assert scores == pytest.approx(expected)
@@ -111,7 +111,7 @@ def test_parts_are_the_whole(
 def test_a_pipe_and_stdout(place: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new.csv"
     written(odd_table(), path)
-    expected, _ = answers(capsys, place, "grade", path, tmp_path / "p.csv")
+    expected, _ = predictions(capsys, place, "grade", path, tmp_path / "p.csv")
     monkeypatch.setattr(tables, "_WHOLE_BYTES", 0)
     monkeypatch.setattr(tables, "_PART_CELLS", 6 * 13)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
@@ -147,10 +147,10 @@ def test_numbers_that_a_later_part_makes_clear(
     table["a"] = [f"{i % 9 + 1},{100 + i}" for i in range(N - 1)] + ["1,5"]
     path = tmp_path / "new.csv"
     table[["a", "kind", "day", "note"]].to_csv(path, index=False, sep=";")
-    expected, _ = answers(capsys, place, "grade", path, tmp_path / "p.csv")
+    expected, _ = predictions(capsys, place, "grade", path, tmp_path / "p.csv")
     monkeypatch.setattr(tables, "_WHOLE_BYTES", 0)
     monkeypatch.setattr(tables, "_PART_CELLS", 4 * 13)
-    assert answers(capsys, place, "grade", path, tmp_path / "p.csv")[0] == expected
+    assert predictions(capsys, place, "grade", path, tmp_path / "p.csv")[0] == expected
 
 
 def test_scores_of_many_rows_are_those_of_the_first(
@@ -161,7 +161,7 @@ def test_scores_of_many_rows_are_those_of_the_first(
     monkeypatch.setattr(tables, "_WHOLE_BYTES", 0)
     monkeypatch.setattr(tables, "_PART_CELLS", 6 * 20)
     monkeypatch.setattr(predicting, "_SCORED_NUMBERS", 50)
-    _, found = answers(capsys, place, "value", path, tmp_path / "p.csv")
+    _, found = predictions(capsys, place, "value", path, tmp_path / "p.csv")
     assert found["rows"] == N and 50 <= found["scores"]["rows"] < 80
     assert any(f"the first {found['scores']['rows']} rows with a target" in note for note in found["notes"])
 

@@ -135,6 +135,14 @@ def test_members_that_diverge_are_told_of(client: Any, tmp_path: Path) -> None:
 # Losses.
 
 
+@contextlib.contextmanager
+def short_pieces(seconds: float) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharded, "_PIECE", seconds)
+        patch.setattr(sharded, "_OVERHEADS", 0.0)
+        yield patch
+
+
 @pytest.mark.parametrize("n_killed", [1, 2])
 def test_workers_that_are_killed_take_nothing_with_them(client: Any, n_killed: int, tmp_path: Path) -> None:
     """Nor does the last of those that hold the data."""
@@ -241,11 +249,9 @@ def test_a_client_that_is_lost(client: Any, tmp_path: Path) -> None:
         if (state.progress.epoch > 0).any():
             raise KilledError
 
-    with pytest.MonkeyPatch.context() as patch:
+    with short_pieces(0.05) as patch:
         patch.setattr(Checkpoints, "write", die)
         patch.setattr(Checkpoints, "due", lambda self: True)
-        patch.setattr(sharded, "_PIECE", 0.05)
-        patch.setattr(sharded, "_OVERHEADS", 0.0)
         with pytest.raises(KilledError):
             new_pool().fit(X, y, client=client, checkpoint=tmp_path / "run", **how)
     resumed = pm.resume(tmp_path / "run", X, y, client=client)
@@ -318,11 +324,9 @@ def test_programs_that_are_killed(programs: Programs, tmp_path: Path) -> None:
                 each.kill()
             raise KilledError
 
-    with pytest.MonkeyPatch.context() as patch:
+    with short_pieces(0.1) as patch:
         patch.setattr(Checkpoints, "write", kill)
         patch.setattr(Checkpoints, "due", lambda self: True)
-        patch.setattr(sharded, "_PIECE", 0.1)
-        patch.setattr(sharded, "_OVERHEADS", 0.0)
         with pytest.raises(KilledError):
             new_pool().fit(X, y, client=client, checkpoint=tmp_path / "run", **how)
     client.close(timeout=5)
@@ -418,9 +422,7 @@ def test_what_is_interrupted_keeps_what_shards_had_reached(client: Any, tmp_path
         looks += 1
         return looks > 12 or pressed()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharded, "_PIECE", 0.05)
-        patch.setattr(sharded, "_OVERHEADS", 0.0)
+    with short_pieces(0.05) as patch:
         patch.setattr(sharded.interrupts, "pressed", after_some_looks)
         pool.partial_fit(X, y, epochs=10**4, batch_size=5, client=client, checkpoint=tmp_path / "run", **QUIET)
     assert pool.ended_ == "interrupted"
