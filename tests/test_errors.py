@@ -3,6 +3,8 @@
 import builtins
 import io
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -112,25 +114,65 @@ def test_small_needs_are_not_measured(monkeypatch):
         require_memory("forward", SMALL_NEED + 1, "Give fewer rows.")
 
 
+# The folder of a container's memory, and the names of its files and of the pages in its statistics.
+V2 = "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+V1 = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+
+
+@pytest.mark.parametrize("version", [V1, V2])
 @pytest.mark.parametrize(
-    ("limit", "used", "free"),
-    [("max\n", "5\n", 4_096_000), ("1000000\n", "400000\n", 600_000), ("1000\n", "2000\n", 0), (None, None, 4_096_000)],
+    ("limit", "used", "of_files", "free"),
+    [
+        ("max\n", "5\n", 1, 4_096_000),
+        ("1000000\n", "400000\n", None, 600_000),
+        # A table that was just read fills a container with pages, which are there to be taken.
+        ("1000000\n", "990000\n", 900_000, 910_000),
+        ("1000\n", "2000\n", 0, 0),
+        ("9223372036854771712\n", "1000\n", 0, 4_096_000),
+        (None, None, 0, 4_096_000),
+    ],
 )
-def test_free_memory_is_the_kernels_estimate_within_the_containers_limit(monkeypatch, limit, used, free):
+def test_free_memory_is_the_kernels_estimate_within_the_containers_limit(
+    monkeypatch, version, limit, used, of_files, free
+):
+    folder, limit_name, used_name, pages_name = version
     files = {
         "/proc/meminfo": "MemTotal: 9000 kB\nMemFree: 1 kB\nMemAvailable:   4000 kB\n",
-        "/sys/fs/cgroup/memory.max": limit,
-        "/sys/fs/cgroup/memory.current": used,
+        f"{folder}/{limit_name}": limit,
+        f"{folder}/{used_name}": used,
+        f"{folder}/memory.stat": None if of_files is None else f"anon 77\n{pages_name} {of_files}\nunevictable 3\n",
     }
 
     def fake_open(path, *rest):
-        if files[path] is None:
+        if files.get(path) is None:
             raise FileNotFoundError(path)
         return io.StringIO(files[path])
 
     monkeypatch.setattr(errors, "open", fake_open, raising=False)
     assert free_memory() == free
     assert builtins.open is not fake_open
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_free_memory_is_within_the_process_s_limit(limit):
+    """A process that may have so many bytes finds so many, and can allocate them."""
+    code = f"""
+import resource
+import numpy as np
+from pmlp_np.base.errors import free_memory
+pages = open("/proc/self/statm").read().split()
+used = int(pages[{0 if limit == "RLIMIT_AS" else 5}]) * resource.getpagesize()
+resource.setrlimit(resource.{limit}, (used + 200_000_000, -1))
+free = free_memory()
+assert 150_000_000 < free <= 200_000_000, free
+np.ones(int(0.9 * free), np.uint8)
+try:
+    np.ones(free + 50_000_000, np.uint8)
+except MemoryError:
+    print("within the limit")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "within the limit\n", done.stderr
 
 
 def test_free_memory_without_proc_counts_free_pages(monkeypatch):

@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _LONGEST_SHOWN = 80
@@ -117,15 +117,47 @@ def readable_bytes(n: float) -> str:
 
 
 def free_memory() -> int:
-    """Return the bytes that can be allocated without swapping, by the kernel's estimate and the container's limit."""
+    """Return the bytes that can be allocated without swapping.
+
+    By the kernel's estimate, the container's limit (cgroups of either version) and the process's (ulimit -v and -d).
+    """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")
-    if limit and used and limit[0].strip().isdigit():
-        free = min(free, max(0, int(limit[0]) - int(used[0])))
-    return free
+    return max(0, min([free, *_room_in_container(), *_room_by_ulimit()]))
+
+
+# The folder of a container's memory, with the names of its limit, of what is used, and of used pages that hold files.
+_CONTAINERS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _room_in_container() -> Iterator[int]:
+    for folder, limit, used, of_files in _CONTAINERS:
+        most, now = (_lines(f"{folder}/{name}") for name in (limit, used))
+        if most and now and most[0].strip().isdigit():
+            statistics = (line.split() for line in _lines(f"{folder}/memory.stat"))
+            # The kernel takes pages of files back where memory is needed.
+            returned = sum(int(each[1]) for each in statistics if each[0] == of_files)
+            yield int(most[0]) - int(now[0]) + returned
+
+
+def _room_by_ulimit() -> Iterator[int]:
+    pages = _lines("/proc/self/statm")
+    try:
+        import resource
+    except ImportError:
+        return
+    if not pages:
+        return
+    addresses, data = (int(pages[0].split()[i]) * os.sysconf("SC_PAGE_SIZE") for i in (0, 5))
+    for limit, used in ((resource.RLIMIT_AS, addresses), (resource.RLIMIT_DATA, data)):
+        most, _ = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY:
+            yield most - used
 
 
 def _lines(path: str) -> list[str]:
