@@ -181,6 +181,9 @@ def fit(
         help="A separate table for the test.")] = None,
     weight: Annotated[str | None, typer.Option(metavar="COLUMN", rich_help_panel=_ROWS, show_default=False,
         help="A column of sample weights, for training and scores.")] = None,
+    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_ROWS, show_default=False,
+        help="The most rows to use of a table, drawn at random from all. Default: all, or as many as memory has room "
+        "for.")] = None,
     time_budget: Annotated[float | None, typer.Option(metavar="SECONDS", rich_help_panel=_SEARCH, show_default=False,
         help="Seconds for the search. Default 60; no limit with --max-members.")] = None,
     max_members: Annotated[int | None, typer.Option(metavar="N", min=1, rich_help_panel=_SEARCH, show_default=False,
@@ -224,7 +227,7 @@ def fit(
     reading = Reading.of(encoding, delimiter, decimal, thousands, day_first, skip_lines, tuple(not_missing or ()))
     source = Source(table, target, task, missing or [], categorical or [], drop or [], skip_missing_target,
                     validation_share, test_share, numeric or [], group, order_by, part, validation, test,
-                    weight, reading)  # fmt: skip
+                    weight, reading, max_rows)  # fmt: skip
     if fit_table(source, choices, out, overwrite, Screen(json)) == "interrupted":
         raise typer.Exit(INTERRUPTED)
 

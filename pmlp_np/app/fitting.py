@@ -38,8 +38,8 @@ def _fit_table(source: Source, choices: Choices, out: Path, overwrite: bool, scr
         hint = "The result takes the place of what is in its folder."
         raise DataError(compose("--checkpoint", "another folder than --out", str(out), hint))
     described = choices.described()
-    with screen.busy(f"Reading {source.path}"):
-        problem = understand(source, choices.seed, choices.folds)
+    with screen.busy(f"Reading {source.path}") as progress:
+        problem = understand(source, choices.seed, choices.folds, progress)
     _check_metric(choices.metric, problem.task.name)
     _introduce(problem, described, screen)
     before = len(problem.notes)
@@ -79,8 +79,9 @@ def _introduce(problem: Problem, described: str, screen: Screen) -> None:
     hint = "" if source.task else f" (--task {'regression' if task.classes else 'classification'} overrules)"
     folds = f"{problem.cv} folds" if problem.cv else "folds"
     validation = f" in {folds}" if problem.by_folds else f", {parts['validation']:,} validation"
+    of_rows = "" if table.of_rows is None else f" of {table.of_rows:,}"
     screen.facts([
-        ("Table", f"{source.path}, {len(table):,} rows"),
+        ("Table", f"{source.path}, {len(table):,}{of_rows} rows"),
         ("Target", f"{source.target}, {task.reason}: {task.name}{hint}"),
         ("Columns", columns),
         ("Rows", f"{parts['training']:,} training{validation}, {parts['test']:,} test{how}"),

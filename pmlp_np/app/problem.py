@@ -5,7 +5,7 @@ Errors in the data are raised here, before training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from pmlp_np.app.columns import Columns, Target, note_kinds
 from pmlp_np.app.parts import NAMES as PART_NAMES
 from pmlp_np.app.parts import part
 from pmlp_np.app.reading.reading_options import Reading
+from pmlp_np.app.reading.row_draw import RowLimit
 from pmlp_np.app.tables import Table, as_texts, plain_text, quoted, read_table
 from pmlp_np.base.errors import DataError, compose, show
 
@@ -36,6 +37,7 @@ class Source:
     validation, test: separate files for these parts.
     weight: the column of sample weights.
     reading: options on the format of the files.
+    max_rows: the most rows to read of a file. Default None: as many as memory has room for.
     """
 
     path: str
@@ -55,6 +57,7 @@ class Source:
     test: str | None = None
     weight: str | None = None
     reading: Reading = field(default_factory=Reading)
+    max_rows: int | None = None
 
     def aside(self) -> dict[str, str]:
         """Return the columns with another purpose than prediction, each with the reason for leaving it out."""
@@ -154,12 +157,18 @@ class Problem:
         }  # fmt: skip
 
 
-def understand(source: Source, seed: int, cv: int | None = None) -> Problem:
-    """Read a table, split its rows, and determine the columns' kinds and the target's task. cv: number of folds."""
+def understand(
+    source: Source, seed: int, cv: int | None = None, progress: Callable[[float], None] | None = None
+) -> Problem:
+    """Read a table, split its rows, and determine the columns' kinds and the target's task.
+
+    cv: number of folds. progress: as of RowLimit.
+    """
     shares = parts_of_rows.check_options(source.group, source.order_by, source.part, source.validation, source.test,
                                          source.validation_share, source.test_share)  # fmt: skip
     notes: list[str] = []
-    table = _table(source, source.path, notes)
+    limit = RowLimit(source.max_rows, seed, progress)
+    table = _table(source, source.path, limit, notes)
     if len(table) < _FEWEST_ROWS:
         n = f"{len(table):,}" if len(table) > 1 else ("none", "one")[len(table)]
         with_target = " with a target" if source.skip_missing_target else ""
@@ -179,7 +188,7 @@ def understand(source: Source, seed: int, cv: int | None = None) -> Problem:
     if not columns.columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in columns.left_out.items())
         raise DataError(compose(table.name, "columns to predict the target from", why, _other_rows(source)))
-    others = _other_files(source, columns, notes)
+    others = _other_files(source, columns, limit, notes)
     problem = _joined(source, table, task, columns, parts, own_y, others, notes)
     problem.seed, problem.cv = seed, cv
     problem.spread = _spread_groups(source, table, parts, others)
@@ -190,10 +199,10 @@ def understand(source: Source, seed: int, cv: int | None = None) -> Problem:
     return problem
 
 
-def _other_files(source: Source, columns: Columns, notes: list[str]) -> dict[str, Table]:
+def _other_files(source: Source, columns: Columns, limit: RowLimit, notes: list[str]) -> dict[str, Table]:
     """Return the tables of --validation and --test, by part."""
     files = {"validation": source.validation, "test": source.test}
-    return {part: _table(source, path, notes, columns) for part, path in files.items() if path is not None}
+    return {part: _table(source, path, limit, notes, columns) for part, path in files.items() if path is not None}
 
 
 def _joined(
@@ -222,7 +231,7 @@ def _joined(
     return Problem(source, table, task, columns, parts, frame, np.concatenate(targets), notes, groups, weight)
 
 
-def _table(source: Source, path: str, notes: list[str], columns: Columns | None = None) -> Table:
+def _table(source: Source, path: str, limit: RowLimit, notes: list[str], columns: Columns | None = None) -> Table:
     """Return a table of this fit, checked for the named columns; without rows that lack a target, if requested.
 
     columns: of the fit's table, whose conventions apply to another file.
@@ -233,7 +242,7 @@ def _table(source: Source, path: str, notes: list[str], columns: Columns | None 
     as_text += [name for name in source.drop if name not in (source.order_by, source.weight)]
     as_text += columns.text_columns() if columns is not None else []
     learned = columns.conventions if columns is not None else None
-    table = read_table(path, source.missing, as_text, source.reading, [source.target], learned)
+    table = read_table(path, source.missing, as_text, source.reading, [source.target], learned, limit)
     prefix = f"{table.name}: " if other else ""
     notes += [f"{prefix}{note}" for note in table.notes]
     if other:

@@ -167,6 +167,7 @@ def report(fit: Fit, out: Path | None) -> dict[str, Any]:
         **({"folder": str(out)} if out else {}),
         "table": problem.source.path,
         "rows": {"all": len(problem.own_y), **{name: len(rows) for name, rows in problem.parts.items()}},
+        **({} if problem.table.of_rows is None else {"of_rows": problem.table.of_rows}),
         "target": problem.source.target,
         "task": problem.task.name,
         "task_reason": problem.task.reason,

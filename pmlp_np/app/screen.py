@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -65,13 +66,23 @@ class Screen:
             sys.stdout.write(as_json(value))
 
     @contextlib.contextmanager
-    def busy(self, text: str) -> Iterator[None]:
-        """Show a text on a terminal while the block runs."""
-        if self.err.is_terminal:
-            with self.err.status(text):
-                yield
-        else:
-            yield
+    def busy(self, text: str) -> Iterator[Callable[[float], None]]:
+        """Show a text on a terminal while the block runs.
+
+        Yields a function that takes the share that is done, for a display of the time left.
+        """
+        if not self.err.is_terminal:
+            yield lambda share: None
+            return
+        began = time.monotonic()
+        with self.err.status(Text(text)) as status:
+
+            def show(share: float) -> None:
+                left = (time.monotonic() - began) * (1.0 / max(share, 1e-9) - 1.0)
+                if share > 0.0:
+                    status.update(Text(f"{text}: {share:.0%}, {left:.0f} s left"))
+
+            yield show
 
 
 def _console(stream: Any) -> Console:

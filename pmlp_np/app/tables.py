@@ -27,11 +27,9 @@ from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted, wrapped
 from pmlp_np.app.reading.parquet import read_parquet, read_parquet_in_parts
 from pmlp_np.app.reading.reading_options import USUAL_MISSING, Reading
-from pmlp_np.base.errors import DataError, compose, nearest, readable_bytes, require_memory, show
+from pmlp_np.app.reading.row_draw import RowLimit
+from pmlp_np.base.errors import DataError, compose, nearest, show
 
-# Memory of a fit for each byte of a compressed table: cells as read, as numbers, and as X. Measured on tables of
-# numbers and of texts, rounded up. For other files it is estimated from the first lines.
-_BYTES_PER_BYTE = {"gzip": 40, "parquet": 20}
 # A table to predict that has more bytes when it is unpacked is read in parts of so many cells.
 _WHOLE_BYTES, _PART_CELLS = 1 << 26, 1 << 22
 # A packed file may hold a thousand times its bytes: only small ones are read as a whole.
@@ -57,6 +55,7 @@ class Table:
     as_text: columns that are texts in any case.
     predicted: whether the table is to be predicted, not fitted.
     before: number of rows before it, of a table that is part of another.
+    of_rows: number of rows of the file, of a table whose rows were drawn from them.
     """
 
     frame: Any
@@ -70,15 +69,15 @@ class Table:
     as_text: Collection[str] = ()
     predicted: bool = False
     before: int = 0
+    of_rows: int | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def where(self, row: int) -> str:
         """Return the position of a row, counted from 0, in words: "line 12", or "row 11" of a file without lines."""
-        if self.lines is not None:
-            return f"line {int(self.lines[row]):,}"
-        return f"line {row + self.first_line:,}" if self.first_line else f"row {self.before + row + 1:,}"
+        number = row + (self.first_line or self.before + 1) if self.lines is None else int(self.lines[row])
+        return f"{'line' if self.first_line else 'row'} {number:,}"
 
     def column_called(self, name: str, what: str = "column") -> str:
         """Return the name if the table has such a column. Raises DataError, with the nearest name, if not."""
@@ -155,7 +154,7 @@ class Table:
 
 def read_table(
     path: str, missing: Collection[str] = (), as_text: Collection[str] = (), reading: Reading | None = None,
-    spelled: Collection[str] = (), learned: Conventions | None = None,
+    spelled: Collection[str] = (), learned: Conventions | None = None, limit: RowLimit | None = None,
 ) -> Table:  # fmt: skip
     """Read a CSV file (any of , ; tab | between cells; .gz too), a Parquet file, or "-": CSV from stdin.
 
@@ -165,16 +164,29 @@ def read_table(
     reading: options on the format.
     spelled: columns whose texts are stored in addition to their numbers.
     learned: the conventions of the fit, for a table that is predicted.
+    limit: how many rows are read; where the table has more, they are drawn at random. Default None: all.
 
     Raises DataError for files that are no tables, FileNotFoundError, and MemoryNeededError, before the file is read, if
-    the table does not fit in memory.
+    the rows do not fit in memory.
     """
     arguments = reading or Reading(), tuple(missing), as_text, spelled, learned
-    with _opened(path) as (name, source, kind, size):
-        if kind in _BYTES_PER_BYTE:
-            _require_room(name, size, kind)
-        file = read_parquet(path, name, *arguments) if source is None else read_csv(source, *arguments)
-        return _table(file, name, *arguments)
+    with _opened(path) as (name, source, _, _):
+        if source is None:
+            file = read_parquet(path, name, *arguments, limit)
+        else:
+            file = read_csv(source, *arguments, limit)
+        table = _table(file, name, *arguments)
+    _note_draw(table, file.n_rows, limit)
+    return table
+
+
+def _note_draw(table: Table, n_rows: int | None, limit: RowLimit | None) -> None:
+    """Note that rows were drawn from more. n_rows: of the file."""
+    if n_rows is None or limit is None or n_rows <= len(table):
+        return
+    table.of_rows = n_rows
+    why = "by --max-rows" if limit.most else f"as memory has no room for all; --max-rows {len(table)} draws them again"
+    table.notes.append(f"{len(table):,} of {n_rows:,} rows are used, drawn at random {why}")
 
 
 @dataclass(frozen=True)
@@ -233,7 +245,7 @@ def _opened(path: str) -> Iterator[tuple[str, Source | None, str, int]]:
         with _kept(path) as file:
             size = file.seek(0, 2)
             name = "stdin" if path == "-" else f"table {path}"
-            yield name, Source(name, None, lambda: rewound(file)), "pipe", size
+            yield name, Source(name, size, lambda: rewound(file)), "pipe", size
         return
     name, size = f"table {path}", _size(path)
     with open(path, "rb") as file:
@@ -244,7 +256,7 @@ def _opened(path: str) -> Iterator[tuple[str, Source | None, str, int]]:
         raise DataError(compose(name, "a CSV or Parquet file", "an archive, as of Excel", "Save the sheet as CSV."))
     elif start[:2] == b"\x1f\x8b":
         try:
-            yield name, Source(name, None, lambda: _unpacked(path)), "gzip", size
+            yield name, Source(name, size, lambda: _unpacked(path), packed=True), "gzip", size
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(compose(name, "a whole .gz file", str(error), "Fetch or pack it again.")) from error
     else:
@@ -286,11 +298,6 @@ def _size(path: str) -> int:
     if not size:
         raise DataError(compose(f"table {path}", "names of columns and rows", "an empty file (0 bytes)"))
     return size
-
-
-def _require_room(name: str, size: int, kind: str) -> None:
-    hint = "Take a part of its rows, or fewer columns."
-    require_memory(f"{name} ({readable_bytes(size)}, packed)", _BYTES_PER_BYTE[kind] * size, hint)
 
 
 def _table(

@@ -2,7 +2,8 @@
 
 A file is read chunk by chunk by the conventions that its first cells suggest, and a second time if later cells
 contradict them. Memory is that of the columns and of one chunk. A file that is read in parts is read twice: once to see
-what all its cells say, without keeping any, and then part by part.
+what all its cells say, without keeping any, and then part by part. Of a file with more rows than are to be read, those
+that are drawn are kept as they are written, in one pass over the file, and then read.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from pmlp_np.app.reading.csv_layout import Layout, check_names, layout_of
 from pmlp_np.app.reading.lines import Source, encoding_of, head_of, lines_of
 from pmlp_np.app.reading.reading_options import MissingWords, Reading
 from pmlp_np.app.reading.records import like_a_number, records
-from pmlp_np.base.errors import DataError, compose, readable_bytes, require_memory, show
+from pmlp_np.app.reading.row_draw import RowDraw, RowLimit, kept, require_room
+from pmlp_np.base.errors import DataError, compose, readable_bytes, show
 
 _HEAD_BYTES = 1 << 17
 _CHUNK_CELLS, _CHUNK_ROWS = 1 << 19, 1 << 15
-# Bytes of a fit per cell: as read, as an input in float64 with copies, as X in float32.
-_BYTES_PER_CELL = 40
+# Cells for each byte of a packed file: more than of most files.
+_CELLS_PER_PACKED_BYTE = 1
 # A column of numbers with more distinct texts than this has no labels.
 MOST_LABELS = 1000
 # Largest number of lines below a table that are taken for notes.
@@ -43,6 +45,7 @@ class FileColumns:
     lines: line number of each row; None if they are consecutive from first_line.
     spelled: texts of columns of numbers, if requested.
     taken: by column, words that were read as missing cells, with counts.
+    n_rows: of the file, if others were drawn from them.
     """
 
     columns: list[tuple[str, Any]]
@@ -52,6 +55,7 @@ class FileColumns:
     notes: list[str]
     spelled: dict[str, Any] = field(default_factory=dict)
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
+    n_rows: int | None = None
 
 
 @dataclass
@@ -70,7 +74,7 @@ class InParts:
 
 def read_csv(
     source: Source, reading: Reading, missing: tuple[str, ...], as_text: Collection[str], spelled: Collection[str],
-    learned: Conventions | None,
+    learned: Conventions | None, limit: RowLimit | None = None,
 ) -> FileColumns:  # fmt: skip
     """Read a CSV file.
 
@@ -78,20 +82,29 @@ def read_csv(
     as_text: columns whose cells are read as texts.
     spelled: columns whose texts are stored in addition to their numbers.
     learned: the conventions of the fit, for a table that is predicted.
+    limit: how many rows are read. Default None: all.
 
-    Raises DataError for files that are no tables.
+    Raises DataError for files that are no tables, MemoryNeededError.
     """
     notes: list[str] = []
     encoding, layout, lines = _opened(source, reading, learned, notes)
-    _require_room(source, lines, layout)
+    name, n_cells = f"{source.name} ({readable_bytes(source.size)})", _cells(source, lines, layout)
+    draw = None
+    if limit is None:
+        require_room(name, n_cells)
+    else:
+        draw = limit.of(name, layout.n, n_cells)
     words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
     reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
-    reader.run()
+    drawn = None if draw is None or limit is None else reader.drawn(draw, limit)
+    reader.run(drawn)
     conventions, marks = _decide(reader, reading, learned, notes)
     if not all(column.fits(marks.get(key)) for key, column in reader.columns.items()):
-        reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
-        reader.run()
-    return reader.result(replace(conventions, missing=words), notes)
+        notes_of_file, reader = reader.notes, _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
+        reader.run(drawn)
+        reader.notes = notes_of_file
+    found = reader.result(replace(conventions, missing=words), notes)
+    return found if draw is None else replace(found, n_rows=draw.n_seen)
 
 
 def read_csv_in_parts(
@@ -153,17 +166,16 @@ def _up_to(lines: Iterator[str], characters: int) -> Iterator[str]:
             return
 
 
-def _require_room(source: Source, lines: list[str], layout: Layout) -> None:
-    """Raise MemoryNeededError if the columns don't fit in memory, estimated by the length of the first lines."""
-    if source.size is None:
-        return
+def _cells(source: Source, lines: list[str], layout: Layout) -> float:
+    """Return about how many cells a file has, by the length of its first lines."""
+    if source.packed:
+        return source.size * _CELLS_PER_PACKED_BYTE
     rows = [line for line in lines[layout.lines :] if line.strip()]
-    if not rows:
-        return
-    length = sum(map(len, rows)) / len(rows)
-    n = source.size / length * layout.n
-    hint = "Take a part of its rows, or fewer columns."
-    require_memory(f"{source.name} ({readable_bytes(source.size)})", int(n * _BYTES_PER_CELL), hint)
+    return source.size / max(sum(map(len, rows)) / len(rows), 1.0) * layout.n if rows else 0.0
+
+
+# Records with their line numbers.
+Drawn = list[tuple[int, str | list[str]]]
 
 
 class _Pass:
@@ -204,18 +216,36 @@ class _Pass:
         """Return (a unique key, the name) of each column. Several names may be empty."""
         return [(name or f"\0{i}", name) for i, name in enumerate(self.layout.names)]
 
-    def run(self) -> None:
-        """Read all records."""
-        size = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self.layout.n)))
-        with self.source.opened() as file:
-            for lines, rows in _chunks(self._rows(file), size):
+    @property
+    def _chunk(self) -> int:
+        """The number of records that are read at a time."""
+        return max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self.layout.n)))
+
+    def run(self, drawn: Drawn | None = None) -> None:
+        """Read all records: those that were drawn, or those of the file."""
+        if drawn is not None:
+            for lines, rows in _chunks(iter(drawn), self._chunk):
                 self._add(lines, rows)
+            return
+        with self.source.opened() as file:
+            for lines, rows in _chunks(self._rows(file), self._chunk):
+                self._add(lines, rows)
+
+    def drawn(self, draw: RowDraw, limit: RowLimit) -> Drawn:
+        """Return the records that are drawn from the file."""
+        found: Drawn = []
+        with self.source.opened() as file:
+            for lines, rows in _chunks(self._rows(file), self._chunk):
+                found += [(lines[i], rows[i]) for i in draw.offer(len(lines)).tolist()]
+                found = kept(found, draw.thinned())
+                if not self.source.packed:
+                    limit.told(file.tell() / self.source.size)
+        return kept(found, draw.thinned(last=True))
 
     def parts(self, most_rows: int) -> Iterator[_Pass]:
         """Read all records, and yield this reader whenever it holds so many."""
-        size = max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // max(1, self.layout.n), most_rows))
         with self.source.opened() as file:
-            for lines, rows in _chunks(self._rows(file), size):
+            for lines, rows in _chunks(self._rows(file), min(self._chunk, most_rows)):
                 if self.n_rows + len(lines) > most_rows:
                     yield self
                     self._begin()

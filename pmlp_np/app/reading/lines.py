@@ -20,13 +20,15 @@ _LONGEST_LINE = 1 << 26
 class Source:
     """A file whose bytes can be read more than once.
 
-    size: in bytes, or None if unknown.
+    size: in bytes, as it lies on the disk.
     opened: opens the file at the beginning.
+    packed: whether more bytes are read than it has.
     """
 
     name: str
-    size: int | None
+    size: int
     opened: Callable[[], contextlib.AbstractContextManager[BinaryIO]]
+    packed: bool = False
 
 
 def encoding_of(head: bytes, requested: str | None, name: str, notes: list[str]) -> str:
@@ -72,9 +74,9 @@ def lines_of(file: BinaryIO, encoding: str, source: Source) -> Iterator[str]:
             raise _no_text(source, encoding, error, n + 1 + _ends(before)) from error
         if "\0" in text:
             line = n + 1 + _ends(rest + text[: text.index("\0")])
-            size = f" ({readable_bytes(source.size)})" if source.size else ""
             got = f"bytes that are no text (a zero byte in line {line:,})"
-            raise DataError(compose(f"{source.name}{size}", "a CSV or Parquet file", got))
+            name = f"{source.name} ({readable_bytes(source.size)})"
+            raise DataError(compose(name, "a CSV or Parquet file", got))
         pieces = list(io.StringIO(rest + text, newline=""))
         rest = ""
         if block and pieces and not pieces[-1].endswith("\n"):

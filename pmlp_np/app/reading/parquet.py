@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,42 @@ from pmlp_np.app.reading.conventions import Conventions, decided, with_missing
 from pmlp_np.app.reading.csv_layout import check_names
 from pmlp_np.app.reading.csv_table import MOST_LABELS, FileColumns, InParts
 from pmlp_np.app.reading.reading_options import USUAL_MISSING, MissingWords, Reading
+from pmlp_np.app.reading.row_draw import RowDraw, RowLimit, require_room
 from pmlp_np.base.errors import DataError, compose
+
+# Cells that are read at a time where rows are drawn.
+_BATCH_CELLS = 1 << 20
 
 
 def read_parquet(
     path: str, name: str, reading: Reading, missing: tuple[str, ...], as_text: Collection[str],
-    spelled: Collection[str], learned: Conventions | None,
+    spelled: Collection[str], learned: Conventions | None, limit: RowLimit | None = None,
 ) -> FileColumns:  # fmt: skip
     """Read a Parquet file; arguments as of `read_csv`.
 
     Parquet has missing cells, so texts such as "NA" are texts, except words of --missing.
     """
     file = _File(path, name, reading, missing, as_text, spelled, learned)
-    with file.readable():
-        table = file.parquet.read_table(path)
-    texts = file.look(table, {}, 0)
+    draw = None
+    if limit is None:
+        require_room(name, file.n_cells)
+    else:
+        draw = limit.of(name, len(file.names), file.n_cells)
+    if draw is None or limit is None:
+        with file.readable():
+            table = file.parquet.read_table(path)
+        numbers = np.arange(1, len(table) + 1)
+    else:
+        table = file.drawn(draw, limit)
+        numbers = draw.rows + 1
+    texts = file.look(table, {}, numbers)
     notes: list[str] = []
     conventions, marks = file.decide(texts, notes)
     for key, each in texts.items():
         if not each.fits(marks.get(key)):
             texts[key] = file.looked_again(table, key, each, marks[key])
-    return file.columns(table, texts, conventions, notes)
+    found = file.columns(table, texts, conventions, notes)
+    return found if draw is None else replace(found, lines=numbers, n_rows=draw.n_seen)
 
 
 def read_parquet_in_parts(
@@ -46,7 +62,7 @@ def read_parquet_in_parts(
     texts: dict[str, Column] = {}
     rows = 0
     for table in file.batches(most_rows):
-        texts = file.look(table, texts, rows)
+        texts = file.look(table, texts, np.arange(rows + 1, rows + len(table) + 1))
         for column in texts.values():
             column.forget()
         rows += len(table)
@@ -77,8 +93,9 @@ class _File:
             raise DataError(compose(name, "pyarrow, to read Parquet", "none installed", hint)) from error
         self.arrow, self.parquet, self.path, self.name = arrow, parquet, path, name
         self.reading, self.as_text, self.spelled, self.learned = reading, as_text, spelled, learned
-        with self.readable():
-            self.names = [str(column) for column in parquet.read_schema(path).names]
+        with self.readable(), parquet.ParquetFile(path) as file:
+            self.names = [str(column) for column in file.schema_arrow.names]
+            self.n_rows = int(file.metadata.num_rows)
             check_names(self.names, name)
         self.words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, self.names)
 
@@ -104,11 +121,32 @@ class _File:
                     return
                 yield self.arrow.Table.from_batches([batch])
 
+    @property
+    def n_cells(self) -> int:
+        return self.n_rows * len(self.names)
+
+    def drawn(self, draw: RowDraw, limit: RowLimit) -> Any:
+        """Return the rows that are drawn, a table."""
+        tables: list[Any] = []
+        for batch in self.batches(max(1, _BATCH_CELLS // max(1, len(self.names)))):
+            chosen = draw.offer(len(batch))
+            tables.append(batch.take(self.arrow.array(chosen)))
+            remain = draw.thinned()
+            if remain is not None:
+                tables = [self._filtered(tables, remain)]
+            limit.told(draw.n_seen / max(self.n_rows, 1))
+        remain = draw.thinned(last=True)
+        return self._filtered(tables, remain) if tables else self.parquet.read_table(self.path)
+
+    def _filtered(self, tables: list[Any], remain: np.ndarray | None) -> Any:
+        whole = self.arrow.concat_tables(tables)
+        return whole if remain is None else whole.filter(self.arrow.array(remain))
+
     def missing_words(self, column: str) -> frozenset[str]:
         return self.words.of(column) - (set(USUAL_MISSING) - self.words.said_of(column))
 
-    def look(self, table: Any, texts: dict[str, Column], before: int) -> dict[str, Column]:
-        """Return the columns of texts with the cells of a table added. before: rows before it."""
+    def look(self, table: Any, texts: dict[str, Column], rows: np.ndarray) -> dict[str, Column]:
+        """Return the columns of texts with the cells of a table added. rows: their numbers in the file, from 1."""
         for i, name in enumerate(self.names):
             cells = _simple(table.column(i), f"{self.name}, column {name!r}")
             if not self._is_text(cells):
@@ -121,7 +159,6 @@ class _File:
                     MOST_LABELS if self.learned is None else None,
                 )  # fmt: skip
             # large_string, because a chunk of the type string holds less than 2 GB.
-            rows = np.arange(before + 1, before + len(cells) + 1)
             texts[name].add(cells.cast(self.arrow.large_string()).combine_chunks(), rows)
         return texts
 

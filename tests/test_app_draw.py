@@ -1,0 +1,192 @@
+"""Tables with more rows than are read: which rows are drawn, what is said of them, and with how much memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command_line import SHORT, refused, run
+from conftest import requires
+from pmlp_np.app import fitting
+from pmlp_np.app.reading import csv_table, parquet, row_draw
+from pmlp_np.app.reading.row_draw import RowDraw, RowLimit
+from pmlp_np.app.tables import Table, read_table
+from pmlp_np.base import errors
+from test_app_in_parts import frame, written
+
+N = 200
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("typer", "rich", "pandas", "pyarrow"):
+        requires(name)
+    monkeypatch.setattr(fitting, "illustrate", lambda *arguments: [])
+
+
+@pytest.fixture(params=[".csv", ".gz", ".parquet"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A table with numbered rows, some of two lines."""
+    where = tmp_path / f"t{request.param}"
+    written(frame(N).assign(number=np.arange(N) * 10), where)
+    return where
+
+
+@pytest.fixture
+def with_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """with_memory(n) is a machine that has n bytes, where nothing is too small to be asked for."""
+
+    def go(n: int) -> None:
+        monkeypatch.setattr(errors, "free_memory", lambda: n)
+        monkeypatch.setattr(errors, "SMALL_NEED", 0)
+        monkeypatch.setattr(row_draw, "SMALL_NEED", 0)
+
+    return go
+
+
+def drawn(draw: RowDraw, sizes: list[int]) -> np.ndarray:
+    """The rows that are drawn from a stream in pieces of these sizes, as a user of RowDraw collects them."""
+    values: list[Any] = []
+    at = 0
+    for size in sizes:
+        values += (at + draw.offer(size)).tolist()
+        at += size
+        values = row_draw.kept(values, draw.thinned())
+    values = row_draw.kept(values, draw.thinned(last=True))
+    assert values == draw.rows.tolist() and draw.n_seen == at
+    return draw.rows
+
+
+def test_a_draw_is_of_its_size_and_does_not_depend_on_pieces() -> None:
+    rng = np.random.default_rng()
+    for _ in range(50):
+        n, most, seed = int(rng.integers(0, 400)), int(rng.integers(1, 300)), int(rng.integers(2**31))
+        pieces = rng.multinomial(n, [0.1] * 10).tolist()
+        one, many = drawn(RowDraw(most, seed), [n]), drawn(RowDraw(most, seed), pieces)
+        np.testing.assert_array_equal(one, many)
+        assert len(one) == min(n, most) and (np.diff(one) > 0).all()
+
+
+def test_each_row_has_the_same_chance() -> None:
+    counts, draws, n, most = np.zeros(60), 4000, 60, 20
+    first = int(np.random.default_rng().integers(2**31))
+    for seed in range(first, first + draws):
+        counts[drawn(RowDraw(most, seed), [7] * 8 + [4])] += 1
+    share = most / n
+    # Chi-squared with 59 degrees of freedom: mean 59, standard deviation 11; beyond seven of these in no run.
+    assert ((counts - draws * share) ** 2 / (draws * share * (1 - share))).sum() < 59 + 7 * 11
+
+
+def test_few_rows_are_held_while_a_long_stream_is_read() -> None:
+    draw, most, longest = RowDraw(100, 1), 100, 0
+    for _ in range(2000):
+        draw.offer(50)
+        draw.thinned()
+        longest = max(longest, len(draw.rows))
+    assert longest <= most * (1.0 + row_draw._SURPLUS) + 50
+
+
+def test_rows_of_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the whole, cell by cell, in its order, with their lines; the same however large the chunks are."""
+    whole = read_table(str(path))
+    seed, most = int(np.random.default_rng().integers(2**31)), 60
+    found: list[Table] = []
+    for rows in (1, 13, 1000):
+        monkeypatch.setattr(csv_table, "_CHUNK_ROWS", rows)
+        monkeypatch.setattr(parquet, "_BATCH_CELLS", 7 * rows)
+        found.append(read_table(str(path), limit=RowLimit(most, seed)))
+    table = found[-1]
+    at = table.frame["number"].to_numpy() // 10
+    assert len(at) == most and (np.diff(at) > 0).all() and table.of_rows == N
+    for each in found:
+        assert each.frame.equals(whole.frame.iloc[at].reset_index(drop=True))
+        assert [each.where(i) for i in range(most)] == [whole.where(int(row)) for row in at]
+    assert not np.array_equal(read_table(str(path), limit=RowLimit(most, seed + 1)).frame["number"] // 10, at)
+    assert table.notes == [f"60 of {N} rows are used, drawn at random by --max-rows"]
+
+
+def test_no_fewer_rows_are_no_draw(path: Path) -> None:
+    whole = read_table(str(path))
+    for limit in (RowLimit(), RowLimit(N), RowLimit(10**9)):
+        table = read_table(str(path), limit=limit)
+        assert table.frame.equals(whole.frame) and table.notes == whole.notes and table.of_rows is None
+        assert table.where(N - 1) == whole.where(N - 1)
+
+
+def test_faults_in_rows_that_are_not_drawn(tmp_path: Path) -> None:
+    """A table with a line that is no row is refused, whether it would be drawn or not; cells that are odd are not."""
+    path = tmp_path / "t.csv"
+    lines = [f"{i},{i}" for i in range(100)]
+    path.write_text("\n".join(["a,y", *lines, "1,2,3"]) + "\n")
+    for seed in range(5):
+        with pytest.raises(errors.DataError, match="line 102"):
+            read_table(str(path), limit=RowLimit(3, seed))
+    path.write_text("\n".join(["a,y", "x,1", *lines]) + "\n")
+    kinds = {read_table(str(path), limit=RowLimit(50, seed)).frame["a"].dtype.kind for seed in range(20)}
+    assert len(kinds) == 2
+
+
+def test_as_many_as_memory_has_room_for(path: Path, with_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_draw, "_FEWEST", 10)
+    columns = 7
+    with_memory(130 * columns * row_draw._BYTES_PER_CELL)
+    table = read_table(str(path), limit=RowLimit(seed=3))
+    assert len(table) == 100 and table.of_rows == N
+    why = "as memory has no room for all; --max-rows 100 draws them again"
+    assert table.notes == [f"100 of 200 rows are used, drawn at random {why}"]
+    with_memory(10**9)
+    assert read_table(str(path), limit=RowLimit(100, seed=3)).frame.equals(table.frame)
+
+
+def test_where_there_is_no_memory(path: Path, with_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = 7
+    with_memory(110 * columns * row_draw._BYTES_PER_CELL)
+    with pytest.raises(errors.MemoryNeededError, match="Take fewer columns"):
+        read_table(str(path), limit=RowLimit())
+    monkeypatch.setattr(row_draw, "_FEWEST", 10)
+    with pytest.raises(errors.MemoryNeededError, match="150 rows of table .*Say --max-rows 100"):
+        read_table(str(path), limit=RowLimit(150))
+    assert len(read_table(str(path), limit=RowLimit(100))) == 100
+    # A table that is read as it is, as one to predict, loses no row.
+    with pytest.raises(errors.MemoryNeededError, match="a part of its rows"):
+        read_table(str(path))
+
+
+def test_the_share_that_is_read_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_table, "_CHUNK_ROWS", 10)
+    monkeypatch.setattr(parquet, "_BATCH_CELLS", 70)
+    shares: list[float] = []
+    read_table(str(path), limit=RowLimit(50, progress=shares.append))
+    if path.suffix == ".gz":
+        # Nobody knows how long it is.
+        assert not shares
+    else:
+        assert len(shares) >= 20 and sorted(shares) == shares and shares[-1] == 1.0
+
+
+def test_a_fit_of_drawn_rows(path: Path, capsys: Any, tmp_path: Path) -> None:
+    fit = ("fit", path, "--target", "value", *SHORT)
+    said = run(capsys, *fit, "--max-rows", "120", "--out", tmp_path / "r")
+    assert said.code == 0 and "120 of 200 rows" in said.out and "drawn at random by --max-rows" in said.err
+    told = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert told["rows"] == {"all": 120, "training": 96, "validation": 0, "test": 24} and told["of_rows"] == 200
+    # The same seed draws the same rows; the ensemble has their bits.
+    run(capsys, *fit, "--max-rows", "120", "--out", tmp_path / "again")
+    texts = []
+    for name in ("r", "again"):
+        assert run(capsys, "predict", tmp_path / name, path, "--out", tmp_path / f"{name}.csv").code == 0
+        texts.append((tmp_path / f"{name}.csv").read_text())
+    assert texts[0] == texts[1] and texts[0].count("\n") == N + 1
+    refused(run(capsys, *fit, "--max-rows", "9", "--out", tmp_path / "few"), "at least 10 rows")
+
+
+def test_a_test_file_is_drawn_from_too(path: Path, capsys: Any, tmp_path: Path) -> None:
+    written(frame(90).assign(number=0), tmp_path / "test.csv")
+    said = run(capsys, "fit", path, "--target", "value", *SHORT, "--max-rows", "50", "--test", tmp_path / "test.csv",
+               "--out", tmp_path / "r")  # fmt: skip
+    assert said.code == 0 and "test.csv: 50 of 90 rows are used" in said.err
