@@ -3,8 +3,9 @@
     python -m benchmarks.reliability.cluster                  # adds to results/reliability.json, draws docs/cluster.md
     python -m benchmarks.reliability.cluster --minutes 0.1 --output few.json
 
-Six minutes. Measured: the same pool on two threads of one process and on two worker processes of one thread each, with
-a minute of work for each thread; what the scheduler and the client need for a piece; how much is sent for a member.
+Measured: the same pool on two threads of one process and on two worker processes of one thread each, in shards of a
+minute of work; the share of both workers' time in which members trained; what the scheduler and the client need for a
+piece; how much is sent for a member. Twenty minutes, half of them for each of the two.
 
 Simulated: 10^8 members, in pools of 10^6, on 1,000 machines of 16 threads. Events are pieces that end: each waits for
 the scheduler, which handles one task at a time, and shards that end wait for the client, which takes in one at a time
@@ -16,12 +17,13 @@ often they fail are assumptions, and stand in the table.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import json
 import pickle
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,27 +60,51 @@ def seconds_of(pool: pm.Pool, epochs: int, **more: Any) -> float:
     return time.perf_counter() - began
 
 
+@contextlib.contextmanager
+def trained_seconds() -> Iterator[list[float]]:
+    """Yield a list to which the seconds are appended in which members trained in each piece."""
+    seconds: list[float] = []
+    end_piece = sharded._Run._end_piece
+
+    def noted(self: Any, each: Any) -> None:
+        seconds.append(each.facts.result().trained)
+        end_piece(self, each)
+
+    sharded._Run._end_piece = noted  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        sharded._Run._end_piece = end_piece  # type: ignore[method-assign]
+
+
 def overhead(minutes: float) -> dict[str, Any]:
-    """Return the seconds of a pool on two threads of one process and on two workers, in turn, and if bits agree."""
+    """Return the seconds of a pool on two threads of one process and on two workers, and whether bits agree.
+
+    minutes: of a shard.
+    """
     from distributed import Client, LocalCluster
 
-    n = 2000
-    seconds_of(new_pool(n), 1, n_threads=2)
-    epochs = max(8, round(60 * minutes / (seconds_of(new_pool(n), 8, n_threads=2) / 8)))
+    n, threads = 2000, 2
+    seconds_of(new_pool(n), 1, n_threads=threads)
+    epoch = seconds_of(new_pool(n), 8, n_threads=threads) / 8
+    epochs = max(8, round(60 * minutes * sharded._PER_THREAD / epoch))
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        LocalCluster(n_workers=threads, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
         Client(cluster) as client,
     ):
         seconds_of(new_pool(n), 1, client=client)
         alone, together = new_pool(n), new_pool(n)
-        here, there = [], []
-        for _ in range(2):
-            there.append(seconds_of(together, epochs, client=client))
-            here.append(seconds_of(alone, epochs, n_threads=2))
+        with trained_seconds() as trained:
+            there = seconds_of(together, epochs, client=client)
+        here = seconds_of(alone, epochs, n_threads=threads)
         times = service_times(client)
     X, _ = data()
     equal = bool(np.array_equal(alone.predict(X), together.predict(X)))
-    return {"members": n, "epochs": epochs, "one process": here, "two workers": there, "equal bits": equal} | times
+    share = sum(trained) / (threads * there)
+    return {
+        "members": n, "epochs": epochs, "shards": threads * sharded._PER_THREAD, "one process": here,
+        "two workers": there, "share trained": share, "equal bits": equal,
+    } | times  # fmt: skip
 
 
 def service_times(client: Any) -> dict[str, float]:
@@ -86,7 +112,7 @@ def service_times(client: Any) -> dict[str, float]:
     X, y = data()
     pool = new_pool(1000).fit(X, y, epochs=1, **QUIET)
     shard = sharded.Shard(pool, None, np.arange(len(pool)))  # type: ignore[arg-type]
-    piece = sharded.Piece(shard, sharded.Facts("paused", np.zeros(len(pool)), 0.0))
+    piece = sharded.Piece(shard, sharded.Facts("paused", np.zeros(len(pool)), 0.0, 0.0))
     sent = pickle.dumps(piece)
     fresh = pickle.dumps(sharded.Shard(new_pool(1000), None, np.arange(1000)))  # type: ignore[arg-type]
     # Tasks that do nothing, in chains as pieces are: the seconds of a task in scheduler and client together.
@@ -95,12 +121,12 @@ def service_times(client: Any) -> dict[str, float]:
     futures = [client.submit(abs, future, pure=False) for future in futures]
     client.gather(futures)
     task = (time.perf_counter() - began) / (2 * counted)
-    taken = []
-    for _ in range(5):
+    taken, whole = [], new_pool(1000).fit(X, y, epochs=1, **QUIET)
+    for _ in range(9):
         began = time.perf_counter()
-        whole = [pickle.loads(sent) for _ in range(2)]
-        pm.Pool._from_contents(sharded_join([each.shard.pool for each in whole]))
-        taken.append((time.perf_counter() - began) / 2)
+        brought = pickle.loads(sent).shard
+        whole._put_members(brought.positions, brought.pool._contents())
+        taken.append(time.perf_counter() - began)
     rates = []
     for _ in range(12):
         began = time.perf_counter()
@@ -112,13 +138,6 @@ def service_times(client: Any) -> dict[str, float]:
         "bytes of a member, trained": len(sent) / 1000, "bytes of a member, fresh": len(fresh) / 1000,
         "seconds of an epoch": epoch, "spread of speed": float(np.std(rates) / np.mean(rates)),
     }  # fmt: skip
-
-
-def sharded_join(pools: Sequence[pm.Pool]) -> Any:
-    from pmlp_np.pool.joined_contents import joined_contents
-
-    ids = np.arange(sum(map(len, pools)))
-    return joined_contents([each._contents() for each in pools], ids, None, None)
 
 
 @dataclass(frozen=True)
@@ -149,9 +168,9 @@ def simulate(setting: Setting, times: dict[str, float]) -> dict[str, float]:
 def _pool(setting: Setting, times: dict[str, float], draw: np.random.Generator) -> dict[str, float]:
     machines = setting.machines // setting.schedulers
     threads = machines * setting.threads
-    n_shards = min(sharded._PER_THREAD * threads, setting.members)
-    members = setting.members / n_shards
-    work = members * setting.work * times["seconds of an epoch"]
+    seconds = setting.members * setting.work * times["seconds of an epoch"]
+    n_shards = min(sharded.shards_per_thread(seconds / threads) * threads, setting.members)
+    members, work = setting.members / n_shards, seconds / n_shards
     piece = sharded.seconds_of_piece(threads)
     speed = np.maximum(1.0 + times["spread of speed"] * draw.normal(size=machines), 0.2)
     service = 2 * times["seconds of a task"]
@@ -217,12 +236,12 @@ SETTINGS = {
 
 
 def section(found: dict[str, Any]) -> str:
-    where, here, there = found["machine"], min(found["one process"]), min(found["two workers"])
+    where, here, there = found["machine"], found["one process"], found["two workers"]
     lines = [
-        f"- **Overhead.** {found['members']:,} members for {found['epochs']:,} epochs on {where['processor']}, "
-        f"{where['cores']} cores: {here:.1f} s on two threads of one process, {there:.1f} s on two workers of one "
-        f"thread, {there / here - 1.0:+.1%} (the better of two runs each, in turn); "
-        f"{'the same bits' if found['equal bits'] else 'OTHER BITS'}.",
+        f"- **Overhead.** {found['members']:,} members for {found['epochs']:,} epochs, in {found['shards']} shards of "
+        f"about {2 * there / found['shards']:.0f} s, on {where['processor']}, {where['cores']} cores: members trained "
+        f"in {found['share trained']:.1%} of the time of two workers of one thread. It took {there:.1f} s; two threads "
+        f"of one process took {here:.1f} s. {'The same bits' if found['equal bits'] else 'OTHER BITS'}.",
         f"- **Measured for the simulation.** A task takes scheduler and client {found['seconds of a task'] * 1e3:.2f} "
         f"ms. A member (width 1 to 100, {FEATURES} features, Adam) is {found['bytes of a member, fresh'] / 1e3:.1f} kB "
         f"when it is sent and {found['bytes of a member, trained'] / 1e3:.1f} kB when it comes back, and is taken in "
@@ -240,7 +259,7 @@ def section(found: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {each['hours']:.1f} | {each['efficiency']:.0%} | {each['seconds of a shard']:.0f} s | "
             f"{each['seconds of a piece']:.0f} s | "
-            f"{each['scheduler']:.0%} | {each['client']:.0%} | {each['lost']:.2%} | {each['terabytes']:.1f} TB |"
+            f"{each['scheduler']:.1%} | {each['client']:.1%} | {each['lost']:.2%} | {each['terabytes']:.1f} TB |"
         )
     lines += ["", "By `python -m benchmarks.reliability.cluster`: "
               "[reliability.json](../benchmarks/results/reliability.json)."]  # fmt: skip
@@ -249,7 +268,7 @@ def section(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.0, help="of work for each thread")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of a shard")
     parser.add_argument("--output", type=Path, default=JSON)
     parser.add_argument("--render", action="store_true", help="simulate and draw, without measuring")
     options = parser.parse_args()

@@ -167,6 +167,22 @@ class Store:
                 at += len(part)
         self.changed()
 
+    def put_members(self, positions: np.ndarray, source: Store) -> None:
+        """Copy all members' blocks of another store to these positions: the inverse of `fill`."""
+        if self.best is None and source.best is not None:
+            self.keep(positions[:0])
+        for name in BUFFERS:
+            target = getattr(self, name)
+            if target is None:
+                continue
+            values = source.slots if name == "slots" else source.weights(name)
+            at = 0
+            for block in self._blocks(name, positions):
+                size = block.stop - block.start if isinstance(block, slice) else len(block)
+                target[block] = values[at : at + size]
+                at += size
+        self.changed()
+
     def on_host(self) -> dict[str, np.ndarray]:
         """Return the allocated buffers, without the slack, in main memory."""
         buffers = {name: getattr(self, name) for name in BUFFERS}

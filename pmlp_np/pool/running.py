@@ -14,10 +14,10 @@ from pmlp_np.base import interrupts
 from pmlp_np.base.exclusion import exclusive
 from pmlp_np.data.dataset import Dataset
 from pmlp_np.pool.checkpoints import OVER, Checkpoints
+from pmlp_np.pool.contents import Contents
 from pmlp_np.pool.divergence import warn_diverged
 from pmlp_np.pool.file_format import arrays_of, header_of
 from pmlp_np.pool.fit_arguments import FitArguments
-from pmlp_np.pool.joined_contents import joined_contents
 from pmlp_np.pool.prediction import Predicting
 from pmlp_np.pool.sharded import Shard, check_client, train_sharded
 from pmlp_np.state.progress import DIVERGED
@@ -102,23 +102,22 @@ class Running(Predicting):
             note_begun_with(state, keys, validation)
 
         def join(shards: list[Shard]) -> None:
-            places = [shard.positions for shard in shards]
             for shard in shards:
                 state.put(shard.positions, shard.state)
-            rest = np.setdiff1d(self._everyone, np.concatenate(places))
-            parts = [shard.pool._contents() for shard in shards]
-            if len(rest):
-                places, parts = [*places, rest], [*parts, self._contents().take(rest)]
-            order, ended = np.concatenate(places), self.ended_
-            whole = joined_contents(parts, self.ids_[order], self._plan.names, self._assigned_names)
-            # In the old order, and with the plan of before: the members are the same.
-            self._set_contents(whole.take(np.argsort(order), self._plan))
-            self.ended_, state.progress = ended, self._progress
+                self._put_members(shard.positions, shard.pool._contents())
 
         ended = train_sharded(client, self, rows, validation, settings, state, join, checkpoints)
         # Members that reached their target in a shard that then paused are as at a pause.
         settle(self._ready(), state, self._records, self._everyone, self._kept_best, validation is None)
         return ended
+
+    def _put_members(self, positions: np.ndarray, part: Contents) -> None:
+        """Take over what became of the members at these positions elsewhere."""
+        source = part.backend or part.create_backend()
+        self._ready().store.put_members(positions, source.store)
+        self._progress.put(positions, part.progress)
+        self._records.put_members(positions, part.records)
+        self._kept_best = self._kept_best or part.kept_best
 
     @exclusive
     def _go_on(

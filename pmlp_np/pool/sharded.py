@@ -36,9 +36,11 @@ from pmlp_np.training.callbacks import Callback
 from pmlp_np.training.progress_bar import ProgressBar
 from pmlp_np.training.settings import Settings
 
-# Shards for each thread: so that all end at about the same time, and little is lost with a worker. A time budget counts
-# from the start of a shard: with one, all train at once.
-_PER_THREAD = 8
+# Shards for each thread: so that all end at about the same time, and little is lost with a worker; fewer where shards
+# would be shorter than so many seconds. A time budget counts from the start of a shard: with one, all train at once.
+_PER_THREAD, _FEWEST_PER_THREAD, _SHORTEST = 8, 2, 15.0
+# Parameters times rows that a thread trains in a second, a guess: members with some ten to a hundred units do.
+_RATE = 6e9
 # Seconds between two looks at what is done, and between two at how many threads there are.
 _LOOK, _LOOK_AT_THREADS = 0.05, 5.0
 # Seconds of a piece; how many times longer than its overhead it is at least; and how many pieces may end in a second on
@@ -72,6 +74,11 @@ def seconds_of_piece(threads: int) -> float:
     return max(_PIECE, threads / _ENDS)
 
 
+def shards_per_thread(seconds: float) -> int:
+    """Return the number of shards for each thread that has so many seconds of work."""
+    return int(min(max(seconds / _SHORTEST, _FEWEST_PER_THREAD), _PER_THREAD))
+
+
 def cut(cost: np.ndarray, n: int) -> list[np.ndarray]:
     """Return at most n sets of numbers of members, of nearly equal sums of cost, each in order.
 
@@ -98,12 +105,13 @@ class Shard:
 class Facts(NamedTuple):
     """What the client wants to know of a piece.
 
-    ended: how it ended, as `training.loop.train` returns it. left: (members,), epochs to their targets. overhead:
-    seconds in which the shard did not train.
+    ended: how it ended, as `training.loop.train` returns it. left: (members,), epochs to their targets. trained,
+    overhead: seconds in which the shard trained, and in which it did not.
     """
 
     ended: str
     left: np.ndarray
+    trained: float
     overhead: float
 
 
@@ -146,8 +154,8 @@ def train_piece(
     progress = shard.pool._progress
     batches = -(-own[0].counts(len(shard.pool)) // state.batch_size)
     left = np.maximum(state.target - progress.epoch, 0) - progress.minibatch / batches
-    overhead = time.monotonic() - began - (state.seconds - so_far)
-    return Piece(shard, Facts(shard.pool.ended_, np.where(progress.status == READY, left, 0.0), overhead))
+    left, trained = np.where(progress.status == READY, left, 0.0), state.seconds - so_far
+    return Piece(shard, Facts(shard.pool.ended_, left, trained, time.monotonic() - began - trained))
 
 
 def _after(seconds: float) -> Callable[[], bool]:
@@ -282,7 +290,6 @@ class _Run:
         self.of_epoch = (plan.parameter_counts() * self.data.counts(len(self.pool))).astype(np.float64)
         self.left = np.where(state.asked & (progress.status == READY), state.target - progress.epoch, 0.0)
         self.whole = max(float(self.left @ self.of_epoch), 1.0)
-        per_thread = _PER_THREAD if self.settings.time_budget is None else 1
         self.features = None if plan.features is None else plan.features.of
         self.on_workers = replace(
             self.settings, progress=False, n_threads=1, time_budget=None, monitor=self.settings.monitor or None
@@ -290,6 +297,9 @@ class _Run:
         self._send()
         self.threads, self.looked = threads_of(self.client), time.monotonic()
         self.piece = seconds_of_piece(self.threads)
+        per_thread = 1
+        if self.settings.time_budget is None:
+            per_thread = shards_per_thread(self.whole / (_RATE * self.threads))
         self.waiting = [active[own] for own in cut((self.left * self.of_epoch)[active], per_thread * self.threads)]
         self.n_shards = len(self.waiting)
         # The last one goes first.

@@ -64,5 +64,10 @@ class Progress(Independent):
         """Return the progress of all members of several pools, one pool behind the other."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
+    def put(self, positions: np.ndarray, part: Progress) -> None:
+        """Take over the progress of the members at these positions from a shard's."""
+        for name in self.__dataclass_fields__:
+            getattr(self, name)[positions] = getattr(part, name)
+
     def take(self, positions: np.ndarray) -> Progress:
         return Progress(*(getattr(self, name)[positions].copy() for name in self.__dataclass_fields__))

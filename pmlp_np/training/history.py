@@ -148,6 +148,22 @@ class History(Independent):
         part.monitor = self.monitor
         return part
 
+    def put_members(self, positions: np.ndarray, part: History) -> None:
+        """Take over the records of the members at these positions from a shard's, and follow its monitor."""
+        self.follow(part.monitor)
+        self.make_room(part._rooms, part.n_epochs)
+        for name, room in self._rooms.items():
+            curve = part._rooms.get(name)
+            room[:, positions] = np.nan
+            if curve is not None:
+                room[: part.n_epochs, positions] = curve[: part.n_epochs]
+        for name in COLUMNS:
+            getattr(self, name)[positions] = getattr(part, name)
+        for name in part.shown:
+            self.shown.setdefault(name, np.full(self.n_members, np.nan, np.float32))
+        for name, column in self.shown.items():
+            column[positions] = part.shown.get(name, np.nan)
+
     def follow(self, monitor: str) -> None:
         """Monitor another curve from now on. Best epochs stay; their values are measured again on demand."""
         if decider(monitor) != decider(self.monitor):
