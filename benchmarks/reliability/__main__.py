@@ -26,7 +26,7 @@ import numpy as np
 
 import pmlp_np as pm
 from benchmarks.common import RESULTS, ROOT, machine
-from benchmarks.reliability import fuzz, larger_than_memory, settings
+from benchmarks.reliability import fuzz, larger_than_memory, settings, soak
 from benchmarks.reliability.isolation import under_fire
 from benchmarks.reliability.kills import end_randomly, kill_randomly, undisturbed
 from benchmarks.rendering import between_markers
@@ -136,6 +136,8 @@ def section(whole: dict[str, Any]) -> str:
             f"and right checksums: {refused:,} were refused by an error that names the file, {accepted:,} were as good "
             f"as the original, {faults:,} did anything else (hung, crashed, took 2 GB, another exception)."
         )
+    if "soak" in whole:
+        lines.append(soak.line(whole["soak"]))
     if "larger than memory" in whole:
         lines.append(larger_than_memory.line(whole["larger than memory"]))
     if "costs" in whole:

@@ -1,12 +1,17 @@
-"""Training and prediction on a table of 20 GB in a process that may have 4 GB of memory of its own.
+"""Training and prediction on tables of 20 GB in processes that may have 4 GB of memory of their own.
 
     python -m benchmarks.reliability.larger_than_memory             # adds to results/reliability.json
     python -m benchmarks.reliability.larger_than_memory --gigabytes 2 --limit 0.5 --output few.json
 
-The table is a memory-mapped file, X.npy: holes on the disk, but for a block of numbers every hundred megabytes. Pages
-that are mapped from a file belong to the system, which takes them back as it needs; what the process allocates is
-limited (RLIMIT_DATA) and noted (RssAnon). A table of a hundredth of the rows trains from the file and from memory, to
-compare bits. Five minutes, on a file system that has sparse files.
+In Python, the table is a memory-mapped file, X.npy: holes on the disk, but for a block of numbers every hundred
+megabytes. Pages that are mapped from a file belong to the system, which takes them back as it needs; what the process
+allocates is limited (RLIMIT_DATA) and noted (RssAnon). A table of a hundredth of the rows trains from the file and from
+memory, to compare bits.
+
+On the command line, it is a Parquet file, small on the disk since its numbers repeat: `pmlp fit` draws as many rows as
+there is memory for, and `pmlp predict` predicts a twentieth of the table.
+
+Ten minutes, on a file system that has sparse files.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +36,9 @@ JSON = RESULTS / "reliability.json"
 _FEATURES = 100
 _BLOCK_ROWS, _EVERY_ROWS = 1 << 12, 250_000
 _GIB = 1 << 30
+# Columns, rows of a group, and how often a number repeats, in the Parquet file.
+_COLUMNS, _GROUP, _REPEATED = 20, 1 << 20, 64
+_PREDICTED = 20
 
 
 def write_table(path: Path, rows: int) -> None:
@@ -99,14 +108,73 @@ def measure(path: Path, limit: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def write_parquet(path: Path, groups: int) -> None:
+    """Write a table of numbers, the same rows in each group."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(_GROUP // _REPEATED, _COLUMNS))
+    columns = {f"x{i}": np.repeat(X[:, i], _REPEATED) for i in range(_COLUMNS)}
+    columns["y"] = np.repeat(X[:, 0] * X[:, 1] + np.sin(X[:, 2]), _REPEATED)
+    table = pyarrow.table(columns)
+    with pyarrow.parquet.ParquetWriter(path, table.schema) as writer:
+        for _ in range(groups):
+            writer.write_table(table, row_group_size=_GROUP)
+
+
+def run_command(arguments: Sequence[str], limit: float) -> dict[str, float]:
+    """Run a command of pmlp in this process, within a limit of gigabytes. Returns seconds and memory."""
+    from pmlp_np.app.main import main
+
+    resource.setrlimit(resource.RLIMIT_DATA, (int(limit * _GIB),) * 2)
+    began, watch = time.monotonic(), Watch()
+    if main(list(arguments)):
+        sys.exit(1)
+    return {"seconds": time.monotonic() - began, "own memory": watch.end() / _GIB}
+
+
+def on_the_command_line(folder: Path, gigabytes: float, limit: float) -> dict[str, Any]:
+    groups = max(1, round(gigabytes * _GIB / (8 * (_COLUMNS + 1) * _GROUP)))
+    whole, few, result = folder / "table.parquet", folder / "few.parquet", folder / "result"
+    write_parquet(whole, groups)
+    write_parquet(few, max(1, groups // _PREDICTED))
+    fit = within(limit, "fit", str(whole), "--target", "y", "--out", str(result), "--quick")
+    told = json.loads((result / "run.json").read_text())
+    predict = within(limit, "predict", str(result), str(few), "--out", str(folder / "predictions.csv"))
+    with (folder / "predictions.csv").open() as file:
+        predicted = sum(1 for _ in file) - 1
+    return {
+        "rows": groups * _GROUP, "columns": _COLUMNS + 1, "drawn": told["rows"]["all"],
+        "r2": told["scores"]["ensemble"]["test"]["r2"], "fit": fit, "predict": predict, "predicted rows": predicted,
+    }  # fmt: skip
+
+
+def within(limit: float, *arguments: str) -> dict[str, Any]:
+    """Return what this script finds out in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.reliability.larger_than_memory", "--limit", str(limit), "--within"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def line(found: dict[str, Any]) -> str:
-    """Return the result as a line of the page."""
+    """Return the result as lines of the page."""
+    command = found["command line"]
+    gigabytes = command["rows"] * command["columns"] * 8 / _GIB
     return (
         f"- **Larger than memory.** A memory-mapped table of {found['gigabytes']:.0f} GB ({found['rows']:,} rows, "
         f"mostly holes on the disk), in a process limited to {found['limit']:g} GB of its own: an epoch of three "
         f"members took {found['seconds to train']:.0f} s, predictions {found['seconds to predict']:.0f} s, with "
         f"{found['own memory']:.1f} GB at most; a hundredth of it trained to "
-        f"{'the same bits' if found['equal bits'] else 'OTHER BITS'} from the file and from memory."
+        f"{'the same bits' if found['equal bits'] else 'OTHER BITS'} from the file and from memory.\n"
+        f"- **On the command line.** A Parquet file of {command['rows']:,} rows ({gigabytes:.0f} GB as float64), the "
+        f"same limit: `pmlp fit --quick` drew {command['drawn']:,} rows and took {command['fit']['seconds']:.0f} s in "
+        f"all, with {command['fit']['own memory']:.1f} GB at most; `pmlp predict` took "
+        f"{command['predict']['seconds']:.0f} s for {command['predicted rows']:,} rows, with "
+        f"{command['predict']['own memory']:.1f} GB."
     )
 
 
@@ -115,20 +183,21 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--limit", type=float, default=4.0, help="gigabytes of memory of its own")
     parser.add_argument("--output", type=Path, default=JSON)
-    parser.add_argument("--within", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--within", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.within:
-        print(json.dumps(measure(options.within, options.limit)))
+        python = options.within[0] == "python"
+        job = measure(Path(options.within[1]), options.limit) if python else run_command(options.within, options.limit)
+        print(json.dumps(job))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "X.npy"
-        write_table(path, int(options.gigabytes * _GIB / 4 / _FEATURES))
-        command = [sys.executable, "-m", "benchmarks.reliability.larger_than_memory", "--within", str(path)]
-        done = subprocess.run([*command, "--limit", str(options.limit)], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        sys.exit(done.stderr)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_table(folder / "X.npy", int(options.gigabytes * _GIB / 4 / _FEATURES))
+        found = within(options.limit, "python", str(folder / "X.npy"))
+        (folder / "X.npy").unlink()
+        found["command line"] = on_the_command_line(folder, options.gigabytes, options.limit)
     whole = json.loads(options.output.read_text()) if options.output.exists() else {}
-    whole["larger than memory"] = {"machine": machine(), **json.loads(done.stdout.splitlines()[-1])}
+    whole["larger than memory"] = {"machine": machine(), **found}
     options.output.write_text(json.dumps(whole, indent=1) + "\n")
     print(line(whole["larger than memory"]))
 

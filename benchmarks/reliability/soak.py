@@ -1,6 +1,7 @@
 """Soak: half an hour of random fits, resumes, predictions, copies and estimators in one process.
 
-    python -m benchmarks.reliability.soak --minutes 30 --output benchmarks/results/soak.json
+    python -m benchmarks.reliability.soak                            # adds to results/reliability.json
+    python -m benchmarks.reliability.soak --minutes 1 --output few.json
 
 Memory, open files and threads are noted after each round, and the seconds that a round of the same work takes. Nothing
 may grow: the last third is compared with the second one (the first fills caches).
@@ -24,8 +25,9 @@ from typing import Any
 import numpy as np
 
 import pmlp_np as pm
-from benchmarks.common import machine
+from benchmarks.common import RESULTS, machine
 
+JSON = RESULTS / "reliability.json"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -118,13 +120,28 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def line(found: dict[str, Any]) -> str:
+    """Return the result as a line of the page."""
+    before, after = (found[f"{part} third"] for part in ("second", "last"))
+    return (
+        f"- **Soak.** {found['minutes']:g} minutes of fits, resumed runs, searches, estimators, copies and two threads "
+        f"in one process, {found['rounds']:,} rounds of the same work. Medians of the second and the last third: "
+        f"{before['memory'] / 1e6:,.0f} and {after['memory'] / 1e6:,.0f} MB of memory, {before['files']:.0f} and "
+        f"{after['files']:.0f} open files, {before['threads']:.0f} and {after['threads']:.0f} threads, "
+        f"{before['seconds']:.2f} and {after['seconds']:.2f} s a round."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, default=JSON)
     options = parser.parse_args()
-    text = json.dumps(soak(options.minutes), indent=1) + "\n"
-    options.output.write_text(text) if options.output else print(text)
+    found = soak(options.minutes)
+    whole = json.loads(options.output.read_text()) if options.output.exists() else {}
+    whole["soak"] = found
+    options.output.write_text(json.dumps(whole, indent=1) + "\n")
+    print(line(found))
 
 
 if __name__ == "__main__":
