@@ -15,7 +15,7 @@ from pmlp_np.data.encoded import EncodedTable, Encoding
 from pmlp_np.data.preprocessing.category_column import CategoryColumn, ordered_target_means, target_means
 from pmlp_np.data.preprocessing.feature_views import Bins, FeatureViews
 from pmlp_np.data.preprocessing.number_column import NumberColumn
-from pmlp_np.data.preprocessing.raw_table import part, raw_columns, stacked
+from pmlp_np.data.preprocessing.raw_table import CATEGORY, RawColumn, part, raw_columns, stacked
 
 DAY = datetime.timedelta(days=1)
 
@@ -183,7 +183,7 @@ def test_one_hot_inputs_are_scikit_learns_centered():
     new = np.array(["a", "d", "never seen", None], object)
     encoder = preprocessing.OneHotEncoder(categories=[list(column.categories)], handle_unknown="ignore")
     theirs = encoder.fit(cells[:-1, None]).transform(new[:, None]).toarray()
-    np.testing.assert_allclose(column.one_hot(new) + column.centers, theirs, atol=1e-15)
+    np.testing.assert_allclose(column.one_hot(RawColumn("c", CATEGORY, new)) + column.centers, theirs, atol=1e-15)
 
 
 def test_rare_categories_have_no_input():

@@ -173,13 +173,26 @@ class EncodedTable:
             require_memory("features", len(self) * len(columns) * self.dtype.itemsize, "Choose whole columns.")
             return np.ascontiguousarray(self.expanded()[:, columns])
         numbers, encoding = chosen
-        found = np.ascontiguousarray(self.numbers[:, numbers])
+        found = _columns(self.numbers, numbers)
         return EncodedTable(found, encoding) if encoding.centers else found
 
     @classmethod
     def concatenate(cls, parts: Sequence[EncodedTable]) -> EncodedTable:
         """Return the rows of all parts, which have one encoding."""
         return cls(np.concatenate([part.numbers for part in parts]), parts[0].encoding)
+
+
+def _columns(x: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return columns of x, contiguous by rows: neighbors are copied together, some rows at a time."""
+    found = np.empty((len(x), len(columns)), x.dtype)
+    ends = np.flatnonzero(np.diff(columns, append=-2) != 1) + 1
+    runs = [(int(a), int(b), int(columns[a])) for a, b in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
+    step = max(1, _PIECE // max(len(columns), 1))
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        for a, b, first in runs:
+            found[rows, a:b] = x[rows, first : first + b - a]
+    return found
 
 
 # X as backends and searches take it.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from pmlp_np.data.preprocessing.raw_table import RawColumn
 
 # Rows that a category needs for an input of its own, at most so many categories, and what a missing cell is.
 RAREST, MOST_CATEGORIES = 3, 40
@@ -45,15 +48,16 @@ class CategoryColumn:
         """Whether there are more categories than inputs, so that the target's mean says more."""
         return len(self.known) > max(len(self.categories), 2)
 
-    def one_hot(self, cells: np.ndarray) -> np.ndarray:
+    def one_hot(self, column: RawColumn) -> np.ndarray:
         """Return an input for each of `categories`, centered, (n, categories)."""
-        return np.stack([(cells == text).astype(np.float64) for text in self.categories], axis=1) - self.centers
+        n = len(self.categories)
+        lines = np.concatenate([np.eye(n), np.zeros((1, n))]) - self.centers
+        return lines[_numbered(column, self.categories, missing=n, new=n)]
 
-    def codes(self, cells: np.ndarray) -> np.ndarray:
+    def codes(self, column: RawColumn) -> np.ndarray:
         """Return the number of each cell's text, (n,) int64: the number of all for a missing cell, one more for new."""
-        numbers = {text: i for i, text in enumerate(self.known)}
-        numbers[None] = len(numbers)  # type: ignore[index]
-        return np.array([numbers.get(cell, len(numbers)) for cell in cells], np.int64)
+        n = len(self.known)
+        return _numbered(column, self.known, missing=n, new=n + 1)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the column as values that JSON holds."""
@@ -75,6 +79,14 @@ class CategoryColumn:
         if type(plain["marks_missing"]) is not bool:
             raise ValueError("true or false")
         return cls(tuple(categories), centers, tuple(known), plain["marks_missing"])
+
+
+def _numbered(column: RawColumn, texts: Sequence[str], missing: int, new: int) -> np.ndarray:
+    """Return the place of each cell's text among the texts, (n,) int64."""
+    codes, own = column.coded
+    places = {text: i for i, text in enumerate(texts)}
+    # The last one stands at -1, the code of a missing cell.
+    return np.array([*(places.get(text, new) for text in own), missing], np.int64)[codes]
 
 
 def target_means(codes: np.ndarray, targets: np.ndarray, n_codes: int) -> np.ndarray:

@@ -119,7 +119,7 @@ class FeatureViews:
             "ple": most_bins.for_columns(n_numeric),
             "ple8": min(_FEW_BINS, max(2, _MOST_IN_ALL // n_numeric)),
         }
-        waves = min(_MOST_WAVES, max(_LEAST_WAVES, _MOST_IN_ALL // n_numeric))
+        waves = waves_of(n_numeric)
         columns: dict[int, _Numeric | _Categorical] = {}
         for i, column in used.items():
             if column.kind == CATEGORY:
@@ -214,7 +214,7 @@ class FeatureViews:
             for i, column in self.columns.items():
                 size = self._width_of(column, name)
                 if size:
-                    out[:, at : at + size] = _encoded(column, table[i].cells, name)
+                    out[:, at : at + size] = _encoded(column, table[i], name)
                     at += size
         centers = []
         for i, learned, name in encoded:
@@ -235,7 +235,7 @@ class FeatureViews:
         found = [np.zeros((len(rows), 0))]
         for i, column in self.columns.items():
             if isinstance(column, _Categorical) and column.means:
-                codes = column.learned.codes(table[i].cells[rows])
+                codes = column.learned.codes(table[i])[rows]
                 means = ordered_target_means(codes, targets[rows], order)
                 found.append((means - targets[rows].mean(axis=0)) / column.scale)
         return np.concatenate(found, axis=1)
@@ -276,12 +276,16 @@ class FeatureViews:
             raise FileFormatError(compose("views", expected, f"{type(error).__name__}: {error}")) from error
 
 
+def waves_of(n_numeric: int) -> int:
+    """Return the inputs of each of n columns of numbers in the block "per"."""
+    return min(_MOST_WAVES, max(_LEAST_WAVES, _MOST_IN_ALL // max(n_numeric, 1)))
+
+
 def useless(column: RawColumn) -> str:
     """Return why a column says nothing; "" if it does."""
     if column.kind == CATEGORY:
-        texts = {cell for cell in column.cells if cell is not None}
-        missing = any(cell is None for cell in column.cells)
-        if len(texts) + missing < 2:
+        codes, texts = column.coded
+        if len(texts) + bool((codes < 0).any()) < 2:
             return "one value" if texts else "no value"
         return "a different text in every row" if len(texts) == len(column.cells) else ""
     missing = np.isnan(column.cells)
@@ -304,7 +308,7 @@ def _learned_category(column: RawColumn, targets: np.ndarray | None, folds: Sequ
     learned = CategoryColumn.learn(column.cells)
     if targets is None or not learned.is_wide:
         return _Categorical(column.name, learned)
-    codes, n_codes = learned.codes(column.cells), len(learned.known) + 2
+    codes, n_codes = learned.codes(column), len(learned.known) + 2
     means = []
     for rows in folds:
         found = target_means(codes[rows], targets[rows], n_codes)
@@ -313,15 +317,15 @@ def _learned_category(column: RawColumn, targets: np.ndarray | None, folds: Sequ
     return _Categorical(column.name, learned, tuple(m / (spread or 1.0) for m in means), spread or 1.0)
 
 
-def _encoded(column: _Numeric | _Categorical, cells: np.ndarray, name: str) -> np.ndarray:
+def _encoded(column: _Numeric | _Categorical, raw: RawColumn, name: str) -> np.ndarray:
     """Return a block's inputs of a column, (n, inputs) float64."""
-    learned = column.learned
+    learned, cells = column.learned, raw.cells
     if isinstance(column, _Categorical):
         assert isinstance(learned, CategoryColumn)
         if name != PLAIN:
-            return np.asarray(column.means[int(name.removeprefix("target"))][learned.codes(cells)])
-        parts = [learned.one_hot(cells)] if learned.categories else []
-        missing = np.array([cell is None for cell in cells], np.float64)[:, None]
+            return np.asarray(column.means[int(name.removeprefix("target"))][learned.codes(raw)])
+        parts = [learned.one_hot(raw)] if learned.categories else []
+        missing = (raw.coded[0] < 0).astype(np.float64)[:, None]
         return np.concatenate([*parts, missing] if learned.marks_missing else parts, axis=1)
     assert isinstance(learned, NumberColumn)
     if name == PLAIN:
