@@ -133,6 +133,7 @@ def test_faults_in_rows_that_are_not_drawn(tmp_path: Path) -> None:
 
 def test_as_many_as_memory_has_room_for(path: Path, with_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_draw, "_FEWEST", 10)
+    monkeypatch.setattr(row_draw, "bytes_of_search", lambda *arguments: 0)
     columns = 7
     with_memory(130 * columns * row_draw._BYTES_PER_CELL)
     table = read_table(str(path), limit=RowLimit(seed=3))
@@ -143,6 +144,33 @@ def test_as_many_as_memory_has_room_for(path: Path, with_memory: Any, monkeypatc
     assert read_table(str(path), limit=RowLimit(100, seed=3)).frame.equals(table.frame)
 
 
+@pytest.mark.parametrize("most_read", [N, 150])
+def test_as_many_as_a_search_has_memory_for(
+    path: Path, most_read: int, with_memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs of a search take more than the table: what they take is known when it is read. The rows are the same."""
+    monkeypatch.setattr(row_draw, "_FEWEST", 10)
+    asked: list[tuple[int, list[int], int]] = []
+
+    def needed(n: int, n_numeric: int, n_categories: list[int], n_folds: int) -> int:
+        asked.append((n_numeric, list(n_categories), n_folds))
+        return 1000 * n * n_folds
+
+    monkeypatch.setattr(row_draw, "bytes_of_search", needed)
+    with_memory(3 * 60 * 1000)
+    monkeypatch.setattr(RowLimit, "of", lambda self, *_: None if most_read == N else RowDraw(most_read, self.seed))
+    table = read_table(str(path), limit=RowLimit(seed=3, n_folds=3))
+    # As a label counts: dates are texts in this table.
+    assert len(table) == 50 and table.of_rows == N and {each[::2] for each in asked} == {(3, 3)}
+    assert sorted(asked[0][1]) == sorted(read_table(str(path)).frame[["kind", "day", "note", "grade"]].nunique())
+    with_memory(10**9)
+    monkeypatch.undo()
+    again, whole = read_table(str(path), limit=RowLimit(50, seed=3)), read_table(str(path))
+    assert again.frame.equals(table.frame.reset_index(drop=True))
+    at = again.frame["number"].to_numpy() // 10
+    assert [table.where(int(i)) for i in table.frame.index] == [whole.where(int(row)) for row in at]
+
+
 def test_where_there_is_no_memory(path: Path, with_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = 7
     with_memory(110 * columns * row_draw._BYTES_PER_CELL)
@@ -151,7 +179,10 @@ def test_where_there_is_no_memory(path: Path, with_memory: Any, monkeypatch: pyt
     monkeypatch.setattr(row_draw, "_FEWEST", 10)
     with pytest.raises(errors.MemoryNeededError, match="150 rows of table .*Say --max-rows 100"):
         read_table(str(path), limit=RowLimit(150))
-    assert len(read_table(str(path), limit=RowLimit(100))) == 100
+    monkeypatch.setattr(row_draw, "bytes_of_search", lambda n, *_: 0 if n <= 50 else 10**6)
+    with pytest.raises(errors.MemoryNeededError, match="a search on 100 rows of table .*Say --max-rows 50"):
+        read_table(str(path), limit=RowLimit(100))
+    assert len(read_table(str(path), limit=RowLimit(50))) == 50
     # A table that is read as it is, as one to predict, loses no row.
     with pytest.raises(errors.MemoryNeededError, match="a part of its rows"):
         read_table(str(path))

@@ -26,6 +26,8 @@ from pmlp_np.base.errors import DataError, compose, show
 _LEAST_WEIGHT = 1e-37
 # Fewer rows than this are too few for parts and folds.
 _FEWEST_ROWS = 10
+# Folds of a large table, unless said otherwise.
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def understand(
     shares = parts_of_rows.check_options(source.group, source.order_by, source.part, source.validation, source.test,
                                          source.validation_share, source.test_share)  # fmt: skip
     notes: list[str] = []
-    limit = RowLimit(source.max_rows, seed, progress)
+    limit = RowLimit(source.max_rows, seed, progress, cv or _FOLDS)
     table = _table(source, source.path, limit, notes)
     if len(table) < _FEWEST_ROWS:
         n = f"{len(table):,}" if len(table) > 1 else ("none", "one")[len(table)]

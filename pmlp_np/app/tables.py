@@ -27,7 +27,8 @@ from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted, wrapped
 from pmlp_np.app.reading.parquet import read_parquet, read_parquet_in_parts
 from pmlp_np.app.reading.reading_options import USUAL_MISSING, Reading
-from pmlp_np.app.reading.row_draw import RowLimit
+from pmlp_np.app.reading.row_draw import RowDraw, RowLimit
+from pmlp_np.base import errors
 from pmlp_np.base.errors import DataError, compose, nearest, show
 
 # A table to predict that has more bytes when it is unpacked is read in parts of so many cells.
@@ -170,23 +171,37 @@ def read_table(
     the rows do not fit in memory.
     """
     arguments = reading or Reading(), tuple(missing), as_text, spelled, learned
+    free = errors.free_memory()
     with _opened(path) as (name, source, _, _):
         if source is None:
             file = read_parquet(path, name, *arguments, limit)
         else:
             file = read_csv(source, *arguments, limit)
         table = _table(file, name, *arguments)
-    _note_draw(table, file.n_rows, limit)
+    if limit is not None:
+        _draw_rows(table, file.draw, limit, free)
     return table
 
 
-def _note_draw(table: Table, n_rows: int | None, limit: RowLimit | None) -> None:
-    """Note that rows were drawn from more. n_rows: of the file."""
-    if n_rows is None or limit is None or n_rows <= len(table):
+def _draw_rows(table: Table, draw: RowDraw | None, limit: RowLimit, free: int) -> None:
+    """Keep as many rows as a search has memory for, and note that rows were drawn from more.
+
+    draw: of the rows that were read. free: bytes that were free before the table was read.
+    """
+    texts = [name for name in table.frame.columns if is_text(table.frame[name])]
+    categories = [table.frame[name].nunique() for name in texts]
+    n_numeric = table.frame.shape[1] - len(texts)
+    fits = limit.for_search(table.name, len(table), n_numeric, categories, free)
+    if fits is not None:
+        if draw is None:
+            draw = RowDraw(len(table), limit.seed)
+            draw.offer(len(table))
+        table.keep_rows(draw.fewer(fits))
+    if draw is None or draw.n_seen <= len(table):
         return
-    table.of_rows = n_rows
+    table.of_rows = draw.n_seen
     why = "by --max-rows" if limit.most else f"as memory has no room for all; --max-rows {len(table)} draws them again"
-    table.notes.append(f"{len(table):,} of {n_rows:,} rows are used, drawn at random {why}")
+    table.notes.append(f"{len(table):,} of {draw.n_seen:,} rows are used, drawn at random {why}")
 
 
 @dataclass(frozen=True)

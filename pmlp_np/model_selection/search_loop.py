@@ -15,6 +15,7 @@ from pmlp_np.model_selection.folds import missing_classes
 from pmlp_np.model_selection.halving import cost, train_by_halving
 from pmlp_np.model_selection.scoring import Scoring
 from pmlp_np.model_selection.search_checkpoints import Decided, SearchFolder
+from pmlp_np.model_selection.search_memory import within_memory
 from pmlp_np.model_selection.search_outcome import ensemble, out_of_fold, selected
 from pmlp_np.model_selection.search_problem import Problem
 from pmlp_np.model_selection.search_result import SearchResult
@@ -213,6 +214,7 @@ class Search:
             # Not the cheap ones instead: the first one, with fewer epochs.
             allowed = 0.0
         chosen = self._fitting(need, allowed, min(room, self._round() if tried else len(need)))
+        chosen = within_memory(self.problem, self.queue, chosen)
         if not chosen:
             i = int(np.argmin(need)) if tried else 0
             shorter = int(epochs[i] * left / need[i])

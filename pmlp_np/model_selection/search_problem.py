@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,6 +123,17 @@ class Problem:
         assert chosen is not None
         encoding = chosen[1]
         return encoding.plain + _COLUMN_COST * len(encoding.centers) + _BIN_COST * float(encoding.bins.sum())
+
+    def copied_bytes(self, views: Iterable[str]) -> int:
+        """Return the bytes of the copies that training makes of the inputs of these views."""
+        total = 0
+        for view in views:
+            # Without means of the target all folds read the same inputs.
+            for fold in range(max(self.views.n_folds, 1)):
+                chosen = self.wide.encoding.chosen(self.inputs_of(view, fold))
+                assert chosen is not None
+                total += len(self.wide) * chosen[1].n_numbers * self.wide.dtype.itemsize
+        return total
 
     def inputs_of(self, view: str, fold: int) -> np.ndarray:
         """Return the columns of `wide` that a member of a fold reads."""

@@ -45,7 +45,7 @@ class FileColumns:
     lines: line number of each row; None if they are consecutive from first_line.
     spelled: texts of columns of numbers, if requested.
     taken: by column, words that were read as missing cells, with counts.
-    n_rows: of the file, if others were drawn from them.
+    draw: of these rows from the file's; None if all were read.
     """
 
     columns: list[tuple[str, Any]]
@@ -55,7 +55,7 @@ class FileColumns:
     notes: list[str]
     spelled: dict[str, Any] = field(default_factory=dict)
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
-    n_rows: int | None = None
+    draw: RowDraw | None = None
 
 
 @dataclass
@@ -103,8 +103,7 @@ def read_csv(
         notes_of_file, reader = reader.notes, _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
         reader.run(drawn)
         reader.notes = notes_of_file
-    found = reader.result(replace(conventions, missing=words), notes)
-    return found if draw is None else replace(found, n_rows=draw.n_seen)
+    return replace(reader.result(replace(conventions, missing=words), notes), draw=draw)
 
 
 def read_csv_in_parts(

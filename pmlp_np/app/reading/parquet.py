@@ -49,7 +49,7 @@ def read_parquet(
         if not each.fits(marks.get(key)):
             texts[key] = file.looked_again(table, key, each, marks[key])
     found = file.columns(table, texts, conventions, notes)
-    return found if draw is None else replace(found, lines=numbers, n_rows=draw.n_seen)
+    return found if draw is None else replace(found, lines=numbers, draw=draw)
 
 
 def read_parquet_in_parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from pmlp_np.base import errors
 from pmlp_np.base.errors import SMALL_NEED, require_memory
+from pmlp_np.model_selection.search_memory import bytes_of_search
 
-# Memory of a fit per cell: as read, as an input in float64 with copies, as X in float32.
+# Memory of a cell while a table is read, and as a column.
 _BYTES_PER_CELL = 40
 # A table of which memory has no room for so many rows is refused.
 _FEWEST = 1000
@@ -24,12 +25,13 @@ class RowLimit:
     """How many rows of a table are read. All, if they are no more and there is memory for them.
 
     most: the most, or None for as many as memory has room for. seed: of the draw. progress: takes the share of the file
-    that has been read.
+    that has been read. n_folds: of the search.
     """
 
     most: int | None = None
     seed: int = 0
     progress: Callable[[float], None] | None = None
+    n_folds: int = 5
 
     def of(self, name: str, n_columns: int, n_cells: float) -> RowDraw | None:
         """Return a draw for a table, or None to read all rows.
@@ -49,6 +51,27 @@ class RowLimit:
         if fits < _FEWEST:
             require_memory(name, needed, "Take fewer columns.", free)
         return RowDraw(fits, self.seed)
+
+    def for_search(self, name: str, n_rows: int, n_numeric: int, n_categories: Sequence[int], free: int) -> int | None:
+        """Return how many of the rows that were read a search has memory for; None for all.
+
+        n_numeric, n_categories: as of `bytes_of_search`. free: bytes that were free before the table was read. Raises
+        MemoryNeededError if there is no room for `most` rows, or for a few.
+        """
+
+        def needed(n: int) -> int:
+            cells = n * (n_numeric + len(n_categories)) * _BYTES_PER_CELL
+            return cells + bytes_of_search(n, n_numeric, n_categories, self.n_folds)
+
+        if needed(n_rows) <= max(free, SMALL_NEED):
+            return None
+        fits = n_rows
+        while fits and needed(fits) > free:
+            fits = _rounded(fits - 1)
+        if self.most is not None or fits < _FEWEST:
+            hint = "Take fewer columns." if fits < _FEWEST else f"Say --max-rows {fits}."
+            require_memory(f"a search on {n_rows:,} rows of {name}", needed(n_rows), hint, free)
+        return fits
 
     def told(self, share: float) -> None:
         """Tell what share of the file has been read."""
@@ -91,6 +114,12 @@ class RowDraw:
         self._keys = np.concatenate([self._keys, keys[chosen]])
         self.n_seen += n
         return chosen
+
+    def fewer(self, most: int) -> np.ndarray:
+        """Draw fewer of the rows that were drawn: those that a draw of `most` would have. Returns which, a mask."""
+        self.most = most
+        remain = self.thinned(last=True)
+        return np.ones(len(self.rows), bool) if remain is None else remain
 
     def thinned(self, last: bool = False) -> np.ndarray | None:
         """Drop rows that have fallen out, if they are many or it is the last call.
