@@ -162,7 +162,7 @@ def test_two_gigabytes(fit, tmp_path, monkeypatch):
         file.write(b"a,b,y\n" + b"10,x,3.33\n" * 150_000)
         file.truncate(2_100_000_000)
     monkeypatch.setattr(pmlp_np.base.errors, "free_memory", lambda: 100_000)
-    refused(fit(None), "t.csv (2.1 GB)", "100 kB of memory that are free", "a need of 25 GB", "Take fewer columns")
+    refused(fit(None), "t.csv (2.1 GB)", "100 kB of memory that are free", "a need of 36 GB", "Take fewer columns")
     nothing_left(tmp_path)
 
 

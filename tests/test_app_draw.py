@@ -135,7 +135,7 @@ def test_as_many_as_memory_has_room_for(path: Path, with_memory: Any, monkeypatc
     monkeypatch.setattr(row_draw, "_FEWEST", 10)
     monkeypatch.setattr(row_draw, "bytes_of_search", lambda *arguments: 0)
     columns = 7
-    with_memory(130 * columns * row_draw._BYTES_PER_CELL)
+    with_memory(int(130 * columns * row_draw._BYTES_PER_CELL / row_draw._SHARE))
     table = read_table(str(path), limit=RowLimit(seed=3))
     assert len(table) == 100 and table.of_rows == N
     why = "as memory has no room for all; --max-rows 100 draws them again"
@@ -157,7 +157,7 @@ def test_as_many_as_a_search_has_memory_for(
         return 1000 * n * n_folds
 
     monkeypatch.setattr(row_draw, "bytes_of_search", needed)
-    with_memory(3 * 60 * 1000)
+    with_memory(int(3 * 60 * 1000 / row_draw._SHARE))
     monkeypatch.setattr(RowLimit, "of", lambda self, *_: None if most_read == N else RowDraw(most_read, self.seed))
     table = read_table(str(path), limit=RowLimit(seed=3, n_folds=3))
     # As a label counts: dates are texts in this table.
@@ -173,7 +173,7 @@ def test_as_many_as_a_search_has_memory_for(
 
 def test_where_there_is_no_memory(path: Path, with_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = 7
-    with_memory(110 * columns * row_draw._BYTES_PER_CELL)
+    with_memory(int(110 * columns * row_draw._BYTES_PER_CELL / row_draw._SHARE))
     with pytest.raises(errors.MemoryNeededError, match="Take fewer columns"):
         read_table(str(path), limit=RowLimit())
     monkeypatch.setattr(row_draw, "_FEWEST", 10)

@@ -25,7 +25,7 @@ from pmlp_np.app.reading.conventions import Conventions
 from pmlp_np.app.reading.csv_table import FileColumns, read_csv, read_csv_in_parts
 from pmlp_np.app.reading.lines import Source, rewound
 from pmlp_np.app.reading.numbers import converted, wrapped
-from pmlp_np.app.reading.parquet import read_parquet, read_parquet_in_parts
+from pmlp_np.app.reading.parquet import bytes_in_memory, read_parquet, read_parquet_in_parts
 from pmlp_np.app.reading.reading_options import USUAL_MISSING, Reading
 from pmlp_np.app.reading.row_draw import RowDraw, RowLimit
 from pmlp_np.base import errors
@@ -34,7 +34,7 @@ from pmlp_np.base.errors import DataError, compose, nearest, show
 # A table to predict that has more bytes when it is unpacked is read in parts of so many cells.
 _WHOLE_BYTES, _PART_CELLS = 1 << 26, 1 << 22
 # A packed file may hold a thousand times its bytes: only small ones are read as a whole.
-_UNPACKED = {"gzip": 64, "parquet": 5}
+_UNPACKED = 64
 # A table from a pipe is stored in memory up to this size, above it on the disk.
 _SPOOLED_BYTES = 1 << 26
 _OTHER = {".": ",", ",": "."}
@@ -172,7 +172,7 @@ def read_table(
     """
     arguments = reading or Reading(), tuple(missing), as_text, spelled, learned
     free = errors.free_memory()
-    with _opened(path) as (name, source, _, _):
+    with _opened(path) as (name, source, _):
         if source is None:
             file = read_parquet(path, name, *arguments, limit)
         else:
@@ -225,8 +225,9 @@ def in_parts(
     Raises DataError as `read_table`, before the first part.
     """
     arguments = reading or Reading(), tuple(missing), as_text, spelled, learned
-    with _opened(path) as (name, source, kind, size):
-        if size * _UNPACKED.get(kind, 1) <= _WHOLE_BYTES:
+    with _opened(path) as (name, source, size):
+        unpacked = bytes_in_memory(path, name) if source is None else size * (_UNPACKED if source.packed else 1)
+        if unpacked <= _WHOLE_BYTES:
             table = _table(
                 read_parquet(path, name, *arguments) if source is None else read_csv(source, *arguments), name,
                 *arguments,
@@ -254,28 +255,28 @@ def in_parts(
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[str, Source | None, str, int]]:
-    """Yield a table's name in errors, its bytes as a Source (None for Parquet), kind and size in bytes."""
+def _opened(path: str) -> Iterator[tuple[str, Source | None, int]]:
+    """Yield a table's name in errors, its bytes as a Source (None for Parquet), and its size in bytes."""
     if path == "-" or not Path(path).is_file() and Path(path).exists() and not Path(path).is_dir():
         with _kept(path) as file:
             size = file.seek(0, 2)
             name = "stdin" if path == "-" else f"table {path}"
-            yield name, Source(name, size, lambda: rewound(file)), "pipe", size
+            yield name, Source(name, size, lambda: rewound(file)), size
         return
     name, size = f"table {path}", _size(path)
     with open(path, "rb") as file:
         start = file.read(4)
     if start == b"PAR1":
-        yield name, None, "parquet", size
+        yield name, None, size
     elif start[:2] == b"PK":
         raise DataError(compose(name, "a CSV or Parquet file", "an archive, as of Excel", "Save the sheet as CSV."))
     elif start[:2] == b"\x1f\x8b":
         try:
-            yield name, Source(name, size, lambda: _unpacked(path), packed=True), "gzip", size
+            yield name, Source(name, size, lambda: _unpacked(path), packed=True), size
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(compose(name, "a whole .gz file", str(error), "Fetch or pack it again.")) from error
     else:
-        yield name, Source(name, size, lambda: open(path, "rb")), "csv", size  # noqa: SIM115
+        yield name, Source(name, size, lambda: open(path, "rb")), size  # noqa: SIM115
 
 
 @contextlib.contextmanager

@@ -78,6 +78,11 @@ def read_parquet_in_parts(
     return InParts(rows, notes, taken, parts)
 
 
+def bytes_in_memory(path: str, name: str) -> int:
+    """Return about how many bytes the cells of a Parquet file take, 8 each."""
+    return 8 * _File(path, name, Reading(), (), (), (), None).n_cells
+
+
 class _File:
     """A Parquet file, and how its cells are to be read. Arguments as of `read_parquet`."""
 

@@ -14,6 +14,8 @@ from pmlp_np.model_selection.search_memory import bytes_of_search
 
 # Memory of a cell while a table is read, and as a column.
 _BYTES_PER_CELL = 40
+# The share of free memory that a search may take: compiled code, plots and the report take some, too.
+_SHARE = 0.7
 # A table of which memory has no room for so many rows is refused.
 _FEWEST = 1000
 # Kept rows may be more than are drawn by this share, before those that fell out are dropped.
@@ -38,8 +40,8 @@ class RowLimit:
 
         n_cells: of the table, an estimate. Raises MemoryNeededError.
         """
-        each = n_columns * _BYTES_PER_CELL
-        needed = int(n_cells * _BYTES_PER_CELL)
+        each = int(n_columns * _BYTES_PER_CELL / _SHARE)
+        needed = int(n_cells * _BYTES_PER_CELL / _SHARE)
         if self.most is not None:
             needed = min(needed, self.most * each)
             fits = _rounded(errors.free_memory() // each)
@@ -61,7 +63,7 @@ class RowLimit:
 
         def needed(n: int) -> int:
             cells = n * (n_numeric + len(n_categories)) * _BYTES_PER_CELL
-            return cells + bytes_of_search(n, n_numeric, n_categories, self.n_folds)
+            return int((cells + bytes_of_search(n, n_numeric, n_categories, self.n_folds)) / _SHARE)
 
         if needed(n_rows) <= max(free, SMALL_NEED):
             return None
