@@ -5,12 +5,13 @@
 
 Each setting is a process with variables of its own, which trains the same pool in its way, once or several times at
 once, and prints hashes of all that the pool holds. They are compared with those of one plain fit. A setting that hangs
-is ended after two minutes.
+is ended after two minutes. Limits of control groups are tried where this process may make groups, as root may.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,12 +164,50 @@ WAYS: dict[str, Callable[[], list[str]]] = {
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A limit of a control group: the file and what is written to it, in version 1 (with its controller) and 2."""
+
+    controller: str
+    one: tuple[str, str]
+    two: tuple[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where groups with this limit lie."""
+        return Path("/sys/fs/cgroup", "" if Path("/sys/fs/cgroup/cgroup.procs").exists() else self.controller)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[Callable[[], None]]:
+        """Make a group, and yield what a process calls to enter it. Raises OSError where that is not allowed."""
+        folder = self.folder / f"pmlp_np-{os.getpid()}"
+        folder.mkdir()
+        try:
+            name, value = self.one if (folder / self.one[0]).exists() else self.two
+            (folder / name).write_text(value)
+            yield lambda: (folder / "cgroup.procs").write_text(str(os.getpid())) and None
+        finally:
+            folder.rmdir()
+
+    def is_allowed(self) -> bool:
+        try:
+            with self.entered():
+                return True
+        except OSError:
+            return False
+
+
+HALF_A_CORE = Limit("cpu", ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"))
+GIGABYTE = Limit("memory", ("memory.limit_in_bytes", str(1 << 30)), ("memory.max", str(1 << 30)))
+
+
+@dataclass(frozen=True)
 class Setting:
     """A way to train, and what is different around it. variables: None removes one. cache: an empty one, or none."""
 
     way: str
     variables: Mapping[str, str | None] | None = None
     cache: str = ""
+    limit: Limit | None = None
 
 
 SETTINGS: dict[str, Setting] = {name: Setting(name) for name in WAYS if "cache" not in name}
@@ -184,6 +223,10 @@ SETTINGS |= {
     "two processes, empty cache": Setting("two processes, empty cache", None, "empty"),
     "cache cut in half": Setting("cache cut in half", None, "empty"),
 }
+
+
+LIMITS = {"control group of half a core": HALF_A_CORE, "control group of a gigabyte": GIGABYTE}
+SETTINGS |= {name: Setting("plain", limit=limit) for name, limit in LIMITS.items() if limit.is_allowed()}
 
 
 def tried(name: str, expected: str | None = None) -> str:
@@ -204,9 +247,11 @@ def tried(name: str, expected: str | None = None) -> str:
             environment["PMLP_CACHE_DIR"] = str(place / "cache")
         command = [sys.executable, "-m", "benchmarks.reliability.settings", "--job", setting.way]
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=_SECONDS, check=False
-            )
+            with setting.limit.entered() if setting.limit else contextlib.nullcontext() as enter:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=_SECONDS, check=False,
+                    preexec_fn=enter,
+                )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"no end after {_SECONDS:g} s"
         shutil.rmtree(folder, ignore_errors=True)
