@@ -39,6 +39,8 @@ KINDS = (*ARCHIVES, "CSV table", "Parquet table", "result folder")
 # Their folders are put back as they were after each input.
 _FOLDERS = ("search", "result folder")
 SECONDS, MEMORY = 2.0, 2 << 30
+# By the clock an input may take so many times its seconds of CPU time.
+_WAITS = 30.0
 _ODD = (
     None, True, False, -1, 0, 1, 2, 7, 2**31, 2**53, 2**63, -(2**63), 2**70, 1e308, -0.0, 0.5, 1e-300, "", "relu",
     "x" * 5000, "../x", [], {}, [[]], [1, "a"], [None] * 50, {"a": 1}, {"": {}}, "float32", "nan",
@@ -240,18 +242,21 @@ class Mutator:
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise TooLong if the block takes longer."""
+    """Raise TooLong if the block takes longer: so much CPU time, as other processes may run, or far more by the clock."""
 
     def end(number: int, frame: object) -> None:
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, _WAITS * seconds))
+    before = [signal.signal(number, end) for _, number, _ in timers]
+    for timer, _, length in timers:
+        signal.setitimer(timer, length)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0.0)
+            signal.signal(number, handler)
 
 
 def outcome(path: Path, read: Callable[[Path], Any], use: Callable[[Any], Any]) -> str:
