@@ -119,16 +119,80 @@ def test_no_fewer_rows_are_no_draw(path: Path) -> None:
 
 
 def test_faults_in_rows_that_are_not_drawn(tmp_path: Path) -> None:
-    """A table with a line that is no row is refused, whether it would be drawn or not; cells that are odd are not."""
+    """A table with a line that is no row is refused, whether it would be drawn or not."""
     path = tmp_path / "t.csv"
     lines = [f"{i},{i}" for i in range(100)]
     path.write_text("\n".join(["a,y", *lines, "1,2,3"]) + "\n")
     for seed in range(5):
         with pytest.raises(errors.DataError, match="line 102"):
             read_table(str(path), limit=RowLimit(3, seed))
-    path.write_text("\n".join(["a,y", "x,1", *lines]) + "\n")
-    kinds = {read_table(str(path), limit=RowLimit(50, seed)).frame["a"].dtype.kind for seed in range(20)}
-    assert len(kinds) == 2
+
+
+ODD_CELLS = {
+    # What the cells mean is said by two lines alone; the draw may leave them out.
+    "numbers": ("1.864", "1.234,5", lambda cells: float(cells.iloc[0]) == 1864.0),
+    "texts": ("7", "seven", lambda cells: cells.iloc[0] == "7"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_CELLS)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_cells_that_are_not_drawn_say_how_others_are_read(kind: str, suffix: str, tmp_path: Path) -> None:
+    import pandas
+
+    usual, odd, is_right = ODD_CELLS[kind]
+    cells = [usual] * 200
+    cells[7] = odd
+    table = pandas.DataFrame({"a": cells, "y": [str(i) for i in range(200)]})
+    path = tmp_path / f"t{suffix}"
+    table.to_csv(path, index=False, sep=";") if suffix == ".csv" else table.to_parquet(path)
+    whole = read_table(str(path))
+    assert is_right(whole.frame["a"])
+    for seed in range(4):
+        found = read_table(str(path), limit=RowLimit(20, seed))
+        assert is_right(found.frame["a"]) and found.conventions == whole.conventions
+
+
+def test_words_in_rows_that_are_not_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{'gone' if i == 50 else i},{i}\n" for i in range(100)))
+    for seed in range(5):
+        notes = read_table(str(path), ["gone"], limit=RowLimit(20, seed)).notes
+        assert "read as missing: 'gone' in a (1)" in notes and not any("no cell" in note for note in notes)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_nameless_column_that_numbers_rows_is_left_out(suffix: str, tmp_path: Path) -> None:
+    """As pandas writes them: of drawn rows they are no longer neighbors."""
+    import pandas
+
+    rng = np.random.default_rng()
+    path = tmp_path / f"t{suffix}"
+    table = pandas.DataFrame({"": np.arange(90), "a": rng.normal(size=90), "y": rng.normal(size=90)})
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    found = read_table(str(path), limit=RowLimit(40))
+    assert list(found.frame.columns) == ["a", "y"] and "it numbers the rows" in " ".join(found.notes)
+    shuffled = table.assign(**{"": rng.permutation(90)})
+    shuffled.to_csv(path, index=False) if suffix == ".csv" else shuffled.to_parquet(path)
+    with pytest.raises(errors.DataError, match="column 1"):
+        read_table(str(path), limit=RowLimit(40))
+
+
+def test_types_of_parquet_of_which_no_rows_can_be_taken(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "t.parquet"
+    views = pyarrow.array(["a", "b"] * 50).cast(pyarrow.string_view())
+    pyarrow.parquet.write_table(pyarrow.table({"i": range(100), "c": views}), path)
+    found = read_table(str(path), limit=RowLimit(50))
+    assert found.frame["c"].tolist() == ["ab"[i % 2] for i in found.frame["i"]]
+    pyarrow.parquet.write_table(pyarrow.table({"i": range(100), "c": [[1, 2]] * 100}), path)
+    with pytest.raises(errors.DataError, match="column 'c'"):
+        read_table(str(path), limit=RowLimit(50))
+    pyarrow.parquet.write_table(pyarrow.table({}), path)
+    with pytest.raises(errors.DataError, match="rows below the names"):
+        read_table(str(path), limit=RowLimit(50))
 
 
 def test_as_many_as_memory_has_room_for(path: Path, with_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,3 +285,16 @@ def test_a_test_file_is_drawn_from_too(path: Path, capsys: Any, tmp_path: Path) 
     said = run(capsys, "fit", path, "--target", "value", *SHORT, "--max-rows", "50", "--test", tmp_path / "test.csv",
                "--out", tmp_path / "r")  # fmt: skip
     assert said.code == 0 and "test.csv: 50 of 90 rows are used" in said.err
+
+
+def test_an_order_of_dates_that_drawn_rows_do_not_tell(tmp_path: Path, capsys: Any) -> None:
+    """Dates are looked at once the rows are drawn, and the error says so."""
+    path = tmp_path / "t.csv"
+    rows = [f"{'25/03/2020' if i == 70 else f'0{1 + i % 9}/02/2020'},{i}" for i in range(100)]
+    path.write_text("\n".join(["day,y", *rows]) + "\n")
+    seed = next(seed for seed in range(20) if 70 not in drawn(RowDraw(30, seed), [100]))
+    fit = ("fit", path, "--target", "y", *SHORT, "--max-rows", "30", "--seed", seed)
+    refused(
+        run(capsys, *fit, "--out", tmp_path / "r"), "column 'day'", "no day above 12 in the drawn rows", "--day-first"
+    )
+    assert run(capsys, *fit, "--day-first", "--out", tmp_path / "r").code == 0

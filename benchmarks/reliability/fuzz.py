@@ -242,7 +242,7 @@ class Mutator:
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise TooLong if the block takes longer: so much CPU time, as other processes may run, or far more by the clock."""
+    """Raise TooLong if the block takes longer: in CPU time, as other processes may run, or far longer by the clock."""
 
     def end(number: int, frame: object) -> None:
         raise TooLong

@@ -55,7 +55,7 @@ def _chosen(table: Table, name: str, dates: Dated, requested: bool | None, by_fi
         hint = f"Say --day-first for {one}, or --month-first for {other}."
         if one == other:
             hint = "Say --day-first or --month-first: these are the same dates, those of later tables may not be."
-        got = f"{show(cell)} and no day above 12 in the table"
+        got = f"{show(cell)} and no day above 12 in the {'table' if table.of_rows is None else 'drawn rows'}"
         raise DataError(compose(f"column {name!r} of {table.name}, {where}", "dates that read one way", got, hint))
     option = "--month-first" if day_first_of(date_format) else "--day-first"
     return date_format, f"{_read_as(name, cell, where, date_format)}; {option} reads day and month the other way"

@@ -331,7 +331,7 @@ def _table(
         frame, name, file.first_line, file.notes, file.lines, conventions, file.spelled, file.taken, as_text,
         learned is not None, before,
     )  # fmt: skip
-    _drop_row_numbers(table)
+    _drop_row_numbers(table, None if file.draw is None else file.draw.rows)
     if not len(table.frame):
         raise _no_rows(table.name)
     _note_missing(table, missing, learned is not None)
@@ -342,12 +342,16 @@ def _no_rows(name: str) -> DataError:
     return DataError(compose(name, "rows below the names of columns", "none"))
 
 
-def _drop_row_numbers(table: Table) -> None:
-    """Drop a nameless first column of row numbers, as written by pandas. Raises DataError for other nameless ones."""
+def _drop_row_numbers(table: Table, drawn: np.ndarray | None) -> None:
+    """Drop a nameless first column of row numbers, as written by pandas. Raises DataError for other nameless ones.
+
+    drawn: numbers of the rows in the file; None for neighbors.
+    """
     nameless = [i for i, column in enumerate(table.frame.columns) if not str(column).strip()]
     for i in nameless:
         values = table.frame.iloc[:, i]
-        counts = values.dtype.kind in "iu" and len(values) > 0 and (np.diff(values.to_numpy()) == 1).all()
+        steps = 1 if drawn is None else np.diff(drawn)
+        counts = values.dtype.kind in "iu" and len(values) > 0 and (np.diff(values.to_numpy()) == steps).all()
         if values.isna().all() or (i == 0 and counts):
             continue
         hint = "Name it; where the names stand in a later line, say --skip-lines with how many lines are above it."

@@ -3,7 +3,7 @@
 A file is read chunk by chunk by the conventions that its first cells suggest, and a second time if later cells
 contradict them. Memory is that of the columns and of one chunk. A file that is read in parts is read twice: once to see
 what all its cells say, without keeping any, and then part by part. Of a file with more rows than are to be read, those
-that are drawn are kept as they are written, in one pass over the file, and then read.
+that are drawn are kept as they are written, while all cells are seen in one pass over the file, and then read.
 """
 
 from __future__ import annotations
@@ -95,15 +95,17 @@ def read_csv(
     else:
         draw = limit.of(name, layout.n, n_cells)
     words = (learned.missing if learned else MissingWords()).and_of(missing, reading.not_missing, layout.names)
-    reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, {})
-    drawn = None if draw is None or limit is None else reader.drawn(draw, limit)
-    reader.run(drawn)
-    conventions, marks = _decide(reader, reading, learned, notes)
-    if not all(column.fits(marks.get(key)) for key, column in reader.columns.items()):
-        notes_of_file, reader = reader.notes, _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
+    looked = reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, {}, keeps=draw is None)
+    drawn = None if draw is None or limit is None else looked.drawn(draw, limit)
+    if drawn is None:
+        looked.run()
+    conventions, marks = _decide(looked, reading, learned, notes)
+    if drawn is not None or not all(column.fits(marks.get(key)) for key, column in looked.columns.items()):
+        reader = _Pass(source, encoding, layout, words, as_text, spelled, learned, marks)
         reader.run(drawn)
-        reader.notes = notes_of_file
-    return replace(reader.result(replace(conventions, missing=words), notes), draw=draw)
+    found = reader.result(replace(conventions, missing=words), notes)
+    # What is said is said of all cells.
+    return replace(found, notes=notes + looked.notes, taken=looked.taken(), draw=draw)
 
 
 def read_csv_in_parts(
@@ -231,10 +233,11 @@ class _Pass:
                 self._add(lines, rows)
 
     def drawn(self, draw: RowDraw, limit: RowLimit) -> Drawn:
-        """Return the records that are drawn from the file."""
+        """Return the records that are drawn from the file. All cells are seen, and none is kept."""
         found: Drawn = []
         with self.source.opened() as file:
             for lines, rows in _chunks(self._rows(file), self._chunk):
+                self._add(lines, rows)
                 found += [(lines[i], rows[i]) for i in draw.offer(len(lines)).tolist()]
                 found = kept(found, draw.thinned())
                 if not self.source.packed:

@@ -35,21 +35,21 @@ def read_parquet(
         require_room(name, file.n_cells)
     else:
         draw = limit.of(name, len(file.names), file.n_cells)
+    notes: list[str] = []
     if draw is None or limit is None:
         with file.readable():
             table = file.parquet.read_table(path)
-        numbers = np.arange(1, len(table) + 1)
+        texts = file.look(table, {}, np.arange(1, len(table) + 1))
     else:
-        table = file.drawn(draw, limit)
-        numbers = draw.rows + 1
-    texts = file.look(table, {}, numbers)
-    notes: list[str] = []
+        table, texts = file.drawn(draw, limit)
     conventions, marks = file.decide(texts, notes)
+    # What is said is said of all cells.
+    taken = {key: dict(each.taken) for key, each in texts.items() if each.taken}
     for key, each in texts.items():
-        if not each.fits(marks.get(key)):
-            texts[key] = file.looked_again(table, key, each, marks[key])
+        if draw is not None or not each.fits(marks.get(key)):
+            texts[key] = file.looked_again(table, key, each, marks.get(key))
     found = file.columns(table, texts, conventions, notes)
-    return found if draw is None else replace(found, lines=numbers, draw=draw)
+    return found if draw is None else replace(found, lines=draw.rows + 1, taken=taken, draw=draw)
 
 
 def read_parquet_in_parts(
@@ -130,18 +130,27 @@ class _File:
     def n_cells(self) -> int:
         return self.n_rows * len(self.names)
 
-    def drawn(self, draw: RowDraw, limit: RowLimit) -> Any:
-        """Return the rows that are drawn, a table."""
+    def drawn(self, draw: RowDraw, limit: RowLimit) -> tuple[Any, dict[str, Column]]:
+        """Return the rows that are drawn, a table, and the columns of texts: they have seen all cells and keep none."""
         tables: list[Any] = []
+        texts: dict[str, Column] = {}
         for batch in self.batches(max(1, _BATCH_CELLS // max(1, len(self.names)))):
+            texts = self.look(batch, texts, np.arange(draw.n_seen + 1, draw.n_seen + len(batch) + 1))
+            for column in texts.values():
+                column.forget()
             chosen = draw.offer(len(batch))
-            tables.append(batch.take(self.arrow.array(chosen)))
+            # Of some types, Arrow cannot take rows.
+            simple = [_simple(batch.column(i), self._called(name)) for i, name in enumerate(self.names)]
+            tables.append(self.arrow.table(simple, self.names).take(self.arrow.array(chosen)))
             remain = draw.thinned()
             if remain is not None:
                 tables = [self._filtered(tables, remain)]
             limit.told(draw.n_seen / max(self.n_rows, 1))
         remain = draw.thinned(last=True)
-        return self._filtered(tables, remain) if tables else self.parquet.read_table(self.path)
+        return (self._filtered(tables, remain) if tables else self.parquet.read_table(self.path)), texts
+
+    def _called(self, name: str) -> str:
+        return f"{self.name}, column {name!r}"
 
     def _filtered(self, tables: list[Any], remain: np.ndarray | None) -> Any:
         whole = self.arrow.concat_tables(tables)
@@ -153,7 +162,7 @@ class _File:
     def look(self, table: Any, texts: dict[str, Column], rows: np.ndarray) -> dict[str, Column]:
         """Return the columns of texts with the cells of a table added. rows: their numbers in the file, from 1."""
         for i, name in enumerate(self.names):
-            cells = _simple(table.column(i), f"{self.name}, column {name!r}")
+            cells = _simple(table.column(i), self._called(name))
             if not self._is_text(cells):
                 continue
             if name not in texts:
@@ -172,7 +181,7 @@ class _File:
         most = seen.spelled.most if seen.spelled else None
         texts = seen.as_text or mark is None
         column = Column(name, seen.words, texts, name in self.spelled, mark, seen.evidence.affix, most)
-        cells = _simple(table.column(name), f"{self.name}, column {name!r}")
+        cells = _simple(table.column(name), self._called(name))
         column.add(cells.cast(self.arrow.large_string()).combine_chunks(), np.arange(1, len(cells) + 1))
         return column
 
@@ -189,7 +198,7 @@ class _File:
             if name in texts:
                 ordered.append((name, texts[name].cells()))
             else:
-                cells = _simple(table.column(i), f"{self.name}, column {name!r}")
+                cells = _simple(table.column(i), self._called(name))
                 ordered.append((name, _with_missing(cells.to_pandas(), self.missing_words(name))))
         spellings = {key: c.spelled.series() for key, c in texts.items() if c.spelled is not None and c.spelled.kept}
         taken = {key: dict(each.taken) for key, each in texts.items() if each.taken}

@@ -40,7 +40,7 @@ class RowLimit:
 
         n_cells: of the table, an estimate. Raises MemoryNeededError.
         """
-        each = int(n_columns * _BYTES_PER_CELL / _SHARE)
+        each = int(max(n_columns, 1) * _BYTES_PER_CELL / _SHARE)
         needed = int(n_cells * _BYTES_PER_CELL / _SHARE)
         if self.most is not None:
             needed = min(needed, self.most * each)
