@@ -120,6 +120,16 @@ def test_canonical_order_is_that_of_the_views(members, n_features, n_outputs, la
     assert np.array_equal(found, np.concatenate(expected))
 
 
+@given(MEMBERS, FEATURES, OUTPUTS, LANES)
+def test_views_in_canonical_order_are_the_positions(members, n_features, n_outputs, lanes):
+    layout = PoolLayout(Specs.from_members(members), n_features, n_outputs, lanes)
+    buffer = np.arange(layout.size)
+    for i, (start, size) in enumerate(zip(layout.block_offset, layout.block_size, strict=True)):
+        views = layout.canonical_views(buffer[start : start + size], i)
+        assert all(np.shares_memory(view, buffer) for view in views)
+        assert np.array_equal(np.concatenate([view.ravel() for view in views]), layout.canonical(np.array([i])))
+
+
 @given(MEMBERS, FEATURES, OUTPUTS)
 def test_canonical_order_does_not_depend_on_lanes(members, n_features, n_outputs):
     """What files hold can be read by a backend with other vectors."""

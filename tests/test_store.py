@@ -8,6 +8,7 @@ import pytest
 
 import pmlp_np as pm
 from pmlp_np import backends
+from pmlp_np.backends import store as stores
 from pmlp_np.backends.contract import IN_ORDER, Control
 from pmlp_np.backends.store import BUFFERS, Store
 from pmlp_np.data.dataset import Dataset
@@ -112,6 +113,33 @@ def test_every_layout_holds_the_same_numbers(kind, monkeypatch):
     again = store_of(plan, *KINDS[kind])
     again.put(copy.deepcopy(other.on_host()))
     assert_same(streamed(again), streamed(plain))
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 16])
+def test_members_are_copied_one_by_one_as_together(lanes, monkeypatch):
+    """Large ones are copied tensor by tensor, in parts of any size, small ones number by number."""
+    draw = np.random.default_rng()
+    for _ in range(5):
+        plan = drawn_plan(draw)
+        monkeypatch.setattr(stores, "_SMALL", 10**9)
+        store = filled(store_of(plan, lanes, slack=3), draw)
+        assert not store._copies_blocks()
+        together = streamed(store)
+        monkeypatch.setattr(stores, "_SMALL", 0)
+        largest = int(store.layout.canonical_sizes().max())
+        for part in (largest, 3 * largest, 1 << 17):
+            monkeypatch.setattr(stores, "PART", part)
+            assert store._copies_blocks()
+            one_by_one = streamed(store)
+            again = store_of(plan, lanes, slack=3)
+            for name, values in together.items():
+                assert values.tobytes() == one_by_one[name].tobytes()
+                again.restore(name, fed(values))
+                assert getattr(again, name).tobytes() == getattr(store, name).tobytes()
+        # A huge one is copied in parts.
+        monkeypatch.setattr(stores, "PART", largest - 1)
+        assert not store._copies_blocks()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("kind", KINDS)

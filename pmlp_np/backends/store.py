@@ -18,11 +18,13 @@ from pmlp_np.base.arrays import allocate, free_memory, to_numpy
 from pmlp_np.base.copying import attributes, versioned
 from pmlp_np.base.errors import require_memory
 from pmlp_np.formulas.optimizers import RULES
-from pmlp_np.state.layout import PoolLayout, block_parts, merged
+from pmlp_np.state.layout import PART, PoolLayout, block_parts, merged
 from pmlp_np.state.plan import Plan
 
 # The names of buffers, which files use, too. The last two may be missing.
 BUFFERS = ("parameters", "slots", "best", "average")
+# Members with fewer numbers on average are copied together.
+_SMALL = 200
 
 
 class Store:
@@ -139,6 +141,9 @@ class Store:
         Members without a best epoch, or without averaging, have their last parameters in "best" or "average".
         """
         buffer = self.slots if name == "slots" else self.weights(name)
+        if self._copies_blocks():
+            yield from self._stream_blocks(name, buffer)
+            return
         for positions in self._canonical_parts(name):
             yield to_numpy(buffer[self.xp.asarray(positions)])
 
@@ -148,6 +153,11 @@ class Store:
             self._make_best()
         buffer = getattr(self, name)
         buffer[...] = 0
+        if self._copies_blocks():
+            for view in self._canonical_views(name, buffer):
+                view[...] = take(view.size).reshape(view.shape)
+            self.changed()
+            return
         for positions in self._canonical_parts(name):
             buffer[self.xp.asarray(positions)] = self.xp.asarray(take(len(positions)))
         self.changed()
@@ -222,6 +232,33 @@ class Store:
             return [slice(start, start + size) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
         # Each operation of a GPU has a latency: one operation copies many blocks.
         return (part if isinstance(part, slice) else self.xp.asarray(part) for part in block_parts(starts, sizes))
+
+    def _copies_blocks(self) -> bool:
+        """Whether members are copied one by one in canonical order: in main memory, unless they are tiny or huge.
+
+        Positions of single numbers take far longer, where a member has many; of a huge one they are computed in parts.
+        """
+        sizes = self.layout.canonical_sizes()
+        return self.xp is np and len(sizes) > 0 and bool(sizes.mean() >= _SMALL and sizes.max() <= PART)
+
+    def _canonical_views(self, name: str, buffer: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield all members' tensors in a buffer in canonical order; of slots, one block of a member after another."""
+        starts, copies = self._all_blocks(name)[0].tolist(), self.n_slots.tolist() if name == "slots" else None
+        for member, (start, size) in enumerate(zip(starts, self.layout.block_size.tolist(), strict=True)):
+            for block_number in range(1 if copies is None else copies[member]):
+                block = buffer[start + block_number * size : start + (block_number + 1) * size]
+                yield from self.layout.canonical_views(block, member)
+
+    def _stream_blocks(self, name: str, buffer: np.ndarray) -> Iterator[np.ndarray]:
+        room, used = np.empty(2 * PART, buffer.dtype), 0
+        for view in self._canonical_views(name, buffer):
+            if used + view.size > len(room):
+                yield room[:used].copy()
+                used = 0
+            room[used : used + view.size].reshape(view.shape)[...] = view
+            used += view.size
+        if used:
+            yield room[:used]
 
     def _canonical_parts(self, name: str) -> Iterator[np.ndarray]:
         return self.layout.canonical_parts(self._all_blocks(name)[0], self.n_slots if name == "slots" else None)

@@ -232,6 +232,22 @@ class PoolLayout:
         column = spread(np.zeros(len(at), np.int64), lengths)
         return np.repeat(start, lengths) + column * np.repeat(step, lengths)
 
+    def canonical_views(self, block: np.ndarray, member: int) -> list[np.ndarray]:
+        """Return a member's parameters, in an array that is its block, as views in canonical order: see `canonical`."""
+        views: list[np.ndarray] = []
+        for part, shape, strides in self.tensors(member, 0):
+            if len(shape) == 1:
+                views.append(block[part])
+                continue
+            # Rows are padded, the last one, too. Both strides are 1 where rows of one element are not.
+            (fan_in, fan_out), start = shape, part.start
+            if strides[1] == 1 and strides[0] >= fan_out:
+                views.append(block[start : start + fan_in * strides[0]].reshape(fan_in, strides[0])[:, :fan_out])
+            else:
+                views.append(block[start : start + fan_out * strides[1]].reshape(fan_out, strides[1])[:, :fan_in].T)
+        scales = self.scales(block, member, 0)
+        return views if scales is None else [*views, scales]
+
     def canonical_parts(
         self, offset: np.ndarray, copies: np.ndarray | None = None, most: int | None = None
     ) -> Iterator[np.ndarray]:
