@@ -448,3 +448,13 @@ def test_a_title_with_as_many_cells_as_the_table_names_the_option(table):
     with pytest.raises(DataError, match="say --skip-lines with how many"):
         table(text)
     assert list(table(text, {"skip_lines": 1}).frame.columns) == ["n", "v", "c"]
+
+
+def test_parquet_with_texts_that_are_no_utf_8(tmp_path):
+    """Arrow reads such bytes as they are: they are found here."""
+    pyarrow = requires("pyarrow")
+    requires("pyarrow.parquet")
+    texts = pyarrow.array([b"good", b"\xb2ad"] * 20).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"c": texts, "y": range(40)}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: expected a whole Parquet file, got Invalid UTF8"):
+        read_table(str(tmp_path / "t.parquet"))

@@ -12,6 +12,7 @@ import pytest
 
 import pmlp_np as pm
 from full_disk import full_after
+from pmlp_np.base.archive import read_archive, write_archive
 from pmlp_np.model_selection import search_checkpoints
 from pmlp_np.model_selection.clock import Clock
 from pmlp_np.model_selection.search_checkpoints import SearchFolder
@@ -192,6 +193,20 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
                 pm.search(X, y, **how, resume=True)
         path.write_bytes(content)
     pm.search(X, y, **how, resume=True)
+
+
+@pytest.mark.parametrize(("name", "number"), [("rate", 0.0), ("rate", -0.0), ("rate", -1.0), ("spent", -1.0)])
+def test_numbers_that_no_clock_has_are_refused(name: str, number: float, tmp_path: Path) -> None:
+    """With a checksum that is right; whether there is a budget or not."""
+    X, y = table()
+    how = HOW | {"max_members": 9, "checkpoint": tmp_path / "run"}
+    pm.search(X, y, **how)
+    path = tmp_path / "run" / "search.pmlp"
+    header, arrays = read_archive(path, "search")
+    write_archive(path, "search", header | {name: number}, dict(arrays))
+    for budget in (None, 60.0):
+        with pytest.raises(pm.FileFormatError, match=f"search.pmlp, {name}: expected"):
+            pm.search(X, y, **how | {"time_budget": budget}, resume=True)
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])

@@ -415,15 +415,16 @@ def test_what_is_interrupted_keeps_what_shards_had_reached(client: Any, tmp_path
     """Members that had best weights before predict with their last, as after an interruption on one machine."""
     X, y = data(400)
     pool = new_pool().fit(*data(), validation_data=data(30), early_stopping=True, **QUIET)
-    looks, pressed = 0, interrupts.pressed
+    ended, pressed, end_piece = 0, interrupts.pressed, sharded._Run._end_piece
 
-    def after_some_looks() -> bool:
-        nonlocal looks
-        looks += 1
-        return looks > 12 or pressed()
+    def counted(run: Any, each: Any) -> None:
+        nonlocal ended
+        ended += 1
+        end_piece(run, each)
 
     with short_pieces(0.05) as patch:
-        patch.setattr(sharded.interrupts, "pressed", after_some_looks)
+        patch.setattr(sharded._Run, "_end_piece", counted)
+        patch.setattr(sharded.interrupts, "pressed", lambda: ended > 12 or pressed())
         pool.partial_fit(X, y, epochs=10**4, batch_size=5, client=client, checkpoint=tmp_path / "run", **QUIET)
     assert pool.ended_ == "interrupted"
     trained = pool._progress.step > 0

@@ -181,10 +181,8 @@ class Store:
         """Copy all members' blocks of another store to these positions: the inverse of `fill`."""
         if self.best is None and source.best is not None:
             self.keep(positions[:0])
-        for name in BUFFERS:
+        for name in (each for each in BUFFERS if getattr(self, each) is not None):
             target = getattr(self, name)
-            if target is None:
-                continue
             values = source.slots if name == "slots" else source.weights(name)
             at = 0
             for block in self._blocks(name, positions):

@@ -278,6 +278,8 @@ def _decided_of(header: Any) -> Decided:
     for name, number in (("spent", spent), ("rate", rate)):
         if not checks.is_number(number) or not 0.0 <= number < float("inf"):
             raise FileFormatError(compose(name, "a number, at least 0", show(number)))
+    if rate == 0:
+        raise FileFormatError(compose("rate", "multiply-adds in a second, above 0", show(rate)))
     notes, rounds = header["notes"], header["rounds"]
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise FileFormatError(compose("notes", "texts", show(notes)))

@@ -173,7 +173,7 @@ class _File:
                     MOST_LABELS if self.learned is None else None,
                 )  # fmt: skip
             # large_string, because a chunk of the type string holds less than 2 GB.
-            texts[name].add(cells.cast(self.arrow.large_string()).combine_chunks(), rows)
+            texts[name].add(self._checked(cells), rows)
         return texts
 
     def looked_again(self, table: Any, name: str, seen: Column, mark: str | None) -> Column:
@@ -182,8 +182,15 @@ class _File:
         texts = seen.as_text or mark is None
         column = Column(name, seen.words, texts, name in self.spelled, mark, seen.evidence.affix, most)
         cells = _simple(table.column(name), self._called(name))
-        column.add(cells.cast(self.arrow.large_string()).combine_chunks(), np.arange(1, len(cells) + 1))
+        column.add(self._checked(cells), np.arange(1, len(cells) + 1))
         return column
+
+    def _checked(self, cells: Any) -> Any:
+        """Return texts as one array, after a look at their bytes. Raises DataError for those that are no UTF-8."""
+        with self.readable():
+            found = cells.cast(self.arrow.large_string()).combine_chunks()
+            found.validate(full=True)
+        return found
 
     def decide(self, texts: dict[str, Column], notes: list[str]) -> tuple[Conventions, dict[str, str | None]]:
         seen = {key: each.evidence for key, each in texts.items() if not each.as_text}
