@@ -252,7 +252,7 @@ def test_where_there_is_no_memory(path: Path, with_memory: Any, monkeypatch: pyt
         read_table(str(path))
 
 
-def test_the_share_that_is_read_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_share_that_is_read_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_table, "_CHUNK_ROWS", 10)
     monkeypatch.setattr(parquet, "_BATCH_CELLS", 70)
     shares: list[float] = []
@@ -268,8 +268,8 @@ def test_a_fit_of_drawn_rows(path: Path, capsys: Any, tmp_path: Path) -> None:
     fit = ("fit", path, "--target", "value", *SHORT)
     said = run(capsys, *fit, "--max-rows", "120", "--out", tmp_path / "r")
     assert said.code == 0 and "120 of 200 rows" in said.out and "drawn at random by --max-rows" in said.err
-    told = json.loads((tmp_path / "r" / "run.json").read_text())
-    assert told["rows"] == {"all": 120, "training": 96, "validation": 0, "test": 24} and told["of_rows"] == 200
+    summary = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert summary["rows"] == {"all": 120, "training": 96, "validation": 0, "test": 24} and summary["of_rows"] == 200
     # The same seed draws the same rows; the ensemble has their bits.
     run(capsys, *fit, "--max-rows", "120", "--out", tmp_path / "again")
     texts = []

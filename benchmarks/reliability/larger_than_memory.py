@@ -140,13 +140,13 @@ def on_the_command_line(folder: Path, gigabytes: float, limit: float) -> dict[st
     write_parquet(whole, groups)
     write_parquet(few, max(1, groups // _PREDICTED))
     fit = within(limit, "fit", str(whole), "--target", "y", "--out", str(result), "--quick")
-    told = json.loads((result / "run.json").read_text())
+    summary = json.loads((result / "run.json").read_text())
     predict = within(limit, "predict", str(result), str(few), "--out", str(folder / "predictions.csv"))
     with (folder / "predictions.csv").open() as file:
         predicted = sum(1 for _ in file) - 1
     return {
-        "rows": groups * _GROUP, "columns": _COLUMNS + 1, "drawn": told["rows"]["all"],
-        "r2": told["scores"]["ensemble"]["test"]["r2"], "fit": fit, "predict": predict, "predicted rows": predicted,
+        "rows": groups * _GROUP, "columns": _COLUMNS + 1, "drawn": summary["rows"]["all"],
+        "r2": summary["scores"]["ensemble"]["test"]["r2"], "fit": fit, "predict": predict, "predicted rows": predicted,
     }  # fmt: skip
 
 

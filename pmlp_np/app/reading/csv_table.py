@@ -241,7 +241,7 @@ class _Pass:
                 found += [(lines[i], rows[i]) for i in draw.offer(len(lines)).tolist()]
                 found = kept(found, draw.thinned())
                 if not self.source.packed:
-                    limit.told(file.tell() / self.source.size)
+                    limit.report(file.tell() / self.source.size)
         return kept(found, draw.thinned(last=True))
 
     def parts(self, most_rows: int) -> Iterator[_Pass]:

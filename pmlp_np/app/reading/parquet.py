@@ -145,7 +145,7 @@ class _File:
             remain = draw.thinned()
             if remain is not None:
                 tables = [self._filtered(tables, remain)]
-            limit.told(draw.n_seen / max(self.n_rows, 1))
+            limit.report(draw.n_seen / max(self.n_rows, 1))
         remain = draw.thinned(last=True)
         return (self._filtered(tables, remain) if tables else self.parquet.read_table(self.path)), texts
 

@@ -75,8 +75,8 @@ class RowLimit:
             require_memory(f"a search on {n_rows:,} rows of {name}", needed(n_rows), hint, free)
         return fits
 
-    def told(self, share: float) -> None:
-        """Tell what share of the file has been read."""
+    def report(self, share: float) -> None:
+        """Report the share of the file that has been read."""
         if self.progress is not None:
             self.progress(share)
 
